@@ -1,0 +1,43 @@
+# make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.
+PYTHON ?= python3
+EXTRAS ?= dev
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+comma := ,
+DEMO := runs/demo
+
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test lint format slow clean
+
+$(STAMP): setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/satjax train --config configs/smoke.py --workdir $(DEMO)
+	$(BIN)/satjax evaluate --router $(DEMO)/router --outcomes synthetic --out $(DEMO)/report
+	$(BIN)/satjax rank --router $(DEMO)/router --top 5 \
+		"What is 17 percent of 240?" "Reverse the word 'lantern'." "Write 2024 as a Roman numeral."
+	@echo "training curve: $(DEMO)/training_curve.png"
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,147 @@
+"""The capability profile `c`: a candidate's results on the aptitude test, as text and as arrays (paper section 3.1)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax.aptitude.sampling import AptitudeTest, read_json
+from satjax.errors import SatjaxError
+from satjax.files import write_text
+from satjax.outcomes import OutcomeTable
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CapabilityProfile:
+    """One candidate's results: T tasks with K items each.
+
+    `accuracy_T` float32, NaN where no item of the task was observed; `count_T` int32, observed items; `item_outcome_TK` float32,
+    NaN = unobserved, items in the order of the test. `aptitude_test` is the fingerprint of the test they belong to.
+    """
+
+    candidate: str
+    aptitude_test: str
+    tasks: tuple[str, ...]
+    keywords: tuple[tuple[str, ...], ...]
+    accuracy_T: np.ndarray
+    count_T: np.ndarray
+    item_outcome_TK: np.ndarray
+    expert_notes: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """As JSON, one task after the other; unobserved outcomes are null."""
+        tasks = [
+            {
+                "task": name,
+                "keywords": list(words),
+                "accuracy": _null(accuracy),
+                "count": int(count),
+                "item_outcomes": [_null(outcome) for outcome in outcomes],
+            }
+            for name, words, accuracy, count, outcomes in zip(
+                self.tasks, self.keywords, self.accuracy_T, self.count_T, self.item_outcome_TK, strict=True
+            )
+        ]
+        head = {"version": VERSION, "candidate": self.candidate, "aptitude_test": self.aptitude_test}
+        notes = list(self.expert_notes)
+        write_text(path, json.dumps({**head, "expert_notes": notes, "tasks": tasks}, indent=1, ensure_ascii=False))
+
+    @classmethod
+    def read(cls, path: Path) -> "CapabilityProfile":
+        """Reads what `write` wrote; raises SatjaxError naming the file where that cannot be done."""
+        value = read_json(path, "capability profile", VERSION)
+        try:
+            outcomes = np.array([[_nan(x) for x in task["item_outcomes"]] for task in value["tasks"]], np.float32)
+            if outcomes.ndim != 2 or not outcomes.size:
+                raise ValueError("tasks without items, or of different length")
+            if not (np.isnan(outcomes) | ((outcomes >= 0) & (outcomes <= 1))).all():
+                raise ValueError("an item outcome is outside [0, 1]")
+            return _from_outcomes(
+                str(value["candidate"]),
+                str(value["aptitude_test"]),
+                tuple(str(task["task"]) for task in value["tasks"]),
+                tuple(tuple(map(str, task["keywords"])) for task in value["tasks"]),
+                outcomes,
+                tuple(map(str, value["expert_notes"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SatjaxError(
+                f"{path} is no capability profile ({error}); make it again with `satjax profile`"
+            ) from error
+
+
+def _null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _nan(value: Any) -> float:
+    if value is None:
+        return float("nan")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"item outcome {value!r} is no number")
+    return float(value)
+
+
+def _from_outcomes(
+    candidate: str,
+    fingerprint: str,
+    tasks: tuple[str, ...],
+    keywords: tuple[tuple[str, ...], ...],
+    outcome_TK: np.ndarray,
+    notes: tuple[str, ...] = (),
+) -> CapabilityProfile:
+    observed = ~np.isnan(outcome_TK)
+    count = observed.sum(axis=1).astype(np.int32)
+    total = np.where(observed, outcome_TK, 0.0).sum(axis=1, dtype=np.float64)
+    accuracy = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    return CapabilityProfile(
+        candidate, fingerprint, tasks, keywords, accuracy, count, outcome_TK.astype(np.float32), notes
+    )
+
+
+def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id: str) -> CapabilityProfile:
+    """A candidate's profile from the outcomes of a table that holds items of the test.
+
+    Raises SatjaxError where the table does not know the candidate, or has none of its outcomes on the test.
+    """
+    scores_N = table.select_candidates([candidate_id]).scores_MN[0]
+    column = {item.id: i for i, item in enumerate(table.items)}
+    outcomes = [[scores_N[column[item]] if item in column else np.nan for item in task.item_ids] for task in test.tasks]
+    outcome_TK = np.array(outcomes, np.float32)
+    if np.isnan(outcome_TK).all():
+        raise SatjaxError(
+            f"candidate {candidate_id!r} has no outcome on any of the {outcome_TK.size} aptitude items in this table"
+        )
+    names, keywords = tuple(task.name for task in test.tasks), tuple(task.keywords for task in test.tasks)
+    return _from_outcomes(candidate_id, test.fingerprint, names, keywords, outcome_TK)
+
+
+def check_same_test(profile: CapabilityProfile, test: AptitudeTest) -> None:
+    """Raises SatjaxError where a profile is the result of another aptitude test."""
+    if profile.aptitude_test != test.fingerprint or profile.item_outcome_TK.shape != (test.num_tasks, test.shots):
+        raise SatjaxError(
+            f"profile of {profile.candidate!r} belongs to aptitude test {profile.aptitude_test[:12]}…, the router's is {test.fingerprint[:12]}…; "
+            "make it again with this router's aptitude_test.json"
+        )
+
+
+def render_sentences(profile: CapabilityProfile, order: Sequence[int] | np.ndarray | None = None) -> list[str]:
+    """One clause per task in the given order (a permutation of `range(T)`), tasks without outcomes left out, expert notes last."""
+    clauses = []
+    for t in range(len(profile.tasks)) if order is None else order:
+        if profile.count_T[t]:
+            name = profile.tasks[t].rsplit("/", 1)[-1].replace("_", " ")
+            percent = round(100 * float(profile.accuracy_T[t]))
+            words = ", ".join(profile.keywords[t])
+            clauses.append(f"The model achieves accuracy {percent}% on the task of '{name}', with keywords {words}.")
+    return [*clauses, *profile.expert_notes]
+
+
+def render(profile: CapabilityProfile, order: Sequence[int] | np.ndarray | None = None) -> str:
+    """The profile as text, the paper's form."""
+    return " ".join(render_sentences(profile, order))

@@ -1,0 +1,119 @@
+"""The aptitude test: core tasks and shots, drawn from the training split by how well they tell candidates apart."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax.aptitude.keywords import task_keywords
+from satjax.errors import SatjaxError
+from satjax.files import write_text
+from satjax.outcomes import OutcomeTable
+
+VERSION = 1
+FLOOR = 1e-3
+"""Weight of an item that every candidate gets right or wrong: hardly ever drawn, but a task always fills."""
+
+
+@dataclass(frozen=True)
+class CoreTask:
+    """One task of the test: its name, five keywords, and the items every candidate answers."""
+
+    name: str
+    keywords: tuple[str, ...]
+    item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AptitudeTest:
+    """T core tasks with K items each, the same for every candidate; `seed` and `source` say how it was drawn."""
+
+    seed: int
+    source: str
+    tasks: tuple[CoreTask, ...]
+
+    @property
+    def num_tasks(self) -> int:
+        """T."""
+        return len(self.tasks)
+
+    @property
+    def shots(self) -> int:
+        """K."""
+        return len(self.tasks[0].item_ids)
+
+    @cached_property
+    def item_ids(self) -> frozenset[str]:
+        """All items of the test: never training or evaluation instructions."""
+        return frozenset(item for task in self.tasks for item in task.item_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the test's content: profiles name the test they belong to by it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_text(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False))
+
+    @classmethod
+    def read(cls, path: Path) -> "AptitudeTest":
+        """Reads what `write` wrote; raises SatjaxError where that cannot be done."""
+        value = read_json(path, "aptitude test", VERSION)
+        try:
+            tasks = tuple(CoreTask(t["name"], tuple(t["keywords"]), tuple(t["item_ids"])) for t in value["tasks"])
+            if not tasks or len({len(task.item_ids) for task in tasks}) != 1 or not tasks[0].item_ids:
+                raise ValueError("its tasks differ in their number of items, or there are none")
+            return cls(int(value["seed"]), str(value["source"]), tasks)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SatjaxError(f"{path} is no aptitude test ({error!r}); copy it from the router again") from error
+
+
+def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
+    """A versioned JSON object; raises SatjaxError naming file and mend."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SatjaxError(f"{path} cannot be read ({error.strerror}); give the file of a {what}") from error
+    except ValueError as error:
+        raise SatjaxError(f"{path} is no complete {what} ({error}); write or copy it again") from error
+    if not isinstance(value, dict) or value.get("version") != version:
+        found = value.get("version") if isinstance(value, dict) else None
+        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r}); write it with this satjax")
+    return value
+
+
+def sample_aptitude_test(table: OutcomeTable, num_tasks: int = 50, shots: int = 20, seed: int = 0) -> AptitudeTest:
+    """Draws a test from the training split of `table`, whose candidates are the training candidates.
+
+    An item's weight is its distinguishability `4 p (1 - p)`, p being the share of candidates that are right (paper section 3.1). Tasks are
+    drawn in proportion to the mean weight of their items, items within a task in proportion to their own, both without
+    replacement. Tasks are kept by name and items by id. Raises SatjaxError where too few tasks have `shots` training items.
+    """
+    train = table.split("train")
+    observed = ~np.isnan(train.scores_MN)
+    count_N = observed.sum(axis=0)
+    right_N = np.where(observed, train.scores_MN, 0.0).sum(axis=0) / np.maximum(count_N, 1)
+    weight_N = 4 * right_N * (1 - right_N) + FLOOR
+    task_N = np.array([item.task for item in train.items])
+    members = {task: np.flatnonzero((task_N == task) & (count_N > 0)) for task in train.tasks}
+    full = [task for task in sorted(members) if len(members[task]) >= shots]
+    if len(full) < num_tasks:
+        raise SatjaxError(
+            f"an aptitude test of {num_tasks} tasks with {shots} items each cannot be drawn: {len(full)} tasks have that many training "
+            "items; lower aptitude.num_tasks or aptitude.shots"
+        )
+    rng = np.random.default_rng(seed)
+    task_weight = np.array([weight_N[members[task]].mean() for task in full])
+    chosen = sorted(rng.choice(full, num_tasks, replace=False, p=task_weight / task_weight.sum()).tolist())
+    keywords = task_keywords(train, chosen)
+    tasks = []
+    for task in chosen:
+        weight = weight_N[members[task]]
+        drawn = rng.choice(members[task], shots, replace=False, p=weight / weight.sum())
+        tasks.append(CoreTask(task, keywords[task], tuple(sorted(train.items[i].id for i in drawn))))
+    return AptitudeTest(seed, ", ".join(sorted({item.source for item in train.items})), tuple(tasks))

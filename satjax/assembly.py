@@ -1,0 +1,65 @@
+"""Puts a router's parts together from its configuration: base weights, tokenizers, prompt and model shapes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from tokenizers import Tokenizer
+
+from satjax.config import RouterConfig
+from satjax.errors import SatjaxError
+from satjax.instructions import PromptWriter, prompt_writer
+from satjax.models.router_model import RouterModelConfig
+from satjax.weights.base import open_base
+from satjax.weights.fetch import BaseModel, check_digest, resolve
+from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything of a router that is not learned; `base_params` holds the base weights by path, on the host."""
+
+    model: RouterModelConfig
+    writer: PromptWriter
+    encoder_tokenizer: Tokenizer
+    base_params: dict[str, np.ndarray]
+    bases: dict[str, BaseModel]
+
+
+def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = None) -> Assembly:
+    """Opens the base weights (fetching them where absent) and fits prompt and model to them.
+
+    `expected_sha256` holds the digests, by `llm` and `encoder`, that a trained router was made with: others are refused.
+    """
+    bases = {"llm": resolve(config.llm.weights), "encoder": resolve(config.encoder.weights)}
+    for part, digest in (expected_sha256 or {}).items():
+        check_digest(bases[part], digest)
+    llm, encoder = open_base(bases["llm"].directory), open_base(bases["encoder"].directory)
+    decoder = decoder_config(llm.config, lora_rank=config.llm.lora_rank, join_layer=config.llm.join_layer)
+    psi = encoder_config(encoder.config, config.encoder.query_prefix)
+    longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
+    if longest > decoder.max_positions:
+        raise SatjaxError(
+            f"config router.prompt.buckets: {config.prompt.max_tokens} tokens are too many for {config.llm.weights}, which reads "
+            f"{decoder.max_positions}; shorten the longest bucket"
+        )
+    writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
+    on_cpu = jax.default_backend() == "cpu"
+    compute_dtype = ("float32" if on_cpu else "bfloat16") if config.compute_dtype == "auto" else config.compute_dtype
+    model = RouterModelConfig(
+        decoder=decoder,
+        encoder=psi,
+        profile_encoder=config.profile_encoder,
+        layout=config.prompt.layout,
+        head=config.head,
+        yes_id=writer.yes_id,
+        no_id=writer.no_id,
+        tail_ids=writer.tail_ids,
+        compute_dtype=compute_dtype,
+        remat=config.llm.remat,
+    )
+    dtype = jax.numpy.dtype(config.param_dtype)
+    base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, decoder, dtype).items()}
+    base |= {f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, psi, dtype).items()}
+    return Assembly(model, writer, encoder.tokenizer, base, bases)

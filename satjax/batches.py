@@ -1,0 +1,156 @@
+"""Training batches: the batch of a step is a function of (seed, stage, step) alone, the same on any number of hosts."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from satjax.config import BatchConfig
+from satjax.errors import SatjaxError
+from satjax.instructions import TokenRows
+from satjax.outcomes import OutcomeTable
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`groups` of B instructions with M candidates each.
+
+    `token` int32 `[G, B, L]`, `length` int32 `[G, B]`, `candidate` int32 `[G, M]` (rows of the training candidates), `outcome`
+    float32 `[G, B, M]`, NaN = unobserved.
+    """
+
+    token: np.ndarray
+    length: np.ndarray
+    candidate: np.ndarray
+    outcome: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Tokenized training instructions and their outcomes `[N, M]`; `width` is each row's bucket."""
+
+    rows: TokenRows
+    width: np.ndarray
+    outcome: np.ndarray
+    in_domain: np.ndarray
+
+
+def training_table(
+    table: OutcomeTable, held_out_candidates: tuple[str, ...], aptitude_items: frozenset[str]
+) -> OutcomeTable:
+    """The instructions to train on: the train split without the aptitude test's items, which every profile holds the answers of."""
+    kept = [name for name in table.candidate_ids if name not in held_out_candidates]
+    table.select_candidates(held_out_candidates)
+    if not kept:
+        raise SatjaxError("config data.held_out_candidates leaves no candidate to train on; hold out fewer")
+    train = table.split("train").select_candidates(kept)
+    free = np.array([name not in aptitude_items for name in train.item_ids])
+    seen = ~np.isnan(train.scores_MN).all(axis=0)
+    if not (free & seen).any():
+        raise SatjaxError(
+            "no training instruction is left beside the aptitude test's items; lower aptitude.num_tasks or aptitude.shots"
+        )
+    return train.select_items(free & seen)
+
+
+class BatchPlan:
+    """Which instructions and candidates each step of one stage reads.
+
+    Dense: every epoch is a fresh permutation, cut into batches of one bucket each; the few that do not fill a bucket's last batch
+    move up to the next bucket. `one_positive`: every group is drawn on its own.
+    """
+
+    def __init__(self, data: TrainingSet, config: BatchConfig, *, seed: int, stage: int, in_domain: bool):
+        self.data, self.config, self.key = data, config, (seed, stage)
+        self.eligible = np.flatnonzero(data.in_domain) if in_domain else np.arange(len(data.rows))
+        self.num_candidates = data.outcome.shape[1]
+        if config.candidates > self.num_candidates:
+            raise SatjaxError(
+                f"config batch.candidates = {config.candidates}: there are {self.num_candidates} to train on; 0 takes them all"
+            )
+        if not len(self.eligible):
+            raise SatjaxError(
+                "no training instruction is of the aptitude test's tasks; set the stage's instructions to 'all'"
+            )
+        strength = np.nanmean(data.outcome, axis=0) ** config.strength
+        self.probability = strength / strength.sum()
+        self.epoch = lru_cache(maxsize=2)(self._epoch)
+
+    def widths(self) -> list[int]:
+        """Every bucket that the stage's steps may use: what has to be compiled."""
+        return sorted(set(self.data.width[self.eligible].tolist()))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, counted from the start of the stage."""
+        if self.config.one_positive:
+            return self._one_positive(step)
+        batches = self.epoch(step // self._epoch_length)
+        width, index_GB = batches[step % self._epoch_length]
+        rng = np.random.default_rng((*self.key, 1, step))
+        return self._gather(width, index_GB, np.stack([self._draw_candidates(rng) for _ in index_GB]))
+
+    @property
+    def _rows(self) -> int:
+        return self.config.groups * self.config.instructions
+
+    @property
+    def _epoch_length(self) -> int:
+        return max(1, len(self.eligible) // self._rows)
+
+    def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+        rng = np.random.default_rng((*self.key, 0, epoch))
+        order = rng.permutation(self.eligible)
+        if len(order) < self._rows:
+            order = np.resize(order, self._rows)
+        batches: list[tuple[int, np.ndarray]] = []
+        waiting = order[:0]
+        for width in self.widths():
+            waiting = np.concatenate([waiting, order[self.data.width[order] == width]])
+            full = len(waiting) // self._rows * self._rows
+            chunks = waiting[:full].reshape(-1, self.config.groups, self.config.instructions)
+            batches += [(width, chunk) for chunk in chunks]
+            waiting = waiting[full:]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _draw_candidates(self, rng: np.random.Generator) -> np.ndarray:
+        count = self.config.candidates
+        if count in (0, self.num_candidates):
+            return np.arange(self.num_candidates)
+        return np.sort(rng.choice(self.num_candidates, count, replace=False, p=self.probability))
+
+    def _one_positive(self, step: int) -> Batch:
+        rng = np.random.default_rng((*self.key, 1, step))
+        width = int(self.data.width[rng.choice(self.eligible)])
+        pools = [
+            self.eligible[self.data.width[self.eligible] == width],
+            self.eligible[self.data.width[self.eligible] <= width],
+            self.eligible,
+        ]
+        groups, candidates = [], []
+        for _ in range(self.config.groups):
+            candidate = int(rng.choice(self.num_candidates, p=self.probability))
+            for pool in pools:
+                outcome = self.data.outcome[pool, candidate]
+                right, wrong = pool[outcome > 0.5], pool[outcome <= 0.5]
+                if len(right) and len(wrong) >= self.config.instructions - 1:
+                    break
+            else:
+                raise SatjaxError(
+                    f"config batch.instructions = {self.config.instructions}: candidate {candidate} of the training table has too few "
+                    "right or wrong outcomes for such a group; lower it"
+                )
+            groups.append(
+                np.append(rng.choice(right, 1), rng.choice(wrong, self.config.instructions - 1, replace=False))
+            )
+            candidates.append([candidate])
+        index_GB = np.stack(groups)
+        return self._gather(int(self.data.width[index_GB].max()), index_GB, np.array(candidates))
+
+    def _gather(self, width: int, index_GB: np.ndarray, candidate_GM: np.ndarray) -> Batch:
+        rows = self.data.rows.take(index_GB.reshape(-1), width)
+        return Batch(
+            rows.token.reshape(*index_GB.shape, width),
+            rows.length.reshape(index_GB.shape),
+            candidate_GM.astype(np.int32),
+            self.data.outcome[index_GB[:, :, None], candidate_GM[:, None, :]],
+        )

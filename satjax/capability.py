@@ -1,0 +1,92 @@
+"""Capability profiles as arrays: what the profile encoder reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from satjax.aptitude import AptitudeTest, CapabilityProfile, render_sentences
+from satjax.config import ProfileEncoderConfig
+from satjax.errors import SatjaxError
+from satjax.instructions import pad_rows
+from satjax.models.router_model import ProfileInputs
+from satjax.models.text_encoder import EncoderConfig
+
+
+@dataclass(frozen=True)
+class AccuracyNorms:
+    """Mean and spread, per task, of the training candidates' accuracies: what a candidate's accuracy is measured against."""
+
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+
+SMALLEST_SPREAD = 0.05
+"""One item of a 20-shot task: differences below it are noise."""
+
+
+def accuracy_norms(profiles: Sequence[CapabilityProfile]) -> AccuracyNorms:
+    """Norms over the training candidates; a task that none of them took has mean 0.5."""
+    accuracy_MT = np.stack([profile.accuracy_T for profile in profiles])
+    seen = ~np.isnan(accuracy_MT)
+    count = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen.any(axis=0), np.where(seen, accuracy_MT, 0).sum(axis=0) / count, 0.5)
+    spread = np.sqrt(np.where(seen, (accuracy_MT - mean) ** 2, 0).sum(axis=0) / count)
+    return AccuracyNorms(tuple(map(float, mean)), tuple(float(max(value, SMALLEST_SPREAD)) for value in spread))
+
+
+@dataclass(frozen=True)
+class ProfileReader:
+    """Turns profiles of one aptitude test into `ProfileInputs`; `tokenizer` is psi's."""
+
+    config: ProfileEncoderConfig
+    encoder: EncoderConfig
+    tokenizer: Tokenizer
+    test: AptitudeTest
+    norms: AccuracyNorms
+
+    def inputs(self, profiles: Sequence[CapabilityProfile], order_seed: int) -> ProfileInputs:
+        """Arrays of M profiles; for the `text` kind the tasks stand in a random order drawn from `order_seed`."""
+        accuracy_MT = np.stack([profile.accuracy_T for profile in profiles])
+        seen_MT = ~np.isnan(accuracy_MT)
+        standard_MT = np.where(seen_MT, (accuracy_MT - np.array(self.norms.mean)) / np.array(self.norms.spread), 0.0)
+        certainty_MT = np.stack([profile.count_T for profile in profiles]) / self.test.shots
+        if self.config.kind == "tasks":
+            rows = pad_rows([self._ids(f"{', '.join(task.keywords)}") for task in self.test.tasks])
+            token, length = rows.token, rows.length
+        else:
+            order = np.random.default_rng(order_seed).permutation(self.test.num_tasks)
+            token, length = self._chunks(profiles, order)
+        return ProfileInputs(token, length, standard_MT.astype(np.float32), certainty_MT.astype(np.float32))
+
+    @property
+    def num_orders(self) -> int:
+        """Task orders worth averaging: one where order does not matter."""
+        return self.config.orders if self.config.kind == "text" else 1
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self.tokenizer.encode(self.encoder.query_prefix + text).ids
+        if len(ids) > self.encoder.max_positions:
+            raise SatjaxError(
+                f"profile text {text[:60]!r}… has {len(ids)} tokens; the text encoder reads {self.encoder.max_positions}"
+            )
+        return ids
+
+    def _chunks(self, profiles: Sequence[CapabilityProfile], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each profile's clauses, packed into as few texts as the encoder can read whole: `[M, C, L]` and `[M, C]`."""
+        packed = [self._pack(render_sentences(profile, order)) for profile in profiles]
+        num_chunks = max(map(len, packed))
+        rows = pad_rows([row for chunks in packed for row in chunks + [[]] * (num_chunks - len(chunks))])
+        return rows.token.reshape(len(packed), num_chunks, -1), rows.length.reshape(len(packed), num_chunks)
+
+    def _pack(self, clauses: list[str]) -> list[list[int]]:
+        chunks: list[list[int]] = []
+        held: list[str] = []
+        for clause in clauses:
+            ids = self.tokenizer.encode(self.encoder.query_prefix + " ".join([*held, clause])).ids
+            if held and len(ids) > self.encoder.max_positions:
+                chunks.append(self._ids(" ".join(held)))
+                held = []
+            held.append(clause)
+        return [*chunks, self._ids(" ".join(held))]

@@ -1,0 +1,87 @@
+"""Training checkpoints with Orbax: asynchronous, atomic, a few kept, restored onto whatever mesh is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from satjax.errors import SatjaxError
+from satjax.files import explain_full_disk
+
+
+class Checkpoints:
+    """The checkpoints of one training run: `state` (arrays) and `run` (what the run is, as JSON)."""
+
+    def __init__(self, directory: Path, keep: int):
+        self.directory = directory.absolute()
+        with explain_full_disk(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.manager = ocp.CheckpointManager(
+                self.directory,
+                item_names=("state", "run"),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                ),
+            )
+
+    def latest_step(self) -> int | None:
+        """Steps done at the newest complete checkpoint, if there is one."""
+        return self.manager.latest_step()
+
+    def save(self, step: int, state: Any, run: dict[str, Any]) -> None:
+        """Starts saving in the background; a kill from here on leaves the previous checkpoint as the latest."""
+        if step == self.manager.latest_step():
+            return
+        with explain_full_disk(self.directory):
+            self.manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
+            )
+
+    def run_of(self, step: int) -> dict[str, Any]:
+        """What `save` was given as `run`."""
+        return self.manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """The state at a step, laid out as `abstract_state` (shapes, dtypes and shardings of the present mesh) says."""
+        restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            return self.manager.restore(step, args=restore)["state"]
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise SatjaxError(
+                f"checkpoint {self.directory / str(step)} cannot be read with this config ({str(error).splitlines()[0][:160]}); "
+                "use the config it was made with, or another --workdir"
+            ) from error
+
+    def wait(self) -> None:
+        """Blocks until the save under way is on disk."""
+        with explain_full_disk(self.directory):
+            self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the threads."""
+        self.wait()
+        self.manager.close()
+
+
+def save_params(directory: Path, params: dict[str, jax.Array]) -> None:
+    """Writes parameters by path as one Orbax tree; the directory must not exist."""
+    with explain_full_disk(directory), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(directory.absolute(), params)
+
+
+def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Reads what `save_params` wrote, laid out as `abstract` says."""
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(directory.absolute(), abstract)
+    except Exception as error:
+        raise SatjaxError(
+            f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); export the router again"
+        ) from error
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys: the same text for the same value."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1)

@@ -1,0 +1,224 @@
+"""The command line: verbs only; what they do lives elsewhere."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from satjax import __version__
+from satjax.errors import SatjaxError
+
+USER_ERROR = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SatjaxError(f"{message} (see `{self.prog} --help`)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 for an interrupted training."""
+    logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
+    logging.getLogger("satjax").setLevel(logging.INFO)
+    parser = _build_parser()
+    try:
+        options, rest = parser.parse_known_args(arguments)
+        if rest and options.verb != "train":
+            parser.error(f"unknown argument {rest[0]!r}")
+        return options.run(options, rest)
+    except SatjaxError as error:
+        print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("satjax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="satjax", description="Rank candidate LLMs for an instruction without running any of them.")
+    parser.add_argument("--version", action="version", version=f"satjax {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(
+        name: str, run: Callable[[argparse.Namespace, list[str]], int], help: str, example: str
+    ) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    rank = verb(
+        "rank",
+        _rank,
+        "Rank the router's candidates for instructions.",
+        'satjax rank "Sort 3, 1, 2." --router runs/demo/router --top 3',
+    )
+    rank.add_argument("instruction", nargs="+", help="the text to route")
+    rank.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    rank.add_argument("--candidates", metavar="A,B", help="rank these only")
+    rank.add_argument("--top", type=int, metavar="K", help="show the first K")
+    rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    train = verb(
+        "train",
+        _train,
+        "Train a router; goes on by itself where an earlier run stopped.",
+        "satjax train --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/first",
+    )
+    train.add_argument(
+        "--config", required=True, metavar="FILE", help="a file with get_config(); --config.a.b=v changes one value"
+    )
+    train.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
+    )
+
+    evaluate = verb(
+        "evaluate",
+        _evaluate,
+        "Compare a router's probabilities with real outcomes.",
+        "satjax evaluate --router runs/first/router --outcomes DIR --out runs/first/report",
+    )
+    evaluate.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    evaluate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    evaluate.add_argument(
+        "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
+    )
+    evaluate.add_argument("--candidates", metavar="A,B", help="evaluate these only")
+    evaluate.add_argument(
+        "--new-candidates",
+        default="profile",
+        choices=("profile", "skip"),
+        help="candidates the router does not know: profile them from the table, or skip them (default: profile)",
+    )
+    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
+
+    profile = verb(
+        "profile",
+        _profile,
+        "Make a new candidate's capability profile from its outcomes.",
+        "satjax profile --outcomes DIR --aptitude-test ROUTER/aptitude_test.json --candidate NAME --out NAME.json",
+    )
+    profile.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    profile.add_argument(
+        "--aptitude-test", required=True, type=Path, metavar="FILE", help="the router's aptitude_test.json"
+    )
+    profile.add_argument("--candidate", required=True, metavar="NAME")
+    profile.add_argument("--out", required=True, type=Path, metavar="FILE")
+
+    imports = verb(
+        "import",
+        _import,
+        "Convert upstream results to an outcome table.",
+        "satjax import mmlu-pro model_outputs_*.zip --out outcomes/",
+    )
+    imports.add_argument("format", choices=("mmlu-pro", "routerbench"))
+    imports.add_argument("source", nargs="+", type=Path, metavar="SRC")
+    imports.add_argument("--out", required=True, type=Path, metavar="DIR")
+
+    verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
+    return parser
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _rank(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.render import ranking_table
+    from satjax.router import Router, ranking
+
+    for text in options.instruction:
+        if not text.strip():
+            raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
+    router = Router.load(options.router)
+    names = _names(options.candidates) or list(router.candidates)
+    probability_BM = router.probability(options.instruction, names)
+    rankings = [
+        (text, ranking(names, row, options.top)) for text, row in zip(options.instruction, probability_BM, strict=True)
+    ]
+    if options.json:
+        listed = [
+            {"instruction": text, "ranking": [{"candidate": r.candidate, "probability": r.probability} for r in ranked]}
+            for text, ranked in rankings
+        ]
+        print(json.dumps(listed, ensure_ascii=False, indent=1))
+    else:
+        for text, ranked in rankings:
+            ranking_table(text, ranked, len(names))
+    return 0
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config_file import load_config
+    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted, train
+
+    config = load_config(options.config, rest)
+    try:
+        router = train(config, options.workdir)
+    except Interrupted as error:
+        print(f"satjax: {error}", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.evaluation import evaluate, write_report
+    from satjax.outcomes import open_outcomes
+    from satjax.render import progress, report_table
+    from satjax.router import Router
+
+    table = open_outcomes(options.outcomes)
+    router = Router.load(options.router)
+    with progress("scoring") as on_progress:
+        report = evaluate(
+            router,
+            table,
+            split=options.split,
+            candidates=_names(options.candidates),
+            new_candidates=options.new_candidates,
+            on_progress=on_progress,
+        )
+    path = write_report(report, options.out)
+    report_table(report.figures)
+    print(f"report: {path}")
+    return 0
+
+
+def _profile(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.aptitude import AptitudeTest, profile_from_outcomes
+    from satjax.outcomes import open_outcomes
+
+    table, test = open_outcomes(options.outcomes), AptitudeTest.read(options.aptitude_test)
+    profile = profile_from_outcomes(table, test, options.candidate)
+    profile.write(options.out)
+    observed = int(profile.count_T.sum())
+    print(f"profile: {options.out} ({observed} of {test.num_tasks * test.shots} aptitude items observed)")
+    return 0
+
+
+def _import(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.outcomes import import_mmlu_pro, import_routerbench, write_table
+
+    table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
+    write_table(table, options.out)
+    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.doctor import doctor
+
+    return doctor()

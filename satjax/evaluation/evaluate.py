@@ -1,0 +1,114 @@
+"""`report.json`: correctness of the probabilities, and what routing by them is worth."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from satjax import metrics
+from satjax.aptitude import profile_from_outcomes
+from satjax.errors import SatjaxError
+from satjax.files import replacing
+from satjax.outcomes import OutcomeTable
+from satjax.router import Router
+
+log = logging.getLogger("satjax")
+
+NewCandidates = Literal["profile", "skip"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures as JSON-ready data, and the matrices they were read off: `[B, M]`, outcomes NaN where unobserved."""
+
+    figures: dict[str, Any]
+    probability_BM: np.ndarray
+    outcome_BM: np.ndarray
+
+
+def evaluate(
+    router: Router,
+    table: OutcomeTable,
+    *,
+    split: str = "test",
+    candidates: Sequence[str] | None = None,
+    new_candidates: NewCandidates = "profile",
+    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Report:
+    """Scores one split of a table and compares with its outcomes.
+
+    A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
+    left out (`skip`); one without such answers is left out and named in `left_out`. Items of the aptitude test are never evaluated.
+    The best single candidate is the one with the highest mean outcome outside the evaluated split, where the table has any.
+    """
+    if candidates is not None:
+        table = table.select_candidates(candidates)
+    left_out = _meet(router, table, new_candidates)
+    known = [name for name in table.candidate_ids if name not in left_out]
+    if not known:
+        raise SatjaxError(
+            f"the router knows none of the table's candidates ({', '.join(table.candidate_ids[:3])}, …) and cannot profile them; "
+            "give a table that holds the aptitude test's items"
+        )
+    table = table.select_candidates(known)
+    aptitude_items = router.aptitude_test.item_ids
+    free = np.array([name not in aptitude_items for name in table.item_ids])
+    held = table.select_items(free).split(split)
+    outcome_BM = held.scores_MN.T
+    probability_BM = router.probability(
+        [item.text for item in held.items], known, lambda done: on_progress(done, len(held.items))
+    )
+    best_single, chosen_on = _best_single(table, split)
+    routing = metrics.routing(probability_BM, outcome_BM, best_single=best_single)
+    figures = {
+        "correctness": metrics.correctness(probability_BM, outcome_BM),
+        "routing": {"all": {**routing, "best_single_candidate": None if best_single is None else known[best_single]}},
+        "split": split,
+        "best_single_chosen_on": chosen_on,
+        "instructions": len(held.items),
+        "candidates": known,
+        "left_out": left_out,
+        "synthetic": any(item.source == "synthetic" for item in held.items),
+    }
+    return Report(figures, probability_BM, outcome_BM)
+
+
+def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> dict[str, str]:
+    """Adds the table's unknown candidates to the router; returns those left out, with the reason."""
+    left_out: dict[str, str] = {}
+    for name in table.candidate_ids:
+        if name in router.candidates:
+            continue
+        if new_candidates == "skip":
+            left_out[name] = "not in the router"
+            continue
+        try:
+            router.add(profile_from_outcomes(table, router.aptitude_test, name))
+        except SatjaxError as error:
+            left_out[name] = str(error)
+    for name, reason in left_out.items():
+        log.warning("candidate %r is left out: %s", name, reason)
+    return left_out
+
+
+def _best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
+    """Column of the best candidate on the training split, or None where the table has no other split to choose it on."""
+    splits = {item.split for item in table.items} - {split}
+    if not splits:
+        return None, split
+    chosen_on = "train" if "train" in splits else sorted(splits)[0]
+    scores_MN = table.split(chosen_on).scores_MN
+    count_M = (~np.isnan(scores_MN)).sum(axis=1)
+    mean_M = np.where(count_M > 0, np.nansum(scores_MN, axis=1) / np.maximum(count_M, 1), -1.0)
+    return int(np.argmax(mean_M)), chosen_on
+
+
+def write_report(report: Report, directory: Path) -> Path:
+    """Writes `report.json` into a directory that is there whole or not at all; returns its path."""
+    with replacing(directory) as fresh:
+        (fresh / "report.json").write_text(json.dumps(report.figures, indent=1), encoding="utf-8")
+    return directory / "report.json"

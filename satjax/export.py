@@ -1,0 +1,137 @@
+"""The router directory: written whole or not at all, and read with every file checked against its digest."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from tokenizers import Tokenizer
+
+from satjax.aptitude import AptitudeTest, CapabilityProfile
+from satjax.calibration import Calibration, read_calibration
+from satjax.capability import AccuracyNorms
+from satjax.checkpoint import canonical_json, save_params
+from satjax.config import RouterConfig, from_mapping
+from satjax.errors import SatjaxError
+from satjax.files import replacing
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RouterFiles:
+    """What a router directory holds, less the parameters, which Orbax reads onto devices.
+
+    `learned` names their shapes and dtypes; `write_router` takes these from the parameters themselves.
+    """
+
+    config: RouterConfig
+    norms: AccuracyNorms
+    base_sha256: dict[str, str]
+    order_seed: int
+    test: AptitudeTest
+    profiles: tuple[CapabilityProfile, ...]
+    calibration: Calibration
+    learned: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+
+
+def write_router(
+    directory: Path,
+    files: RouterFiles,
+    params: dict[str, jax.Array],
+    tokenizer: Tokenizer,
+    card: str,
+) -> None:
+    """Writes a router; `params` are the learned parameters, the base weights being named by their digest."""
+    with replacing(directory) as fresh:
+        save_params(fresh / "params", params)
+        tokenizer.save(str(fresh / "tokenizer.json"))
+        files.test.write(fresh / "aptitude_test.json")
+        files.calibration.write(fresh / "calibration.json")
+        (fresh / "profiles").mkdir()
+        for profile in files.profiles:
+            profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
+        (fresh / "README.md").write_text(card, encoding="utf-8")
+        config = {
+            "format": FORMAT,
+            "router": dataclasses.asdict(files.config),
+            "norms": dataclasses.asdict(files.norms),
+            "base_sha256": files.base_sha256,
+            "learned": {path: [list(value.shape), str(value.dtype)] for path, value in sorted(params.items())},
+            "order_seed": files.order_seed,
+            "files": _digests(fresh),
+        }
+        (fresh / "config.json").write_text(canonical_json(config), encoding="utf-8")
+
+
+def profile_file_name(candidate: str) -> str:
+    """A file name for any candidate id: unsafe characters replaced, a digest keeping such names apart."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in candidate).lstrip(".")
+    return safe if safe == candidate else f"{safe}-{hashlib.sha256(candidate.encode()).hexdigest()[:8]}"
+
+
+def read_router(directory: Path) -> RouterFiles:
+    """Reads and checks a router directory; anything missing or altered is named in one line."""
+    config = _read_config(directory)
+    expected, found = config["files"], _digests(directory)
+    missing, altered = (
+        sorted(set(expected) - set(found)),
+        sorted(name for name in expected if found.get(name, "") != expected[name]),
+    )
+    if missing:
+        raise SatjaxError(
+            f"router {directory}: {missing[0]} is missing ({len(missing)} files in all); copy or export the router again"
+        )
+    if altered:
+        raise SatjaxError(
+            f"router {directory}: {altered[0]} was altered after the export; copy or export the router again"
+        )
+    test = AptitudeTest.read(directory / "aptitude_test.json")
+    profiles = tuple(
+        CapabilityProfile.read(directory / name) for name in sorted(expected) if name.startswith("profiles/")
+    )
+    norms = config["norms"]
+    return RouterFiles(
+        config=from_mapping(RouterConfig, config["router"], "config.json router"),
+        norms=AccuracyNorms(tuple(norms["mean"]), tuple(norms["spread"])),
+        base_sha256=config["base_sha256"],
+        learned={path: (tuple(shape), dtype) for path, (shape, dtype) in config["learned"].items()},
+        order_seed=config["order_seed"],
+        test=test,
+        profiles=profiles,
+        calibration=read_calibration(directory / "calibration.json"),
+    )
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise SatjaxError(
+            f"{directory} is no router: it has no config.json; give the directory that `satjax train` wrote as WORKDIR/router"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config["format"] != FORMAT:
+            raise SatjaxError(
+                f"router {directory} has format {config['format']}, this satjax reads format {FORMAT}; export it again"
+            )
+        for key in ("router", "norms", "base_sha256", "learned", "order_seed", "files"):
+            config[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SatjaxError(
+            f"router {directory}: config.json was altered ({error!r}); copy or export the router again"
+        ) from error
+    return config
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    """sha256 of every file but `config.json`, by path within the directory."""
+    files = sorted(Path(root) / name for root, _, names in os.walk(directory) for name in names)
+    relative = {path.relative_to(directory).as_posix(): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in relative.items() if name != "config.json"
+    }

@@ -1,0 +1,59 @@
+"""Writing whole or not at all, and saying so when the disk is full."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from satjax.errors import SatjaxError
+
+
+@contextlib.contextmanager
+def explain_full_disk(target: Path) -> Iterator[None]:
+    """Turns "no space left", in whichever exception it comes, into one line for people."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error) or "ENOSPC" in str(error):
+            raise SatjaxError(
+                f"no disk space left while saving {target}; what was saved before is intact: free some space and run the same command"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary directory beside `target` that takes its place at the end, and is gone if anything fails before."""
+    with explain_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            yield fresh
+            fresh.chmod(0o755)
+            if target.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+                target.rename(old / target.name)
+                fresh.rename(target)
+                shutil.rmtree(old)
+            else:
+                fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a text file in one step: readers see the old one or the new one."""
+    with explain_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        finally:
+            Path(name).unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""Capability instructions `z = [e_c, e_x, e_p]` as token rows, in both layouts (paper section 3.3, DESIGN section 2)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from satjax.config import PromptConfig
+from satjax.errors import SatjaxError
+
+log = logging.getLogger("satjax")
+
+INQUIRY = "Considering the capability of the model, predict whether the model can handle the instruction by answering 'Yes' or 'No'."
+HEAD = "Instruction:\n"
+END = "\n\n" + INQUIRY
+CAPABILITY_FIRST_TAIL = "\nAnswer:"
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Texts as token ids: `token` int32 `[rows, L]`, padded on the right with 0, and `length` int32 `[rows]`."""
+
+    token: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def take(self, index: np.ndarray, width: int) -> "TokenRows":
+        """Rows by index, cut or padded to `width` columns; no row may be longer than that."""
+        rows = self.token[index, :width]
+        return TokenRows(np.pad(rows, ((0, 0), (0, width - rows.shape[1]))), self.length[index])
+
+
+def pad_rows(rows: Sequence[Sequence[int]], width: int | None = None) -> TokenRows:
+    """Token lists as one array, as wide as the longest of them or as `width`."""
+    length = np.array([len(row) for row in rows], np.int32)
+    token = np.zeros((len(rows), width or max(1, int(length.max(initial=0)))), np.int32)
+    for row, ids in zip(token, rows, strict=True):
+        row[: len(ids)] = ids
+    return TokenRows(token, length)
+
+
+def answer_ids(tokenizer: Tokenizer, context: str) -> tuple[int, int]:
+    """Ids of the answers "Yes" and "No" as they would follow `context`; each must be a single token there."""
+    start = tokenizer.encode(context, add_special_tokens=False).ids
+    found = []
+    for answer in (" Yes", " No"):
+        ids = tokenizer.encode(context + answer, add_special_tokens=False).ids
+        if ids[: len(start)] != start or len(ids) != len(start) + 1:
+            raise SatjaxError(
+                f"tokenizer: {answer.strip()!r} after {context!r} is not a single token; use base weights whose tokenizer has both answers"
+            )
+        found.append(ids[-1])
+    return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class PromptWriter:
+    """Writes instructions as the text rows of a layout.
+
+    `instruction_first`: `head, x, inquiry` is the text and `tail_ids` follow each candidate's soft tokens.
+    `capability_first`: `x, inquiry, tail` follows the soft tokens as one text, and there is no separate tail.
+    """
+
+    config: PromptConfig
+    tokenizer: Tokenizer
+    start_ids: tuple[int, ...]
+    end_ids: tuple[int, ...]
+    tail_ids: tuple[int, ...]
+    yes_id: int
+    no_id: int
+
+    def encode(self, instructions: Sequence[str]) -> TokenRows:
+        """Token rows of the instructions; longer ones lose their middle, never the prompt, with one counted warning.
+
+        Raises SatjaxError for an instruction that is empty or no text.
+        """
+        for index, text in enumerate(instructions):
+            if not isinstance(text, str) or not text.strip():
+                shown = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
+                raise SatjaxError(
+                    f"instruction {index + 1} of {len(instructions)} is {shown}; give every instruction as non-empty text"
+                )
+        room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
+        encoded = [e.ids for e in self.tokenizer.encode_batch(list(instructions), add_special_tokens=False)]
+        cut = [ids if len(ids) <= room else ids[: (room + 1) // 2] + ids[len(ids) - room // 2 :] for ids in encoded]
+        if num_cut := sum(len(ids) > room for ids in encoded):
+            log.warning("%d of %d instructions exceed %d tokens and lost their middle", num_cut, len(encoded), room)
+        return pad_rows([[*self.start_ids, *ids, *self.end_ids] for ids in cut])
+
+    def bucket(self, length: int) -> int:
+        """The width that a row of `length` tokens is padded to."""
+        return next(width for width in self.config.buckets if length <= width)
+
+
+def prompt_writer(config: PromptConfig, tokenizer: Tokenizer, bos_id: int | None) -> PromptWriter:
+    """Tokenizes the fixed parts of the prompt once and resolves the answer tokens."""
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    if config.layout == "instruction_first":
+        bos = () if bos_id is None else (bos_id,)
+        start, end, tail = (*bos, *ids(HEAD)), ids(END), ids(config.tail)
+        context = config.tail or END
+    else:
+        start, end, tail = ids(HEAD), ids(END + CAPABILITY_FIRST_TAIL), ()
+        context = CAPABILITY_FIRST_TAIL
+    if config.max_tokens < len(start) + len(end) + 8:
+        raise SatjaxError(
+            f"config router.prompt.buckets: the longest, {config.max_tokens} tokens, leaves no room beside the prompt's {len(start) + len(end)}; raise it"
+        )
+    yes_id, no_id = answer_ids(tokenizer, context)
+    return PromptWriter(config, tokenizer, start, end, tail, yes_id, no_id)

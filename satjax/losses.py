@@ -1,0 +1,63 @@
+"""Objectives as slices of the score matrix (DESIGN section 2). Unobserved outcomes are NaN and count nowhere; all is float32."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from satjax.config import LossConfig
+
+
+def _masked_mean(value: Array, weight: Array) -> Array:
+    return jnp.sum(value * weight) / jnp.maximum(jnp.sum(weight), 1e-9)
+
+
+def contrast(score_AP: Float[Array, "a p"], outcome_AP: Float[Array, "a p"]) -> Float[Array, ""]:
+    """Cross-entropy of every right entry of a row against the wrong entries of the same row, averaged.
+
+    For entry i of a row: `-log(e^s_i / (e^s_i + sum_j w_ij e^s_j))` with `w_ij = max(y_i - y_j, 0)`: for right or wrong outcomes this is the
+    paper's contrast of one positive against its negatives (section 3.4); soft outcomes weigh a pair by their difference. An entry counts
+    with its largest `w_ij`, so rows without a contrast add nothing.
+    """
+    observed = ~jnp.isnan(outcome_AP)
+    outcome = jnp.where(observed, outcome_AP, 0.0)
+    pair = observed[:, :, None] & observed[:, None, :]
+    weight_AIJ = jnp.where(pair, jnp.maximum(outcome[:, :, None] - outcome[:, None, :], 0.0), 0.0)
+    difference = score_AP[:, None, :] - score_AP[:, :, None]
+    exponent = jnp.where(weight_AIJ > 0, difference + jnp.log(jnp.maximum(weight_AIJ, 1e-30)), -1e30)
+    loss_AI = jax.nn.logsumexp(jnp.concatenate([exponent, jnp.zeros_like(score_AP)[:, :, None]], axis=-1), axis=-1)
+    return _masked_mean(loss_AI, jnp.max(weight_AIJ, axis=-1))
+
+
+def over_candidates(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:
+    """The contrast that routing needs: candidates of one instruction against each other (rows)."""
+    return contrast(score_BM, outcome_BM)
+
+
+def over_instructions(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:
+    """The paper's homogeneous in-batch contrast: instructions of one candidate against each other (columns)."""
+    return contrast(score_BM.T, outcome_BM.T)
+
+
+def pointwise(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:
+    """Binary cross-entropy, soft outcomes as they are, so that `sigmoid(S)` is a probability."""
+    observed = ~jnp.isnan(outcome_BM)
+    outcome = jnp.where(observed, outcome_BM, 0.0)
+    loss_BM = jax.nn.softplus(score_BM) - outcome * score_BM
+    return _masked_mean(loss_BM, observed.astype(jnp.float32))
+
+
+OBJECTIVES: dict[str, Callable[[Array, Array], Array]] = {
+    "over_instructions": over_instructions,
+    "over_candidates": over_candidates,
+    "pointwise": pointwise,
+}
+
+
+def total_loss(
+    score_GBM: Float[Array, "g b m"], outcome_GBM: Float[Array, "g b m"], config: LossConfig
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weighted sum of the objectives, each averaged over the groups of a batch, and its parts by name."""
+    parts = {name: jnp.mean(jax.vmap(objective)(score_GBM, outcome_GBM)) for name, objective in OBJECTIVES.items()}
+    return sum((getattr(config, name) * part for name, part in parts.items()), start=jnp.float32(0)), parts

@@ -1,0 +1,74 @@
+"""The README.md of an exported router: what it is, what it was trained on, what it is not for."""
+
+from satjax.config import TrainConfig
+from satjax.export import RouterFiles
+from satjax.outcomes import OutcomeTable
+
+CARD = """# A satjax router
+
+Ranks {num_candidates} candidate LLMs for an instruction by the probability that each will handle it, without running any of them.
+
+| | |
+|---|---|
+| LLM | `{llm}` (sha256 `{llm_sha}`), LoRA rank {lora_rank}, candidates join at layer {join_layer} |
+| text encoder | `{encoder}` (sha256 `{encoder_sha}`) |
+| profile encoder | `{kind}`, {soft_tokens} soft tokens |
+| layout, head | `{layout}`, `{head}` |
+| trained on | {num_instructions} instructions of {sources}, {num_trained} candidates, {steps} steps |
+| aptitude test | {num_tasks} tasks x {shots} items, `{fingerprint}` |
+| calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
+
+## Use
+
+```python
+from satjax import Router
+
+router = Router.load("{name}")
+print(router.rank("What is the capital of Peru?", top=3))
+```
+
+Measure it on outcomes of your own before you rely on it: `satjax evaluate --router {name} --outcomes DIR --out DIR`.
+
+## Limits
+
+- It knows a candidate by its aptitude test alone and judges an instruction by its text alone.
+- Probabilities are calibrated for instructions like those it was trained on ({sources}); elsewhere trust the order more than the numbers.
+- Long instructions lose their middle beyond {max_tokens} tokens.
+{synthetic}
+Candidates: {candidates}.
+"""
+
+SYNTHETIC = "- **The zoo is synthetic**: instructions are generated and abilities planted. It shows that the machinery works, nothing about real models.\n"
+
+
+def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> str:
+    """Markdown of the card."""
+    router = files.config
+    sources = sorted({item.source for item in train.items})
+    return CARD.format(
+        num_candidates=len(files.profiles),
+        llm=router.llm.weights,
+        llm_sha=files.base_sha256["llm"][:16],
+        lora_rank=router.llm.lora_rank,
+        join_layer=router.llm.join_layer,
+        encoder=router.encoder.weights,
+        encoder_sha=files.base_sha256["encoder"][:16],
+        kind=router.profile_encoder.kind,
+        soft_tokens=router.profile_encoder.soft_tokens,
+        layout=router.prompt.layout,
+        head=router.head,
+        num_instructions=len(train.items),
+        sources=", ".join(f"`{source}`" for source in sources),
+        num_trained=len(train.candidates),
+        steps=config.total_steps,
+        num_tasks=files.test.num_tasks,
+        shots=files.test.shots,
+        fingerprint=files.test.fingerprint[:16],
+        scale=files.calibration.scale,
+        offset=files.calibration.offset,
+        fitted_on=files.calibration.fitted_on,
+        name="ROUTER_DIR",
+        max_tokens=router.prompt.max_tokens,
+        synthetic=SYNTHETIC if "synthetic" in sources else "",
+        candidates=", ".join(f"`{profile.candidate}`" for profile in files.profiles),
+    )

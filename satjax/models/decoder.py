@@ -1,0 +1,161 @@
+"""Decoder LLM: Llama-type models (SmolLM2, Llama 3, Qwen2.5) and Phi-3/3.5-mini by configuration.
+
+Text rows go through every layer; candidate suffixes join at `join_layer` and read the text's keys and values of each layer
+from there on. Nothing here knows about candidates beyond that.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from satjax.models.attention import suffix_attention, text_attention
+from satjax.models.linear import Linear, RMSNorm
+from satjax.models.rope import RopeConfig, rope_tables, rotate
+from satjax.models.stack import run_stack, stack_layers
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a decoder LLM; `lora_rank` adapts the layers from `join_layer` on."""
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_width: int
+    mlp_width: int
+    norm_epsilon: float = 1e-5
+    rope: RopeConfig = field(default_factory=RopeConfig)
+    qkv_bias: bool = False
+    tied_head: bool = True
+    max_positions: int = 2048
+    lora_rank: int = 0
+    join_layer: int = 0
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention (Ainslie et al. 2023) over text and suffix tokens."""
+
+    def __init__(self, config: DecoderConfig, lora_rank: int, rngs: nnx.Rngs):
+        heads, groups = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
+        self.q = Linear(config.width, heads, bias=config.qkv_bias, lora_rank=lora_rank, rngs=rngs)
+        self.k = Linear(config.width, groups, bias=config.qkv_bias, lora_rank=lora_rank, rngs=rngs)
+        self.v = Linear(config.width, groups, bias=config.qkv_bias, lora_rank=lora_rank, rngs=rngs)
+        self.o = Linear(heads, config.width, lora_rank=lora_rank, rngs=rngs)
+        self.head_width = config.head_width
+
+    def project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
+        """Rotated queries and keys, and values, each `[..., heads, head_width]`."""
+        split = lambda y: rearrange(y, "... (n h) -> ... n h", h=self.head_width)  # noqa: E731
+        return rotate(split(self.q(x)), cos, sin), rotate(split(self.k(x)), cos, sin), split(self.v(x))
+
+    def merge(self, mixed: Array) -> Array:
+        """Heads back to the width of the LLM."""
+        return self.o(rearrange(mixed, "... n h -> ... (n h)"))
+
+
+class GatedMLP(nnx.Module):
+    """SwiGLU feed-forward (Shazeer 2020)."""
+
+    def __init__(self, config: DecoderConfig, lora_rank: int, rngs: nnx.Rngs):
+        self.gate = Linear(config.width, config.mlp_width, lora_rank=lora_rank, rngs=rngs)
+        self.up = Linear(config.width, config.mlp_width, lora_rank=lora_rank, rngs=rngs)
+        self.down = Linear(config.mlp_width, config.width, lora_rank=lora_rank, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """Token by token."""
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where tokens stand: lengths of the text rows, and rotary tables of text and suffixes."""
+
+    length_B: Array
+    text_rope: tuple[Array, Array]
+    suffix_rope: tuple[Array, Array] | None = None
+
+
+class Block(nnx.Module):
+    """One pre-norm layer; the carry is `(text [B, L, D], suffix [B, M, S, D] or None)`."""
+
+    def __init__(self, config: DecoderConfig, lora_rank: int, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.attention = Attention(config, lora_rank, rngs)
+        self.mlp_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.mlp = GatedMLP(config, lora_rank, rngs)
+
+    def __call__(self, carry: tuple[Array, Array | None], places: Places) -> tuple[Array, Array | None]:
+        """Text and suffix stay apart, so that a gradient that only the suffix needs costs nothing on the text."""
+        text, suffix = carry
+        q, k, v = self.attention.project(self.attention_norm(text), *places.text_rope)
+        text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True))
+        text = text + self.mlp(self.mlp_norm(text))
+        if suffix is not None:
+            assert places.suffix_rope is not None
+            qs, ks, vs = self.attention.project(self.attention_norm(suffix), *places.suffix_rope)
+            suffix = suffix + self.attention.merge(suffix_attention(qs, ks, vs, k, v, places.length_B))
+            suffix = suffix + self.mlp(self.mlp_norm(suffix))
+        return text, suffix
+
+
+class Decoder(nnx.Module):
+    """The LLM without its loss: embeddings, `lower` layers that only the text passes, `upper` layers, final norm, output rows."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.vocab_size, config.width)))
+        num_lower, num_upper = config.join_layer, config.num_layers - config.join_layer
+        self.lower = stack_layers(lambda r: Block(config, 0, r), num_lower, rngs) if num_lower else None
+        self.upper = stack_layers(lambda r: Block(config, config.lora_rank, r), num_upper, rngs)
+        self.norm = RMSNorm(config.width, config.norm_epsilon)
+        self.head = None if config.tied_head else Linear(config.width, config.vocab_size, rngs=rngs)
+
+    def embed(self, token: Int[Array, "*rows"]) -> Float[Array, "*rows d"]:
+        """Input embeddings of token ids."""
+        return self.embedding[...][token]
+
+    def output_rows(self, token_id: Int[Array, " n"]) -> Float[Array, "n d"]:
+        """Rows of the output head for a few tokens; the whole `[V, D]` product is never needed here."""
+        if self.head is None:
+            return self.embedding[...][token_id]
+        return self.head.kernel[...][:, token_id].T
+
+    def __call__(
+        self,
+        text_BLD: Float[Array, "b l d"],
+        length_B: Int[Array, " b"],
+        suffix_BMSD: Float[Array, "b m s d"] | None = None,
+        *,
+        remat: str = "none",
+    ) -> tuple[Float[Array, "b l d"], Float[Array, "b m s d"] | None]:
+        """Final normalized states of the text and, if given, of the suffixes.
+
+        Rows of text are padded on the right to L; a suffix's positions go on from its row's length, and suffix m of a row sees the
+        row's text and itself, never another suffix. Hidden states past a row's length mean nothing.
+        """
+        config, (num_rows, num_text) = self.config, text_BLD.shape[:2]
+        text_position = jnp.broadcast_to(jnp.arange(num_text), (num_rows, num_text))
+        whole_B = length_B
+        if suffix_BMSD is not None:
+            whole_B = length_B + suffix_BMSD.shape[2]
+        text_rope = rope_tables(config.rope, config.head_width, text_position, whole_B)
+        places = Places(length_B, text_rope)
+        carry: tuple[Array, Array | None] = (text_BLD, None)
+        if self.lower is not None:
+            carry = run_stack(self.lower, carry, places, remat=remat)
+        if suffix_BMSD is not None:
+            suffix_position = length_B[:, None] + jnp.arange(suffix_BMSD.shape[2])
+            cos, sin = rope_tables(config.rope, config.head_width, suffix_position, whole_B)
+            places = Places(length_B, text_rope, (cos[:, None], sin[:, None]))
+            carry = (carry[0], suffix_BMSD)
+        text, suffix = run_stack(self.upper, carry, places, remat=remat)
+        return self.norm(text), None if suffix is None else self.norm(suffix)
+
+
+jax.tree_util.register_dataclass(Places, data_fields=["length_B", "text_rope", "suffix_rope"], meta_fields=[])

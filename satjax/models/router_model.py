@@ -1,0 +1,151 @@
+"""The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (DESIGN section 2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange, repeat
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from satjax.config import Head, Layout, ProfileEncoderConfig, Remat
+from satjax.models.decoder import Decoder, DecoderConfig
+from satjax.models.linear import Linear
+from satjax.models.profile_encoder import TaskSetConnector, TextConnector
+from satjax.models.text_encoder import EncoderConfig, TextEncoder
+
+Params = dict[str, Array]
+"""Parameters by path, such as `llm/upper/attention/q/kernel`: what is trained, saved and sharded."""
+
+
+@dataclass(frozen=True)
+class RouterModelConfig:
+    """Shapes and choices that make up one router model; `yes_id`, `no_id` and `tail_ids` are tokens of the LLM."""
+
+    decoder: DecoderConfig
+    encoder: EncoderConfig
+    profile_encoder: ProfileEncoderConfig
+    layout: Layout
+    head: Head
+    yes_id: int
+    no_id: int
+    tail_ids: tuple[int, ...]
+    compute_dtype: str = "float32"
+    remat: Remat = "none"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ProfileInputs:
+    """Profiles as arrays.
+
+    `token` and `length` hold what psi reads: `tasks`: `[T, L]` and `[T]`, one keyword text per task, the same for every
+    candidate; `text`: `[M, C, L]` and `[M, C]`, the profile's text in chunks (length 0 = no chunk). `accuracy_MT` is
+    standardized per task, `certainty_MT` is the share of the task's items that were observed.
+    """
+
+    token: Array
+    length: Array
+    accuracy_MT: Array
+    certainty_MT: Array
+
+
+class RouterModel(nnx.Module):
+    """`score(params, instructions, profiles) -> S[B, M]` in three steps: `embed_profiles`, `soft_tokens`, `score`.
+
+    The first is psi and may be computed once where psi is frozen; the second is the connector; the third runs the LLM.
+    """
+
+    def __init__(self, config: RouterModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        options, width = config.profile_encoder, config.decoder.width
+        self.llm = Decoder(config.decoder, rngs)
+        self.encoder = TextEncoder(config.encoder, rngs)
+        self.connector: TextConnector | TaskSetConnector
+        if options.kind == "text":
+            self.connector = TextConnector(config.encoder.width, width, options.soft_tokens, rngs)
+        else:
+            self.connector = TaskSetConnector(config.encoder.width, options.width, width, options.soft_tokens, rngs)
+        self.regression = Linear(width, 1, bias=True, rngs=rngs) if config.head == "linear" else None
+
+    def embed_profiles(self, inputs: ProfileInputs) -> Float[Array, "rows e"]:
+        """psi: `[T, E]` for `tasks`; `[M, E]` for `text`, chunks averaged by their length."""
+        dtype = jnp.dtype(self.config.compute_dtype)
+        if self.config.profile_encoder.kind == "tasks":
+            return self.encoder(inputs.token, inputs.length, dtype=dtype)
+        flat = self.encoder(rearrange(inputs.token, "m c l -> (m c) l"), inputs.length.reshape(-1), dtype=dtype)
+        chunk_MCE = flat.reshape(*inputs.length.shape, -1)
+        mean_ME = jnp.einsum("mce,mc->me", chunk_MCE, inputs.length.astype(jnp.float32))
+        return mean_ME / jnp.maximum(jnp.linalg.norm(mean_ME, axis=-1, keepdims=True), 1e-9)
+
+    def soft_tokens(self, embedding: Float[Array, "rows e"], inputs: ProfileInputs) -> Float[Array, "m k d"]:
+        """The capability tokens `e_c` of every candidate, float32 `[M, K, D]`."""
+        if isinstance(self.connector, TextConnector):
+            return self.connector(embedding)
+        return self.connector(embedding, inputs.accuracy_MT, inputs.certainty_MT)
+
+    def score(
+        self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"], soft_BMKD: Float[Array, "b m k d"]
+    ) -> Float[Array, "b m"]:
+        """Logits, float32 `[B, M]`, that candidate m handles instruction b.
+
+        `token_BL` is the text of the layout (`satjax.instructions`), padded on the right; `soft_BMKD` may differ by instruction.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
+        num_candidates = soft_BMKD.shape[1]
+        text_BLD = self.llm.embed(token_BL).astype(dtype)
+        if config.layout == "instruction_first":
+            tail_SD = self.llm.embed(jnp.asarray(config.tail_ids, jnp.int32)).astype(dtype)
+            tail_BMSD = jnp.broadcast_to(tail_SD, (*soft_BMKD.shape[:2], *tail_SD.shape))
+            suffix = jnp.concatenate([soft_BMKD.astype(dtype), tail_BMSD], axis=2)
+            _, suffix = self.llm(text_BLD, length_B, suffix, remat=config.remat)
+            assert suffix is not None
+            return self._read(suffix[:, :, -1])
+        text_RLD = repeat(text_BLD, "b l d -> (b m) l d", m=num_candidates)
+        soft_RKD = rearrange(soft_BMKD.astype(dtype), "b m k d -> (b m) k d")
+        length_R = repeat(length_B, "b -> (b m)", m=num_candidates) + soft_RKD.shape[1]
+        states, _ = self.llm(jnp.concatenate([soft_RKD, text_RLD], axis=1), length_R, remat=config.remat)
+        last = jnp.take_along_axis(states, (length_R - 1)[:, None, None], axis=1)[:, 0]
+        return self._read(rearrange(last, "(b m) d -> b m d", m=num_candidates))
+
+    def _read(self, last_BMD: Array) -> Float[Array, "b m"]:
+        """The head: two rows of the output matrix at the last position, or the regression variant."""
+        last_BMD = last_BMD.astype(jnp.float32)
+        if self.regression is not None:
+            return self.regression(last_BMD)[..., 0]
+        rows = self.llm.output_rows(jnp.asarray([self.config.yes_id, self.config.no_id])).astype(jnp.float32)
+        logits = last_BMD @ rows.T
+        return logits[..., 0] if self.config.head == "yes" else logits[..., 0] - logits[..., 1]
+
+
+def abstract_model(config: RouterModelConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+    """Structure and parameter shapes, nothing allocated."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: RouterModel(config, nnx.Rngs(0))))
+    return graphdef, {
+        _join(path): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in nnx.to_flat_state(state)
+    }
+
+
+def initial_params(config: RouterModelConfig, seed: int, given: Mapping[str, np.ndarray | Array]) -> Params:
+    """All parameters: those of `given` (base weights) as they are, the rest initialized from `seed`."""
+    _, shapes = abstract_model(config)
+
+    def rest(key: Array) -> Params:
+        _, state = nnx.split(RouterModel(config, nnx.Rngs(params=key)))
+        return {_join(path): leaf[...] for path, leaf in nnx.to_flat_state(state) if _join(path) not in given}
+
+    fresh = jax.jit(rest)(jax.random.key(seed))
+    return {path: jnp.asarray(given[path]) if path in given else fresh[path] for path in shapes}
+
+
+def bind(graphdef: nnx.GraphDef, params: Mapping[str, Array]) -> RouterModel:
+    """The module with these parameters; use it inside a traced function."""
+    return nnx.merge(
+        graphdef, nnx.from_flat_state([(tuple(path.split("/")), nnx.Param(value)) for path, value in params.items()])
+    )
+
+
+def _join(path: tuple) -> str:
+    return "/".join(map(str, path))

@@ -1,0 +1,24 @@
+"""Outcomes: how well candidates did on instructions, and where such tables come from."""
+
+from satjax.outcomes.mmlu_pro import import_mmlu_pro
+from satjax.outcomes.parquet import read_table, write_table
+from satjax.outcomes.routerbench import import_routerbench
+from satjax.outcomes.source import open_outcomes
+from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
+from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.tfds_dataset import read_tfds, write_tfds
+
+__all__ = [
+    "Candidate",
+    "Item",
+    "OutcomeTable",
+    "import_mmlu_pro",
+    "import_routerbench",
+    "open_outcomes",
+    "planted_abilities",
+    "read_table",
+    "read_tfds",
+    "synthetic_zoo",
+    "write_table",
+    "write_tfds",
+]

@@ -1,0 +1,201 @@
+"""The native form of an outcome table: `items.parquet`, `outcomes.parquet`, `models.parquet` in one directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from satjax.errors import SatjaxError
+from satjax.files import replacing
+from satjax.outcomes.table import Candidate, Item, OutcomeTable
+
+ITEM_TEXT = ("item_id", "source", "task", "category", "text", "answer", "split")
+MODEL_NUMBERS, MODEL_TEXT = ("params_b", "active_params_b"), ("family", "tuned", "release_date", "source")
+FILES = ("items.parquet", "outcomes.parquet", "models.parquet")
+
+
+def read_table(directory: Path | str) -> OutcomeTable:
+    """Reads a directory in the native form.
+
+    Raises SatjaxError, naming the file and the mend, for files that are missing, truncated or no Parquet, for columns that are
+    missing or of another type, for outcomes of items or models that are not listed, and for two outcomes of one pair.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise SatjaxError(f"outcomes {directory}: there is no such directory; give one that holds {', '.join(FILES)}")
+    items_table = _read(
+        directory / "items.parquet",
+        text=("item_id", "text", "task", "split"),
+        optional=("source", "category", "answer"),
+    )
+    _distinct(items_table["item_id"], directory / "items.parquet")
+    models_table = _read(directory / "models.parquet", text=("model_id",), optional=(*MODEL_NUMBERS, *MODEL_TEXT))
+    outcomes = _read(
+        directory / "outcomes.parquet", text=("model_id", "item_id"), numbers=("score",), optional=("cost_usd",)
+    )
+    _distinct(models_table["model_id"], directory / "models.parquet")
+    items = tuple(
+        Item(r["item_id"], r["text"], r["task"], r["category"] or "", r["source"] or "", r["split"], r["answer"])
+        for r in items_table.to_pylist()
+    )
+    candidates = tuple(
+        Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)}) for r in models_table.to_pylist()
+    )
+    where = directory / "outcomes.parquet"
+    rows = _positions(outcomes["model_id"], models_table["model_id"], where, "models.parquet")
+    columns = _positions(outcomes["item_id"], items_table["item_id"], where, "items.parquet")
+    score = _floats(outcomes["score"])
+    if len(outside := np.flatnonzero((score < 0) | (score > 1))):
+        first = outside[0]
+        raise SatjaxError(
+            f"{where}: score {score[first]:g} of model {candidates[rows[first]].id!r} on item {items[columns[first]].id!r} is outside "
+            f"[0, 1]; rescale the scores ({len(outside)} rows)"
+        )
+    flat = rows * len(items) + columns
+    sorted_flat = np.sort(flat)
+    if len(twice := sorted_flat[1:][sorted_flat[1:] == sorted_flat[:-1]]):
+        m, n = divmod(int(twice[0]), len(items))
+        raise SatjaxError(f"{where}: model {candidates[m].id!r} has two outcomes on item {items[n].id!r}; keep one")
+    scores = np.full((len(candidates), len(items)), np.nan, np.float32)
+    scores[rows, columns] = score
+    cost = np.full_like(scores, np.nan)
+    cost[rows, columns] = _floats(outcomes["cost_usd"])
+    try:
+        return OutcomeTable(items, candidates, scores, None if np.isnan(cost).all() else cost)
+    except SatjaxError as error:
+        raise SatjaxError(f"{directory / 'items.parquet'}: {error}") from error
+
+
+def write_table(table: OutcomeTable, directory: Path | str) -> None:
+    """Writes the native form, whole or not at all; an earlier table in `directory` is replaced.
+
+    A cost matrix without any value reads back as None. Raises SatjaxError where `directory` holds anything but an outcome table.
+    """
+    refuse_foreign(Path(directory), FILES)
+    items = pa.table(
+        {name: [getattr(item, name.replace("item_id", "id")) for item in table.items] for name in ITEM_TEXT},
+        schema=_ITEMS,
+    )
+    columns = ("model_id", *MODEL_NUMBERS, *MODEL_TEXT)
+    models = pa.table(
+        {name: [getattr(c, name.replace("model_id", "id")) for c in table.candidates] for name in columns},
+        schema=_MODELS,
+    )
+    observed = ~np.isnan(table.scores_MN)
+    if table.cost_usd_MN is not None:
+        observed |= ~np.isnan(table.cost_usd_MN)
+    m, n = np.nonzero(observed)
+    cost = np.full(len(m), np.nan, np.float32) if table.cost_usd_MN is None else table.cost_usd_MN[m, n]
+    outcomes = pa.table(
+        {
+            "model_id": pa.DictionaryArray.from_arrays(m.astype(np.int32), pa.array(table.candidate_ids, pa.string())),
+            "item_id": pa.DictionaryArray.from_arrays(n.astype(np.int32), pa.array(table.item_ids, pa.string())),
+            "score": pa.array(table.scores_MN[m, n], pa.float32()),
+            "cost_usd": pa.array(cost, pa.float32(), from_pandas=True),
+        }
+    )
+    with replacing(Path(directory)) as fresh:
+        for name, part in zip(FILES, (items, outcomes, models), strict=True):
+            pq.write_table(part, fresh / name, compression="zstd")
+
+
+def refuse_foreign(directory: Path, ours: Sequence[str]) -> None:
+    """Raises SatjaxError unless `directory` is absent, empty, or holds nothing but `ours`: writing replaces it whole."""
+    if directory.exists() and not directory.is_dir():
+        raise SatjaxError(f"{directory} is a file; name a directory to write the outcome table to")
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours) if directory.is_dir() else []
+    if foreign:
+        raise SatjaxError(
+            f"{directory} holds other files ({foreign[0]!r}) that writing would remove; name a new directory"
+        )
+
+
+_ITEMS = pa.schema([(name, pa.string()) for name in ITEM_TEXT])
+_MODELS = pa.schema(
+    [("model_id", pa.string()), *((n, pa.float64()) for n in MODEL_NUMBERS), *((n, pa.string()) for n in MODEL_TEXT)]
+)
+
+
+def _read(
+    path: Path, *, text: tuple[str, ...], numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+) -> pa.Table:
+    """One file with its required columns checked, optional ones filled with null, and extra ones dropped."""
+    if not path.is_file():
+        raise SatjaxError(f"{path}: this file is missing; an outcome table needs {', '.join(FILES)}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SatjaxError(
+            f"{path} is truncated or no Parquet file ({str(error).splitlines()[0][:120]}); write or copy it again"
+        ) from error
+    problems = [f"{name} is missing" for name in (*text, *numbers) if name not in table.column_names]
+    for name in (*text, *numbers):
+        if name in table.column_names:
+            kind = _value_type(table.schema.field(name).type)
+            wanted, fits = (
+                ("text", _is_text(kind))
+                if name in text
+                else ("a number", pa.types.is_floating(kind) or pa.types.is_integer(kind))
+            )
+            if not fits:
+                problems.append(f"{name} is {kind}, not {wanted}")
+            elif table[name].null_count:
+                problems.append(f"{name} has {table[name].null_count} empty values")
+    for name in optional:
+        if name in table.column_names:
+            kind = _value_type(table.schema.field(name).type)
+            numeric = name in (*MODEL_NUMBERS, "cost_usd")
+            if not (
+                pa.types.is_null(kind)
+                or (pa.types.is_floating(kind) or pa.types.is_integer(kind) if numeric else _is_text(kind))
+            ):
+                problems.append(f"{name} is {kind}, not {'a number' if numeric else 'text'}")
+    if problems:
+        raise SatjaxError(
+            f"{path}: {'; '.join(problems)}; required are {', '.join((*text, *numbers))}, write the file again so"
+        )
+    for name in optional:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table)))
+    return table.select([*text, *numbers, *optional])
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
+
+
+def _distinct(ids: pa.ChunkedArray, where: Path) -> None:
+    counts = pc.value_counts(_plain(ids))
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise SatjaxError(f"{where}: {twice[0]['values'].as_py()!r} stands twice; keep one of them")
+
+
+def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text without dictionary, whose index type in real files differs from column to column."""
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.cast(pa.dictionary(pa.int32(), pa.large_string()))
+    return ids.cast(pa.large_string())
+
+
+def _positions(ids: pa.ChunkedArray, known: pa.ChunkedArray, where: Path, listed_in: str) -> np.ndarray:
+    """Index in `known` of every id."""
+    ids = _plain(ids)
+    found = pc.index_in(ids, value_set=_plain(known).combine_chunks())
+    if found.null_count:
+        first = ids.filter(pc.is_null(found))[0].as_py()
+        raise SatjaxError(
+            f"{where}: {first!r} is not in {listed_in}; list it there, or drop its outcomes ({found.null_count} rows)"
+        )
+    return found.to_numpy().astype(np.int64)

@@ -1,0 +1,24 @@
+"""Opens an outcome table by whatever a user names it."""
+
+from pathlib import Path
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.parquet import read_table
+from satjax.outcomes.synthetic import synthetic_zoo
+from satjax.outcomes.table import OutcomeTable
+from satjax.outcomes.tfds_dataset import is_tfds, read_tfds
+
+
+def open_outcomes(source: str | Path) -> OutcomeTable:
+    """A directory of Parquet files in the native form, one that `write_tfds` wrote, or `synthetic` / `synthetic:SEED`.
+
+    Raises SatjaxError with one line for anything else.
+    """
+    kind, _, seed = str(source).partition(":")
+    if kind == "synthetic" and not Path(source).exists():
+        if seed and not (seed.isascii() and seed.isdecimal()):
+            raise SatjaxError(f"outcomes {source}: the seed of the synthetic zoo is a whole number, as in synthetic:7")
+        return synthetic_zoo(int(seed or 0))
+    if is_tfds(Path(source)):
+        return read_tfds(Path(source))
+    return read_table(source)

@@ -1,0 +1,128 @@
+"""The outcome table: items, candidates, and how well each candidate did on each item."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from satjax.errors import SatjaxError, unknown_name
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One instruction as the candidates saw it; `task` is the fine subject, `category` the coarse one."""
+
+    id: str
+    text: str
+    task: str
+    category: str = ""
+    source: str = ""
+    split: str = "train"
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One LLM that could answer; sizes in billions of parameters, `release_date` as YYYY-MM."""
+
+    id: str
+    params_b: float | None = None
+    active_params_b: float | None = None
+    family: str | None = None
+    tuned: str | None = None
+    release_date: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class OutcomeTable:
+    """Scores `float32[M, N]` of M candidates on N items: in [0, 1], NaN where unobserved; `cost_usd_MN` likewise, in US dollars.
+
+    Raises SatjaxError on construction for shapes that do not fit, ids that stand twice, empty texts, unknown splits and scores
+    outside [0, 1], naming the first offender.
+    """
+
+    items: tuple[Item, ...]
+    candidates: tuple[Candidate, ...]
+    scores_MN: np.ndarray
+    cost_usd_MN: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.candidates), len(self.items))
+        for name, matrix in (("scores", self.scores_MN), ("cost_usd", self.cost_usd_MN)):
+            if matrix is not None and (matrix.shape != shape or matrix.dtype != np.float32):
+                raise SatjaxError(f"outcome table: {name} are {matrix.dtype}{matrix.shape}; float32{shape} is expected")
+        _unique("item", [item.id for item in self.items])
+        _unique("candidate", [candidate.id for candidate in self.candidates])
+        for item in self.items:
+            if not item.text.strip():
+                raise SatjaxError(f"outcome table: item {item.id!r} has an empty text; give it one, or leave it out")
+            if item.split not in SPLITS:
+                raise SatjaxError(
+                    f"outcome table: item {item.id!r} has split {item.split!r}; use one of {', '.join(SPLITS)}"
+                )
+        bad = ~np.isnan(self.scores_MN) & ~((self.scores_MN >= 0) & (self.scores_MN <= 1))
+        if bad.any():
+            m, n = np.argwhere(bad)[0]
+            raise SatjaxError(
+                f"outcome table: score {self.scores_MN[m, n]:g} of candidate {self.candidates[m].id!r} on item {self.items[n].id!r} "
+                "is outside [0, 1]; rescale the scores"
+            )
+
+    @property
+    def candidate_ids(self) -> tuple[str, ...]:
+        """Ids in the order of the rows."""
+        return tuple(candidate.id for candidate in self.candidates)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids in the order of the columns."""
+        return tuple(item.id for item in self.items)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task of the items, sorted."""
+        return tuple(sorted({item.task for item in self.items}))
+
+    def split(self, name: str) -> "OutcomeTable":
+        """The items of one split; raises SatjaxError naming the splits that are there if it has none."""
+        chosen = np.array([item.split == name for item in self.items], bool)
+        if not chosen.any():
+            present = sorted({item.split for item in self.items})
+            raise SatjaxError(
+                f"the outcome table has no items of split {name!r}; it has {', '.join(present) or 'none at all'}"
+            )
+        return self.select_items(chosen)
+
+    def select_items(self, index: np.ndarray) -> "OutcomeTable":
+        """The items of a boolean mask `[N]` or of an integer index, in that order."""
+        index = np.asarray(index)
+        if index.dtype == bool and index.shape != (len(self.items),):
+            raise SatjaxError(f"outcome table: a mask of shape {index.shape} does not fit its {len(self.items)} items")
+        columns = np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp)
+        cost = None if self.cost_usd_MN is None else self.cost_usd_MN[:, columns]
+        return replace(
+            self, items=tuple(self.items[i] for i in columns), scores_MN=self.scores_MN[:, columns], cost_usd_MN=cost
+        )
+
+    def select_candidates(self, ids: Sequence[str]) -> "OutcomeTable":
+        """These candidates, in that order; raises SatjaxError with the nearest names for one that is not there."""
+        row = {name: i for i, name in enumerate(self.candidate_ids)}
+        for name in ids:
+            if name not in row:
+                raise unknown_name("candidate", name, row)
+        rows = np.array([row[name] for name in ids], int)
+        cost = None if self.cost_usd_MN is None else self.cost_usd_MN[rows]
+        return replace(
+            self, candidates=tuple(self.candidates[i] for i in rows), scores_MN=self.scores_MN[rows], cost_usd_MN=cost
+        )
+
+
+def _unique(kind: str, ids: list[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise SatjaxError(f"outcome table: {kind} {name!r} stands twice; keep one of them")
+        seen.add(name)

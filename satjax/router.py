@@ -1,0 +1,142 @@
+"""The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
+from satjax.assembly import assemble
+from satjax.calibration import Calibration
+from satjax.capability import ProfileReader
+from satjax.checkpoint import load_params
+from satjax.errors import SatjaxError, unknown_name
+from satjax.export import read_router
+from satjax.models.router_model import abstract_model
+from satjax.scoring import Scorer
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One place in a ranking: a candidate, and the probability that it handles the instruction."""
+
+    candidate: str
+    probability: float
+
+
+class Router:
+    """Ranks a zoo of candidates for instructions; made by `Router.load`.
+
+    Candidates join and leave at run time (`add`, `remove`) with nothing but a profile.
+    """
+
+    def __init__(
+        self, scorer: Scorer, test: AptitudeTest, profiles: Sequence[CapabilityProfile], calibration: Calibration
+    ):
+        self.aptitude_test, self.calibration = test, calibration
+        self._scorer = scorer
+        self._profiles: dict[str, CapabilityProfile] = {}
+        self._soft: dict[str, jax.Array] = {}
+        self.add(*profiles)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Router":
+        """Reads a router directory, checks it file by file, and opens the base weights it names (fetched where absent).
+
+        Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
+        """
+        directory = Path(directory)
+        files = read_router(directory)
+        assembly = assemble(files.config, files.base_sha256)
+        graphdef, shapes = abstract_model(assembly.model)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = {
+            path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
+            for path, (shape, dtype) in files.learned.items()
+        }
+        learned = load_params(directory / "params", abstract)
+        params = {
+            path: learned[path] if path in learned else jax.device_put(assembly.base_params[path], here)
+            for path in shapes
+        }
+        reader = ProfileReader(
+            files.config.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, files.test, files.norms
+        )
+        return cls(
+            Scorer(graphdef, params, assembly.writer, reader, files.order_seed),
+            files.test,
+            files.profiles,
+            files.calibration,
+        )
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The zoo, in the order of the columns of `score`."""
+        return tuple(self._profiles)
+
+    def add(self, *profiles: CapabilityProfile | str | Path) -> None:
+        """Adds candidates from profiles or profile files; one of the same name is replaced. Nothing is added if any is unfit."""
+        read = [
+            profile if isinstance(profile, CapabilityProfile) else CapabilityProfile.read(Path(profile))
+            for profile in profiles
+        ]
+        for profile in read:
+            check_same_test(profile, self.aptitude_test)
+        if not read:
+            return
+        soft_MOKD = self._scorer.soft_tokens(read)
+        self._profiles |= {profile.candidate: profile for profile in read}
+        self._soft |= {profile.candidate: soft for profile, soft in zip(read, soft_MOKD, strict=True)}
+
+    def remove(self, candidate: str) -> None:
+        """Takes a candidate out of the zoo."""
+        self._known(candidate)
+        del self._profiles[candidate], self._soft[candidate]
+
+    def score(
+        self,
+        instructions: Sequence[str],
+        candidates: Sequence[str] | None = None,
+        on_progress: Callable[[int], Any] = lambda done: None,
+    ) -> np.ndarray:
+        """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates` (all of them by default)."""
+        if isinstance(instructions, str):
+            raise SatjaxError("Router.score takes a list of instructions; put the one instruction into a list")
+        names = self.candidates if candidates is None else tuple(candidates)
+        for name in names:
+            self._known(name)
+        if not names:
+            raise SatjaxError("there is no candidate to rank; add one with Router.add, or name at least one")
+        column = {name: i for i, name in enumerate(self.candidates)}
+        soft_MOKD = jnp.stack(list(self._soft.values()))
+        return self._scorer.score(instructions, soft_MOKD, on_progress)[:, [column[name] for name in names]]
+
+    def probability(
+        self,
+        instructions: Sequence[str],
+        candidates: Sequence[str] | None = None,
+        on_progress: Callable[[int], Any] = lambda done: None,
+    ) -> np.ndarray:
+        """Calibrated probabilities of handling each instruction, float32 `[B, M]` in [0, 1]."""
+        return self.calibration.probability(self.score(instructions, candidates, on_progress))
+
+    def rank(self, instruction: str, candidates: Sequence[str] | None = None, top: int | None = None) -> list[Ranked]:
+        """Candidates from the likeliest to handle the instruction to the least, the `top` first ones if given."""
+        names = self.candidates if candidates is None else tuple(candidates)
+        return ranking(names, self.probability([instruction], names)[0], top)
+
+    def _known(self, name: str) -> None:
+        if name not in self._profiles:
+            raise unknown_name("candidate", name, self._profiles)
+
+
+def ranking(names: Sequence[str], probability_M: np.ndarray, top: int | None = None) -> list[Ranked]:
+    """One row of probabilities as a ranking; equal ones keep the order of `names`."""
+    if top is not None and top < 1:
+        raise SatjaxError(f"top = {top}: ask for at least 1 candidate")
+    order = np.argsort(-probability_M, kind="stable")[:top]
+    return [Ranked(names[i], float(probability_M[i])) for i in order]

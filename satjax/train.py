@@ -1,0 +1,325 @@
+"""Training: stages in turn, resumable at any step, ending with an exported router."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from satjax.aptitude import AptitudeTest, CapabilityProfile, profile_from_outcomes, sample_aptitude_test
+from satjax.assembly import Assembly, assemble
+from satjax.batches import BatchPlan, TrainingSet, training_table
+from satjax.calibration import Calibration, fit_calibration
+from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
+from satjax.checkpoint import Checkpoints, canonical_json
+from satjax.config import StageConfig, TrainConfig
+from satjax.errors import SatjaxError
+from satjax.export import RouterFiles, write_router
+from satjax.model_card import model_card
+from satjax.models.router_model import Params, abstract_model, bind, initial_params
+from satjax.optimizer import make_optimizer, partition, trainable_paths
+from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.plots import plot_training_curve
+from satjax.run_log import RunLog
+from satjax.scoring import Scorer
+from satjax.sharding import make_mesh, param_shardings, replicated
+from satjax.train_step import make_train_step, place_batch
+
+INTERRUPTED_EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C came; everything up to `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"interrupted after step {step}; everything is saved: run the same command to go on")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same through a whole training run."""
+
+    config: TrainConfig
+    table: OutcomeTable
+    test: AptitudeTest
+    train: OutcomeTable
+    norms: AccuracyNorms
+    assembly: Assembly
+    reader: ProfileReader
+    mesh: Mesh
+    learned: frozenset[str]
+
+
+def train(config: TrainConfig, workdir: Path) -> Path:
+    """Trains as the config says and returns the exported router's directory, `workdir/router`.
+
+    A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters. Raises SatjaxError for
+    mistakes in the config or data and for a loss that is not finite; raises Interrupted after SIGTERM or SIGINT.
+    """
+    with stop_requests() as stop:
+        job = prepare(config, workdir)
+        run = {"config_sha256": hashlib.sha256(canonical_json(dataclasses.asdict(config)).encode()).hexdigest()}
+        checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        try:
+            params = run_stages(job, checkpoints, run, workdir, stop)
+        finally:
+            checkpoints.close()
+    target = workdir / "router"
+    if jax.process_index() == 0:
+        export(job, params, target)
+        plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
+    return target
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives the number of SIGTERM or SIGINT instead of the process dying at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def prepare(config: TrainConfig, workdir: Path) -> Job:
+    """Opens data and base weights; draws the aptitude test once and keeps it in the workdir."""
+    table = open_outcomes(config.data.outcomes)
+    table.select_candidates(config.data.held_out_candidates)
+    seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
+    workdir.mkdir(parents=True, exist_ok=True)
+    test_path = workdir / "aptitude_test.json"
+    if test_path.is_file():
+        test = AptitudeTest.read(test_path)
+    else:
+        aptitude = config.aptitude
+        test = sample_aptitude_test(table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed)
+        test.write(test_path)
+    train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
+    norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
+    assembly = assemble(config.router)
+    reader = ProfileReader(
+        config.router.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, test, norms
+    )
+    _, shapes = abstract_model(assembly.model)
+    learned = set(shapes) - set(assembly.base_params)
+    for stage in config.stages:
+        learned |= set(trainable_paths(shapes, stage))
+    return Job(config, table, test, train_table, norms, assembly, reader, make_mesh(config.mesh), frozenset(learned))
+
+
+def training_set(job: Job) -> TrainingSet:
+    """Training instructions as token rows with their outcomes."""
+    rows = job.assembly.writer.encode([item.text for item in job.train.items])
+    tasks = {task.name for task in job.test.tasks}
+    return TrainingSet(
+        rows,
+        np.array([job.assembly.writer.bucket(length) for length in rows.length]),
+        np.ascontiguousarray(job.train.scores_MN.T),
+        np.array([item.task in tasks for item in job.train.items]),
+    )
+
+
+def place_params(job: Job) -> Params:
+    """Base weights and freshly initialized parameters, laid out on the mesh."""
+    params = initial_params(job.assembly.model, job.config.seed, job.assembly.base_params)
+    shardings = param_shardings(params, job.mesh)
+    return {path: jax.device_put(value, shardings[path]) for path, value in params.items()}
+
+
+def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: list[int]) -> Params:
+    """All stages from the newest checkpoint on; returns the parameters after the last step."""
+    config = job.config
+    graphdef, shapes = abstract_model(job.assembly.model)
+    params = place_params(job)
+    data = training_set(job)
+    done = checkpoints.latest_step() or 0
+    opt_state = None
+    if done:
+        if checkpoints.run_of(done)["config_sha256"] != run["config_sha256"]:
+            raise SatjaxError(
+                f"{workdir} holds a run of another config; use another --workdir, or remove it to start over"
+            )
+        params, opt_state = restore(job, checkpoints, params, done)
+    with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=jax.process_index() == 0) as log:
+        log.say(
+            f"{len(data.rows)} training instructions x {data.outcome.shape[1]} candidates, "
+            f"{sum(math.prod(shapes[p].shape) for p in job.learned):,} trained parameters, mesh {dict(job.mesh.shape)}"
+            + (f", going on after step {done}" if done else "")
+        )
+        first = 0
+        for number, stage in enumerate(config.stages):
+            if done < first + stage.steps:
+                loop = StageLoop(job, graphdef, number, stage, first, data)
+                params = loop.run(params, opt_state if done > first else None, done, checkpoints, run, log, stop)
+                done = first + stage.steps
+            first += stage.steps
+    return params
+
+
+def abstract_on_mesh(tree: Any, like: dict[str, jax.Array], mesh: Mesh) -> Any:
+    """Shapes of an optimizer state or parameters with the sharding of the parameter each leaf belongs to."""
+
+    def leaf(path: tuple, value: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey) and key.key in like]
+        sharding = like[names[-1]].sharding if names else replicated(mesh)
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> Any:
+    """A fresh optimizer state whose moments lie as their parameters do."""
+    optimizer = make_optimizer(stage, job.config.optimizer)
+    abstract = abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), trainable, job.mesh)
+    return jax.jit(optimizer.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(trainable)
+
+
+def restore(job: Job, checkpoints: Checkpoints, params: Params, done: int) -> tuple[Params, Any]:
+    """Learned parameters and optimizer state after `done` steps, on the present mesh."""
+    first = 0
+    for stage in job.config.stages:
+        if done <= first + stage.steps:
+            break
+        first += stage.steps
+    trainable, _ = partition(params, trainable_paths(params, stage))
+    optimizer = make_optimizer(stage, job.config.optimizer)
+    abstract = {
+        "params": abstract_on_mesh({path: params[path] for path in sorted(job.learned)}, params, job.mesh),
+        "optimizer": abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), params, job.mesh),
+    }
+    state = checkpoints.restore(done, abstract)
+    return {**params, **state["params"]}, state["optimizer"]
+
+
+class StageLoop:
+    """The steps of one stage."""
+
+    def __init__(
+        self, job: Job, graphdef: nnx.GraphDef, number: int, stage: StageConfig, first: int, data: TrainingSet
+    ):
+        self.job, self.graphdef, self.stage, self.first = job, graphdef, stage, first
+        config = job.config
+        self.plan = BatchPlan(
+            data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
+        )
+        everywhere = replicated(job.mesh)
+        profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
+        readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
+        self.inputs = [jax.device_put(reading, everywhere) for reading in readings]
+
+    def run(
+        self,
+        params: Params,
+        opt_state: Any,
+        done: int,
+        checkpoints: Checkpoints,
+        run: dict,
+        log: RunLog,
+        stop: list[int],
+    ) -> Params:
+        """Steps from `done` to the stage's end; a missing optimizer state starts fresh."""
+        job, stage, config = self.job, self.stage, self.job.config
+        trainable, frozen = partition(params, trainable_paths(params, stage))
+        embeds = any(path.startswith("encoder/") for path in trainable)
+        opt_state = initial_optimizer_state(job, stage, trainable) if opt_state is None else opt_state
+        step_of = make_train_step(
+            self.graphdef, make_optimizer(stage, config.optimizer), config.loss, job.mesh, trainable, embeds
+        )
+        embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
+        embedded = [jnp.zeros(()) if embeds else embed(params, inputs) for inputs in self.inputs]
+        last = self.first + stage.steps
+
+        def save(step: int) -> None:
+            learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
+            checkpoints.save(step, {"params": learned, "optimizer": opt_state}, run)
+
+        unread: tuple[int, dict] | None = None
+        for step in range(max(done, self.first), last):
+            batch = place_batch(self.plan.batch(step - self.first), config.batch, job.mesh)
+            order = step % len(self.inputs)
+            trainable, opt_state, metrics = step_of(
+                trainable, frozen, opt_state, batch, self.inputs[order], embedded[order]
+            )
+            # Metrics are read one step late, so that the next step is under way while the host writes.
+            if unread:
+                self._record(*unread, log, checkpoints)
+            unread = (step + 1, metrics)
+            at_end = step + 1 == last
+            if at_end or stop or (step + 1) % config.checkpoint.every_steps == 0:
+                self._record(*unread, log, checkpoints)
+                unread = None
+                save(step + 1)
+            if stop and not (at_end and last == config.total_steps):
+                checkpoints.wait()
+                raise Interrupted(step + 1)
+        return {**frozen, **trainable}
+
+    def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        if not all(map(math.isfinite, values.values())):
+            kept = checkpoints.latest_step()
+            where = "nothing was saved before it" if kept is None else f"the last checkpoint, of step {kept}, is intact"
+            raise SatjaxError(
+                f"the loss is not finite at step {step} of stage {self.stage.name!r} ({json.dumps(values)}); {where}: "
+                "lower the stage's learning_rate or optimizer.clip_norm"
+            )
+        log.write(step, self.stage.name, values)
+
+
+def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
+    """Profiles of every candidate of the table that has outcomes on the aptitude test, held-out ones too."""
+    profiles = []
+    for name in job.table.candidate_ids:
+        with contextlib.suppress(SatjaxError):
+            profiles.append(profile_from_outcomes(job.table, job.test, name))
+    return tuple(profiles)
+
+
+def export(job: Job, params: Params, target: Path) -> None:
+    """Calibrates on the validation split and writes the router directory."""
+    config = job.config
+    graphdef, _ = abstract_model(job.assembly.model)
+    calibration = Calibration()
+    validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
+    if config.calibration_instructions and validation:
+        chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
+        names = job.train.candidate_ids
+        held = job.table.select_candidates(names).select_items(np.sort(chosen))
+        here = {path: jax.device_put(value, jax.devices()[0]) for path, value in params.items()}
+        scorer = Scorer(graphdef, here, job.assembly.writer, job.reader, config.seed)
+        soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in names])
+        calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+    files = RouterFiles(
+        config=config.router,
+        norms=job.norms,
+        base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
+        order_seed=config.seed,
+        test=job.test,
+        profiles=all_profiles(job),
+        calibration=calibration,
+    )
+    learned = {path: params[path] for path in sorted(job.learned)}
+    write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))

@@ -1,0 +1,92 @@
+"""One optimizer step of one stage, as a jitted function on the mesh."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from einops import repeat
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from satjax.batches import Batch
+from satjax.config import BatchConfig, LossConfig
+from satjax.losses import total_loss
+from satjax.models.router_model import Params, ProfileInputs, bind
+from satjax.sharding import RULES, check_batch, param_shardings, replicated
+
+Metrics = dict[str, jax.Array]
+
+
+def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch on the mesh, its groups cut into the passes of `accumulate`; each host hands over the rows it holds only.
+
+    `token` `[A, R, L]` and `length` `[A, R]` with R instructions of a pass, `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
+    """
+    passes, rows = config.accumulate, config.groups * config.instructions // config.accumulate
+    check_batch(
+        rows, mesh, f"config batch: one pass of {config.groups // passes} groups x {config.instructions} instructions"
+    )
+    arrays = {
+        "token": batch.token.reshape(passes, rows, -1),
+        "length": batch.length.reshape(passes, rows),
+        "candidate": batch.candidate.reshape(passes, -1, batch.candidate.shape[1]),
+        "outcome": batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]),
+    }
+    by_row = NamedSharding(mesh, PartitionSpec(None, RULES["batch"]))
+    return {
+        name: _place(value, by_row if name in ("token", "length") else replicated(mesh))
+        for name, value in arrays.items()
+    }
+
+
+def _place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    loss: LossConfig,
+    mesh: Mesh,
+    trainable: Mapping[str, jax.Array],
+    embeds_profiles: bool,
+) -> Callable[..., tuple[Params, Any, Metrics]]:
+    """`step(trainable, frozen, opt_state, batch, inputs, embedding) -> (trainable, opt_state, metrics)`.
+
+    Gradients exist for the trainable parameters only. Where the stage trains psi (`embeds_profiles`), profiles are embedded inside
+    the step; otherwise `embedding` is what psi gave once. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
+    """
+
+    def loss_of(trainable: Params, frozen: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> tuple:
+        model = bind(graphdef, {**frozen, **trainable})
+        soft_MKD = model.soft_tokens(model.embed_profiles(inputs) if embeds_profiles else embedding, inputs)
+        num_groups, num_instructions = batch["outcome"].shape[:2]
+        soft_RMKD = repeat(soft_MKD[batch["candidate"]], "g m k d -> (g b) m k d", b=num_instructions)
+        soft_RMKD = jax.lax.with_sharding_constraint(soft_RMKD, NamedSharding(mesh, PartitionSpec(RULES["batch"])))
+        score_RM = model.score(batch["token"], batch["length"], soft_RMKD)
+        return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
+
+    def step(
+        trainable: Params, frozen: Params, opt_state: Any, batch: dict, inputs: ProfileInputs, embedding: jax.Array
+    ) -> tuple[Params, Any, Metrics]:
+        def one_pass(gradient: Params, part: dict) -> tuple[Params, Metrics]:
+            (value, parts), more = jax.value_and_grad(loss_of, has_aux=True)(trainable, frozen, part, inputs, embedding)
+            return jax.tree.map(jnp.add, gradient, more), {"loss": value, **parts}
+
+        zero = jax.tree.map(lambda value: jnp.zeros(value.shape, jnp.float32), trainable)
+        gradient, metrics = jax.lax.scan(one_pass, zero, batch)
+        passes = batch["length"].shape[0]
+        gradient = jax.tree.map(lambda value: value / passes, gradient)
+        metrics = {name: jnp.mean(value) for name, value in metrics.items()} | {
+            "gradient_norm": optax.global_norm(gradient)
+        }
+        updates, opt_state = optimizer.update(gradient, opt_state, trainable)
+        return optax.apply_updates(trainable, updates), opt_state, metrics  # type: ignore[return-value]
+
+    placed = param_shardings(trainable, mesh)
+    # XLA's CPU client may still be copying a donated buffer into an asynchronous checkpoint.
+    donate = () if mesh.devices.flat[0].platform == "cpu" else (0, 2)
+    return jax.jit(step, donate_argnums=donate, out_shardings=(placed, None, replicated(mesh)))

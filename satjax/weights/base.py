@@ -1,0 +1,66 @@
+"""Opens a directory of base weights, whichever format it is in."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from satjax.errors import SatjaxError
+from satjax.weights.fetch import weight_files
+from satjax.weights.gguf import GGUFFile
+from satjax.weights.safetensors_dir import SafetensorsDir
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """A model as Hugging Face would name it.
+
+    `config` has the keys of a `config.json`. `tensors` are read when asked for, linear maps as `[out, in]`: float32 from a
+    GGUF file, their own dtype from safetensors. `tokenizer` neither cuts nor pads.
+    """
+
+    config: dict[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    tokenizer: Tokenizer
+
+
+def open_base(directory: Path) -> BaseFiles:
+    """Opens the one GGUF file of a directory, or its safetensors with `config.json` and `tokenizer.json`.
+
+    Raises SatjaxError where a file is missing, damaged, or of a kind that satjax does not read.
+    """
+    files = weight_files(directory)
+    if files[0].suffix == ".gguf":
+        gguf = GGUFFile(files[0])
+        return BaseFiles(gguf.config(), gguf, gguf.tokenizer())
+    return BaseFiles(_config(directory), SafetensorsDir(directory), _tokenizer(directory))
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(directory, "config.json", error) from error
+    if not isinstance(config, dict):
+        raise _unreadable(directory, "config.json", TypeError(f"it holds a {type(config).__name__}, not an object"))
+    return config
+
+
+def _tokenizer(directory: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception as error:  # the library raises plain Exception
+        raise _unreadable(directory, "tokenizer.json", error) from error
+    # Files made for sentence embeddings cut and pad by themselves; rows are cut and padded in one place, by their readers.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _unreadable(directory: Path, name: str, error: Exception) -> SatjaxError:
+    reason = " ".join(str(error).split())
+    return SatjaxError(f"base weights {directory}: {name} cannot be read ({reason}); copy or download it again")

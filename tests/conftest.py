@@ -1,0 +1,38 @@
+"""What the tests share: where real data lies, and that nothing skips silently in CI."""
+
+import os
+from pathlib import Path
+
+# Before anything imports jax: eight simulated devices for the mesh tests, and shapes checked in our own code.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["satjax.losses", "satjax.models", "satjax.metrics", "satjax.scoring"], "beartype.beartype")
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def need(present: bool, reason: str) -> None:
+    """Skips with `reason` where something optional is absent; in CI, where all of it is present, fails instead."""
+    if not present:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real outcomes beside the checkout."""
+    need(SHARED_DATA.is_dir(), f"real outcomes are not here ({SHARED_DATA.name}/ beside the checkout)")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, the reference of the parity tests."""
+    try:
+        import torch
+    except ImportError:
+        need(False, "torch is not installed: pip install 'satjax[parity]'")
+    return torch

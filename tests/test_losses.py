@@ -1,0 +1,76 @@
+"""The objectives against numbers worked by hand, with unobserved outcomes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from satjax.config import LossConfig
+from satjax.losses import contrast, over_candidates, over_instructions, pointwise, total_loss
+
+NAN = math.nan
+
+
+def test_one_positive_against_its_negatives_is_cross_entropy():
+    score = jnp.array([[2.0, 1.0, 0.0]])
+    outcome = jnp.array([[1.0, 0.0, 0.0]])
+    expected = -math.log(math.exp(2) / (math.exp(2) + math.exp(1) + 1))
+    assert float(contrast(score, outcome)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_positives_do_not_compete_and_unobserved_entries_do_not_count():
+    score = jnp.array([[2.0, 1.0, 0.0, 9.0]])
+    outcome = jnp.array([[1.0, 1.0, 0.0, NAN]])
+    first = math.log(1 + math.exp(0 - 2))
+    second = math.log(1 + math.exp(0 - 1))
+    assert float(contrast(score, outcome)) == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_soft_outcomes_weigh_a_pair_by_their_difference():
+    score = jnp.array([[1.0, 0.5]])
+    outcome = jnp.array([[0.9, 0.5]])
+    expected = math.log(1 + 0.4 * math.exp(0.5 - 1.0))
+    assert float(contrast(score, outcome)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_without_a_contrast_add_nothing():
+    score = jnp.array([[3.0, -1.0], [0.0, 0.0]])
+    outcome = jnp.array([[1.0, 0.0], [1.0, 1.0]])
+    assert float(contrast(score, outcome)) == pytest.approx(math.log(1 + math.exp(-4)), rel=1e-5)
+    assert float(contrast(score, jnp.ones((2, 2)))) == 0.0
+
+
+def test_rows_and_columns():
+    score = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+    outcome = jnp.array([[1.0, 0.0], [NAN, 1.0]])
+    assert float(over_candidates(score, outcome)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-6)
+    assert float(over_instructions(score, outcome)) == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
+
+
+def test_pointwise_is_binary_cross_entropy_over_the_observed():
+    score = jnp.array([[0.0, 1.0], [2.0, 5.0]])
+    outcome = jnp.array([[1.0, 0.25], [0.0, NAN]])
+    p = 1 / (1 + math.exp(-1))
+    expected = (math.log(2) - 0.25 * math.log(p) - 0.75 * math.log(1 - p) + math.log(1 + math.exp(2))) / 3
+    assert float(pointwise(score, outcome)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_is_finite_and_zero_where_unobserved():
+    score = jnp.array(np.random.default_rng(0).normal(size=(1, 4, 5)) * 50, jnp.float32)
+    outcome = (
+        jnp.array(np.random.default_rng(1).random((1, 4, 5)) > 0.5, jnp.float32).at[0, 1, 2].set(NAN).at[0, 3].set(NAN)
+    )
+    config = LossConfig(over_instructions=1.0, over_candidates=1.0, pointwise=1.0)
+    gradient = jax.grad(lambda s: total_loss(s, outcome, config)[0])(score)
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 1, 2] == 0
+    assert not gradient[0, 3].any()
+    assert np.abs(gradient[0, 0]).max() > 0
+
+
+def test_nothing_observed_is_zero_not_nan():
+    loss, parts = total_loss(jnp.ones((2, 3, 4)), jnp.full((2, 3, 4), NAN), LossConfig())
+    assert float(loss) == 0.0
+    assert set(parts) == {"over_instructions", "over_candidates", "pointwise"}

@@ -1,0 +1,167 @@
+"""The native Parquet form: exact round trips, real files, and one clear line for each way a directory can be wrong."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.parquet import read_table, write_table
+from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from tests.test_table import assert_same, small, tables
+
+
+@given(tables())
+@settings(max_examples=40, deadline=None)
+def test_round_trip_is_exact(table):
+    with tempfile.TemporaryDirectory() as directory:
+        write_table(table, directory)
+        assert_same(table, read_table(directory))
+
+
+def test_files_are_zstd_and_an_earlier_table_is_replaced(tmp_path):
+    write_table(small(), tmp_path / "t")
+    write_table(small().split("test"), tmp_path / "t")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t"]
+    assert read_table(tmp_path / "t").item_ids == ("i2",)
+    for path in (tmp_path / "t").iterdir():
+        assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_foreign_files_are_not_replaced(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SatjaxError, match=r"thesis\.tex"):
+        write_table(small(), tmp_path)
+    with pytest.raises(SatjaxError, match="is a file"):
+        write_table(small(), tmp_path / "thesis.tex")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_250k_rows_read_quickly(tmp_path):
+    rng = np.random.default_rng(0)
+    items = tuple(Item(f"item/{n}", f"text {n}", "task") for n in range(10_000))
+    candidates = tuple(Candidate(f"candidate {m}") for m in range(25))
+    table = OutcomeTable(items, candidates, rng.random((25, 10_000), np.float32))
+    write_table(table, tmp_path / "t")
+    start = time.perf_counter()
+    read = read_table(tmp_path / "t")
+    assert time.perf_counter() - start < 2
+    assert_same(table, read)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "best", "has_cost"),
+    [
+        ("mmlu_pro", (25, 9881), 0.703, False),
+        ("routerbench", (11, 3162), 0.880, True),
+        ("routellm_mmlu", (2, 13937), 0.806, False),
+        ("alpaca_eval", (40, 671), 0.714, False),
+        ("llmrouter", (9, 5989), 0.620, False),
+    ],
+)
+def test_real_tables(shared_data, name, shape, best, has_cost):
+    table = read_table(shared_data / name)
+    assert table.scores_MN.shape == shape
+    assert np.nanmean(table.scores_MN, axis=1).max() == pytest.approx(best, abs=2e-3)
+    assert (table.cost_usd_MN is not None) == has_cost
+    assert {item.split for item in table.items} <= {"train", "val", "test"}
+
+
+@pytest.fixture
+def written(tmp_path) -> Path:
+    write_table(small(), tmp_path / "t")
+    return tmp_path / "t"
+
+
+def change(path: Path, column: str, values: pa.Array | list | None) -> None:
+    """Replaces a column, or drops it."""
+    table = pq.read_table(path)
+    index = table.column_names.index(column)
+    table = (
+        table.remove_column(index)
+        if values is None
+        else table.set_column(index, column, pa.chunked_array([pa.array(values)]))
+    )
+    pq.write_table(table, path)
+
+
+def error_of(directory: Path) -> str:
+    with pytest.raises(SatjaxError) as caught:
+        read_table(directory)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_directory_and_file(tmp_path, written):
+    assert "no such directory" in error_of(tmp_path / "absent")
+    (written / "models.parquet").unlink()
+    assert "models.parquet: this file is missing" in error_of(written)
+
+
+@pytest.mark.parametrize("name", ["items", "outcomes", "models"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"no parquet\n", lambda data: b""]
+)
+def test_damaged_files(written, name, damage):
+    path = written / f"{name}.parquet"
+    path.write_bytes(damage(path.read_bytes()))
+    message = error_of(written)
+    assert path.name in message
+    assert "copy it again" in message
+
+
+def test_wrong_columns_are_named_together(written):
+    change(written / "items.parquet", "task", None)
+    change(written / "items.parquet", "text", [1, 2, 3])
+    message = error_of(written)
+    assert "items.parquet: task is missing; text is int64, not text; required are item_id, text, task, split" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "values", "words"),
+    [
+        ("outcomes", "score", ["1"] * 6, ("score is string, not a number",)),
+        ("outcomes", "cost_usd", ["1"] * 6, ("cost_usd is string, not a number",)),
+        ("outcomes", "score", [0.0, 0, 0, 0, 0, 7], ("score 7", "beta", "i2", "rescale")),
+        ("outcomes", "score", [0, 0, 0, 0, 0, 2**30 + 1], ("outside", "rescale")),
+        ("outcomes", "score", [0.0, 0, 0, 0, 0, float("-inf")], ("outside",)),
+        ("outcomes", "item_id", ["i0", "i1", "i2", "i0", "i1", "ghost"], ("'ghost'", "items.parquet")),
+        ("outcomes", "model_id", ["alpha"] * 3 + ["beta"] * 2 + ["gamma"], ("'gamma'", "models.parquet")),
+        ("outcomes", "item_id", ["i0", "i1", "i2", "i0", "i1", "i1"], ("'beta'", "two outcomes", "'i1'")),
+        ("outcomes", "item_id", ["i0", "i1", "i2", "i0", "i1", None], ("item_id has 1 empty",)),
+        ("items", "item_id", ["i0", "i1", "i1"], ("'i1' stands twice",)),
+        ("items", "split", ["train", "dev", "test"], ("'dev'", "'i1'")),
+        ("items", "text", ["a", "b", ""], ("'i2'", "empty text")),
+        ("items", "answer", [1, 2, 3], ("answer is int64, not text",)),
+        ("models", "model_id", ["alpha", "alpha"], ("'alpha' stands twice",)),
+        ("models", "params_b", ["7B", "8B"], ("params_b is string, not a number",)),
+    ],
+)
+def test_wrong_contents_name_file_and_entry(written, file, column, values, words):
+    change(written / f"{file}.parquet", column, values)
+    message = error_of(written)
+    for word in (f"{file}.parquet", *words):
+        assert word in message
+
+
+def test_optional_columns_may_be_absent_null_or_dictionaries(written):
+    for column in ("params_b", "active_params_b", "tuned"):
+        change(written / "models.parquet", column, None)
+    change(written / "models.parquet", "source", pa.nulls(2))
+    change(written / "models.parquet", "family", pa.array(["llama", "llama"]).dictionary_encode())
+    change(written / "outcomes.parquet", "cost_usd", pa.nulls(6))
+    change(written / "items.parquet", "answer", None)
+    table = read_table(written)
+    assert table.candidates[1] == Candidate("beta", family="llama")
+    assert table.cost_usd_MN is None
+    assert table.items == small().items
+
+
+def test_absent_rows_are_unobserved(written):
+    pq.write_table(pq.read_table(written / "outcomes.parquet").slice(0, 2), written / "outcomes.parquet")
+    np.testing.assert_array_equal(read_table(written).scores_MN, [[0, 1, np.nan], [np.nan] * 3])

@@ -1,0 +1,63 @@
+"""The one table of rules: what lies where, on meshes of simulated devices (see conftest)."""
+
+import jax
+import pytest
+from jax.sharding import PartitionSpec
+
+from satjax.config import MeshConfig, ProfileEncoderConfig
+from satjax.errors import SatjaxError
+from satjax.models.decoder import DecoderConfig
+from satjax.models.router_model import RouterModelConfig, abstract_model
+from satjax.models.text_encoder import EncoderConfig
+from satjax.sharding import LOGICAL_AXES, check_batch, make_mesh, param_shardings, param_spec
+
+DECODER = DecoderConfig(64, 32, 4, 4, 2, 8, 48, qkv_bias=True, tied_head=False, lora_rank=2, join_layer=2)
+MODEL = RouterModelConfig(
+    DECODER, EncoderConfig(64, 16, 2, 2, 32), ProfileEncoderConfig(), "instruction_first", "yes_no", 1, 2, (), "float32"
+)
+
+
+def test_every_rule_names_a_parameter_and_every_large_parameter_has_a_rule():
+    import re
+
+    _, shapes = abstract_model(MODEL)
+    for pattern, axes in LOGICAL_AXES:
+        matched = [path for path in shapes if re.fullmatch(pattern, path)]
+        assert matched, pattern
+        assert all(len(shapes[path].shape) == len(axes) for path in matched), pattern
+    ruled = {path for path in shapes for pattern, _ in LOGICAL_AXES if re.fullmatch(pattern, path)}
+    assert not [path for path in shapes if path.startswith("llm") and path.endswith("kernel") and path not in ruled]
+
+
+def test_kernels_are_cut_along_their_axes():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    assert param_spec("llm/upper/mlp/up/kernel", (2, 32, 48), mesh) == PartitionSpec(None, "fsdp", "tensor")
+    assert param_spec("llm/upper/attention/o/kernel", (2, 32, 32), mesh) == PartitionSpec(None, "tensor", "fsdp")
+    assert param_spec("connector/project/kernel", (32, 32), mesh) == PartitionSpec()
+
+
+def test_an_axis_that_does_not_divide_is_replicated():
+    mesh = make_mesh(MeshConfig(1, 1, 8))
+    assert param_spec("llm/upper/attention/k/kernel", (2, 32, 12), mesh) == PartitionSpec(None, "fsdp", None)
+
+
+def test_all_parameters_get_a_sharding_that_fits():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    _, shapes = abstract_model(MODEL)
+    for path, sharding in param_shardings(shapes, mesh).items():
+        sharding.shard_shape(shapes[path].shape)
+
+
+@pytest.mark.parametrize(
+    "config", [MeshConfig(3, 1, 1), MeshConfig(-1, -1, 1), MeshConfig(0, 1, 1), MeshConfig(-1, 3, 1)]
+)
+def test_a_mesh_that_does_not_fill_the_devices_is_refused(config):
+    with pytest.raises(SatjaxError, match="mesh"):
+        make_mesh(config, jax.devices()[:8])
+
+
+def test_a_batch_that_does_not_divide_the_mesh_is_refused():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    check_batch(8, mesh, "batch")
+    with pytest.raises(SatjaxError, match="multiple of 4"):
+        check_batch(6, mesh, "batch")
