@@ -22,6 +22,7 @@ CORE = [
     "tokenizers>=0.21",
     "pyarrow>=20",
     "scikit-learn>=1.6",
+    "scipy>=1.14",
     "matplotlib>=3.9",
     "rich>=13.9",
     "tensorboardX>=2.6.2",
@@ -30,7 +31,15 @@ CORE = [
 EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
-    "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "beartype>=0.20", "ruff>=0.12", "mypy>=1.16", "regex"],
+    "dev": [
+        "pytest>=8.3",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6.120",
+        "beartype>=0.20",
+        "ruff>=0.12",
+        "mypy>=1.16",
+        "regex",
+    ],
     # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
     "parity": ["torch==2.13.0"],
 }
