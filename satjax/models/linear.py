@@ -26,12 +26,12 @@ class Linear(nnx.Module):
         self.lora_a = nnx.Param(down(rngs.params(), (width_in, lora_rank))) if lora_rank else None
         self.lora_b = nnx.Param(jnp.zeros((lora_rank, width_out))) if lora_rank else None
 
-    def __call__(self, x: Float[Array, "*rows i"]) -> Float[Array, "*rows o"]:
-        """Maps `[..., in]` to `[..., out]` in the dtype of `x`."""
+    def __call__(self, x: Float[Array, "*rows i"], *, adapted: bool = True) -> Float[Array, "*rows o"]:
+        """Maps `[..., in]` to `[..., out]` in the dtype of `x`; the adapter, where there is one, counts if `adapted`."""
         y = x @ self.kernel[...].astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
-        if self.lora_a is not None:
+        if adapted and self.lora_a is not None and self.lora_b is not None:
             y = y + (x @ self.lora_a[...].astype(x.dtype)) @ self.lora_b[...].astype(x.dtype) * self.LORA_SCALE
         return y
 

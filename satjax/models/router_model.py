@@ -46,10 +46,10 @@ class ProfileInputs:
     standardized per task, `certainty_MT` is the share of the task's items that were observed.
     """
 
-    token: Array
-    length: Array
-    accuracy_MT: Array
-    certainty_MT: Array
+    token: Array | np.ndarray
+    length: Array | np.ndarray
+    accuracy_MT: Array | np.ndarray
+    certainty_MT: Array | np.ndarray
 
 
 class RouterModel(nnx.Module):
@@ -100,9 +100,9 @@ class RouterModel(nnx.Module):
             tail_SD = self.llm.embed(jnp.asarray(config.tail_ids, jnp.int32)).astype(dtype)
             tail_BMSD = jnp.broadcast_to(tail_SD, (*soft_BMKD.shape[:2], *tail_SD.shape))
             suffix = jnp.concatenate([soft_BMKD.astype(dtype), tail_BMSD], axis=2)
-            _, suffix = self.llm(text_BLD, length_B, suffix, remat=config.remat)
-            assert suffix is not None
-            return self._read(suffix[:, :, -1])
+            _, states = self.llm(text_BLD, length_B, suffix, remat=config.remat)
+            assert states is not None
+            return self._read(states[:, :, -1])
         text_RLD = repeat(text_BLD, "b l d -> (b m) l d", m=num_candidates)
         soft_RKD = rearrange(soft_BMKD.astype(dtype), "b m k d -> (b m) k d")
         length_R = repeat(length_B, "b -> (b m)", m=num_candidates) + soft_RKD.shape[1]

@@ -23,7 +23,7 @@ def run_stack(layers: nnx.Module, carry: Any, *shared: Any, remat: str = "none")
     graphdef, state = nnx.split(layers)
 
     def body(carry: Any, layer_state: Any) -> tuple[Any, None]:
-        return nnx.merge(graphdef, layer_state)(carry, *shared), None  # type: ignore[operator]
+        return nnx.merge(graphdef, layer_state)(carry, *shared), None
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)

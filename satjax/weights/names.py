@@ -14,7 +14,9 @@ Tensors = Mapping[str, np.ndarray]
 DECODER_TYPES = ("llama", "mistral", "qwen2", "phi3")
 
 
-def decoder_config(hf: Mapping[str, Any], *, lora_rank: int = 0, join_layer: int = 0) -> DecoderConfig:
+def decoder_config(
+    hf: Mapping[str, Any], *, lora_rank: int = 0, lora_tokens: str = "all", join_layer: int = 0
+) -> DecoderConfig:
     """Shape of a decoder from the keys of its `config.json`."""
     kind = hf.get("model_type")
     if kind not in DECODER_TYPES:
@@ -42,6 +44,7 @@ def decoder_config(hf: Mapping[str, Any], *, lora_rank: int = 0, join_layer: int
         tied_head=bool(hf.get("tie_word_embeddings", False)),
         max_positions=min(positions, window) if window else positions,
         lora_rank=lora_rank,
+        lora_tokens=lora_tokens,
         join_layer=join_layer,
     )
 
