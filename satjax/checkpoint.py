@@ -8,7 +8,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from satjax.errors import SatjaxError
-from satjax.files import explain_full_disk
+from satjax.files import check_space, explain_full_disk
+
+OVERHEAD = 2**20
+"""Bytes on disk beyond the arrays themselves, at most: names, shapes, shardings."""
 
 
 class Checkpoints:
@@ -35,6 +38,8 @@ class Checkpoints:
         if step == self.manager.latest_step():
             return
         with explain_full_disk(self.directory):
+            self.manager.wait_until_finished()
+            check_space(self.directory, _size(state))
             self.manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
             )
@@ -67,8 +72,10 @@ class Checkpoints:
 
 def save_params(directory: Path, params: dict[str, jax.Array]) -> None:
     """Writes parameters by path as one Orbax tree; the directory must not exist."""
-    with explain_full_disk(directory), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), params)
+    with explain_full_disk(directory):
+        check_space(directory.parent, _size(params))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(directory.absolute(), params)
 
 
 def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -80,6 +87,10 @@ def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> d
         raise SatjaxError(
             f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); export the router again"
         ) from error
+
+
+def _size(arrays: Any) -> int:
+    return OVERHEAD + sum(array.nbytes for array in jax.tree.leaves(arrays))
 
 
 def canonical_json(value: Any) -> str:

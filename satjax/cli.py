@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import absl.logging
+
 from satjax import __version__
 from satjax.errors import SatjaxError
 
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 for an interrupted training."""
     logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
     logging.getLogger("satjax").setLevel(logging.INFO)
+    # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     parser = _build_parser()
     try:
         options, rest = parser.parse_known_args(arguments)

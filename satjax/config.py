@@ -33,7 +33,7 @@ class AptitudeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("aptitude", self, num_tasks=1, shots=1)
+        _at_least("aptitude", self, num_tasks=1, shots=1, seed=0)
 
 
 @dataclass(frozen=True)
@@ -242,6 +242,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
+        _at_least("", self, seed=0, calibration_instructions=0)
         if not self.stages:
             raise SatjaxError("config stages is empty; give at least one stage")
 
@@ -281,9 +282,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise SatjaxError(f"{where} = {value!r}: a list is expected")
         if arguments[-1] is Ellipsis:
             return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
-        return tuple(
-            _convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True))
-        )
+        entries = tuple(value)
+        if len(entries) != len(arguments):
+            raise SatjaxError(f"{where} = {value!r}: {len(arguments)} entries are expected")
+        return tuple(_convert(arguments[i], entry, f"{where}[{i}]") for i, entry in enumerate(entries))
     if origin in (types.UnionType, typing.Union):
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -296,4 +298,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _at_least(group: str, config: Any, **bounds: float) -> None:
     for name, bound in bounds.items():
         if getattr(config, name) < bound:
-            raise SatjaxError(f"config {group}.{name} = {getattr(config, name)} must be at least {bound}")
+            key = f"{group}.{name}" if group else name
+            raise SatjaxError(f"config {key} = {getattr(config, name)} must be at least {bound}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from satjax.config import TrainConfig, from_mapping
 from satjax.errors import SatjaxError, unknown_name
@@ -25,33 +25,41 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
             )
     try:
         config = _parse(path, overrides)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, ImportError, SyntaxError) as error:
-        raise _explain(error, file, overrides) from error
+    except Exception as error:  # the file is a program: it may fail in any way
+        raise _explain(error, path, overrides) from error
     return from_mapping(TrainConfig, config.to_dict())
 
 
-def _parse(path: str, overrides: Sequence[str]) -> Any:
+def _parse(path: str, overrides: Sequence[str]) -> ConfigDict:
     arguments = ["satjax train", f"--config={path}", *overrides]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     values(arguments)
-    return values["config"].value
+    config = values["config"].value
+    if not hasattr(config, "to_dict"):  # raises what went wrong where the file could not open something
+        raise TypeError(f"get_config() returns {type(config).__name__}; let it return an ml_collections.ConfigDict")
+    return config
 
 
-def _explain(error: Exception, file: str, overrides: Sequence[str]) -> SatjaxError:
+def _explain(error: Exception, path: str, overrides: Sequence[str]) -> SatjaxError:
     try:
-        plain = _parse(file, ())
+        plain = _parse(path, ())
     except Exception as own:
-        return SatjaxError(f"--config {file} cannot be loaded: {type(own).__name__}: {' '.join(str(own).split())}")
+        lines = str(own).strip().splitlines() or ["no reason given"]  # ml_collections puts a traceback before the last
+        return SatjaxError(f"--config {path} cannot be loaded: {type(own).__name__}: {lines[-1]}")
     known = _keys(plain, "config")
     for override in overrides:
-        key = override.removeprefix("--").split("=")[0].split("[")[0]
-        if not any(name == key or name.startswith(f"{key}.") for name in known):
+        key = override.removeprefix("--").split("=")[0]
+        if not any(
+            name == key or name.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{name}[") for name in known
+        ):
             return unknown_name("config key", key, known)
-    return SatjaxError(f"{' '.join(map(str, overrides))}: {' '.join(str(error).split())}")
+    return SatjaxError(f"{' '.join(overrides)}: {' '.join(str(error).split())}")
 
 
-def _keys(config: object, prefix: str) -> list[str]:
-    if not hasattr(config, "items"):
-        return [prefix]
-    return [name for key, value in config.items() for name in _keys(value, f"{prefix}.{key}")]
+def _keys(value: Any, name: str) -> list[str]:
+    if isinstance(value, ConfigDict | dict):
+        return [found for key, entry in value.items() for found in _keys(entry, f"{name}.{key}")]
+    if isinstance(value, list | tuple) and any(isinstance(entry, ConfigDict | dict) for entry in value):
+        return [found for i, entry in enumerate(value) for found in _keys(entry, f"{name}[{i}]")]
+    return [name]

@@ -26,7 +26,7 @@ PACKAGES = (
 
 def doctor() -> int:
     """Prints what is there; 0 where training and ranking can start, 1 where something is to be mended first."""
-    console, amiss = Console(highlight=False), []
+    console, amiss = Console(highlight=False, markup=False, emoji=False, soft_wrap=True), []
     console.print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in PACKAGES:
         try:

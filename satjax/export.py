@@ -56,7 +56,7 @@ def write_router(
         for profile in files.profiles:
             profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
         (fresh / "README.md").write_text(card, encoding="utf-8")
-        config = {
+        config: dict[str, Any] = {
             "format": FORMAT,
             "router": dataclasses.asdict(files.config),
             "norms": dataclasses.asdict(files.norms),
@@ -65,6 +65,7 @@ def write_router(
             "order_seed": files.order_seed,
             "files": _digests(fresh),
         }
+        config["files"]["config.json"] = _seal(config)
         (fresh / "config.json").write_text(canonical_json(config), encoding="utf-8")
 
 
@@ -77,7 +78,7 @@ def profile_file_name(candidate: str) -> str:
 def read_router(directory: Path) -> RouterFiles:
     """Reads and checks a router directory; anything missing or altered is named in one line."""
     config = _read_config(directory)
-    expected, found = config["files"], _digests(directory)
+    expected, found = config["files"], {**_digests(directory), "config.json": _seal(config)}
     missing, altered = (
         sorted(set(expected) - set(found)),
         sorted(name for name in expected if found.get(name, "") != expected[name]),
@@ -121,6 +122,8 @@ def _read_config(directory: Path) -> dict[str, Any]:
             )
         for key in ("router", "norms", "base_sha256", "learned", "order_seed", "files"):
             config[key]
+        if not isinstance(config["files"], dict):
+            raise TypeError("files")
     except (ValueError, KeyError, TypeError) as error:
         raise SatjaxError(
             f"router {directory}: config.json was altered ({error!r}); copy or export the router again"
@@ -132,6 +135,15 @@ def _digests(directory: Path) -> dict[str, str]:
     """sha256 of every file but `config.json`, by path within the directory."""
     files = sorted(Path(root) / name for root, _, names in os.walk(directory) for name in names)
     relative = {path.relative_to(directory).as_posix(): path for path in files}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in relative.items() if name != "config.json"
-    }
+    return {name: _sha256(path) for name, path in relative.items() if name != "config.json"}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _seal(config: dict[str, Any]) -> str:
+    """sha256 of `config.json` itself, its own digest left out."""
+    files = {name: digest for name, digest in config["files"].items() if name != "config.json"}
+    return hashlib.sha256(canonical_json({**config, "files": files}).encode()).hexdigest()

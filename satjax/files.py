@@ -10,6 +10,8 @@ from pathlib import Path
 
 from satjax.errors import SatjaxError
 
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
 
 @contextlib.contextmanager
 def explain_full_disk(target: Path) -> Iterator[None]:
@@ -25,12 +27,32 @@ def explain_full_disk(target: Path) -> Iterator[None]:
         raise
 
 
+def check_space(directory: Path, size: int) -> None:
+    """Raises OSError where fewer than `size` bytes are free: a writer with threads fails badly in the middle."""
+    if shutil.disk_usage(directory).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+
+
+@contextlib.contextmanager
+def _explain_unwritable(target: Path) -> Iterator[None]:
+    """Turns "not a directory", "permission denied" and their like into one line for people."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise SatjaxError(
+            f"{target} cannot be written ({error.strerror}); name a place where files can be made"
+        ) from error
+
+
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary directory beside `target` that takes its place at the end, and is gone if anything fails before."""
     with explain_full_disk(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        with _explain_unwritable(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             yield fresh
             fresh.chmod(0o755)
@@ -47,7 +69,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def write_text(target: Path, text: str) -> None:
     """Writes a text file in one step: readers see the old one or the new one."""
-    with explain_full_disk(target):
+    with explain_full_disk(target), _explain_unwritable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
         try:

@@ -79,10 +79,9 @@ class PromptWriter:
         Raises SatjaxError for an instruction that is empty or no text.
         """
         for index, text in enumerate(instructions):
-            if not isinstance(text, str) or not text.strip():
-                shown = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
+            if fault := _fault(text):
                 raise SatjaxError(
-                    f"instruction {index + 1} of {len(instructions)} is {shown}; give every instruction as non-empty text"
+                    f"instruction {index + 1} of {len(instructions)} is {fault}; give every instruction as non-empty text"
                 )
         room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
         encoded = [e.ids for e in self.tokenizer.encode_batch(list(instructions), add_special_tokens=False)]
@@ -94,6 +93,19 @@ class PromptWriter:
     def bucket(self, length: int) -> int:
         """The width that a row of `length` tokens is padded to."""
         return next(width for width in self.config.buckets if length <= width)
+
+
+def _fault(text: object) -> str | None:
+    """What keeps it from being an instruction, if anything."""
+    if not isinstance(text, str):
+        return f"{type(text).__name__}, not text"
+    if not text.strip():
+        return "empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates: how Python shows command-line bytes that are not UTF-8
+        return "not valid Unicode"
+    return None
 
 
 def prompt_writer(config: PromptConfig, tokenizer: Tokenizer, bos_id: int | None) -> PromptWriter:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from satjax.router import Ranked
 
@@ -18,14 +19,15 @@ def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: in
     console = Console(highlight=False)
     shown = instruction if len(instruction) <= 200 else f"{instruction[:120]} … {instruction[-70:]}"
     console.print()
-    console.print(shown, style="bold", markup=False)
+    console.print(Text(shown, style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (("#", "right"), ("candidate", "left"), ("P(handles it)", "right"), ("", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")  # the one column that may take several lines: a name is never cut
+    table.add_column("P(handles it)", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for place, entry in enumerate(ranked, start=1):
-        table.add_row(
-            str(place), entry.candidate, f"{entry.probability:.3f}", "█" * round(entry.probability * BAR_WIDTH)
-        )
+        bar = "█" * round(entry.probability * BAR_WIDTH)
+        table.add_row(str(place), Text(entry.candidate), f"{entry.probability:.3f}", bar)
     console.print(table)
     if len(ranked) < num_candidates:
         console.print(f"({num_candidates - len(ranked)} more candidates)", style="dim")
@@ -44,13 +46,14 @@ def report_table(figures: dict[str, Any]) -> None:
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
-            table.add_row(f"routing accuracy ({zoo}): {name}", f"{100 * routing[name]:.2f} %")
+            value = routing[name]
+            table.add_row(f"routing accuracy ({zoo}): {name}", "None" if value is None else f"{100 * value:.2f} %")
     console.print(table)
 
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
-    """A bar on standard error with the time left; yields `on_progress(done, total)`."""
+    """A bar on standard error with the time left, gone at the end; yields `on_progress(done, total)`."""
     columns = (
         TextColumn(what),
         BarColumn(),
@@ -59,6 +62,6 @@ def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

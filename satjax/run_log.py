@@ -1,6 +1,8 @@
 """What a training run tells: metrics as JSON lines and TensorBoard events, and progress with the time left."""
 
+import contextlib
 import json
+import socket
 import sys
 import time
 from pathlib import Path
@@ -8,9 +10,36 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
+
+from satjax.files import write_text
 
 SECONDS_BETWEEN_LINES = 15.0
+
+
+class Board:
+    """TensorBoard events, written by the calling thread: a full disk is an error here, where tensorboardX's own thread would die of it
+    and block the run for good.
+    """
+
+    def __init__(self, directory: Path, first_step: int):
+        directory.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step}"
+        self.file = RecordWriter(str(directory / name))
+        self._write(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)  # what an earlier run wrote from this step on is hidden
+        self._write(Event(step=first_step + 1, session_log=start))
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One point of every curve."""
+        for name, value in metrics.items():
+            self._write(Event(step=step, summary=scalar(name, value)))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self.file.write(event.SerializeToString())
 
 
 class RunLog:
@@ -23,9 +52,9 @@ class RunLog:
             return
         self.path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= first_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True)
+        self.board = Board(workdir / "tensorboard", first_step)
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -48,14 +77,15 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.enabled:
-            self.bar.stop()
-            self.file.close()
-            self.board.close()
+            with contextlib.ExitStack() as closing:
+                closing.callback(self.board.file.close)
+                closing.callback(self.file.close)
+                self.bar.stop()
 
     def say(self, text: str) -> None:
         """One line for people, beside the bar."""
         if self.enabled:
-            self.bar.console.print(text, highlight=False, markup=False)
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
         """Records the metrics after `step` steps."""
@@ -63,12 +93,14 @@ class RunLog:
             return
         self.file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
         self.file.flush()
-        for name, value in metrics.items():
-            self.board.add_scalar(name, value, step)
+        self.board.write(step, metrics)
         self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
         now = time.monotonic()
-        if self.bar.disable and (now - self.last_line > SECONDS_BETWEEN_LINES or step == self.total):
-            self.last_line = now
+        if now - self.last_line <= SECONDS_BETWEEN_LINES and step != self.total:
+            return
+        self.last_line = now
+        self.board.file.flush()
+        if self.bar.disable:
             left = (now - self.started) / max(1, step - self.first) * (self.total - step)
             self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {_duration(left)} left")
 

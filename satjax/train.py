@@ -27,6 +27,7 @@ from satjax.checkpoint import Checkpoints, canonical_json
 from satjax.config import StageConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, write_router
+from satjax.files import explain_full_disk
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind, initial_params
 from satjax.optimizer import make_optimizer, partition, trainable_paths
@@ -35,7 +36,7 @@ from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.scoring import Scorer
 from satjax.sharding import make_mesh, param_shardings, replicated
-from satjax.train_step import make_train_step, place_batch
+from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
 
 INTERRUPTED_EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
@@ -70,18 +71,19 @@ def train(config: TrainConfig, workdir: Path) -> Path:
     A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters. Raises SatjaxError for
     mistakes in the config or data and for a loss that is not finite; raises Interrupted after SIGTERM or SIGINT.
     """
-    with stop_requests() as stop:
-        job = prepare(config, workdir)
-        run = {"config_sha256": hashlib.sha256(canonical_json(dataclasses.asdict(config)).encode()).hexdigest()}
-        checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-        try:
-            params = run_stages(job, checkpoints, run, workdir, stop)
-        finally:
-            checkpoints.close()
     target = workdir / "router"
-    if jax.process_index() == 0:
-        export(job, params, target)
-        plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
+    with explain_full_disk(workdir):
+        with stop_requests() as stop:
+            job = prepare(config, workdir)
+            run = {"config_sha256": hashlib.sha256(canonical_json(dataclasses.asdict(config)).encode()).hexdigest()}
+            checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+            try:
+                params = run_stages(job, checkpoints, run, workdir, stop)
+            finally:
+                checkpoints.close()
+        if jax.process_index() == 0:
+            export(job, params, target)
+            plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
     return target
 
 
@@ -105,18 +107,18 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def prepare(config: TrainConfig, workdir: Path) -> Job:
-    """Opens data and base weights; draws the aptitude test once and keeps it in the workdir."""
+    """Opens data and base weights; draws the aptitude test once and keeps it in the workdir, where nothing is made before all fits."""
+    mesh = make_mesh(config.mesh)
+    rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes)
     table.select_candidates(config.data.held_out_candidates)
     seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
-    workdir.mkdir(parents=True, exist_ok=True)
     test_path = workdir / "aptitude_test.json"
     if test_path.is_file():
         test = AptitudeTest.read(test_path)
     else:
         aptitude = config.aptitude
         test = sample_aptitude_test(table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed)
-        test.write(test_path)
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
     norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
     assembly = assemble(config.router)
@@ -127,7 +129,9 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
-    return Job(config, table, test, train_table, norms, assembly, reader, make_mesh(config.mesh), frozenset(learned))
+    if not test_path.is_file():
+        test.write(test_path)
+    return Job(config, table, test, train_table, norms, assembly, reader, mesh, frozenset(learned))
 
 
 def training_set(job: Job) -> TrainingSet:
@@ -246,7 +250,13 @@ class StageLoop:
         embeds = any(path.startswith("encoder/") for path in trainable)
         opt_state = initial_optimizer_state(job, stage, trainable) if opt_state is None else opt_state
         step_of = make_train_step(
-            self.graphdef, make_optimizer(stage, config.optimizer), config.loss, job.mesh, trainable, embeds
+            self.graphdef,
+            make_optimizer(stage, config.optimizer),
+            config.loss,
+            job.mesh,
+            trainable,
+            opt_state,
+            embeds,
         )
         embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
         embedded = [jnp.zeros(()) if embeds else embed(params, inputs) for inputs in self.inputs]

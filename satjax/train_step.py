@@ -20,15 +20,20 @@ from satjax.sharding import RULES, check_batch, param_shardings, replicated
 Metrics = dict[str, jax.Array]
 
 
+def rows_of_a_pass(config: BatchConfig, mesh: Mesh) -> int:
+    """Instructions that go through the model at once; raises SatjaxError where the mesh does not divide them."""
+    groups = config.groups // config.accumulate
+    rows = groups * config.instructions
+    check_batch(rows, mesh, f"config batch: one pass of {groups} groups x {config.instructions} instructions")
+    return rows
+
+
 def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, jax.Array]:
     """A batch on the mesh, its groups cut into the passes of `accumulate`; each host hands over the rows it holds only.
 
     `token` `[A, R, L]` and `length` `[A, R]` with R instructions of a pass, `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
     """
-    passes, rows = config.accumulate, config.groups * config.instructions // config.accumulate
-    check_batch(
-        rows, mesh, f"config batch: one pass of {config.groups // passes} groups x {config.instructions} instructions"
-    )
+    passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
     arrays = {
         "token": batch.token.reshape(passes, rows, -1),
         "length": batch.length.reshape(passes, rows),
@@ -52,12 +57,13 @@ def make_train_step(
     loss: LossConfig,
     mesh: Mesh,
     trainable: Mapping[str, jax.Array],
+    opt_state: Any,
     embeds_profiles: bool,
 ) -> Callable[..., tuple[Params, Any, Metrics]]:
     """`step(trainable, frozen, opt_state, batch, inputs, embedding) -> (trainable, opt_state, metrics)`.
 
     Gradients exist for the trainable parameters only. Where the stage trains psi (`embeds_profiles`), profiles are embedded inside
-    the step; otherwise `embedding` is what psi gave once. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
+    the step; otherwise `embedding` is what psi gave once. `trainable` and `opt_state` show how these lie on the mesh. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
     """
 
     def loss_of(trainable: Params, frozen: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> tuple:
@@ -81,12 +87,13 @@ def make_train_step(
         passes = batch["length"].shape[0]
         gradient = jax.tree.map(lambda value: value / passes, gradient)
         metrics = {name: jnp.mean(value) for name, value in metrics.items()} | {
-            "gradient_norm": optax.global_norm(gradient)
+            "gradient_norm": optax.tree.norm(gradient)
         }
         updates, opt_state = optimizer.update(gradient, opt_state, trainable)
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
-    placed = param_shardings(trainable, mesh)
+    # Results lie as their inputs do, or the second step would be compiled anew.
+    placed = param_shardings(trainable, mesh), jax.tree.map(lambda leaf: leaf.sharding, opt_state)
     # XLA's CPU client may still be copying a donated buffer into an asynchronous checkpoint.
     donate = () if mesh.devices.flat[0].platform == "cpu" else (0, 2)
-    return jax.jit(step, donate_argnums=donate, out_shardings=(placed, None, replicated(mesh)))
+    return jax.jit(step, donate_argnums=donate, out_shardings=(*placed, replicated(mesh)))

@@ -1,16 +1,25 @@
 """What the tests share: where real data lies, and that nothing skips silently in CI."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-# Before anything imports jax: eight simulated devices for the mesh tests, and shapes checked in our own code.
+# Before anything imports jax: eight simulated devices for the mesh tests.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+# Workers, and the processes that tests start, inherit the environment: each program is compiled once for all of them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="satjax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["satjax.losses", "satjax.models", "satjax.metrics", "satjax.scoring"], "beartype.beartype")
+# Shapes in our own signatures are checked under test.
+install_import_hook(["satjax.losses", "satjax.models", "satjax.metrics"], "beartype.beartype")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from satjax.aptitude.sampling import AptitudeTest, read_json
+from satjax.aptitude.sampling import AptitudeTest, read_json, texts
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -59,15 +59,13 @@ class CapabilityProfile:
             outcomes = np.array([[_nan(x) for x in task["item_outcomes"]] for task in value["tasks"]], np.float32)
             if outcomes.ndim != 2 or not outcomes.size:
                 raise ValueError("tasks without items, or of different length")
-            if not (np.isnan(outcomes) | ((outcomes >= 0) & (outcomes <= 1))).all():
-                raise ValueError("an item outcome is outside [0, 1]")
             return _from_outcomes(
                 str(value["candidate"]),
                 str(value["aptitude_test"]),
                 tuple(str(task["task"]) for task in value["tasks"]),
-                tuple(tuple(map(str, task["keywords"])) for task in value["tasks"]),
+                tuple(texts(task["keywords"]) for task in value["tasks"]),
                 outcomes,
-                tuple(map(str, value["expert_notes"])),
+                texts(value["expert_notes"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SatjaxError(
@@ -83,7 +81,9 @@ def _nan(value: Any) -> float:
     if value is None:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"item outcome {value!r} is no number")
+        raise ValueError(f"item outcome {value!r:.60} is no number")
+    if not 0 <= value <= 1:
+        raise ValueError(f"item outcome {value!r:.60} is outside [0, 1]; null is unobserved")
     return float(value)
 
 

@@ -65,7 +65,7 @@ class AptitudeTest:
         """Reads what `write` wrote; raises SatjaxError where that cannot be done."""
         value = read_json(path, "aptitude test", VERSION)
         try:
-            tasks = tuple(CoreTask(t["name"], tuple(t["keywords"]), tuple(t["item_ids"])) for t in value["tasks"])
+            tasks = tuple(CoreTask(str(t["name"]), texts(t["keywords"]), texts(t["item_ids"])) for t in value["tasks"])
             if not tasks or len({len(task.item_ids) for task in tasks}) != 1 or not tasks[0].item_ids:
                 raise ValueError("its tasks differ in their number of items, or there are none")
             return cls(int(value["seed"]), str(value["source"]), tasks)
@@ -85,6 +85,13 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
         found = value.get("version") if isinstance(value, dict) else None
         raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r}); write it with this satjax")
     return value
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of texts as JSON has it; raises ValueError for anything else, above all for a text that stands alone."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError(f"{value!r:.60} is no list of texts")
+    return tuple(value)
 
 
 def sample_aptitude_test(table: OutcomeTable, num_tasks: int = 50, shots: int = 20, seed: int = 0) -> AptitudeTest:

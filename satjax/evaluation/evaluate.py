@@ -12,7 +12,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
-from satjax.files import replacing
+from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 
@@ -54,6 +54,8 @@ def evaluate(
             f"the router knows none of the table's candidates ({', '.join(table.candidate_ids[:3])}, …) and cannot profile them; "
             "give a table that holds the aptitude test's items"
         )
+    for name, reason in left_out.items():
+        log.warning("candidate %r is left out: %s", name, reason)
     table = table.select_candidates(known)
     aptitude_items = router.aptitude_test.item_ids
     free = np.array([name not in aptitude_items for name in table.item_ids])
@@ -90,8 +92,6 @@ def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) ->
             router.add(profile_from_outcomes(table, router.aptitude_test, name))
         except SatjaxError as error:
             left_out[name] = str(error)
-    for name, reason in left_out.items():
-        log.warning("candidate %r is left out: %s", name, reason)
     return left_out
 
 
@@ -108,7 +108,7 @@ def _best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Writes `report.json` into a directory that is there whole or not at all; returns its path."""
-    with replacing(directory) as fresh:
-        (fresh / "report.json").write_text(json.dumps(report.figures, indent=1), encoding="utf-8")
-    return directory / "report.json"
+    """Writes `report.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
+    path = directory / "report.json"
+    write_text(path, json.dumps(report.figures, indent=1))
+    return path

@@ -1,7 +1,7 @@
 """Linear map with an optional low-rank update (LoRA), and the normalizations.
 
-LoRA is ours because the layers here are stacked and scanned: a library that rewrites modules by intercepting their calls
-sees one traced layer, not the stack, so its adapters would be shared by all layers.
+LoRA is ours because an adapter may serve some calls of a layer and not others (candidates' tokens, not the text's), within layers
+that are stacked and run by a scan; libraries such as qwix attach adapters to a layer by its path, whatever runs through it.
 """
 
 import jax

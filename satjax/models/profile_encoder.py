@@ -38,7 +38,7 @@ class TaskSetConnector(nnx.Module):
         self.task_gain = Linear(width_in, width, bias=True, rngs=rngs)
         self.number = Linear(2, width, rngs=rngs)
         self.query = Linear(width_in, soft_tokens, rngs=rngs)
-        self.project = Linear(width, soft_tokens * width_out, bias=True, rngs=rngs)
+        self.project = Linear(width, width_out, bias=True, rngs=rngs)
         self.strength = Linear(1, soft_tokens * width_out, rngs=rngs)
         self.soft_tokens = soft_tokens
 
@@ -55,9 +55,7 @@ class TaskSetConnector(nnx.Module):
         weight_TK = self.query(embedding_TE)
         weight_MTK = jax.nn.softmax(jnp.where(certainty_MT[..., None] > 0, weight_TK, -1e30), axis=1)
         pooled_MKW = jnp.einsum("mtk,mtw->mkw", weight_MTK, hidden_MTW)
-        kernel = rearrange(self.project.kernel[...], "w (k d) -> k w d", k=self.soft_tokens)
-        bias = rearrange(self.project.bias[...], "(k d) -> k d", k=self.soft_tokens)
-        soft_MKD = jnp.einsum("mkw,kwd->mkd", pooled_MKW, kernel) + bias
+        soft_MKD = self.project(pooled_MKW)
         total = jnp.sum(accuracy_MT, axis=1, keepdims=True) / jnp.maximum(
             jnp.sum(certainty_MT, axis=1, keepdims=True), 1e-6
         )

@@ -58,7 +58,7 @@ def rope_tables(
 
 
 def rotate(
-    x: Float[Array, "*rows heads h"], cos: Float[Array, "*rows f"], sin: Float[Array, "*rows f"]
+    x: Float[Array, "*rows heads h"], cos: Float[Array, "*#rows f"], sin: Float[Array, "*#rows f"]
 ) -> Float[Array, "*rows heads h"]:
     """Rotates the halves of every head (`rotate_half` convention of Hugging Face Llama); `f = h / 2`."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

@@ -46,10 +46,10 @@ class ProfileInputs:
     standardized per task, `certainty_MT` is the share of the task's items that were observed.
     """
 
-    token: Array | np.ndarray
-    length: Array | np.ndarray
-    accuracy_MT: Array | np.ndarray
-    certainty_MT: Array | np.ndarray
+    token: Array
+    length: Array
+    accuracy_MT: Array
+    certainty_MT: Array
 
 
 class RouterModel(nnx.Module):

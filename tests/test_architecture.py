@@ -1,0 +1,71 @@
+"""Data flows one way: a module imports only what stands before it."""
+
+import ast
+from pathlib import Path
+
+import satjax
+
+ROOT = Path(satjax.__file__).parent
+ORDER = [
+    ("errors",),
+    ("files", "config", "metrics"),
+    ("config_file",),
+    ("outcomes",),
+    ("aptitude",),
+    ("instructions",),
+    ("batches",),
+    ("models",),
+    ("weights",),
+    ("assembly", "capability", "calibration"),
+    ("losses", "sharding", "optimizer", "run_log"),
+    ("train_step", "checkpoint", "scoring", "plots"),
+    ("export",),
+    ("model_card",),
+    ("train", "router"),
+    ("evaluation",),
+    ("render", "doctor"),
+    ("cli",),
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def part(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named = {
+        f"satjax.{a.name}"
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ImportFrom) and n.module == "satjax"
+        for a in n.names
+    }
+    return {name for name in names if name.startswith("satjax.")} | {n for n in named if part(n) in RANK}
+
+
+def test_every_part_has_its_place():
+    parts = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in ROOT.rglob("*.py")}
+    assert parts - {"__init__", "__main__"} == set(RANK)
+
+
+def test_no_module_imports_a_later_one():
+    for path in ROOT.rglob("*.py"):
+        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for module in imports(path):
+            assert part(module) == own or RANK[part(module)] < RANK[own], f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_importing_satjax_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = "import sys, satjax, satjax.cli; print(*(m for m in ('jax', 'flax', 'orbax', 'sklearn', 'torch') if m in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

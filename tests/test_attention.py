@@ -1,0 +1,54 @@
+"""Attention against a plain reference that builds the whole mask."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from satjax.models.attention import suffix_attention, text_attention
+
+
+def plain_attention(query, key, value, mask):
+    """`[L, H, h]` queries against `[K, G, h]` keys under a boolean mask `[L, K]`."""
+    repeat = query.shape[1] // key.shape[1]
+    key, value = np.repeat(key, repeat, axis=1), np.repeat(value, repeat, axis=1)
+    score = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(query.shape[-1])
+    score = np.where(mask, score, -np.inf)
+    weight = np.exp(score - score.max(-1, keepdims=True))
+    weight /= weight.sum(-1, keepdims=True)
+    return np.einsum("hqk,khd->qhd", weight, value)
+
+
+def arrays(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_text(causal):
+    q, k, v = arrays(0, (2, 7, 4, 8), (2, 7, 2, 8), (2, 7, 2, 8))
+    length = np.array([7, 3])
+    ours = np.asarray(text_attention(*map(jnp.asarray, (q, k, v, length)), causal=causal))
+    for b, n in enumerate(length):
+        mask = np.tril(np.ones((n, n), bool)) if causal else np.ones((n, n), bool)
+        np.testing.assert_allclose(ours[b, :n], plain_attention(q[b, :n], k[b, :n], v[b, :n], mask), atol=1e-5)
+
+
+def test_suffixes_share_a_text():
+    q, k, v = arrays(1, (2, 3, 4, 4, 8), (2, 3, 4, 2, 8), (2, 3, 4, 2, 8))
+    tk, tv = arrays(2, (2, 6, 2, 8), (2, 6, 2, 8))
+    length = np.array([6, 2])
+    ours = np.asarray(suffix_attention(*map(jnp.asarray, (q, k, v, tk, tv, length))))
+    for b, n in enumerate(length):
+        for m in range(3):
+            mask = np.concatenate([np.ones((4, n), bool), np.tril(np.ones((4, 4), bool))], axis=1)
+            keys, values = np.concatenate([tk[b, :n], k[b, m]]), np.concatenate([tv[b, :n], v[b, m]])
+            np.testing.assert_allclose(ours[b, m], plain_attention(q[b, m], keys, values, mask), atol=1e-5)
+
+
+def test_large_scores_and_empty_rows_stay_finite():
+    q, k, v = arrays(3, (1, 4, 2, 8), (1, 4, 2, 8), (1, 4, 2, 8))
+    for length in (4, 0):
+        out = text_attention(
+            jnp.asarray(q * 1e3), jnp.asarray(k * 1e3), jnp.asarray(v), jnp.array([length]), causal=True
+        )
+        assert np.isfinite(np.asarray(out)).all()

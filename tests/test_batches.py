@@ -1,0 +1,287 @@
+"""The batch of a step: a function of (seed, stage, step) alone, of training instructions and training candidates alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.aptitude import sample_aptitude_test
+from satjax.batches import Batch, BatchPlan, TrainingSet, training_table
+from satjax.config import BatchConfig
+from satjax.errors import SatjaxError
+from satjax.instructions import pad_rows
+from satjax.outcomes import Candidate, Item, OutcomeTable
+from tests.tiny import tiny_table
+
+NAN = float("nan")
+BUCKETS = np.array([4, 8, 16])
+ONE_POSITIVE = BatchConfig(groups=3, instructions=4, candidates=1, one_positive=True)
+RECIPES = [
+    BatchConfig(instructions=4),
+    BatchConfig(groups=2, instructions=3, candidates=2, strength=1.0),
+    ONE_POSITIVE,
+]
+
+
+def training_set(num_instructions: int = 90, num_candidates: int = 5, seed: int = 0) -> TrainingSet:
+    """Instruction n is n + 1 repeated; a tenth of the outcomes is unobserved, and two thirds are in-domain."""
+    rng = np.random.default_rng(seed)
+    length = rng.integers(1, BUCKETS[-1] + 1, num_instructions)
+    outcome = (rng.random((num_instructions, num_candidates)) < np.linspace(0.3, 0.7, num_candidates)).astype(
+        np.float32
+    )
+    outcome[rng.random(outcome.shape) < 0.1] = NAN
+    rows = pad_rows([[n + 1] * count for n, count in enumerate(length)], width=int(BUCKETS[-1]))
+    width = BUCKETS[np.searchsorted(BUCKETS, length)]
+    return TrainingSet(rows, width, outcome, np.arange(num_instructions) % 3 > 0)
+
+
+def plan_of(config: BatchConfig, data: TrainingSet | None = None, **changes) -> BatchPlan:
+    return BatchPlan(data or training_set(), config, **{"seed": 0, "stage": 0, "in_domain": False, **changes})
+
+
+def ids(batch: Batch) -> np.ndarray:
+    """Which instructions stand in the batch, `[G, B]`."""
+    return batch.token[..., 0] - 1
+
+
+def arrays(batch: Batch) -> list[np.ndarray]:
+    return [batch.token, batch.length, batch.candidate, batch.outcome]
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(
+        x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in zip(arrays(a), arrays(b), strict=True)
+    )
+
+
+@given(st.sampled_from(RECIPES), st.integers(0, 2**31), st.lists(st.integers(0, 200), min_size=1, max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_a_batch_depends_on_its_step_and_on_nothing_called_before(config, seed, steps):
+    used = plan_of(config, seed=seed)
+    for step in steps:
+        assert same(used.batch(step), plan_of(config, seed=seed).batch(step))
+
+
+@pytest.mark.parametrize("config", RECIPES, ids=["dense", "subset", "one_positive"])
+def test_other_seeds_stages_and_steps_give_other_batches(config):
+    first = plan_of(config).batch(0)
+    assert not same(first, plan_of(config, seed=1).batch(0))
+    assert not same(first, plan_of(config, stage=1).batch(0))
+    assert not same(first, plan_of(config).batch(1))
+
+
+@given(st.sampled_from(RECIPES), st.integers(0, 300), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_rows_are_whole_and_outcomes_are_those_of_the_table(config, step, in_domain):
+    data = training_set()
+    plan = plan_of(config, data, in_domain=in_domain)
+    batch = plan.batch(step)
+    groups, rows = config.groups, config.instructions
+    width = batch.token.shape[2]
+    assert batch.token.shape[:2] == batch.length.shape == (groups, rows)
+    assert batch.outcome.shape == (groups, rows, batch.candidate.shape[1])
+    assert [x.dtype for x in arrays(batch)] == [np.int32, np.int32, np.int32, np.float32]
+    assert width in plan.widths()
+    assert batch.length.max() <= width
+    index = ids(batch)
+    np.testing.assert_array_equal(batch.length, data.rows.length[index])
+    filled = np.arange(width) < batch.length[..., None]
+    np.testing.assert_array_equal(batch.token, np.where(filled, index[..., None] + 1, 0))
+    for g in range(groups):
+        np.testing.assert_array_equal(batch.outcome[g], data.outcome[index[g]][:, batch.candidate[g]])
+    assert not in_domain or data.in_domain[index].all()
+
+
+@given(st.integers(1, 120), st.integers(1, 3), st.integers(1, 8), st.integers(0, 3), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_an_epoch_visits_nearly_all_instructions_at_most_once(num_instructions, groups, rows, epoch, seed):
+    of_a_batch = groups * rows
+    plan = plan_of(BatchConfig(groups=groups, instructions=rows), training_set(num_instructions), seed=seed)
+    steps = num_instructions // of_a_batch
+    if steps:
+        visited = np.concatenate([ids(plan.batch(epoch * steps + step)).ravel() for step in range(steps)])
+        assert len(set(visited.tolist())) == len(visited) > num_instructions - of_a_batch
+    else:  # fewer than a batch: they are repeated, as evenly as can be
+        counts = np.bincount(ids(plan.batch(epoch)).ravel(), minlength=num_instructions)
+        assert counts.min() >= 1
+        assert counts.max() - counts.min() <= 1
+
+
+def test_epochs_differ_and_nothing_is_left_out_forever():
+    plan = plan_of(BatchConfig(instructions=8))  # 11 batches of 90 instructions
+    epochs = [[ids(plan.batch(11 * epoch + step)).ravel().tolist() for step in range(11)] for epoch in range(20)]
+    assert len({str(epoch) for epoch in epochs}) == 20
+    assert {n for epoch in epochs for batch in epoch for n in batch} == set(range(90))
+
+
+def test_only_what_does_not_fill_a_batch_moves_up_a_bucket():
+    plan = plan_of(BatchConfig(instructions=8), data := training_set())
+    steps = range(11)
+    moved = sum((data.width[ids(plan.batch(s))] < plan.batch(s).token.shape[2]).sum() for s in steps)
+    assert moved < 2 * 8  # at most 7 from each of the two narrower buckets
+    assert {plan.batch(s).token.shape[2] for s in steps} == {4, 8, 16}
+
+
+def test_widths_are_those_of_the_stage():
+    data = training_set()
+    narrow = replace(data, in_domain=data.width <= 8)
+    assert plan_of(RECIPES[0], narrow).widths() == [4, 8, 16]
+    assert plan_of(RECIPES[0], narrow, in_domain=True).widths() == [4, 8]
+    assert {plan_of(RECIPES[0], narrow, in_domain=True).batch(s).token.shape[2] for s in range(30)} == {4, 8}
+
+
+def test_zero_takes_all_candidates_in_order():
+    for count in (0, 5):
+        batch = plan_of(BatchConfig(groups=2, instructions=4, candidates=count)).batch(3)
+        assert batch.candidate.tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+@given(st.integers(1, 4), st.integers(0, 100), st.floats(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_a_subset_of_candidates_is_distinct(count, step, strength):
+    plan = plan_of(BatchConfig(groups=4, instructions=2, candidates=count, strength=strength))
+    batch = plan.batch(step)
+    assert batch.candidate.shape == (4, count)
+    for row in batch.candidate.tolist():
+        assert len(set(row)) == count
+        assert set(row) <= set(range(5))
+
+
+def test_every_group_and_step_draws_its_own_candidates():
+    plan = plan_of(BatchConfig(groups=20, instructions=2, candidates=2))
+    for step in range(3):
+        assert len({str(row) for row in plan.batch(step).candidate}) > 5  # of 10 pairs
+    assert plan.batch(0).candidate.tolist() != plan.batch(1).candidate.tolist()
+
+
+def shares(strength: float, outcome: np.ndarray) -> np.ndarray:
+    """How often each candidate is drawn, one at a time."""
+    data = training_set(len(outcome))
+    plan = plan_of(
+        BatchConfig(groups=8, instructions=1, candidates=1, strength=strength),
+        replace(data, outcome=outcome.astype(np.float32)),
+    )
+    drawn = np.concatenate([plan.batch(step).candidate.ravel() for step in range(500)])
+    return np.bincount(drawn, minlength=outcome.shape[1]) / len(drawn)
+
+
+def test_strength_prefers_stronger_candidates():
+    right = np.arange(40)[:, None] < np.array([4, 12, 24])  # means 0.1, 0.3, 0.6
+    np.testing.assert_allclose(shares(0.0, right), [1 / 3] * 3, atol=0.03)
+    np.testing.assert_allclose(shares(1.0, right), [0.1, 0.3, 0.6], atol=0.03)
+    np.testing.assert_allclose(shares(2.0, right), np.array([1, 9, 36]) / 46, atol=0.03)
+
+
+def test_strength_counts_observed_outcomes_only():
+    outcome = np.where(np.arange(40)[:, None] < np.array([10, 40]), 1.0, NAN)
+    np.testing.assert_allclose(shares(1.0, outcome), [0.5, 0.5], atol=0.03)
+
+
+@pytest.mark.parametrize("hopeless", [0.0, NAN])
+def test_candidates_that_are_never_right_or_never_observed_can_still_be_drawn(hopeless):
+    outcome = training_set().outcome
+    outcome[:, :3] = hopeless
+    plan = plan_of(BatchConfig(instructions=4, candidates=3, strength=2.0), replace(training_set(), outcome=outcome))
+    batch = plan.batch(0)
+    assert {3, 4} <= set(batch.candidate[0].tolist())
+    assert np.isfinite(plan.probability).all()
+
+
+@given(st.integers(0, 400), st.integers(2, 6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_one_positive_groups_have_one_handled_and_the_rest_unhandled(step, rows, in_domain):
+    plan = plan_of(replace(ONE_POSITIVE, instructions=rows), in_domain=in_domain)
+    batch = plan.batch(step)
+    assert batch.candidate.shape == (3, 1)
+    assert batch.outcome.shape == (3, rows, 1)
+    assert (batch.outcome[:, 0] > 0.5).all()
+    assert (batch.outcome[:, 1:] <= 0.5).all()  # and observed
+    assert all(len(set(group)) == rows for group in ids(batch).tolist())
+
+
+def test_one_positive_groups_keep_to_a_bucket_where_it_has_enough():
+    plan = plan_of(replace(ONE_POSITIVE, groups=1), data := training_set(600))
+    for step in range(30):
+        batch = plan.batch(step)
+        assert set(data.width[ids(batch)].ravel().tolist()) == {batch.token.shape[2]}
+    assert {plan.batch(step).token.shape[2] for step in range(30)} == {4, 8, 16}
+
+
+def test_one_positive_groups_prefer_stronger_candidates_too():
+    plan = plan_of(replace(ONE_POSITIVE, strength=4.0))
+    drawn = np.bincount(np.concatenate([plan.batch(step).candidate.ravel() for step in range(200)]), minlength=5)
+    assert drawn[4] > 2 * drawn[0]
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0, NAN])
+def test_a_candidate_without_enough_of_either_is_named_before_the_first_step(outcome):
+    data = training_set()
+    data.outcome[:, 3] = outcome
+    with pytest.raises(
+        SatjaxError, match=r"config batch\.instructions = 4: candidate 3 of the training table has too few"
+    ):
+        plan_of(ONE_POSITIVE, data)
+    data.outcome[:4, 3] = [1, 0, 0, 0]
+    data.outcome[4:, 3] = NAN
+    plan = plan_of(ONE_POSITIVE, data)
+    for step in range(20):
+        batch = plan.batch(step)
+        for g in np.flatnonzero(batch.candidate[:, 0] == 3):
+            assert sorted(ids(batch)[g].tolist()) == [0, 1, 2, 3]
+
+
+def test_more_candidates_than_there_are_is_one_line():
+    with pytest.raises(SatjaxError, match=r"config batch\.candidates = 6: there are 5 to train on; 0 takes them all"):
+        plan_of(BatchConfig(candidates=6))
+
+
+def test_a_stage_without_instructions_is_one_line():
+    data = replace(training_set(), in_domain=np.zeros(90, bool))
+    with pytest.raises(SatjaxError, match="no training instruction is of the aptitude test's tasks; set the stage's"):
+        plan_of(BatchConfig(), data, in_domain=True)
+
+
+@given(st.integers(0, 10), st.sets(st.integers(0, 5), max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_training_sees_neither_aptitude_items_nor_held_out_candidates(seed, held_out):
+    table = tiny_table()
+    held = tuple(table.candidate_ids[m] for m in held_out)
+    kept = [name for name in table.candidate_ids if name not in held]
+    test = sample_aptitude_test(table.select_candidates(kept), 6, 4, seed)
+    train = training_table(table, held, test.item_ids)
+    assert train.candidate_ids == tuple(kept)
+    assert not test.item_ids & set(train.item_ids)
+    assert {item.split for item in train.items} == {"train"}
+    assert len(train.items) == len(table.split("train").items) - 24  # nothing else is lost
+    rows = [table.candidate_ids.index(name) for name in kept]
+    columns = [table.item_ids.index(name) for name in train.item_ids]
+    np.testing.assert_array_equal(train.scores_MN, table.scores_MN[np.ix_(rows, columns)])
+
+
+def small(scores: list[list[float]], splits: tuple[str, ...] = ("train", "train", "test")) -> OutcomeTable:
+    items = tuple(Item(f"i{n}", "text", "t", split=split) for n, split in enumerate(splits))
+    return OutcomeTable(items, (Candidate("alpha"), Candidate("beta")), np.array(scores, np.float32))
+
+
+def test_instructions_that_only_held_out_candidates_answered_are_left_out():
+    table = small([[1, NAN, 1], [1, 0, 1]])
+    assert training_table(table, (), frozenset()).item_ids == ("i0", "i1")
+    assert training_table(table, ("beta",), frozenset()).item_ids == ("i0",)
+
+
+def test_nothing_to_train_on_is_one_line():
+    table = small([[1, NAN, 1], [1, 0, 1]])
+    with pytest.raises(SatjaxError, match="leaves no candidate to train on; hold out fewer"):
+        training_table(table, ("alpha", "beta"), frozenset())
+    with pytest.raises(SatjaxError, match="unknown candidate 'betta': did you mean 'beta'"):
+        training_table(table, ("betta",), frozenset())
+    with pytest.raises(SatjaxError, match="no training instruction is left beside the aptitude test's items"):
+        training_table(table, (), frozenset({"i0", "i1"}))
+    with pytest.raises(SatjaxError, match="no training instruction is left"):
+        training_table(table, ("beta",), frozenset({"i0"}))
+    with pytest.raises(SatjaxError, match="no items of split 'train'"):
+        training_table(small([[1, 1, 1], [1, 1, 1]], ("test", "val", "test")), (), frozenset())

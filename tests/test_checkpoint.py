@@ -1,0 +1,57 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from satjax.checkpoint import Checkpoints, canonical_json, load_params, save_params
+from satjax.errors import SatjaxError
+
+
+def state(value: float) -> dict:
+    return {"params": {"a/b": jnp.full((2, 3), value)}, "optimizer": (jnp.int32(value), {"a/b": jnp.zeros((2, 3))})}
+
+
+def abstract(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def test_the_newest_ones_are_kept_and_come_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest_step() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {"step": step})
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=2)
+    assert again.latest_step() == 3
+    assert again.run_of(3) == {"step": 3}
+    restored = again.restore(3, abstract(state(0)))
+    np.testing.assert_array_equal(restored["params"]["a/b"], np.full((2, 3), 3.0))
+    assert int(restored["optimizer"][0]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdecimal()) == ["2", "3"]
+    again.close()
+
+
+def test_a_state_of_another_shape_is_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, state(1), {})
+    checkpoints.wait()
+    other = {**state(1), "params": {"a/c": jnp.zeros((5,))}}
+    with pytest.raises(SatjaxError, match="cannot be read with this config") as raised:
+        checkpoints.restore(1, abstract(other))
+    assert "\n" not in str(raised.value)
+    checkpoints.close()
+
+
+def test_params_round_trip_and_damage_is_one_line(tmp_path):
+    params = {"x/y": jnp.arange(6.0).reshape(2, 3), "z": jnp.ones(2, jnp.bfloat16)}
+    save_params(tmp_path / "params", params)
+    loaded = load_params(tmp_path / "params", abstract(params))
+    for path, value in params.items():
+        assert loaded[path].dtype == value.dtype
+        np.testing.assert_array_equal(loaded[path], value)
+    with pytest.raises(SatjaxError, match="cannot be read as this router's parameters"):
+        load_params(tmp_path / "absent", abstract(params))
+
+
+def test_json_does_not_depend_on_the_order_of_keys():
+    assert canonical_json({"b": 1, "a": [2]}) == canonical_json({"a": [2], "b": 1})

@@ -1,0 +1,199 @@
+"""Capability instructions as token rows: what is kept, what is cut, and what is refused."""
+
+import logging
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from satjax.config import PromptConfig
+from satjax.errors import SatjaxError
+from satjax.instructions import INQUIRY, PromptWriter, TokenRows, answer_ids, pad_rows, prompt_writer
+from tests.tiny import tiny_tokenizer
+
+LAYOUTS = ("instruction_first", "capability_first")
+tokenizer = cache(tiny_tokenizer)
+
+
+@cache
+def writer(
+    layout: str = "instruction_first", buckets: tuple[int, ...] = (96, 128), tail: str = "\nAnswer:"
+) -> PromptWriter:
+    return prompt_writer(PromptConfig(layout=layout, buckets=buckets, tail=tail), tokenizer(), bos_id=0)
+
+
+def plain_ids(text: str) -> list[int]:
+    return tokenizer().encode(text, add_special_tokens=False).ids
+
+
+def room(writer: PromptWriter) -> int:
+    """Tokens left for the instruction."""
+    return writer.config.max_tokens - len(writer.start_ids) - len(writer.end_ids)
+
+
+def of_length(count: int) -> str:
+    """A text of that many tokens, all different to the eye."""
+    text = "".join(chr(0x21 + i % 90) for i in range(count))
+    while len(plain_ids(text)) > count:
+        text = text[:-1]
+    assert len(plain_ids(text)) == count
+    return text
+
+
+def test_both_layouts_by_hand():
+    question = "How many words?"
+    first, second = writer(LAYOUTS[0]), writer(LAYOUTS[1])
+    (row,) = first.encode([question]).token
+    assert row[0] == 0  # begins with the LLM's start token
+    assert tokenizer().decode(row.tolist(), skip_special_tokens=False).startswith("<s>Instruction:\n")
+    rows = first.encode([question])
+    assert tokenizer().decode(rows.token[0].tolist()) == f"Instruction:\n{question}\n\n{INQUIRY}"
+    assert tokenizer().decode(list(first.tail_ids)) == "\nAnswer:"
+    rows = second.encode([question])
+    assert tokenizer().decode(rows.token[0].tolist()) == f"Instruction:\n{question}\n\n{INQUIRY}\nAnswer:"
+    assert second.tail_ids == ()
+    assert 0 not in second.start_ids  # soft tokens stand before it
+
+
+def test_an_llm_without_a_start_token_gets_none():
+    bare = prompt_writer(PromptConfig(buckets=(128,)), tokenizer(), bos_id=None)
+    assert bare.start_ids == writer().start_ids[1:]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(texts=st.lists(st.text(max_size=120).filter(str.strip), max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_the_prompt_is_kept_and_only_the_middle_is_cut(layout, texts):
+    write = writer(layout)
+    rows = write.encode(texts)
+    assert len(rows) == len(texts)
+    assert rows.token.dtype == rows.length.dtype == np.int32
+    for text, token, length in zip(texts, rows.token.tolist(), rows.length.tolist(), strict=True):
+        assert length <= write.config.max_tokens
+        assert not any(token[length:])
+        start, end = len(write.start_ids), length - len(write.end_ids)
+        assert tuple(token[:start]) == write.start_ids
+        assert tuple(token[end:length]) == write.end_ids
+        ids, kept = plain_ids(text), token[start:end]
+        if len(ids) <= room(write):
+            assert kept == ids
+        else:
+            assert len(kept) == room(write)
+            half = len(kept) // 2
+            assert kept[: len(kept) - half] == ids[: len(kept) - half]
+            assert kept[len(kept) - half :] == ids[len(ids) - half :]
+
+
+@pytest.mark.parametrize("buckets", [(100,), (101,)])
+def test_even_and_odd_room_are_filled_to_the_last_token(buckets):
+    write = writer(buckets=buckets)
+    text = of_length(room(write) + 1)
+    (row,) = write.encode([text]).token[:, len(write.start_ids) : -len(write.end_ids)]
+    ids = plain_ids(text)
+    dropped = (room(write) + 1) // 2
+    assert row.tolist() == ids[:dropped] + ids[dropped + 1 :]
+
+
+def test_cut_instructions_are_counted_in_one_warning(caplog):
+    write = writer()
+    fits, long = of_length(room(write)), of_length(room(write) + 1)
+    with caplog.at_level(logging.WARNING, "satjax"):
+        write.encode([fits, "short", fits])
+        assert caplog.messages == []
+        write.encode([long, fits, long * 3])
+    assert caplog.messages == [f"2 of 3 instructions exceed {room(write)} tokens and lost their middle"]
+
+
+@given(st.lists(st.text(min_size=1, max_size=200).filter(str.strip), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_a_row_does_not_depend_on_its_neighbours(texts):
+    together = writer().encode(texts)
+    for i, text in enumerate(texts):
+        alone = writer().encode([text])
+        assert together.length[i] == alone.length[0]
+        assert together.token[i, : alone.length[0]].tolist() == alone.token[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("", "is empty"),
+        (" \n\t", "is empty"),
+        (None, "is NoneType, not text"),
+        (3, "is int, not text"),
+        (b"word", "is bytes, not text"),
+        (["word"], "is list, not text"),
+        ("caf\udce9", "is not valid Unicode"),
+    ],
+)
+def test_what_is_no_instruction_is_named_by_its_place(bad, words):
+    with pytest.raises(SatjaxError) as caught:
+        writer().encode(["fine", bad, "fine"])
+    assert str(caught.value) == f"instruction 2 of 3 {words}; give every instruction as non-empty text"
+
+
+def test_the_answers_are_the_tokens_that_follow_the_prompt():
+    for layout in LAYOUTS:
+        write = writer(layout)
+        assert tokenizer().decode([write.yes_id]) == " Yes"
+        assert tokenizer().decode([write.no_id]) == " No"
+    whole = plain_ids(f"\n\n{INQUIRY} No")
+    assert writer(tail="").tail_ids == ()
+    assert writer(tail="").no_id == whole[-1]
+
+
+def test_answers_of_several_tokens_are_refused():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    letters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters.decoder = decoders.ByteLevel()
+    with pytest.raises(SatjaxError, match="'Yes' after '\\\\nAnswer:' is not a single token; use base weights"):
+        answer_ids(letters, "\nAnswer:")
+    with pytest.raises(SatjaxError, match="not a single token"):
+        prompt_writer(PromptConfig(buckets=(512,)), letters, 0)
+
+
+def test_an_answer_that_melts_into_what_stands_before_it_is_refused():
+    ids = {"A": 0, "Ġ": 1, "Y": 2, "e": 3, "s": 4, "AĠ": 5, "N": 6, "o": 7, "Ye": 8, "Yes": 9, "No": 10}
+    merges = [("A", "Ġ"), ("Y", "e"), ("Ye", "s"), ("N", "o")]
+    melting = Tokenizer(models.BPE(vocab=ids, merges=merges))
+    melting.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    assert melting.encode("A Yes").ids == [5, 9]  # two tokens, but the first is not the context's
+    with pytest.raises(SatjaxError, match="'Yes' after 'A' is not a single token"):
+        answer_ids(melting, "A")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_prompt_without_room_for_an_instruction_is_refused(layout):
+    fixed = len(writer(layout).start_ids) + len(writer(layout).end_ids)
+    assert room(writer(layout, buckets=(fixed + 8,))) == 8
+    with pytest.raises(
+        SatjaxError, match=f"the longest, {fixed + 7} tokens, leaves no room beside the prompt's {fixed}"
+    ):
+        writer(layout, buckets=(fixed + 7,))
+
+
+@given(st.sets(st.integers(100, 400), min_size=1).map(sorted).map(tuple), st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_bucket_is_the_smallest_width_that_holds_the_row(buckets, data):
+    length = data.draw(st.integers(1, buckets[-1]))
+    width = writer(buckets=buckets).bucket(length)
+    assert width in buckets
+    assert width >= length
+    assert all(other < length for other in buckets if other < width)
+
+
+def test_rows_are_padded_and_taken():
+    rows = pad_rows([[1, 2, 3], [], [4]])
+    assert rows.token.tolist() == [[1, 2, 3], [0, 0, 0], [4, 0, 0]]
+    assert rows.length.tolist() == [3, 0, 1]
+    taken = rows.take(np.array([2, 0, 2]), 4)
+    assert isinstance(taken, TokenRows)
+    assert taken.token.tolist() == [[4, 0, 0, 0], [1, 2, 3, 0], [4, 0, 0, 0]]
+    assert taken.length.tolist() == [1, 3, 1]
+    assert rows.take(np.array([2]), 1).token.tolist() == [[4]]
+    assert pad_rows([[1]], width=3).token.tolist() == [[1, 0, 0]]
+    assert pad_rows([]).token.shape == (0, 1)

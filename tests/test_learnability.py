@@ -1,0 +1,46 @@
+"""What the machinery learns on the synthetic zoo within the demo's budget: minutes of training, so `make slow` runs it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satjax import metrics
+from satjax.config_file import load_config
+from satjax.evaluation import evaluate
+from satjax.outcomes import planted_abilities, synthetic_zoo
+from satjax.router import Router
+from satjax.train import train
+
+CONFIG = Path(__file__).parents[1] / "configs" / "smoke.py"
+HELD_OUT = ("synthetic-cobalt", "synthetic-falcon", "synthetic-juniper")
+
+
+@pytest.mark.slow
+def test_the_demo_learns_instructions_and_candidates_it_has_not_seen(tmp_path):
+    config = load_config(str(CONFIG), [f"--config.data.held_out_candidates={HELD_OUT!r}"])
+    router = Router.load(train(config, tmp_path))
+    table = synthetic_zoo()
+    report = evaluate(router, table)
+    names = report.figures["candidates"]
+    new = np.array([name in HELD_OUT for name in names])
+    trained, unseen = (
+        metrics.auroc_pooled(report.probability_BM[:, chosen], report.outcome_BM[:, chosen]) for chosen in (~new, new)
+    )
+    print(
+        f"AUROC on held-out instructions {trained:.3f}, of held-out candidates on them {unseen:.3f}, ceiling {ceiling():.3f}"
+    )
+    assert trained >= 0.85
+    assert unseen >= 0.80
+    assert report.figures["routing"]["all"]["router"] > report.figures["routing"]["all"]["best_single"]
+
+
+def ceiling() -> float:
+    """AUROC of the planted abilities themselves: what a perfect router would reach."""
+    table = synthetic_zoo()
+    skills, ability = planted_abilities()
+    test = table.split("test")
+    column = [skills.index(item.task.removeprefix("synthetic/")) for item in test.items]
+    value = metrics.auroc_pooled(ability[:, column].T.astype(float), test.scores_MN.T)
+    assert value is not None
+    return value

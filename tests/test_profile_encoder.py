@@ -1,0 +1,57 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from satjax.models.profile_encoder import TaskSetConnector, TextConnector
+
+T, E, M = 7, 12, 3
+
+
+def case():
+    rng = np.random.default_rng(0)
+    connector = TaskSetConnector(E, 16, 20, 2, nnx.Rngs(0))
+    embedding = rng.normal(size=(T, E))
+    accuracy, certainty = rng.normal(size=(M, T)), rng.uniform(0.2, 1, size=(M, T))
+    return connector, *(jnp.asarray(x, jnp.float32) for x in (embedding, accuracy, certainty))
+
+
+def test_the_order_of_tasks_does_not_matter():
+    connector, embedding, accuracy, certainty = case()
+    order = np.random.default_rng(1).permutation(T)
+    np.testing.assert_allclose(
+        connector(embedding, accuracy, certainty),
+        connector(embedding[order], accuracy[:, order], certainty[:, order]),
+        atol=1e-5,
+    )
+
+
+def test_soft_tokens_of_one_candidate_depend_on_its_profile_only():
+    connector, embedding, accuracy, certainty = case()
+    before = connector(embedding, accuracy, certainty)
+    after = connector(embedding, accuracy.at[1].add(1.0), certainty)
+    assert before.shape == (M, 2, 20)
+    np.testing.assert_array_equal(before[jnp.array([0, 2])], after[jnp.array([0, 2])])
+    assert np.abs(before[1] - after[1]).max() > 1e-3
+
+
+def test_an_unobserved_task_says_nothing():
+    connector, embedding, accuracy, certainty = case()
+    certainty = certainty.at[:, 3].set(0.0)
+    np.testing.assert_array_equal(
+        connector(embedding, accuracy, certainty), connector(embedding, accuracy.at[:, 3].set(9.0), certainty)
+    )
+    fewer = np.delete(np.arange(T), 3)
+    np.testing.assert_allclose(
+        connector(embedding, accuracy, certainty),
+        connector(embedding[fewer], accuracy[:, fewer], certainty[:, fewer]),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("soft_tokens", [1, 3])
+def test_the_text_connector_is_one_affine_map(soft_tokens):
+    connector = TextConnector(E, 20, soft_tokens, nnx.Rngs(0))
+    a, b = (jnp.asarray(np.random.default_rng(i).normal(size=(1, E)), jnp.float32) for i in (0, 1))
+    assert connector(a).shape == (1, soft_tokens, 20)
+    np.testing.assert_allclose(connector((a + b) / 2), (connector(a) + connector(b)) / 2, atol=1e-5)

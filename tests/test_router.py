@@ -1,0 +1,132 @@
+"""The thin inference function, on a router that was trained and exported by satjax itself."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax.aptitude import profile_from_outcomes
+from satjax.errors import SatjaxError
+from satjax.outcomes import read_table
+from satjax.router import Ranked, Router, ranking
+from tests.trained import Trained, trained  # noqa: F401
+
+TEXTS = ["What is 17 percent of 240?", "Reverse the word 'lantern'.", "Sort the list 3, 1, 2."]
+
+
+@pytest.fixture
+def router(trained: Trained) -> Router:  # noqa: F811
+    return Router.load(trained.router)
+
+
+def test_scores_are_a_float32_matrix_of_the_zoo(router, trained):  # noqa: F811
+    scores = router.score(TEXTS)
+    assert scores.shape == (3, 6)
+    assert scores.dtype == np.float32
+    assert sorted(router.candidates) == sorted(read_table(trained.outcomes).candidate_ids)
+    calibration = json.loads((trained.router / "calibration.json").read_text())
+    expected = 1 / (1 + np.exp(-(calibration["scale"] * scores + calibration["offset"])))
+    np.testing.assert_allclose(router.probability(TEXTS), expected, atol=1e-6)
+
+
+def test_a_ranking_goes_from_the_likeliest_down(router):
+    ranked = router.rank(TEXTS[0])
+    assert [entry.candidate for entry in ranked] != []
+    assert sorted(entry.candidate for entry in ranked) == sorted(router.candidates)
+    probabilities = [entry.probability for entry in ranked]
+    assert probabilities == sorted(probabilities, reverse=True)
+    row = dict(zip(router.candidates, router.probability([TEXTS[0]])[0], strict=True))
+    assert all(entry.probability == row[entry.candidate] for entry in ranked)
+    assert router.rank(TEXTS[0], top=2) == ranked[:2]
+
+
+def test_some_candidates_rank_as_they_do_among_all(router):
+    chosen = [router.candidates[4], router.candidates[1]]
+    every = {entry.candidate: entry for entry in router.rank(TEXTS[1])}
+    some = router.rank(TEXTS[1], candidates=chosen)
+    assert {entry.candidate for entry in some} == set(chosen)
+    assert all(entry == every[entry.candidate] for entry in some)
+    np.testing.assert_array_equal(router.score(TEXTS, chosen), router.score(TEXTS)[:, [4, 1]])
+
+
+def test_loaded_twice_it_scores_the_same(router, trained):  # noqa: F811
+    np.testing.assert_array_equal(router.score(TEXTS), Router.load(trained.router).score(TEXTS))
+
+
+def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):  # noqa: F811
+    before, names = router.score(TEXTS), router.candidates
+    value = json.loads(next((trained.router / "profiles").glob("*.json")).read_text())
+    value["candidate"] = "newcomer"
+    for task in value["tasks"]:
+        task["item_outcomes"] = [1.0 for _ in task["item_outcomes"]]
+    path = tmp_path / "newcomer.json"
+    path.write_text(json.dumps(value))
+    router.add(path)
+    assert router.candidates == (*names, "newcomer")
+    with_it = router.score(TEXTS)
+    np.testing.assert_allclose(with_it[:, :-1], before, atol=1e-5)
+    assert "newcomer" in [entry.candidate for entry in router.rank(TEXTS[0])]
+    router.add(str(path))
+    assert router.candidates == (*names, "newcomer"), "a candidate of the same name is replaced"
+    router.remove("newcomer")
+    assert router.candidates == names
+    np.testing.assert_allclose(router.score(TEXTS), before, atol=1e-5)
+    for name in names:
+        router.remove(name)
+    with pytest.raises(SatjaxError, match=r"no candidate to rank; add one"):
+        router.rank(TEXTS[0])
+
+
+def test_a_profile_of_another_test_adds_nothing(router, trained, tmp_path):  # noqa: F811
+    table = read_table(trained.outcomes)
+    fit = profile_from_outcomes(table, router.aptitude_test, table.candidate_ids[0])
+    value = json.loads(next((trained.router / "profiles").glob("*.json")).read_text())
+    value |= {"candidate": "stranger", "aptitude_test": "0" * 64}
+    (tmp_path / "stranger.json").write_text(json.dumps(value))
+    router.remove(fit.candidate)
+    before = router.candidates
+    with pytest.raises(SatjaxError, match=r"'stranger' belongs to aptitude test 000000000000…, the router's is"):
+        router.add(fit, tmp_path / "stranger.json")
+    assert router.candidates == before
+
+
+def test_soft_tokens_are_computed_once(router, monkeypatch):
+    router.score(TEXTS)
+    monkeypatch.setattr(router._scorer, "soft_tokens", lambda *_: pytest.fail("computed again"))
+    router.rank(TEXTS[0])
+    router.rank(TEXTS[1], candidates=router.candidates[:2])
+
+
+def test_compiled_once_for_each_bucket(router):
+    for text in TEXTS:
+        router.rank(text)
+    compiled = router._scorer._run._cache_size()
+    for n in range(20):
+        router.rank(f"Instruction number {n}: sort the words.", candidates=router.candidates[: 1 + n % 6], top=1)
+    assert router._scorer._run._cache_size() == compiled
+
+
+def test_what_cannot_be_ranked_is_one_line(router):
+    name = router.candidates[0]
+    with pytest.raises(SatjaxError, match=f"unknown candidate '{name[:-1]}': did you mean '{name}'"):
+        router.rank(TEXTS[0], candidates=[name[:-1]])
+    with pytest.raises(SatjaxError, match="unknown candidate 'nobody'"):
+        router.remove("nobody")
+    with pytest.raises(SatjaxError, match="takes a list of instructions"):
+        router.score("one text")
+    with pytest.raises(SatjaxError, match="instruction 2 of 2 is empty"):
+        router.score(["fine", " \n"])
+    with pytest.raises(SatjaxError, match="instruction 1 of 1 is int, not text"):
+        router.score([5])  # type: ignore[list-item]
+    with pytest.raises(SatjaxError, match="top = 0: ask for at least 1"):
+        router.rank(TEXTS[0], top=0)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.integers(1, 25))
+def test_equal_probabilities_keep_the_order_of_names(probabilities, top):
+    names = [f"c{i}" for i in range(len(probabilities))]
+    ranked = ranking(names, np.array(probabilities, np.float32), top)
+    every = sorted(zip(names, probabilities, strict=True), key=lambda pair: -pair[1])
+    assert ranked == [Ranked(*pair) for pair in every[:top]]

@@ -1,0 +1,37 @@
+import json
+
+from satjax.run_log import RunLog, read_metrics
+
+
+def write_steps(workdir, first, last, total=6):
+    with RunLog(workdir, first_step=first, total_steps=total) as log:
+        for step in range(first + 1, last + 1):
+            log.write(step, "all", {"loss": 1.0 / step, "gradient_norm": 2.0})
+
+
+def test_a_resumed_run_has_every_step_once(tmp_path):
+    write_steps(tmp_path, 0, 5)
+    write_steps(tmp_path, 3, 6)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[1] == {"step": 2, "stage": "all", "loss": 0.5, "gradient_norm": 2.0}
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
+    assert read_metrics(path) == [{"step": 1}]
+    assert read_metrics(tmp_path / "absent.jsonl") == []
+
+
+def test_other_hosts_write_nothing(tmp_path):
+    with RunLog(tmp_path, first_step=0, total_steps=1, enabled=False) as log:
+        log.write(1, "all", {"loss": 1.0})
+        log.say("hello")
+    assert not list(tmp_path.iterdir())
+
+
+def test_people_hear_about_progress_and_time_left(tmp_path, capsys):
+    write_steps(tmp_path, 0, 6)
+    assert "step 6 of 6" in capsys.readouterr().err

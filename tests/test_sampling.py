@@ -1,0 +1,207 @@
+"""The aptitude test is drawn from the training split alone, by distinguishability, and survives its file."""
+
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.aptitude import AptitudeTest, CoreTask, sample_aptitude_test
+from satjax.errors import SatjaxError
+from satjax.outcomes import Candidate, Item, OutcomeTable
+from tests.tiny import tiny_table
+
+zoo = cache(tiny_table)
+TEXTS = st.text(max_size=8)
+
+
+def table_of(columns: dict[str, list[list[float]]], split: str = "train") -> OutcomeTable:
+    """A table from the outcomes of each item, by task; tasks of curated names keep the draw quick."""
+    items, scores = [], []
+    for task, outcomes in columns.items():
+        items += [Item(f"{task}#{n}", f"text {n} of {task}", task, split=split) for n in range(len(outcomes))]
+        scores += outcomes
+    matrix = np.array(scores, np.float32).T
+    return OutcomeTable(tuple(items), tuple(Candidate(f"c{m}") for m in range(len(matrix))), matrix)
+
+
+def right(count: int, of: int) -> list[float]:
+    return [1.0] * count + [0.0] * (of - count)
+
+
+@given(st.integers(1, 16), st.integers(1, 20), st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_t_tasks_of_k_training_items_each_item_once(num_tasks, shots, seed):
+    test = sample_aptitude_test(zoo(), num_tasks, shots, seed)
+    assert (test.num_tasks, test.shots, test.seed) == (num_tasks, shots, seed)
+    assert test.source == "synthetic"
+    assert len({task.name for task in test.tasks}) == num_tasks
+    drawn = [item for task in test.tasks for item in task.item_ids]
+    assert len(drawn) == len(test.item_ids) == num_tasks * shots
+    items = {item.id: item for item in zoo().items}
+    assert {items[name].split for name in drawn} == {"train"}
+    for task in test.tasks:
+        assert {items[name].task for name in task.item_ids} == {task.name}
+        assert len(set(task.keywords)) == 5
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=5, deadline=None)
+def test_the_same_seed_gives_the_same_test(seed):
+    assert sample_aptitude_test(zoo(), 6, 4, seed) == sample_aptitude_test(tiny_table(), 6, 4, seed)
+
+
+def test_every_seed_gives_another_test():
+    assert len({sample_aptitude_test(zoo(), 6, 4, seed).item_ids for seed in range(5)}) == 5
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_neither_held_out_candidates_nor_other_splits_have_a_say(seed):
+    """And the order of the candidates has none either."""
+    rng = np.random.default_rng(seed)
+    seen = zoo().candidate_ids[:4]
+    outside = np.array([item.split != "train" for item in zoo().items])
+    changed = zoo().scores_MN.copy()
+    changed[4:] = rng.random(changed[4:].shape)
+    changed[:, outside] = rng.random((len(changed), outside.sum()))
+    other = replace(zoo(), scores_MN=changed)
+    expected = sample_aptitude_test(zoo().select_candidates(seen), 6, 4, seed)
+    assert sample_aptitude_test(other.select_candidates(rng.permutation(seen).tolist()), 6, 4, seed) == expected
+
+
+def test_items_that_everybody_gets_right_or_wrong_are_hardly_drawn():
+    easy, hard = [right(4, 4)] * 30, [right(0, 4)] * 30
+    table = table_of({"mmlu/anatomy": easy + [right(2, 4)] * 10 + hard})
+    drawn = Counter(name for seed in range(20) for name in sample_aptitude_test(table, 1, 10, seed).item_ids)
+    told_apart = sum(drawn[f"mmlu/anatomy#{n}"] for n in range(30, 40))
+    assert told_apart > 0.9 * drawn.total()
+    assert max(drawn.values()) == 20  # one of them is drawn every time, never twice
+
+
+def test_an_item_weighs_4p_1_minus_p_over_its_observed_outcomes():
+    nan = float("nan")
+    half = [1.0, 0.0] + [nan] * 8
+    table = table_of({"mmlu/anatomy": [half, right(1, 10)]})  # weights 1 and 4 x 0.1 x 0.9 = 0.36
+    first = sum(sample_aptitude_test(table, 1, 1, seed).item_ids == {"mmlu/anatomy#0"} for seed in range(1000))
+    assert first / 1000 == pytest.approx(1 / 1.36, abs=0.04)
+
+
+def test_a_task_weighs_the_mean_of_its_items():
+    table = table_of({"mmlu/anatomy": [right(2, 4)] * 2, "mmlu/virology": [right(2, 4), *[right(4, 4)] * 7]})
+    first = sum(sample_aptitude_test(table, 1, 2, seed).tasks[0].name == "mmlu/anatomy" for seed in range(1000))
+    assert first / 1000 == pytest.approx(1 / (1 + 1 / 8), abs=0.04)
+
+
+def test_items_that_no_candidate_answered_are_never_drawn():
+    nan = float("nan")
+    table = table_of({"mmlu/anatomy": [[nan, nan], [1.0, nan], [nan, nan], [0.0, 1.0]]})
+    assert sample_aptitude_test(table, 1, 2).item_ids == {"mmlu/anatomy#1", "mmlu/anatomy#3"}
+    with pytest.raises(SatjaxError, match="1 tasks with 3 items each cannot be drawn: 0 tasks"):
+        sample_aptitude_test(table, 1, 3)
+
+
+def test_too_few_items_are_one_line_with_the_mend():
+    table = table_of({"mmlu/anatomy": [[1.0]] * 4, "mmlu/virology": [[1.0]] * 3})
+    with pytest.raises(SatjaxError) as caught:
+        sample_aptitude_test(table, 2, 4)
+    message = str(caught.value)
+    assert "2 tasks with 4 items each cannot be drawn: 1 tasks have that many training items" in message
+    assert message.endswith("lower aptitude.num_tasks or aptitude.shots")
+    with pytest.raises(SatjaxError, match="no items of split 'train'"):
+        sample_aptitude_test(table_of({"mmlu/anatomy": [[1.0]]}, split="test"), 1, 1)
+
+
+@st.composite
+def aptitude_tests(draw: st.DrawFn) -> AptitudeTest:
+    shots = draw(st.integers(1, 3))
+    item_ids = st.lists(TEXTS, min_size=shots, max_size=shots).map(tuple)
+    task = st.builds(CoreTask, TEXTS, st.lists(TEXTS, min_size=5, max_size=5).map(tuple), item_ids)
+    return AptitudeTest(draw(st.integers(0)), draw(TEXTS), tuple(draw(st.lists(task, min_size=1, max_size=3))))
+
+
+@given(aptitude_tests())
+@settings(max_examples=40, deadline=None)
+def test_written_and_read_it_is_the_same_test(test):
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "aptitude_test.json"
+        test.write(path)
+        read = AptitudeTest.read(path)
+    assert read == test
+    assert read.fingerprint == test.fingerprint
+
+
+def small() -> AptitudeTest:
+    task = CoreTask("mmlu/anatomy", ("bones", "muscles", "organs", "nerves", "tissues"), ("i1", "i2"))
+    return AptitudeTest(0, "mmlu_pro", (task, replace(task, name="mmlu/virology", item_ids=("i3", "i4"))))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"source": "other"},
+        {"tasks": small().tasks[:1]},
+        {"tasks": small().tasks[::-1]},
+        {"tasks": (small().tasks[0], replace(small().tasks[1], item_ids=("i4", "i3")))},
+        {"tasks": (small().tasks[0], replace(small().tasks[1], keywords=("v", "w", "x", "y", "z")))},
+    ],
+)
+def test_any_change_of_content_changes_the_fingerprint(change):
+    assert replace(small(), **change).fingerprint != small().fingerprint
+
+
+@given(st.floats(0, 1, exclude_max=True))
+@settings(max_examples=40, deadline=None)
+def test_a_file_that_was_cut_off_is_one_line(share):
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "aptitude_test.json"
+        small().write(path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(SatjaxError, match=r"aptitude_test\.json is no complete aptitude test") as caught:
+            AptitudeTest.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "is no aptitude test of version 1 (found None)"),
+        ('{"version": 2}', "(found 2)"),
+        ('{"version": 1}', "KeyError('tasks')"),
+        ('{"version": 1, "seed": 0, "source": "s", "tasks": []}', "or there are none"),
+        ('{"version": 1, "seed": 0, "source": "s", "tasks": ["a"]}', "is no aptitude test"),
+        ('{"version": 1, "seed": 0, "source": "s", "tasks": [{"name": "a", "keywords": [], "item_ids": []}]}', "none"),
+        (
+            '{"version": 1, "seed": 0, "source": "s", "tasks": [{"name": "a", "keywords": "abcde", "item_ids": ["i"]}]}',
+            "'abcde' is no list of texts",
+        ),
+        (
+            '{"version": 1, "seed": 0, "source": "s", "tasks": [{"name": "a", "keywords": [], "item_ids": ["i"]}, '
+            '{"name": "b", "keywords": [], "item_ids": ["i", "j"]}]}',
+            "differ in their number of items",
+        ),
+        (b"\xff\xfe\x00", "is no complete aptitude test"),
+    ],
+)
+def test_damaged_files_and_other_versions_are_one_line(tmp_path, content, words):
+    path = tmp_path / "aptitude_test.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SatjaxError) as caught:
+        AptitudeTest.read(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SatjaxError, match=r"absent\.json cannot be read \(No such file"):
+        AptitudeTest.read(tmp_path / "absent.json")
+    with pytest.raises(SatjaxError, match="cannot be read"):
+        AptitudeTest.read(tmp_path)

@@ -1,0 +1,94 @@
+"""The score matrix for any number of instructions."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
+from satjax.assembly import assemble
+from satjax.capability import ProfileReader, accuracy_norms
+from satjax.models.router_model import abstract_model, initial_params
+from satjax.scoring import Scorer, _cut
+from tests.tiny import tiny_config, tiny_table
+
+
+def scorer_of(directory, **changes):
+    """A scorer with untrained parameters, and the profiles of its zoo."""
+    config, table = tiny_config(directory, **changes), tiny_table()
+    test = sample_aptitude_test(table, 6, 4, 0)
+    profiles = [profile_from_outcomes(table, test, name) for name in table.candidate_ids]
+    assembly = assemble(config.router)
+    graphdef, _ = abstract_model(assembly.model)
+    params = initial_params(assembly.model, 0, assembly.base_params)
+    # An untrained adapter is zero, and soft tokens would hardly show behind the text.
+    params = {path: value + 0.1 if "/lora_b" in path else value for path, value in params.items()}
+    reader = ProfileReader(
+        config.router.profile_encoder,
+        assembly.model.encoder,
+        assembly.encoder_tokenizer,
+        test,
+        accuracy_norms(profiles),
+    )
+    return Scorer(graphdef, params, assembly.writer, reader, order_seed=1), profiles
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    return scorer_of(tmp_path_factory.mktemp("tiny"), router__prompt__buckets=(96, 128, 160))
+
+
+TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 7)}" for n in range(60)]
+
+
+def test_instructions_scored_together_equal_each_alone(scorer):
+    scorer, profiles = scorer
+    soft = scorer.soft_tokens(profiles)
+    heard: list[int] = []
+    together = scorer.score(TEXTS, soft, heard.append)
+    assert together.shape == (60, 6)
+    assert together.dtype == np.float32
+    alone = np.concatenate([scorer.score([text], soft) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.ptp(together, axis=0).min() > 0
+    assert np.ptp(together, axis=1).min() > 0
+    assert heard == sorted(heard)
+    assert heard[-1] == 60
+
+
+def test_two_programs_for_each_bucket_and_no_more(tmp_path):
+    scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(96, 128, 160))
+    soft = scorer.soft_tokens(profiles)
+    widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS).length}
+    assert len(widths) > 1
+    for count in (1, 60, 7, 33, 60):
+        scorer.score(TEXTS[:count], soft)
+    assert scorer._run._cache_size() <= 2 * len(widths)
+
+
+def test_task_orders_are_averaged(tmp_path):
+    scorer, profiles = scorer_of(
+        tmp_path, router__profile_encoder={"kind": "text", "orders": 3}, router__prompt__buckets=(320,)
+    )
+    soft_MOKD = scorer.soft_tokens(profiles)
+    assert soft_MOKD.shape[:2] == (6, 3)
+    single = [scorer.score(TEXTS[:4], soft_MOKD[:, i : i + 1]) for i in range(3)]
+    assert np.abs(single[0] - single[1]).max() > 0
+    np.testing.assert_allclose(scorer.score(TEXTS[:4], soft_MOKD), np.mean(single, axis=0), atol=1e-5)
+
+
+def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
+    scorer, profiles = scorer
+    together = scorer.soft_tokens(profiles)
+    alone = scorer.soft_tokens(profiles[2:3])
+    assert isinstance(together, jax.Array)
+    np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_batches_hold_every_row_once(rows, full):
+    batches = _cut(np.arange(rows), full)
+    assert np.array_equal(np.concatenate([np.arange(0), *(index for index, _ in batches)]), np.arange(rows))
+    assert {size for _, size in batches} <= {1, full}
+    assert all(len(index) <= size for index, size in batches)

@@ -1,0 +1,79 @@
+"""The text encoder against transformers: MiniLM from its real file, and a random BERT of E5's shape."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from satjax.instructions import pad_rows
+from satjax.weights.base import open_base
+from tests.base_models import minilm
+from tests.hf import our_encoder, randomize, tensors_of
+
+TEXTS = ["How tall is the Eiffel Tower?", "x = [i ** 2 for i in range(10)]", "naïve café, 東京 🙂", "a"]
+
+
+def mean_pooled(torch, model, token, length):
+    mask = torch.arange(token.shape[1])[None] < torch.tensor(length)[:, None]
+    with torch.no_grad():
+        states = model(torch.tensor(token).long(), attention_mask=mask.long()).last_hidden_state
+    pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    return torch.nn.functional.normalize(pooled, dim=-1).numpy()
+
+
+@nnx.jit
+def _embed(encoder, token, length):
+    return encoder(token, length)
+
+
+def embed(encoder, token: np.ndarray, length: np.ndarray) -> np.ndarray:
+    return np.asarray(_embed(encoder, jnp.asarray(token), jnp.asarray(length)))
+
+
+def cosines(ours: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return (ours * expected).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(expected, axis=-1)
+
+
+def bert(torch, settings, tensors=None):
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**settings)
+    config._attn_implementation = "eager"
+    model = BertModel(config, add_pooling_layer=False)
+    if tensors is None:
+        return randomize(torch, model)
+    known = {name: torch.tensor(np.asarray(value)) for name, value in tensors.items() if "pooler" not in name}
+    missing, _ = model.load_state_dict(known, strict=False)
+    assert not [name for name in missing if "position_ids" not in name]
+    return model.eval()
+
+
+def test_minilm(torch):
+    base = open_base(minilm().directory)
+    encoder, _ = our_encoder(base.tensors, base.config)
+    rows = pad_rows([base.tokenizer.encode(text).ids for text in TEXTS])
+    expected = mean_pooled(torch, bert(torch, base.config, base.tensors), rows.token, rows.length)
+    ours = embed(encoder, rows.token, rows.length)
+    assert cosines(ours, expected).min() > 0.9999
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=-1), 1, atol=1e-5)
+
+
+def test_a_random_bert_of_the_shape_of_e5(torch):
+    """E5-Large has 24 layers of 16 heads of 64; here with fewer layers and narrower, the same proportions."""
+    sizes = {"vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    model = bert(torch, {**sizes, "intermediate_size": 256, "max_position_embeddings": 64, "layer_norm_eps": 1e-12})
+    encoder, _ = our_encoder(tensors_of(model), {**model.config.to_dict(), "model_type": "bert"})
+    rng = np.random.default_rng(0)
+    token, length = rng.integers(1, 120, (3, 50)), np.array([50, 17, 1], np.int32)
+    expected = mean_pooled(torch, model, token, length)
+    ours = embed(encoder, token, length)
+    assert cosines(ours, expected).min() > 0.99999
+
+
+def test_padding_changes_nothing_and_an_empty_row_is_zero():
+    base = open_base(minilm().directory)
+    encoder, _ = our_encoder(base.tensors, base.config)
+    ids = base.tokenizer.encode(TEXTS[0]).ids
+    tight, wide = pad_rows([ids]), pad_rows([ids, []], width=64)
+    one, both = embed(encoder, tight.token, tight.length), embed(encoder, wide.token, wide.length)
+    np.testing.assert_allclose(one[0], both[0], atol=1e-6)
+    np.testing.assert_array_equal(both[1], 0)

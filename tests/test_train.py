@@ -1,0 +1,204 @@
+"""Training in process: what each stage moves, resuming, meshes, and the paper's recipe end to end."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from satjax.checkpoint import Checkpoints
+from satjax.config import MeshConfig, TrainConfig
+from satjax.errors import SatjaxError
+from satjax.router import Router
+from satjax.run_log import read_metrics
+from satjax.sharding import make_mesh
+from satjax.train import Interrupted, Job, place_params, prepare, run_stages, train
+from tests.tiny import tiny_config
+
+ONE = MeshConfig(1, 1, 1)
+
+
+def job_on(config: TrainConfig, workdir: Path, mesh: MeshConfig | None = None) -> Job:
+    job = prepare(config, workdir)
+    if mesh is None:
+        return job
+    size = mesh.data * mesh.fsdp * mesh.tensor
+    return dataclasses.replace(job, mesh=make_mesh(mesh, jax.devices()[:size]))
+
+
+def run(job: Job, workdir: Path, stop: list[int] | None = None) -> dict[str, np.ndarray]:
+    checkpoints = Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep)
+    try:
+        params = run_stages(job, checkpoints, {"config_sha256": "x"}, workdir, stop if stop is not None else [])
+    finally:
+        checkpoints.close()
+    return {path: np.asarray(value) for path, value in params.items()}
+
+
+def losses(workdir: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(workdir / "metrics.jsonl")]
+
+
+def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[path] - b[path]).max()) for path in a)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="module")
+def one_device(home, tmp_path_factory):
+    """Loss curve and final parameters of one device."""
+    workdir = tmp_path_factory.mktemp("one")
+    params = run(job_on(tiny_config(home), workdir, ONE), workdir)
+    return losses(workdir), params
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2)], ids=str)
+def test_eight_devices_give_the_curve_of_one(shape, home, one_device, tmp_path):
+    params = run(job_on(tiny_config(home), tmp_path, MeshConfig(*shape)), tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), one_device[0], rtol=1e-4)
+    assert len(losses(tmp_path)) == 10
+    assert difference(params, one_device[1]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(MeshConfig(2, 2, 2), ONE), (ONE, MeshConfig(1, 4, 2))], ids=["8-to-1", "1-to-8"]
+)
+def test_a_checkpoint_restores_on_another_mesh(before, after, home, one_device, tmp_path):
+    with pytest.raises(Interrupted, match="after step 1; everything is saved"):
+        run(job_on(tiny_config(home), tmp_path, before), tmp_path, stop=[15])
+    params = run(job_on(tiny_config(home), tmp_path, after), tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), one_device[0], rtol=1e-4)
+    assert difference(params, one_device[1]) < 1e-3
+
+
+def test_each_stage_trains_what_it_says(home, one_device, tmp_path):
+    config = tiny_config(home)
+    first_only = dataclasses.replace(config, stages=config.stages[:1])
+    job = job_on(first_only, tmp_path, ONE)
+    start = {path: np.asarray(value) for path, value in place_params(job).items()}
+    after_first, after_both = run(job, tmp_path), one_device[1]
+
+    def moved(a, b):
+        return {path for path in a if not np.array_equal(a[path], b[path])}
+
+    assert {path.split("/")[0] for path in moved(start, after_first)} == {"connector"}
+    second = moved(after_first, after_both)
+    assert all(path.startswith("connector/") or "/lora_" in path for path in second)
+    assert any("/lora_a" in path for path in second)
+    assert not moved({p: v for p, v in start.items() if p.startswith("llm/lower")}, after_both)
+
+
+def test_accumulation_changes_nothing_but_memory(home, tmp_path):
+    results = []
+    for passes in (1, 2):
+        workdir = tmp_path / str(passes)
+        config = tiny_config(home, batch={"groups": 2, "instructions": 8, "accumulate": passes})
+        results.append((run(job_on(config, workdir, ONE), workdir), losses(workdir)))
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
+    assert difference(results[0][0], results[1][0]) < 1e-3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
+    config = tiny_config(home)
+    wild = dataclasses.replace(config.stages[1], learning_rate=1e30, warmup_steps=0)
+    config = dataclasses.replace(config, stages=(config.stages[0], wild))
+    with pytest.raises(SatjaxError, match=r"not finite at step \d+ of stage 'all'.*step \d+, is intact.*learning_rate"):
+        run(job_on(config, tmp_path, ONE), tmp_path)
+    assert np.isfinite(losses(tmp_path)).all()
+
+
+def test_a_workdir_belongs_to_one_config(home, tmp_path):
+    with pytest.raises(Interrupted):
+        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=[2])
+    with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
+        train(tiny_config(home, seed=9), tmp_path)
+
+
+def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):
+    with pytest.raises(SatjaxError, match=r"6 instructions.*8"):
+        run(job_on(tiny_config(home, batch={"instructions": 6}), tmp_path), tmp_path)
+
+
+PAPER = {
+    "router__llm": {"lora_rank": 0, "join_layer": 0, "weights": ""},
+    "router__prompt": {"layout": "capability_first", "buckets": (256, 320)},
+    "router__profile_encoder": {"kind": "text", "soft_tokens": 1, "orders": 2},
+    "router__head": "yes",
+    "loss": {"over_instructions": 1.0, "over_candidates": 0.0, "pointwise": 0.0},
+    "batch": {"groups": 8, "instructions": 3, "candidates": 1, "one_positive": True, "strength": 1.0},
+    "stages": (
+        {
+            "name": "connector",
+            "steps": 2,
+            "learning_rate": 1e-3,
+            "trainable": ("connector/.*",),
+            "instructions": "aptitude_tasks",
+        },
+        {
+            "name": "all",
+            "steps": 2,
+            "learning_rate": 1e-4,
+            "trainable": ("connector/.*", "encoder/.*", "llm/.*"),
+            "scales": (("(connector|encoder)/.*", 5.0),),
+        },
+    ),
+}
+
+
+def test_the_papers_recipe_end_to_end(home, tmp_path):
+    """Text profiles through a trained psi, capability first, one positive in a group, head "yes", full fine-tuning."""
+    tiny_config(home)
+    settings = {**PAPER, "router__llm": {**PAPER["router__llm"], "weights": f"dir:{home / 'llm'}"}}
+    config = tiny_config(home, **settings)
+    job = job_on(config, tmp_path / "look", ONE)
+    assert any(path.startswith("encoder/layers") for path in job.learned)
+    router = Router.load(train(config, tmp_path / "run"))
+    scores = router.score(["What is 2 + 2?", "Sort the list 3, 1, 2."])
+    assert scores.shape == (2, 6)
+    assert np.isfinite(scores).all()
+
+
+def test_the_heads_train(home, tmp_path):
+    config = tiny_config(home, router__head="linear")
+    stages = tuple(
+        dataclasses.replace(s, steps=1, trainable=(*s.trainable, "regression/.*"), warmup_steps=0)
+        for s in config.stages
+    )
+    job = job_on(dataclasses.replace(config, stages=stages), tmp_path, ONE)
+    before = np.asarray(place_params(job)["regression/kernel"])
+    assert np.abs(run(job, tmp_path)["regression/kernel"] - before).max() > 0
+
+
+def test_the_aptitude_test_is_drawn_once_and_without_held_out_candidates(home, tmp_path):
+    first = prepare(tiny_config(home), tmp_path)
+    held = first.table.candidate_ids[0]
+    assert prepare(tiny_config(home, aptitude__seed=5), tmp_path).test == first.test
+    other = prepare(
+        tiny_config(home, data={"outcomes": str(home / "outcomes"), "held_out_candidates": (held,)}), tmp_path / "b"
+    )
+    assert held not in other.train.candidate_ids
+    assert len(other.norms.mean) == other.test.num_tasks
+    assert not other.test.item_ids & set(other.train.item_ids)
+
+
+def test_metrics_name_every_objective(home, tmp_path):
+    with pytest.raises(Interrupted):
+        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=[15])
+    (line,) = (json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert line.keys() == {
+        "step",
+        "stage",
+        "loss",
+        "gradient_norm",
+        "over_candidates",
+        "over_instructions",
+        "pointwise",
+    }
+    assert line["loss"] == pytest.approx(line["over_candidates"] + line["pointwise"], rel=1e-5)

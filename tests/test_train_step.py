@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from satjax.batches import Batch
+from satjax.config import BatchConfig, MeshConfig
+from satjax.errors import SatjaxError
+from satjax.models.router_model import abstract_model, bind
+from satjax.optimizer import make_optimizer, partition, trainable_paths
+from satjax.sharding import make_mesh, replicated
+from satjax.train import StageLoop, initial_optimizer_state, place_params, prepare, training_set
+from satjax.train_step import make_train_step, place_batch
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    config = tiny_config(tmp_path_factory.mktemp("tiny"))
+    job = prepare(config, tmp_path_factory.mktemp("work"))
+    graphdef, _ = abstract_model(job.assembly.model)
+    params, stage = place_params(job), config.stages[1]
+    loop = StageLoop(job, graphdef, 1, stage, 0, training_set(job))
+    trainable, frozen = partition(params, trainable_paths(params, stage))
+    optimizer = make_optimizer(stage, config.optimizer)
+    state = initial_optimizer_state(job, stage, trainable)
+    step = make_train_step(graphdef, optimizer, config.loss, job.mesh, trainable, state, False)
+    embedding = bind(graphdef, params).embed_profiles(loop.inputs[0])
+    return job, loop, trainable, frozen, state, step, embedding
+
+
+def test_one_program_per_bucket(parts):
+    job, loop, trainable, frozen, state, step, embedding = parts
+    widths = set()
+    for number in range(6):
+        batch = loop.plan.batch(number)
+        widths.add(batch.token.shape[-1])
+        placed = place_batch(batch, job.config.batch, job.mesh)
+        trainable, state, metrics = step(trainable, frozen, state, placed, loop.inputs[0], embedding)
+        assert np.isfinite(float(metrics["loss"]))
+    assert step._cache_size() == len(widths)
+
+
+def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts):
+    """The gradient that the step takes is that of the score matrix's loss, by finite differences along one direction."""
+    job, loop, trainable, frozen, _, _, embedding = parts
+    batch = place_batch(loop.plan.batch(0), job.config.batch, job.mesh)
+    from satjax.losses import total_loss
+
+    graphdef, _ = abstract_model(job.assembly.model)
+
+    def loss(params):
+        model = bind(graphdef, params)
+        soft = model.soft_tokens(embedding, loop.inputs[0])
+        soft = jnp.broadcast_to(soft, (batch["token"].shape[1], *soft.shape))
+        scores = model.score(batch["token"][0], batch["length"][0], soft)
+        return total_loss(scores[None], batch["outcome"][0], job.config.loss)[0]
+
+    gradient = jax.grad(lambda trained: loss({**frozen, **trained}))(trainable)
+    path = "connector/project/kernel"
+    direction = jax.random.normal(jax.random.key(0), trainable[path].shape)
+    size = 1e-2
+
+    def moved(amount):
+        return float(loss({**frozen, **trainable, path: trainable[path] + amount * direction}))
+
+    slope = (moved(size) - moved(-size)) / (2 * size)
+    assert float(jnp.vdot(gradient[path], direction)) == pytest.approx(slope, rel=0.05)
+
+
+def test_a_pass_must_divide_over_the_mesh():
+    mesh = make_mesh(MeshConfig(8, 1, 1))
+    batch = Batch(
+        np.zeros((1, 6, 4), np.int32),
+        np.ones((1, 6), np.int32),
+        np.zeros((1, 2), np.int32),
+        np.zeros((1, 6, 2), np.float32),
+    )
+    with pytest.raises(SatjaxError, match="8"):
+        place_batch(batch, BatchConfig(instructions=6), mesh)
+
+
+def test_a_batch_lies_split_by_rows():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    batch = Batch(
+        np.arange(64, dtype=np.int32).reshape(2, 8, 4),
+        np.ones((2, 8), np.int32),
+        np.zeros((2, 3), np.int32),
+        np.zeros((2, 8, 3), np.float32),
+    )
+    placed = place_batch(batch, BatchConfig(groups=2, instructions=8, accumulate=2), mesh)
+    assert placed["token"].shape == (2, 8, 4)
+    assert placed["token"].addressable_shards[0].data.shape == (2, 2, 4)
+    assert placed["outcome"].sharding == replicated(mesh)
+    np.testing.assert_array_equal(placed["token"], batch.token)
