@@ -1,5 +1,6 @@
 """Loads a file of `configs/` with ml_collections flags and makes the frozen config of it."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from satjax.errors import SatjaxError, unknown_name
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The config of `path` (a Python file with `get_config()`), changed by `--config.a.b=value` flags."""
+    """The config of `path` (a Python file with `get_config()`), changed by `--config.a.b=value` flags.
+
+    A flag may change every setting there is, whether the file names it or leaves it at its default.
+    """
     file, _, _ = path.partition(":")
     if not Path(file).is_file():
         raise SatjaxError(
@@ -24,15 +28,23 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
                 f"unknown argument {override!r}; satjax train takes --config, --workdir and --config.a.b=value"
             )
     try:
-        config = _parse(path, overrides)
+        written = _read(path)
     except Exception as error:  # the file is a program: it may fail in any way
-        raise _explain(error, path, overrides) from error
-    return from_mapping(TrainConfig, config.to_dict())
+        lines = str(error).strip().splitlines() or [
+            "no reason given"
+        ]  # ml_collections puts a traceback before the last
+        raise SatjaxError(f"--config {path} cannot be loaded: {type(error).__name__}: {lines[-1]}") from error
+    plain = dataclasses.asdict(from_mapping(TrainConfig, written.to_dict()))
+    try:
+        changed = _changed(ConfigDict(plain), overrides)
+    except Exception as error:  # flags and values fail in several ways
+        raise _explain(error, plain, overrides) from error
+    return from_mapping(TrainConfig, changed.to_dict())
 
 
-def _parse(path: str, overrides: Sequence[str]) -> ConfigDict:
-    arguments = ["satjax train", f"--config={path}", *overrides]
+def _read(path: str) -> ConfigDict:
     values = flags.FlagValues()
+    arguments = ["satjax train", f"--config={path}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     values(arguments)
     config = values["config"].value
@@ -41,13 +53,16 @@ def _parse(path: str, overrides: Sequence[str]) -> ConfigDict:
     return config
 
 
-def _explain(error: Exception, path: str, overrides: Sequence[str]) -> SatjaxError:
-    try:
-        plain = _parse(path, ())
-    except Exception as own:
-        lines = str(own).strip().splitlines() or ["no reason given"]  # ml_collections puts a traceback before the last
-        return SatjaxError(f"--config {path} cannot be loaded: {type(own).__name__}: {lines[-1]}")
-    known = _keys(plain, "config")
+def _changed(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    values = flags.FlagValues()
+    arguments = ["satjax train", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    values(arguments)
+    return values["config"].value
+
+
+def _explain(error: Exception, config: dict[str, Any], overrides: Sequence[str]) -> SatjaxError:
+    known = _keys(config, "config")
     for override in overrides:
         key = override.removeprefix("--").split("=")[0]
         if not any(
@@ -58,8 +73,8 @@ def _explain(error: Exception, path: str, overrides: Sequence[str]) -> SatjaxErr
 
 
 def _keys(value: Any, name: str) -> list[str]:
-    if isinstance(value, ConfigDict | dict):
+    if isinstance(value, dict):
         return [found for key, entry in value.items() for found in _keys(entry, f"{name}.{key}")]
-    if isinstance(value, list | tuple) and any(isinstance(entry, ConfigDict | dict) for entry in value):
+    if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
         return [found for i, entry in enumerate(value) for found in _keys(entry, f"{name}[{i}]")]
     return [name]

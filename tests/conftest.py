@@ -45,3 +45,6 @@ def torch():
     except ImportError:
         need(False, "torch is not installed: pip install 'satjax[parity]'")
     return torch
+
+
+from tests.trained import trained  # noqa: F401

@@ -58,6 +58,21 @@ def test_flags_change_single_values():
     assert load_config(SMOKE) == plain  # and nothing stays behind
 
 
+def test_flags_change_settings_that_the_file_leaves_out(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"{HEAD}def get_config(): return ConfigDict({{'stages': (STAGE,)}})")
+    flags = [
+        "--config.mesh.fsdp=4",
+        "--config.data.held_out_candidates=('a',)",
+        "--config.router.head=yes",
+        "--config.stages[0].warmup_steps=3",
+    ]
+    plain, changed = load_config(str(path)), load_config(str(path), flags)
+    assert (changed.mesh.fsdp, changed.data.held_out_candidates, changed.router.head) == (4, ("a",), "yes")
+    assert changed.stages[0].warmup_steps == 3
+    assert changed.batch == plain.batch
+
+
 def test_the_last_of_two_flags_counts():
     assert load_config(SMOKE, ["--config.seed=7", "--config.seed=8"]).seed == 8
 

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude.keywords import task_keywords
-from satjax.aptitude.mmlu_keywords import MMLU_KEYWORDS
 from satjax.outcomes import Candidate, Item, OutcomeTable
 from tests.test_table import tables
 from tests.tiny import tiny_table
@@ -18,21 +16,6 @@ def corpus(**texts: str) -> OutcomeTable:
     """One item for each task; underscores of its name stand for slashes."""
     items = tuple(Item(task, text, task.replace("__", "/")) for task, text in texts.items())
     return OutcomeTable(items, (Candidate("c"),), np.ones((1, len(items)), np.float32))
-
-
-def test_every_curated_subject_has_five_distinct_words():
-    assert len(MMLU_KEYWORDS) == 57
-    for task, words in MMLU_KEYWORDS.items():
-        assert task.startswith("mmlu/")
-        assert len({word.lower() for word in words}) == len(words) == 5, task
-        assert all(word.strip() == word != "" for word in words), task
-
-
-def test_every_mmlu_subject_of_the_real_outcomes_is_curated(shared_data):
-    tasks = pq.read_table(shared_data / "mmlu_pro" / "items.parquet", columns=["task"])["task"].unique().to_pylist()
-    subjects = {task for task in tasks if task.startswith("mmlu/")}
-    assert len(subjects) > 50
-    assert subjects <= MMLU_KEYWORDS.keys()
 
 
 def test_class_tfidf_by_hand():

@@ -12,27 +12,15 @@ import pytest
 
 from satjax.checkpoint import canonical_json
 from satjax.run_log import read_metrics
-from tests.tiny import tiny_settings
+from tests.tiny import write_tiny_config
 
 STEPS = 10
-CONFIG = '''"""A tiny run."""
-from ml_collections import ConfigDict
-import json
-
-
-def get_config():
-    settings = json.loads({settings!r})
-    settings["stages"] = tuple(settings["stages"])
-    return ConfigDict(settings)
-'''
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("tiny")
-    path = home / "config.py"
-    path.write_text(CONFIG.format(settings=json.dumps(tiny_settings(home))))
-    return path
+    return write_tiny_config(home / "config.py", home)
 
 
 def start(config_file: Path, workdir: Path, prelude: str = "") -> subprocess.Popen:

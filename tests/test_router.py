@@ -11,17 +11,17 @@ from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
 from satjax.outcomes import read_table
 from satjax.router import Ranked, Router, ranking
-from tests.trained import Trained, trained  # noqa: F401
+from tests.trained import Trained
 
 TEXTS = ["What is 17 percent of 240?", "Reverse the word 'lantern'.", "Sort the list 3, 1, 2."]
 
 
 @pytest.fixture
-def router(trained: Trained) -> Router:  # noqa: F811
+def router(trained: Trained) -> Router:
     return Router.load(trained.router)
 
 
-def test_scores_are_a_float32_matrix_of_the_zoo(router, trained):  # noqa: F811
+def test_scores_are_a_float32_matrix_of_the_zoo(router, trained):
     scores = router.score(TEXTS)
     assert scores.shape == (3, 6)
     assert scores.dtype == np.float32
@@ -51,11 +51,11 @@ def test_some_candidates_rank_as_they_do_among_all(router):
     np.testing.assert_array_equal(router.score(TEXTS, chosen), router.score(TEXTS)[:, [4, 1]])
 
 
-def test_loaded_twice_it_scores_the_same(router, trained):  # noqa: F811
+def test_loaded_twice_it_scores_the_same(router, trained):
     np.testing.assert_array_equal(router.score(TEXTS), Router.load(trained.router).score(TEXTS))
 
 
-def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):  # noqa: F811
+def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):
     before, names = router.score(TEXTS), router.candidates
     value = json.loads(next((trained.router / "profiles").glob("*.json")).read_text())
     value["candidate"] = "newcomer"
@@ -79,7 +79,7 @@ def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):  
         router.rank(TEXTS[0])
 
 
-def test_a_profile_of_another_test_adds_nothing(router, trained, tmp_path):  # noqa: F811
+def test_a_profile_of_another_test_adds_nothing(router, trained, tmp_path):
     table = read_table(trained.outcomes)
     fit = profile_from_outcomes(table, router.aptitude_test, table.candidate_ids[0])
     value = json.loads(next((trained.router / "profiles").glob("*.json")).read_text())

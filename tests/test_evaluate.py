@@ -1,0 +1,115 @@
+"""`report.json`: its figures are those of the matrices, and what may not be evaluated is not."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from satjax import metrics
+from satjax.errors import SatjaxError
+from satjax.evaluation import evaluate, write_report
+from satjax.outcomes import Candidate, OutcomeTable, read_table
+from satjax.router import Router
+from tests.trained import Trained
+
+
+@pytest.fixture(scope="module")
+def table(trained: Trained) -> OutcomeTable:
+    return read_table(trained.outcomes)
+
+
+@pytest.fixture
+def router(trained: Trained) -> Router:
+    return Router.load(trained.router)
+
+
+def with_newcomer(table: OutcomeTable, scores_N: np.ndarray) -> OutcomeTable:
+    scores_MN = np.concatenate([table.scores_MN, scores_N[None].astype(np.float32)])
+    return OutcomeTable(table.items, (*table.candidates, Candidate("newcomer")), scores_MN)
+
+
+def test_figures_are_those_of_the_matrices(router, table):
+    heard = []
+    report = evaluate(router, table, on_progress=lambda done, total: heard.append((done, total)))
+    test = table.split("test")
+    assert report.probability_BM.shape == report.outcome_BM.shape == (len(test.items), 6)
+    np.testing.assert_array_equal(report.outcome_BM, test.scores_MN.T)
+    texts = [item.text for item in test.items]
+    np.testing.assert_array_equal(report.probability_BM, router.probability(texts, table.candidate_ids))
+    assert report.figures["correctness"] == metrics.correctness(report.probability_BM, report.outcome_BM)
+    assert report.figures["correctness"].keys() == {
+        "auroc_pooled",
+        "auroc_per_candidate",
+        "auroc_within_instruction",
+        "brier",
+        "ece",
+    }
+    routing = report.figures["routing"]["all"]
+    assert routing["n"] == report.figures["instructions"] == len(test.items)
+    train_mean = np.nanmean(table.split("train").scores_MN, axis=1)
+    best = int(train_mean.argmax())
+    assert routing["best_single_candidate"] == table.candidate_ids[best]
+    assert routing["best_single"] == pytest.approx(test.scores_MN[best].mean())
+    assert report.figures["best_single_chosen_on"] == "train"
+    assert report.figures["synthetic"] is True
+    assert heard[-1] == (len(test.items), len(test.items))
+
+
+def test_aptitude_items_are_never_evaluated(router, table):
+    train = table.split("train")
+    report = evaluate(router, table, split="train")
+    assert report.figures["instructions"] == len(train.items) - len(router.aptitude_test.item_ids)
+
+
+def test_an_unknown_candidate_is_profiled_from_the_table(router, table):
+    report = evaluate(router, with_newcomer(table, np.ones(len(table.items))))
+    assert report.figures["candidates"] == [*table.candidate_ids, "newcomer"]
+    assert report.figures["left_out"] == {}
+    assert "newcomer" in router.candidates
+
+
+def test_an_unknown_candidate_may_be_skipped(router, table, caplog):
+    with caplog.at_level(logging.WARNING, "satjax"):
+        report = evaluate(router, with_newcomer(table, np.ones(len(table.items))), new_candidates="skip")
+    assert report.figures["candidates"] == list(table.candidate_ids)
+    assert report.figures["left_out"] == {"newcomer": "not in the router"}
+    assert "candidate 'newcomer' is left out: not in the router" in caplog.text
+    assert "newcomer" not in router.candidates
+
+
+def test_a_candidate_without_aptitude_outcomes_is_left_out_and_named(router, table):
+    aptitude = np.array([item.id in router.aptitude_test.item_ids for item in table.items])
+    report = evaluate(router, with_newcomer(table, np.where(aptitude, np.nan, 1.0)))
+    assert list(report.figures["left_out"]) == ["newcomer"]
+    assert "no outcome on any of the 24 aptitude items" in report.figures["left_out"]["newcomer"]
+
+
+def test_a_subset_of_candidates(router, table):
+    names = [table.candidate_ids[3], table.candidate_ids[0]]
+    report = evaluate(router, table, candidates=names)
+    assert sorted(report.figures["candidates"]) == sorted(names)
+    assert report.outcome_BM.shape[1] == 2
+
+
+def test_a_zoo_of_strangers_is_one_line(router, table):
+    strangers = tuple(Candidate(f"stranger-{i}") for i in range(len(table.candidates)))
+    other = replace(table, candidates=strangers)
+    with pytest.raises(SatjaxError, match=r"knows none of the table's candidates \(stranger-0"):
+        evaluate(router, other, new_candidates="skip")
+
+
+def test_without_another_split_there_is_no_best_single(router, table):
+    report = evaluate(router, table.split("test"))
+    assert report.figures["routing"]["all"]["best_single"] is None
+    assert report.figures["routing"]["all"]["best_single_candidate"] is None
+
+
+def test_the_report_is_json_and_leaves_other_files_alone(router, table, tmp_path):
+    report = evaluate(router, table, split="val")
+    (tmp_path / "notes").write_text("mine")
+    path = write_report(report, tmp_path)
+    assert path == tmp_path / "report.json"
+    assert json.loads(path.read_text()) == report.figures
+    assert {p.name for p in tmp_path.iterdir()} == {"notes", "report.json"}

@@ -1,0 +1,35 @@
+"""The card of an exported router says what it is and what it is not for."""
+
+from dataclasses import replace
+
+from satjax.export import read_router
+from satjax.model_card import model_card
+from satjax.outcomes import read_table
+from tests.trained import Trained
+
+
+def test_the_card_names_weights_data_and_limits(trained: Trained):
+    files, card = read_router(trained.router), (trained.router / "README.md").read_text(encoding="utf-8")
+    for fact in (
+        *(files.base_sha256[part][:16] for part in ("llm", "encoder")),
+        trained.config.router.llm.weights,
+        trained.config.router.encoder.weights,
+        "LoRA rank 2, candidates join at layer 1",
+        "6 candidates, 10 steps",
+        "6 tasks x 4 items",
+        files.test.fingerprint[:16],
+        "fitted on 16 validation instructions",
+        "beyond 320 tokens",
+        *(f"`{profile.candidate}`" for profile in files.profiles),
+    ):
+        assert fact in card, fact
+    assert "{" not in card
+
+
+def test_only_a_synthetic_zoo_is_called_one(trained: Trained):
+    files, table = read_router(trained.router), read_table(trained.outcomes)
+    assert "**The zoo is synthetic**" in model_card(trained.config, files, table)
+    real = replace(table, items=tuple(replace(item, source="mmlu_pro") for item in table.items))
+    card = model_card(trained.config, files, real)
+    assert "The zoo is synthetic" not in card
+    assert "`mmlu_pro`" in card

@@ -1,0 +1,72 @@
+"""What people see; names are never cut, however narrow the terminal."""
+
+import pytest
+
+from satjax.render import progress, ranking_table, report_table
+from satjax.router import Ranked
+
+LONG = "an-organization/a-candidate-with-a-name-that-is-much-longer-than-most-2024-08-06"
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+
+
+def test_a_ranking(capsys):
+    ranking_table("Sort [3, 1, 2].", [Ranked("able", 0.75), Ranked("[red]b[/red]", 0.5)], 5)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == "Sort [3, 1, 2]."
+    assert lines[2].split() == ["#", "candidate", "P(handles", "it)"]
+    assert lines[3].split() == ["1", "able", "0.750", "█" * 18]
+    assert lines[4].split() == ["2", "[red]b[/red]", "0.500", "█" * 12]
+    assert lines[5] == "(3 more candidates)"
+
+
+def test_names_are_folded_not_cut(capsys, narrow):
+    ranking_table("x", [Ranked(LONG, 1.0)], 1)
+    out = capsys.readouterr().out
+    assert LONG in "".join(word for word in out.split() if not set(word) & {"█", "#"}).replace("1.000", "")
+    assert "1.000" in out
+    assert "…" not in out
+    assert "more candidates" not in out
+
+
+def test_a_long_instruction_shows_its_ends(capsys):
+    ranking_table("start " + "middle " * 100 + "the end", [Ranked("a", 0.1)], 1)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("start middle")
+    assert "…" in out
+    assert "the end" in out
+    assert len(out) < 400
+
+
+FIGURES = {
+    "synthetic": True,
+    "instructions": 12,
+    "split": "test",
+    "candidates": ["a", "b"],
+    "correctness": {"auroc_pooled": 0.71234, "auroc_per_candidate": None},
+    "routing": {"all": {"router": 0.5, "best_single": None, "random": 0.25, "oracle": 1.0, "n": 12}},
+}
+
+
+def test_a_report(capsys):
+    report_table(FIGURES)
+    out = capsys.readouterr().out
+    assert "synthetic zoo: generated instructions, planted abilities" in out
+    assert "12 instructions (test), 2 candidates" in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["auroc_pooled", "0.7123"] in rows
+    assert ["auroc_per_candidate", "None"] in rows
+    assert ["routing", "accuracy", "(all):", "router", "50.00", "%"] in rows
+    assert ["routing", "accuracy", "(all):", "best_single", "None"] in rows
+    report_table({**FIGURES, "synthetic": False})
+    assert "synthetic" not in capsys.readouterr().out
+
+
+def test_progress_keeps_standard_output_clean(capsys):
+    with progress("scoring") as on_progress:
+        on_progress(1, 2)
+        on_progress(2, 2)
+    assert capsys.readouterr().out == ""
