@@ -107,6 +107,12 @@ def _build_parser() -> argparse.ArgumentParser:
         choices=("profile", "skip"),
         help="candidates the router does not know: profile them from the table, or skip them (default: profile)",
     )
+    evaluate.add_argument(
+        "--zoos",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of zoos to measure routing on, beside `all` (configs/zoos.toml)",
+    )
     evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
 
     profile = verb(
@@ -180,12 +186,13 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.evaluation import evaluate, write_report
+    from satjax.evaluation import evaluate, read_zoos, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render import progress, report_table
     from satjax.router import Router
 
     table = open_outcomes(options.outcomes)
+    zoos = read_zoos(options.zoos) if options.zoos else None
     router = Router.load(options.router)
     with progress("scoring") as on_progress:
         report = evaluate(
@@ -194,6 +201,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
             split=options.split,
             candidates=_names(options.candidates),
             new_candidates=options.new_candidates,
+            zoos=zoos,
             on_progress=on_progress,
         )
     path = write_report(report, options.out)

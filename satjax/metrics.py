@@ -5,41 +5,40 @@ every figure. Where a figure needs classes, a soft outcome above 0.5 counts as h
 determine (a single class, say) is None.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy.stats import rankdata
+from scipy.stats import entropy, rankdata
 
 ECE_BINS = 15
-
-
-def _auroc(probability: ndarray, positive: ndarray) -> float | None:
-    """P(a positive is ranked above a negative), ties counting one half (Mann-Whitney U)."""
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    if not num_positive or not num_negative:
-        return None
-    above = rankdata(probability)[positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(above / (num_positive * num_negative))
+LOG_LOSS_CLIP = 1e-6
 
 
 def _mean_auroc(probability_RC: ndarray, outcome_RC: ndarray) -> float | None:
-    """Mean over the rows that have both classes of each row's AUROC."""
-    values = []
-    for probability, outcome in zip(probability_RC, outcome_RC, strict=True):
-        seen = ~np.isnan(outcome)
-        value = _auroc(probability[seen], outcome[seen] > 0.5)
-        if value is not None:
-            values.append(value)
-    return float(np.mean(values)) if values else None
+    """Mean over the rows that have both classes of each row's AUROC.
+
+    AUROC is P(a positive is ranked above a negative), ties counting one half (Mann-Whitney U).
+    """
+    seen = ~np.isnan(outcome_RC)
+    positive = outcome_RC > 0.5
+    num_positive = positive.sum(axis=1)
+    num_negative = seen.sum(axis=1) - num_positive
+    both = (num_positive > 0) & (num_negative > 0)
+    if not both.any():
+        return None
+    seen, positive, num_positive, num_negative = (each[both] for each in (seen, positive, num_positive, num_negative))
+    # The unobserved stand above all others, so that they change no rank that counts.
+    rank = rankdata(np.where(seen, probability_RC[both], np.inf), axis=1)
+    above = (rank * positive).sum(axis=1) - num_positive * (num_positive + 1) / 2
+    return float(np.mean(above / (num_positive * num_negative)))
 
 
 def auroc_pooled(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
     """AUROC over all observed (instruction, candidate) pairs: how well handled pairs stand above the others."""
-    seen = ~np.isnan(outcome_BM)
-    return _auroc(probability_BM[seen], outcome_BM[seen] > 0.5)
+    return _mean_auroc(probability_BM.reshape(1, -1), outcome_BM.reshape(1, -1))
 
 
 def auroc_per_candidate(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
@@ -58,21 +57,69 @@ def brier(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m
     return float(np.mean((probability_BM[seen] - outcome_BM[seen]) ** 2)) if seen.any() else None
 
 
-def ece(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
-    """Expected calibration error: mean distance of probability and outcome over 15 bins of equal width, weighted by their pairs."""
+def log_loss(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
+    """Mean of `-(y ln p + (1 - y) ln(1 - p))` in nats, for outcome `y` as it is, hard or soft, and probability `p`.
+
+    Probabilities are clipped to [1e-6, 1 - 1e-6], so that a certain and wrong one costs 13.8 and not infinity.
+    """
     seen = ~np.isnan(outcome_BM)
     if not seen.any():
         return None
+    probability = np.clip(probability_BM[seen].astype(np.float64), LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    outcome = outcome_BM[seen].astype(np.float64)
+    return float(-np.mean(outcome * np.log(probability) + (1 - outcome) * np.log1p(-probability)))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What a reliability plot draws, for the K bins that hold a pair: edges, mean probability, mean outcome and number of pairs."""
+
+    low_K: Float[ndarray, "k"]
+    high_K: Float[ndarray, "k"]
+    probability_K: Float[ndarray, "k"]
+    outcome_K: Float[ndarray, "k"]
+    count_K: Int[ndarray, "k"]
+
+
+def reliability(
+    probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"], bins: int = ECE_BINS
+) -> Reliability:
+    """Observed pairs by their probability in bins of equal width; a bin holds its lower edge, the last one both."""
+    seen = ~np.isnan(outcome_BM)
     probability, outcome = probability_BM[seen].astype(np.float64), outcome_BM[seen].astype(np.float64)
-    bin_of = np.minimum((probability * ECE_BINS).astype(int), ECE_BINS - 1)
-    gap = np.bincount(bin_of, weights=probability - outcome, minlength=ECE_BINS)
-    return float(np.abs(gap).sum() / len(outcome))
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    filled, index, count = np.unique(bin_of, return_inverse=True, return_counts=True)
+    return Reliability(
+        filled / bins,
+        (filled + 1) / bins,
+        np.bincount(index, weights=probability) / count,
+        np.bincount(index, weights=outcome) / count,
+        count,
+    )
+
+
+def ece(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
+    """Expected calibration error: mean distance of probability and outcome over 15 bins of equal width, weighted by their pairs."""
+    found = reliability(probability_BM, outcome_BM)
+    if not len(found.count_K):
+        return None
+    return float(np.average(np.abs(found.probability_K - found.outcome_K), weights=found.count_K))
 
 
 def correctness(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> dict[str, float | None]:
     """Every figure of P(handled) by name."""
-    figures = (auroc_pooled, auroc_per_candidate, auroc_within_instruction, brier, ece)
+    figures = (auroc_pooled, auroc_per_candidate, auroc_within_instruction, brier, ece, log_loss)
     return {figure.__name__: figure(probability_BM, outcome_BM) for figure in figures}
+
+
+def _chosen(probability_BM: ndarray, outcome_BM: ndarray) -> ndarray:
+    """Column of the likeliest candidate of each instruction; only an observed outcome can be chosen, and the first of equals is."""
+    return np.where(np.isnan(outcome_BM), -np.inf, probability_BM).argmax(axis=1)
+
+
+def routed_outcomes(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> Float[ndarray, " b"]:
+    """Outcome of the likeliest candidate of each instruction, float `[B]`; NaN where no outcome was observed."""
+    return outcome_BM[np.arange(len(outcome_BM)), _chosen(probability_BM, outcome_BM)]
 
 
 def routing(
@@ -85,14 +132,36 @@ def routing(
     """
     seen = ~np.isnan(outcome_BM)
     counts = seen.any(axis=1) if best_single is None else seen[:, best_single]
-    probability, outcome, seen = probability_BM[counts], outcome_BM[counts], seen[counts]
+    probability, outcome = probability_BM[counts], outcome_BM[counts]
     if not len(outcome):
         return {"router": None, "best_single": None, "random": None, "oracle": None, "n": 0}
-    chosen = np.where(seen, probability, -np.inf).argmax(axis=1)
     return {
-        "router": float(outcome[np.arange(len(outcome)), chosen].mean()),
+        "router": float(routed_outcomes(probability, outcome).mean()),
         "best_single": None if best_single is None else float(outcome[:, best_single].mean()),
         "random": float(np.nanmean(outcome, axis=1).mean()),
         "oracle": float(np.nanmax(outcome, axis=1).mean()),
         "n": len(outcome),
     }
+
+
+def gap_recovered(router: float | None, best_single: float | None, oracle: float | None) -> float | None:
+    """`(router - best_single) / (oracle - best_single)`, mean outcomes all: 0 is the best fixed candidate, 1 the oracle, below 0 a loss.
+
+    None where the oracle gains nothing over the best single candidate, or a mean outcome is None.
+    """
+    if router is None or best_single is None or oracle is None or oracle <= best_single:
+        return None
+    return (router - best_single) / (oracle - best_single)
+
+
+def selection_entropy(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> float | None:
+    """Entropy `-sum_m s_m ln s_m / ln M` of the candidates' shares `s` among the choices of `routing`: 0 is routing collapse, 1 an even spread.
+
+    None for a single candidate. A low value is no fault by itself: where one candidate leads everywhere, the oracle's is low too.
+    """
+    answered = ~np.isnan(outcome_BM).all(axis=1)
+    num_candidates = outcome_BM.shape[1]
+    if num_candidates < 2 or not answered.any():
+        return None
+    choices_M = np.bincount(_chosen(probability_BM[answered], outcome_BM[answered]), minlength=num_candidates)
+    return min(1.0, float(entropy(choices_M) / np.log(num_candidates)))

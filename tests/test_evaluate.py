@@ -45,6 +45,7 @@ def test_figures_are_those_of_the_matrices(router, table):
         "auroc_within_instruction",
         "brier",
         "ece",
+        "log_loss",
     }
     routing = report.figures["routing"]["all"]
     assert routing["n"] == report.figures["instructions"] == len(test.items)
@@ -52,7 +53,12 @@ def test_figures_are_those_of_the_matrices(router, table):
     best = int(train_mean.argmax())
     assert routing["best_single_candidate"] == table.candidate_ids[best]
     assert routing["best_single"] == pytest.approx(test.scores_MN[best].mean())
-    assert report.figures["best_single_chosen_on"] == "train"
+    assert routing["best_single_chosen_on"] == "train"
+    interval, gain = routing["router_interval"], routing["gain_interval"]
+    assert interval["mean"] == pytest.approx(routing["router"])
+    assert interval["low"] <= interval["mean"] <= interval["high"]
+    assert gain["mean"] == pytest.approx(routing["router"] - routing["best_single"])
+    assert interval["n"] == gain["n"] == routing["n"]
     assert report.figures["synthetic"] is True
     assert heard[-1] == (len(test.items), len(test.items))
 
@@ -93,6 +99,23 @@ def test_a_subset_of_candidates(router, table):
     assert report.outcome_BM.shape[1] == 2
 
 
+def test_each_zoo_has_its_own_best_single(router, table):
+    names = table.candidate_ids
+    zoos = {"two": (names[4], names[1]), "elsewhere": (names[0], "gpt-9")}
+    report = evaluate(router, table, zoos=zoos)
+    assert list(report.figures["routing"]) == ["two", "all"]
+    two = report.figures["routing"]["two"]
+    assert two["candidates"] == [names[4], names[1]]
+    assert two["best_single_candidate"] in zoos["two"]
+    columns = [4, 1]
+    expected = metrics.routing(
+        report.probability_BM[:, columns],
+        report.outcome_BM[:, columns],
+        best_single=columns.index(names.index(two["best_single_candidate"])),
+    )
+    assert {name: two[name] for name in expected} == expected
+
+
 def test_a_zoo_of_strangers_is_one_line(router, table):
     strangers = tuple(Candidate(f"stranger-{i}") for i in range(len(table.candidates)))
     other = replace(table, candidates=strangers)
@@ -104,6 +127,19 @@ def test_without_another_split_there_is_no_best_single(router, table):
     report = evaluate(router, table.split("test"))
     assert report.figures["routing"]["all"]["best_single"] is None
     assert report.figures["routing"]["all"]["best_single_candidate"] is None
+    assert report.figures["routing"]["all"]["gain_interval"] is None
+
+
+def test_the_best_single_is_not_one_that_skipped_the_hard_instructions(router, table):
+    """One that repeats the best candidate's outcomes, less a twentieth, and only where most candidates are right."""
+    train = table.split("train")
+    best = int(np.nanmean(train.scores_MN, axis=1).argmax())
+    easy = np.nanmean(table.scores_MN, axis=0) > 0.5
+    fall = np.arange(len(table.items)) % 20 == 0
+    picky = with_newcomer(table, np.where(easy, np.where(fall, 0.0, table.scores_MN[best]), np.nan))
+    assert np.nanmean(picky.split("train").scores_MN[-1]) > np.nanmean(train.scores_MN[best])
+    report = evaluate(router, picky)
+    assert report.figures["routing"]["all"]["best_single_candidate"] == table.candidate_ids[best]
 
 
 def test_the_report_is_json_and_leaves_other_files_alone(router, table, tmp_path):

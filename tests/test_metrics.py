@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.metrics import log_loss as sklearn_log_loss
 
 from satjax import metrics
 from satjax.outcomes import read_table
@@ -49,6 +51,57 @@ def test_brier_equals_sklearn():
     assert metrics.brier(probability, outcome) == pytest.approx(brier_score_loss(outcome[seen], probability[seen]))
 
 
+def test_log_loss_by_hand():
+    outcome = np.array([[1.0, NAN, 0.25]])
+    expected = -(np.log(0.8) + 0.25 * np.log(0.5) + 0.75 * np.log(0.5)) / 2
+    assert metrics.log_loss(np.array([[0.8, 0.3, 0.5]]), outcome) == pytest.approx(expected)
+    # Certain and wrong: clipped at 1e-6, also in float32.
+    assert metrics.log_loss(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)) == pytest.approx(-np.log(1e-6))
+    assert metrics.log_loss(np.ones((1, 1)), np.ones((1, 1))) == pytest.approx(1e-6)
+
+
+def test_log_loss_equals_sklearn():
+    probability, outcome = random_case(3)
+    seen = ~np.isnan(outcome)
+    assert metrics.log_loss(probability, outcome) == pytest.approx(sklearn_log_loss(outcome[seen], probability[seen]))
+
+
+@given(st.integers(0, 10_000))
+def test_proper_scores_are_best_at_the_true_probability(seed):
+    truth, _ = random_case(seed, soft=True)
+    wrong = np.random.default_rng(seed + 1).random(truth.shape)
+    assert metrics.log_loss(truth, truth) <= metrics.log_loss(wrong, truth)
+    assert metrics.brier(truth, truth) == 0
+
+
+def test_reliability_by_hand():
+    probability = np.array([[0.0, 0.24, 0.25, 1.0, 0.9]])
+    found = metrics.reliability(probability, np.array([[0.0, 1.0, 0.5, 1.0, NAN]]), bins=4)
+    np.testing.assert_array_equal(found.low_K, [0.0, 0.25, 0.75])  # the bin from 0.5 is empty
+    np.testing.assert_array_equal(found.high_K, [0.25, 0.5, 1.0])
+    np.testing.assert_allclose(found.probability_K, [0.12, 0.25, 1.0])
+    np.testing.assert_allclose(found.outcome_K, [0.5, 0.5, 1.0])
+    np.testing.assert_array_equal(found.count_K, [2, 1, 1])
+    assert len(metrics.reliability(probability, np.full((1, 5), NAN)).count_K) == 0
+
+
+def test_reliability_equals_sklearn():
+    probability, outcome = random_case(4)
+    seen = ~np.isnan(outcome)
+    found = metrics.reliability(probability, outcome, bins=10)
+    mean_outcome, mean_probability = calibration_curve(outcome[seen], probability[seen], n_bins=10)
+    np.testing.assert_allclose(found.outcome_K, mean_outcome)
+    np.testing.assert_allclose(found.probability_K, mean_probability)
+    assert found.count_K.sum() == seen.sum()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_bins_enclose_their_mean_probability(seed, bins):
+    found = metrics.reliability(*random_case(seed), bins=bins)
+    assert (found.low_K <= found.probability_K).all()
+    assert (found.probability_K <= found.high_K).all()
+
+
 def test_soft_outcomes_cut_at_one_half_for_classes_only():
     probability, outcome = random_case(2, soft=True)
     hard = np.where(np.isnan(outcome), NAN, outcome > 0.5)
@@ -88,6 +141,46 @@ def test_no_router_beats_the_oracle(seed):
     figures = metrics.routing(*random_case(seed), best_single=None)
     assert figures["router"] <= figures["oracle"]
     assert figures["random"] <= figures["oracle"]
+
+
+def test_gap_recovered_by_hand():
+    assert metrics.gap_recovered(0.75, 0.7, 0.9) == pytest.approx(0.25)
+    assert metrics.gap_recovered(0.6, 0.7, 0.9) == pytest.approx(-0.5)
+    assert metrics.gap_recovered(0.7, 0.9, 0.9) is None
+    assert metrics.gap_recovered(None, None, None) is None
+
+
+@given(st.integers(0, 10_000))
+def test_no_router_recovers_more_than_the_gap(seed):
+    probability, outcome = random_case(seed)
+    figures = metrics.routing(probability, outcome, best_single=0)
+    oracle = metrics.routing(np.nan_to_num(outcome), outcome, best_single=0)
+    names = ("router", "best_single", "oracle")
+    assert metrics.gap_recovered(*(figures[name] for name in names)) <= 1
+    assert metrics.gap_recovered(*(oracle[name] for name in names)) == pytest.approx(1)
+
+
+def test_selection_entropy_by_hand():
+    everyone = np.zeros((4, 4))
+    assert metrics.selection_entropy(np.eye(4), everyone) == pytest.approx(1.0)
+    assert metrics.selection_entropy(np.tile([0.1, 0.9, 0.2, 0.3], (4, 1)), everyone) == 0.0
+    half = metrics.selection_entropy(np.eye(4)[[0, 0, 1, 1]], everyone)
+    assert half == pytest.approx(np.log(2) / np.log(4))
+    # Row 1 falls to candidate 1 where candidate 0 is unobserved; row 2 has nothing to choose.
+    probability = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
+    assert metrics.selection_entropy(probability, np.array([[1.0, 0.0], [NAN, 0.0], [NAN, NAN]])) == pytest.approx(1.0)
+    assert metrics.selection_entropy(np.ones((2, 1)), np.ones((2, 1))) is None
+    assert metrics.selection_entropy(np.ones((2, 2)), np.full((2, 2), NAN)) is None
+
+
+@given(st.integers(0, 10_000))
+def test_selection_entropy_is_a_share_and_ignores_order(seed):
+    probability, outcome = random_case(seed, (12, 4))
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(12), rng.permutation(4)
+    value = metrics.selection_entropy(probability, outcome)
+    assert 0 <= value <= 1
+    assert metrics.selection_entropy(probability[rows][:, columns], outcome[rows][:, columns]) == pytest.approx(value)
 
 
 def test_reference_figures_of_the_real_outcomes(shared_data):

@@ -1,0 +1,188 @@
+"""What quality costs: routing under a price, in US dollars per call, and the share of calls that a strong candidate needs.
+
+Everywhere `outcome` is float in [0, 1] and `cost` float in US dollars per call, both NaN where unobserved. Only a pair whose outcome and
+cost are both observed can be chosen; instructions without such a pair are left out of every figure.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+GRID_POINTS = 64
+SMALLEST_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class QualityCostCurve:
+    """Mean cost and mean outcome of a router at every price `lambda`, and the hull of these points.
+
+    `cost_range` goes from sending each of the `n` instructions to its candidate of lowest expected cost to sending it to that of highest:
+    it does not depend on the router, so curves over the same instructions have it in common.
+    """
+
+    lambda_L: ndarray
+    cost_L: ndarray
+    outcome_L: ndarray
+    hull_cost_K: ndarray
+    hull_outcome_K: ndarray
+    cost_range: tuple[float, float]
+    n: int
+
+
+def quality_cost_curve(
+    probability_BM: Float[ndarray, "b m"],
+    outcome_BM: Float[ndarray, "b m"],
+    cost_BM: Float[ndarray, "b m"],
+    mean_cost_M: Float[ndarray, "m"],
+    *,
+    lambda_L: Float[ndarray, "l"] | None = None,
+) -> QualityCostCurve | None:
+    """Each instruction goes to `argmax_m probability - lambda * mean_cost`, of equals to the cheapest; one point per `lambda`.
+
+    `lambda` is the outcome that a dollar has to buy, in 1 / US dollars: 0 ignores cost. (RouterBench maximizes
+    `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid, if none is given, is 0 and 64 values in
+    geometric steps, the last of them so high that the cheapest candidate is always chosen.
+
+    Args:
+        probability_BM: in [0, 1].
+        outcome_BM: of the pairs, read only after the choice, to average what was chosen.
+        cost_BM: of the pairs, read only after the choice as outcomes are: a router does not know what a call will cost.
+        mean_cost_M: expected cost of a call, from training data, never from the evaluated instructions. A candidate with NaN is never
+            chosen.
+        lambda_L: prices to try instead, not negative.
+
+    Returns:
+        The curve, or None where nothing can be chosen.
+    """
+    # Cheaper candidates first: argmax takes the first of equals.
+    order = np.argsort(mean_cost_M, kind="stable")
+    mean_cost_M = mean_cost_M[order].astype(np.float64)
+    outcome_BM, cost_BM = outcome_BM[:, order].astype(np.float64), cost_BM[:, order].astype(np.float64)
+    open_BM = ~np.isnan(outcome_BM) & ~np.isnan(cost_BM) & ~np.isnan(mean_cost_M)
+    counts = open_BM.any(axis=1)
+    n = int(counts.sum())
+    if not n:
+        return None
+    probability_BM, open_BM = probability_BM[:, order][counts].astype(np.float64), open_BM[counts]
+    outcome_BM, cost_BM = outcome_BM[counts], cost_BM[counts]
+    lambda_L = _lambda_grid(mean_cost_M) if lambda_L is None else lambda_L
+    rows = np.arange(n)
+    chosen_LB = [np.where(open_BM, probability_BM - price * mean_cost_M, -np.inf).argmax(axis=1) for price in lambda_L]
+    cost_L = np.array([cost_BM[rows, chosen_B].mean() for chosen_B in chosen_LB])
+    outcome_L = np.array([outcome_BM[rows, chosen_B].mean() for chosen_B in chosen_LB])
+    cheapest_B, dearest_B = open_BM.argmax(axis=1), open_BM.shape[1] - 1 - open_BM[:, ::-1].argmax(axis=1)
+    cost_range = float(cost_BM[rows, cheapest_B].mean()), float(cost_BM[rows, dearest_B].mean())
+    return QualityCostCurve(lambda_L, cost_L, outcome_L, *nondecreasing_hull(cost_L, outcome_L), cost_range, n)
+
+
+def _lambda_grid(mean_cost_M: ndarray) -> ndarray:
+    """From 0 over the price at which the whole cost range weighs 1e-3 to one at which the smallest step from the cheapest weighs 2."""
+    costs = np.unique(mean_cost_M[~np.isnan(mean_cost_M)])
+    if len(costs) < 2:
+        return np.zeros(1)
+    prices = np.geomspace(SMALLEST_DIFFERENCE / (costs[-1] - costs[0]), 2 / (costs[1] - costs[0]), GRID_POINTS)
+    return np.concatenate([[0.0], prices])
+
+
+def nondecreasing_hull(
+    cost_P: Float[ndarray, "p"], outcome_P: Float[ndarray, "p"]
+) -> tuple[Float[ndarray, "k"], Float[ndarray, "k"]]:
+    """Cost and outcome, both rising, of the non-decreasing convex hull of points (RouterBench, Hu et al. 2024, section 3).
+
+    The highest outcome that a random mixture of the points reaches without costing more. It starts at the cheapest point and ends at
+    the best one. Of the candidates' own mean costs and outcomes it is RouterBench's zero router.
+    """
+    hull: list[tuple[float, float]] = []
+    for place in np.lexsort((-outcome_P, cost_P)):
+        cost, outcome = float(cost_P[place]), float(outcome_P[place])
+        if hull and outcome <= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-2], (cost, outcome)):
+            hull.pop()
+        hull.append((cost, outcome))
+    return np.array([cost for cost, _ in hull]), np.array([outcome for _, outcome in hull])
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0])
+
+
+def aiq(curve: QualityCostCurve, cost_range: tuple[float, float] | None = None) -> float | None:
+    """Average Improvement in Quality (RouterBench, Hu et al. 2024, arXiv 2403.12031, section 3).
+
+    `AIQ = 1 / (c_max - c_min) * integral from c_min to c_max of R(c) dc`, with `R` the non-decreasing convex hull of the router's points:
+    a mean outcome over budgets, in [0, 1]. Right of the hull's last point its outcome holds, since nobody pays more for less; left of
+    its first point there is no router, and the outcome is 0 (both as in the authors' `evaluation/AIQ.py`, which takes c_min = 0).
+
+    Args:
+        curve: of the router.
+        cost_range: (c_min, c_max) in US dollars, `curve.cost_range` by default; the same for all that are compared.
+
+    Returns:
+        The figure, or None for a range without width.
+    """
+    low, high = curve.cost_range if cost_range is None else cost_range
+    if high <= low:
+        return None
+    start = max(low, float(curve.hull_cost_K[0]))
+    if start >= high:
+        return 0.0
+    between = (curve.hull_cost_K > start) & (curve.hull_cost_K < high)
+    knots = np.concatenate([[start], curve.hull_cost_K[between], [high]])
+    return float(np.trapezoid(np.interp(knots, curve.hull_cost_K, curve.hull_outcome_K), knots) / (high - low))
+
+
+def _recovery(score_B: ndarray, weak_B: ndarray, strong_B: ndarray) -> tuple[ndarray, ndarray] | None:
+    """Share of calls to the strong candidate and gap recovered at every threshold on the score, from (0, 0) to (1, 1).
+
+    A threshold cannot part equal scores: the line between two thresholds stands for a random part of them.
+    """
+    seen = ~np.isnan(weak_B) & ~np.isnan(strong_B)
+    order = np.argsort(-score_B[seen], kind="stable")
+    score, gain = score_B[seen][order], np.cumsum((strong_B - weak_B)[seen][order].astype(np.float64))
+    if not len(gain) or gain[-1] <= 0:
+        return None
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    return np.append(0.0, (last + 1) / len(gain)), np.append(0.0, gain[last] / gain[-1])
+
+
+def apgr(score_B: Float[ndarray, "b"], weak_B: Float[ndarray, "b"], strong_B: Float[ndarray, "b"]) -> float | None:
+    """Average performance gap recovered (RouteLLM, Ong et al. 2024, arXiv 2406.18665, section 3).
+
+    `APGR = integral over c from 0 to 1 of PGR(c)`, where `PGR = (router - weak) / (strong - weak)` in mean outcomes when the share `c` of
+    calls with the highest scores goes to the strong candidate. The paper averages ten values of `c`; here the integral is exact over
+    all thresholds. Random scores give 0.5 on average, equal ones give exactly 0.5, and an oracle can exceed 1.
+
+    Args:
+        score_B: finite; how much an instruction asks for the strong candidate, such as the difference of the two probabilities.
+        weak_B: outcomes of the weak candidate.
+        strong_B: outcomes of the strong one. An instruction where either is NaN is left out.
+
+    Returns:
+        The figure, or None where the strong candidate is not better on average: there is no gap then.
+    """
+    curve = _recovery(score_B, weak_B, strong_B)
+    return None if curve is None else float(np.trapezoid(curve[1], curve[0]))
+
+
+def cpt(
+    score_B: Float[ndarray, "b"], weak_B: Float[ndarray, "b"], strong_B: Float[ndarray, "b"], share: float
+) -> float | None:
+    """Call-performance threshold (RouteLLM, section 3): the smallest share of calls to the strong candidate with `PGR >= share`.
+
+    Args and None as in `apgr`; `share` is of the gap, in [0, 1] (the paper's CPT(50 %) and CPT(80 %) are 0.5 and 0.8). Random scores give
+    about `share` itself.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share of the gap {share} is outside [0, 1]")
+    curve = _recovery(score_B, weak_B, strong_B)
+    if curve is None:
+        return None
+    calls, recovered = curve
+    first = int(np.argmax(recovered >= share))
+    if first == 0:
+        return 0.0
+    part = (share - recovered[first - 1]) / (recovered[first] - recovered[first - 1])
+    return float(calls[first - 1] + part * (calls[first] - calls[first - 1]))

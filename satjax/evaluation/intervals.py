@@ -1,0 +1,91 @@
+"""Bootstrap confidence intervals over instructions (Efron 1979; percentile method).
+
+Instructions are what a test set samples, so they are what is drawn again, with all their outcomes: candidates that fail on the same
+instruction are not independent evidence, and two routers compared on the same instructions share their luck.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.stats import bootstrap
+
+NUMBERS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its confidence interval from `n` instructions; ends are None where resampling cannot tell (see each function)."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+    """Interval for the mean of one value per instruction, NaN left out; a single value has no ends, none at all no mean either."""
+    a_B = a_B[~np.isnan(a_B)].astype(np.float64)
+    n = len(a_B)
+    if n < 2:
+        return Interval(float(a_B[0]) if n else None, None, None, n)
+    found = bootstrap(
+        (a_B,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, NUMBERS_AT_ONCE // n),
+        vectorized=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(a_B.mean()), float(found.low), float(found.high), n)
+
+
+def paired_interval(
+    a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Interval for the mean of `a - b`, outcomes of two routers on the same instructions; one where either is NaN is left out.
+
+    Both are drawn together, so what an instruction does to both alike cancels out: the interval is far narrower than the two single
+    ones suggest. `a` is better at this level where `low` is above 0.
+    """
+    if a_B.shape != b_B.shape:
+        raise ValueError(
+            f"outcomes of shapes {a_B.shape} and {b_B.shape} are not paired; give both for the same instructions"
+        )
+    return mean_interval(a_B - b_B, resamples=resamples, seed=seed, level=level)
+
+
+def statistic_interval(
+    statistic: Callable[[ndarray, ndarray], float | None],
+    probability_BM: Float[ndarray, "b m"],
+    outcome_BM: Float[ndarray, "b m"],
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval for a figure of whole matrices, such as those of `satjax.metrics`; `mean` is the figure of all instructions.
+
+    Rows are drawn again whole. A row without any observed outcome is left out beforehand; `statistic` sees every other NaN and leaves it
+    out itself. Resamples whose figure is None (a single class, say) are left out too, and where that is more than half of them, or
+    fewer than two instructions remain, there are no ends.
+    """
+    answered = ~np.isnan(outcome_BM).all(axis=1)
+    probability_BM, outcome_BM = probability_BM[answered], outcome_BM[answered]
+    n = len(outcome_BM)
+    value = statistic(probability_BM, outcome_BM)
+    if value is None or n < 2:
+        return Interval(value, None, None, n)
+    # Not scipy's bootstrap: there, one resample without a figure makes both ends NaN.
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(n, size=n) for _ in range(resamples))
+    figures = [statistic(probability_BM[rows], outcome_BM[rows]) for rows in draws]
+    known = [figure for figure in figures if figure is not None]
+    if 2 * len(known) < resamples:
+        return Interval(value, None, None, n)
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), n)

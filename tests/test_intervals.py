@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from satjax import metrics
+from satjax.evaluation.intervals import Interval, mean_interval, paired_interval, statistic_interval
+
+NAN = np.nan
+
+
+def test_mean_interval_is_the_normal_one_for_large_samples():
+    a = np.random.default_rng(0).normal(0.3, 1, 4000)
+    found = mean_interval(a, resamples=4000)
+    half = norm.ppf(0.975) * a.std() / np.sqrt(len(a))
+    assert found.mean == pytest.approx(a.mean())
+    assert found.n == 4000
+    assert (found.low, found.high) == pytest.approx((a.mean() - half, a.mean() + half), abs=0.06 * half)
+
+
+def test_two_values_by_hand():
+    # The resampled means are 0, 1/2 and 1 with probabilities 1/4, 1/2 and 1/4.
+    found = mean_interval(np.array([0.0, 1.0]))
+    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+    narrow = mean_interval(np.array([0.0, 1.0]), level=0.3)
+    assert (narrow.low, narrow.high) == (0.5, 0.5)
+
+
+def test_unobserved_values_are_left_out():
+    a, b = np.array([1.0, NAN, 0.0, 1.0, 0.5]), np.array([0.0, 1.0, NAN, 1.0, 0.5])
+    assert mean_interval(a) == mean_interval(a[~np.isnan(a)])
+    assert paired_interval(a, b) == mean_interval(np.array([1.0, 0.0, 0.0]))
+    assert paired_interval(a, b).n == 3
+
+
+def test_degenerate_samples():
+    assert mean_interval(np.array([NAN, NAN])) == Interval(None, None, None, 0)
+    assert mean_interval(np.zeros(0)) == Interval(None, None, None, 0)
+    assert mean_interval(np.array([0.25, NAN])) == Interval(0.25, None, None, 1)
+    assert mean_interval(np.full(5, 0.25)) == Interval(0.25, 0.25, 0.25, 5)
+    assert paired_interval(np.ones(4), np.ones(4)) == Interval(0.0, 0.0, 0.0, 4)
+
+
+def test_vectors_of_different_length_are_not_paired():
+    with pytest.raises(ValueError, match="not paired"):
+        paired_interval(np.ones(3), np.ones(1))
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(size=500)
+    a, b = hardness + 0.1 * rng.normal(size=500) + 0.05, hardness + 0.1 * rng.normal(size=500)
+    single, paired = mean_interval(a), paired_interval(a, b)
+    assert paired.high - paired.low < (single.high - single.low) / 4
+    assert paired.low > 0
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30), st.integers(0, 100))
+def test_ends_enclose_the_middle_and_stay_inside_the_values(values, seed):
+    a = np.array(values)
+    found = mean_interval(a, resamples=200, seed=seed)
+    assert a.min() - 1e-12 <= found.low <= found.high <= a.max() + 1e-12
+    flipped = paired_interval(np.zeros(len(a)), a, resamples=200, seed=seed)
+    assert (flipped.mean, flipped.low, flipped.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_seed_decides_and_float32_is_averaged_in_double():
+    a = np.random.default_rng(0).random(50)
+    assert mean_interval(a, seed=1) == mean_interval(a, seed=1) != mean_interval(a, seed=2)
+    assert mean_interval(np.full(10**5, 0.1, np.float32), resamples=10).mean == pytest.approx(
+        np.float32(0.1), abs=1e-12
+    )
+
+
+def test_coverage_of_paired_outcomes():
+    """The true difference, 0.1, lies inside about 95 % of the intervals."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        b = (rng.random(150) < 0.6).astype(float)
+        a = np.where(rng.random(150) < 0.25, 1.0, b)  # raises the mean by a quarter of 0.4
+        found = paired_interval(a, b, resamples=400)
+        inside += found.low <= 0.1 <= found.high
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_statistic_interval_of_a_mean_is_the_mean_interval():
+    outcome = (np.random.default_rng(0).random((300, 1)) < 0.4).astype(float)
+    found = statistic_interval(lambda p, y: float(y.mean()), outcome, outcome, resamples=2000)
+    expected = mean_interval(outcome[:, 0])
+    assert found.mean == expected.mean
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_coverage_of_the_brier_score():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        probability = rng.random((80, 3))
+        outcome = (rng.random((80, 3)) < probability).astype(float)
+        outcome[rng.random((80, 3)) < 0.2] = NAN
+        found = statistic_interval(metrics.brier, probability, outcome)
+        inside += found.low <= 1 / 6 <= found.high  # the mean of p (1 - p)
+    assert 0.90 <= inside / 200 <= 0.98
+
+
+def test_candidates_of_one_instruction_are_one_piece_of_evidence():
+    rng = np.random.default_rng(0)
+    probability, outcome = rng.random((100, 1)), (rng.random((100, 1)) < 0.5).astype(float)
+    one = statistic_interval(metrics.brier, probability, outcome)
+    copies = statistic_interval(metrics.brier, np.tile(probability, 8), np.tile(outcome, 8))
+    assert (copies.mean, copies.low, copies.high) == pytest.approx((one.mean, one.low, one.high))
+
+
+def test_rows_without_outcomes_do_not_count():
+    probability, outcome = np.random.default_rng(0).random((2, 20, 3))
+    outcome[5:] = NAN
+    found = statistic_interval(metrics.brier, probability, outcome)
+    assert found == statistic_interval(metrics.brier, probability[:5], outcome[:5])
+    assert found.n == 5
+    assert statistic_interval(metrics.brier, probability[5:], outcome[5:]) == Interval(None, None, None, 0)
+    assert statistic_interval(metrics.brier, probability[:1], outcome[:1]).low is None
+
+
+def test_resamples_without_a_figure_are_left_out():
+    probability, outcome = np.array([[0.1], [0.2], [0.9]]), np.array([[0.0], [0.0], [1.0]])
+    # A third of the resamples lacks a class; the others rank as the whole does.
+    assert statistic_interval(metrics.auroc_pooled, probability, outcome) == Interval(1.0, 1.0, 1.0, 3)
+    assert statistic_interval(only_without_repeats, probability, outcome) == Interval(1.0, None, None, 3)  # 2 of 9
+
+
+def only_without_repeats(probability: np.ndarray, outcome: np.ndarray) -> float | None:
+    return 1.0 if len(np.unique(probability)) == len(probability) else None
