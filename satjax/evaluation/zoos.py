@@ -1,7 +1,7 @@
 """Zoos as data: named sets of candidates that routing is measured on."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def _names(value: Any, where: str) -> list[str]:
     return value
 
 
-def columns_of_zoos(zoos: dict[str, tuple[str, ...]], candidates: Sequence[str]) -> dict[str, list[int]]:
+def columns_of_zoos(zoos: Mapping[str, tuple[str, ...]], candidates: Sequence[str]) -> dict[str, list[int]]:
     """Columns of each zoo that `candidates` holds whole, and of `all`; a zoo that lacks one is left out."""
     column = {name: i for i, name in enumerate(candidates)}
     found = {name: [column[c] for c in members] for name, members in zoos.items() if set(members) <= set(column)}
