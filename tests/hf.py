@@ -69,7 +69,7 @@ def our_logits(decoder: Decoder, token_BL: np.ndarray, length_B: np.ndarray | No
 
 @nnx.jit
 def _logits(decoder: Decoder, token_BL: Any, length_B: Any) -> Any:
-    states, _ = decoder(decoder.embed(token_BL), length_B)
+    states = decoder(decoder.embed(token_BL), length_B).text
     return states @ decoder.output_rows(jnp.arange(decoder.config.vocab_size)).T
 
 

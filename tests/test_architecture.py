@@ -18,7 +18,7 @@ ORDER = [
     ("weights",),
     ("assembly", "capability", "calibration"),
     ("losses", "sharding", "optimizer", "run_log"),
-    ("train_step", "checkpoint", "scoring", "plots"),
+    ("train_step", "checkpoint", "scoring", "feature_norms", "plots"),
     ("export",),
     ("model_card",),
     ("train", "router"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, CoreTask, render, render_sentences
-from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
+from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms, hide_items
 from satjax.config import ProfileEncoderConfig
 from satjax.errors import SatjaxError
 from satjax.models.text_encoder import EncoderConfig
@@ -78,7 +78,7 @@ def test_norms_are_finite_and_standardize_the_profiles_they_came_from(right):
 @pytest.mark.parametrize("kind", ["tasks", "text"])
 def test_numbers_are_standardized_and_unobserved_tasks_are_zero(kind):
     partial = profile_of([4, 4, 4])
-    partial.count_T[1] = 1
+    partial.item_outcome_TK[1, 1:] = NAN
     inputs = reader(kind, 3).inputs([profile_of([0, 2, None]), partial], 0)
     np.testing.assert_allclose(inputs.accuracy_MT, [[-2, 0, 0], [2, 2, 2]])
     np.testing.assert_allclose(inputs.certainty_MT, [[1, 1, 0], [1, 0.25, 1]])
@@ -166,3 +166,22 @@ def test_only_texts_have_orders_to_average():
 def test_a_clause_longer_than_the_encoder_is_named(kind):
     with pytest.raises(SatjaxError, match=r"profile text .+… has \d+ tokens; the text encoder reads 10"):
         reader(kind, 3, max_positions=10).inputs([profile_of([1, 1, 1])], 0)
+
+
+@given(st.floats(0, 0.99), st.integers(0, 2**32 - 1))
+def test_hidden_items_are_unobserved_and_the_others_stay(most, seed):
+    outcome_MTK = np.random.default_rng(1).integers(0, 2, (5, 6, 20)).astype(np.float32)
+    outcome_MTK[0, 0] = NAN
+    hidden = hide_items(outcome_MTK, most, np.random.default_rng(seed))
+    stays = ~np.isnan(hidden)
+    np.testing.assert_array_equal(hidden[stays], outcome_MTK[stays])
+    assert np.isnan(hidden[0, 0]).all()
+    np.testing.assert_array_equal(hidden, hide_items(outcome_MTK, most, np.random.default_rng(seed)))
+
+
+def test_each_candidate_loses_a_share_of_its_own():
+    hidden = hide_items(np.ones((4000, 10, 20), np.float32), 0.8, np.random.default_rng(0))
+    share_M = np.isnan(hidden).mean(axis=(1, 2))
+    assert share_M.mean() == pytest.approx(0.4, abs=0.02)
+    assert share_M.std() == pytest.approx(0.8 / 12**0.5, abs=0.02)
+    assert share_M.max() < 0.95

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from satjax.config import (
+    AbilityHeadConfig,
     AptitudeConfig,
     BatchConfig,
     CheckpointConfig,
@@ -59,6 +60,12 @@ def test_only_the_stages_have_to_be_given():
         (lambda: ProfileEncoderConfig(soft_tokens=0), "config router.profile_encoder.soft_tokens = 0"),
         (lambda: ProfileEncoderConfig(width=0), "config router.profile_encoder.width = 0"),
         (lambda: ProfileEncoderConfig(orders=0), "config router.profile_encoder.orders = 0"),
+        (lambda: AbilityHeadConfig(rank=-1), "config router.ability_head.rank = -1 must be at least 0"),
+        (lambda: AbilityHeadConfig(hidden=0), "config router.ability_head.hidden = 0 must be at least 1"),
+        (
+            lambda: RouterConfig(ability_head=AbilityHeadConfig(rank=1)),
+            "config router.ability_head.rank > 0 needs router.llm.join_layer > 0",
+        ),
         (lambda: PromptConfig(buckets=()), "config router.prompt.buckets = (): give rising positive lengths"),
         (lambda: PromptConfig(buckets=(64, 32)), "config router.prompt.buckets = (64, 32)"),
         (lambda: PromptConfig(buckets=(64, 64)), "config router.prompt.buckets = (64, 64)"),
@@ -72,6 +79,15 @@ def test_only_the_stages_have_to_be_given():
         (lambda: BatchConfig(candidates=-1), "config batch.candidates = -1 must be at least 0"),
         (lambda: BatchConfig(strength=-0.5), "config batch.strength = -0.5 must be at least 0"),
         (lambda: BatchConfig(accumulate=0), "config batch.accumulate = 0 must be at least 1"),
+        (lambda: BatchConfig(hidden_items=-0.1), "config batch.hidden_items = -0.1 must be at least 0"),
+        (lambda: BatchConfig(hidden_items=1.0), "config batch.hidden_items = 1.0 must be below 1"),
+        (
+            lambda: train(
+                batch=BatchConfig(hidden_items=0.5),
+                router=RouterConfig(profile_encoder=ProfileEncoderConfig(kind="text")),
+            ),
+            "config batch.hidden_items needs router.profile_encoder.kind = 'tasks'",
+        ),
         (lambda: BatchConfig(groups=3, accumulate=2), "batch.groups = 3 is no multiple of batch.accumulate = 2"),
         (lambda: BatchConfig(one_positive=True), "config batch.one_positive needs batch.candidates = 1"),
         (lambda: BatchConfig(one_positive=True, candidates=1, instructions=1), "at least 2 instructions to a group"),

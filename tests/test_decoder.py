@@ -114,11 +114,11 @@ def test_a_suffix_is_the_same_as_more_text():
     decoder, rng = small(), np.random.default_rng(1)
     text, suffix = rng.normal(size=(2, 9, 16)), rng.normal(size=(2, 3, 4, 16))
     length = np.array([9, 5])
-    _, ours = run(decoder, text, length, suffix)
+    ours = run(decoder, text, length, suffix).suffix
     for b in range(2):
         for m in range(3):
             whole = np.concatenate([text[b, : length[b]], suffix[b, m]])[None]
-            states, _ = run(decoder, whole, [whole.shape[1]])
+            states = run(decoder, whole, [whole.shape[1]]).text
             np.testing.assert_allclose(ours[b, m], states[0, length[b] :], atol=2e-5)
 
 
@@ -126,15 +126,15 @@ def test_a_suffix_is_the_same_as_more_text():
 def test_suffixes_do_not_see_each_other_nor_padding(join_layer):
     decoder, rng = small(join_layer), np.random.default_rng(2)
     text, suffix = rng.normal(size=(1, 8, 16)), rng.normal(size=(1, 3, 2, 16))
-    _, before = run(decoder, text, [6], suffix)
+    before = run(decoder, text, [6], suffix).suffix
     changed = suffix.copy()
     changed[:, 1] += 1
-    _, after = run(decoder, text, [6], changed)
+    after = run(decoder, text, [6], changed).suffix
     np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
     assert np.abs(before[:, 1] - after[:, 1]).max() > 1e-3
     noisy = text.copy()
     noisy[:, 6:] += 100
-    _, padded = run(decoder, noisy, [6], suffix)
+    padded = run(decoder, noisy, [6], suffix).suffix
     np.testing.assert_array_equal(before, padded)
 
 
@@ -146,5 +146,17 @@ def test_adapters_move_the_tokens_they_are_for(lora_tokens):
     up = decoder.upper.mlp.up
     up.lora_b[...] = jnp.ones_like(up.lora_b[...])
     after = run(decoder, text, [5], suffix)
-    assert np.abs(before[1] - after[1]).max() > 1e-3
-    assert bool(np.abs(before[0] - after[0]).max() > 1e-3) == (lora_tokens == "all")
+    assert np.abs(before.suffix - after.suffix).max() > 1e-3
+    assert bool(np.abs(before.text - after.text).max() > 1e-3) == (lora_tokens == "all")
+
+
+def test_the_text_at_the_join_layer_has_passed_the_lower_layers_only():
+    decoder, rng = small(2), np.random.default_rng(4)
+    text = rng.normal(size=(1, 5, 16))
+    before = run(decoder, text, [5])
+    decoder.upper.mlp.up.kernel[...] += 1.0
+    above = run(decoder, text, [5])
+    np.testing.assert_array_equal(before.joined, above.joined)
+    assert np.abs(before.text - above.text).max() > 1e-3
+    decoder.lower.mlp.up.kernel[...] += 1.0
+    assert np.abs(before.joined - run(decoder, text, [5]).joined).max() > 1e-3

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.config import ProfileEncoderConfig
+from satjax.config import AbilityHeadConfig, ProfileEncoderConfig
 from satjax.models.decoder import DecoderConfig
 from satjax.models.router_model import (
     ProfileInputs,
@@ -23,11 +23,12 @@ LENGTH = np.array([10, 4, 7], np.int32)
 TOKEN = np.random.default_rng(0).integers(1, 40, (B, L)).astype(np.int32)
 
 
-def config(layout="instruction_first", head="yes_no", kind="tasks", join_layer=0, tail_ids=(5, 6)):
+def config(layout="instruction_first", head="yes_no", kind="tasks", join_layer=0, tail_ids=(5, 6), rank=0):
     return RouterModelConfig(
         decoder=DecoderConfig(40, D, 4, 4, 2, 4, 32, lora_rank=2, join_layer=join_layer),
         encoder=EncoderConfig(40, 8, 2, 2, 16, 32),
         profile_encoder=ProfileEncoderConfig(kind=kind, soft_tokens=K, width=8),
+        ability_head=AbilityHeadConfig(rank=rank, hidden=8),
         layout=layout,
         head=head,
         yes_id=7,
@@ -39,6 +40,7 @@ def config(layout="instruction_first", head="yes_no", kind="tasks", join_layer=0
 VARIANTS = {
     "instruction_first": config(),
     "join_layer": config(join_layer=2, tail_ids=()),
+    "ability_head": config(join_layer=2, tail_ids=(), rank=3),
     "capability_first": config("capability_first", tail_ids=()),
 }
 
@@ -120,6 +122,20 @@ def test_the_linear_head_is_its_own_parameter():
     linear = Case(config(head="linear"))
     assert {path for path in linear.params if path.startswith("regression")} == {"regression/kernel", "regression/bias"}
     assert linear.score(TOKEN, LENGTH, SOFT).shape == (B, M)
+
+
+def test_the_ability_head_is_added_to_the_answer():
+    with_head = Case(config(join_layer=2, tail_ids=(), rank=3))
+    own = {path: value for path, value in with_head.params.items() if path.startswith("ability/")}
+    assert {path.split("/")[1] for path in own} == {"mean", "spread", "read", "demand", "ability"}
+    without = Case(config(join_layer=2, tail_ids=()))
+    without.params = {path: value for path, value in with_head.params.items() if path not in own}
+    model = bind(with_head.graphdef, with_head.params)
+    soft_BMKD = jnp.broadcast_to(jnp.asarray(SOFT), (B, *SOFT.shape))
+    head = model.ability(model.features(jnp.asarray(TOKEN), jnp.asarray(LENGTH)), soft_BMKD)
+    expected = without.score(TOKEN, LENGTH, SOFT) + np.asarray(head)
+    np.testing.assert_allclose(with_head.score(TOKEN, LENGTH, SOFT), expected, atol=1e-5)
+    assert np.abs(head).max() > 1e-2
 
 
 def test_embedding_profiles_and_padding_of_chunks():

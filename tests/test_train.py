@@ -165,6 +165,36 @@ def test_the_papers_recipe_end_to_end(home, tmp_path):
     assert np.isfinite(scores).all()
 
 
+def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
+    config = tiny_config(home, batch={"instructions": 8, "hidden_items": 0.9})
+    whole = run(job_on(config, tmp_path / "whole", ONE), tmp_path / "whole")
+    assert losses(tmp_path / "whole") != one_device[0]
+    with pytest.raises(Interrupted):
+        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=[15])
+    again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    assert difference(whole, again) == 0
+
+
+def test_the_ability_head_trains_on_measured_features_and_survives_the_export(home, tmp_path):
+    config = tiny_config(home, router__ability_head={"rank": 2, "hidden": 8})
+    stages = tuple(
+        dataclasses.replace(s, trainable=(*s.trainable, "ability/(read|demand|ability)/.*")) for s in config.stages
+    )
+    config = dataclasses.replace(config, stages=stages)
+    job = job_on(config, tmp_path / "a", ONE)
+    start = {path: np.asarray(value) for path, value in place_params(job).items() if path.startswith("ability/")}
+    with pytest.raises(Interrupted):
+        run(job, tmp_path / "a", stop=[15])
+    resumed, whole = run(job, tmp_path / "a"), run(job_on(config, tmp_path / "b", ONE), tmp_path / "b")
+    assert difference(resumed, whole) == 0
+    for path, value in start.items():
+        assert np.abs(whole[path] - value).max() > 0, path
+    router = Router.load(train(config, tmp_path / "c"))
+    for path in start:
+        np.testing.assert_allclose(router._scorer.params[path], whole[path], atol=1e-3)
+
+
 def test_the_heads_train(home, tmp_path):
     config = tiny_config(home, router__head="linear")
     stages = tuple(

@@ -5,6 +5,7 @@ from there on. Nothing here knows about candidates beyond that.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,17 @@ class Block(nnx.Module):
         return text, suffix
 
 
+class States(NamedTuple):
+    """Final normalized states of text `[B, L, D]` and suffixes `[B, M, S, D]` (None without any), and the text's at the join layer, as they are.
+
+    Past a row's length the text's mean nothing.
+    """
+
+    text: Array
+    suffix: Array | None
+    joined: Array
+
+
 class Decoder(nnx.Module):
     """The LLM without its loss: embeddings, `lower` layers that only the text passes, `upper` layers, final norm, output rows."""
 
@@ -140,11 +152,11 @@ class Decoder(nnx.Module):
         suffix_BMSD: Float[Array, "b m s d"] | None = None,
         *,
         remat: str = "none",
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b m s d"] | None]:
-        """Final normalized states of the text and, if given, of the suffixes.
+    ) -> States:
+        """States of the text and, if given, of the suffixes.
 
         Rows of text are padded on the right to L; a suffix's positions go on from its row's length, and suffix m of a row sees the
-        row's text and itself, never another suffix. Hidden states past a row's length mean nothing.
+        row's text and itself, never another suffix.
         """
         config, (num_rows, num_text) = self.config, text_BLD.shape[:2]
         text_position = jnp.broadcast_to(jnp.arange(num_text), (num_rows, num_text))
@@ -156,13 +168,14 @@ class Decoder(nnx.Module):
         carry: tuple[Array, Array | None] = (text_BLD, None)
         if self.lower is not None:
             carry = run_stack(self.lower, carry, places, remat=remat)
+        joined = carry[0]
         if suffix_BMSD is not None:
             suffix_position = length_B[:, None] + jnp.arange(suffix_BMSD.shape[2])
             cos, sin = rope_tables(config.rope, config.head_width, suffix_position, whole_B)
             places = Places(length_B, text_rope, (cos[:, None], sin[:, None]))
             carry = (carry[0], suffix_BMSD)
         text, suffix = run_stack(self.upper, carry, places, remat=remat)
-        return self.norm(text), None if suffix is None else self.norm(suffix)
+        return States(self.norm(text), None if suffix is None else self.norm(suffix), joined)
 
 
 jax.tree_util.register_dataclass(Places, data_fields=["length_B", "text_rope", "suffix_rope"], meta_fields=[])

@@ -1,7 +1,7 @@
 """The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (DESIGN section 2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from satjax.config import Head, Layout, ProfileEncoderConfig, Remat
+from satjax.config import AbilityHeadConfig, Head, Layout, ProfileEncoderConfig, Remat
+from satjax.models.ability_head import AbilityHead, text_features
 from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.linear import Linear
 from satjax.models.profile_encoder import TaskSetConnector, TextConnector
@@ -34,6 +35,7 @@ class RouterModelConfig:
     tail_ids: tuple[int, ...]
     compute_dtype: str = "float32"
     remat: Remat = "none"
+    ability_head: AbilityHeadConfig = field(default_factory=AbilityHeadConfig)
 
 
 @jax.tree_util.register_dataclass
@@ -68,6 +70,8 @@ class RouterModel(nnx.Module):
             self.connector = TextConnector(config.encoder.width, width, options.soft_tokens, rngs)
         else:
             self.connector = TaskSetConnector(config.encoder.width, options.width, width, options.soft_tokens, rngs)
+        ability = config.ability_head
+        self.ability = AbilityHead(width, ability.rank, ability.hidden, rngs) if ability.rank else None
         self.regression = Linear(width, 1, bias=True, rngs=rngs) if config.head == "linear" else None
 
     def embed_profiles(self, inputs: ProfileInputs) -> Float[Array, "rows e"]:
@@ -100,15 +104,23 @@ class RouterModel(nnx.Module):
             tail_SD = self.llm.embed(jnp.asarray(config.tail_ids, jnp.int32)).astype(dtype)
             tail_BMSD = jnp.broadcast_to(tail_SD, (*soft_BMKD.shape[:2], *tail_SD.shape))
             suffix = jnp.concatenate([soft_BMKD.astype(dtype), tail_BMSD], axis=2)
-            _, states = self.llm(text_BLD, length_B, suffix, remat=config.remat)
-            assert states is not None
-            return self._read(states[:, :, -1])
+            states = self.llm(text_BLD, length_B, suffix, remat=config.remat)
+            assert states.suffix is not None
+            score_BM = self._read(states.suffix[:, :, -1])
+            if self.ability is not None:
+                score_BM = score_BM + self.ability(text_features(states.joined, length_B), soft_BMKD)
+            return score_BM
         text_RLD = repeat(text_BLD, "b l d -> (b m) l d", m=num_candidates)
         soft_RKD = rearrange(soft_BMKD.astype(dtype), "b m k d -> (b m) k d")
         length_R = repeat(length_B, "b -> (b m)", m=num_candidates) + soft_RKD.shape[1]
-        states, _ = self.llm(jnp.concatenate([soft_RKD, text_RLD], axis=1), length_R, remat=config.remat)
-        last = jnp.take_along_axis(states, (length_R - 1)[:, None, None], axis=1)[:, 0]
+        text = self.llm(jnp.concatenate([soft_RKD, text_RLD], axis=1), length_R, remat=config.remat).text
+        last = jnp.take_along_axis(text, (length_R - 1)[:, None, None], axis=1)[:, 0]
         return self._read(rearrange(last, "(b m) d -> b m d", m=num_candidates))
+
+    def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b d"]:
+        """What the ability head reads of an instruction, before it is standardized."""
+        text_BLD = self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype))
+        return text_features(self.llm(text_BLD, length_B).joined, length_B)
 
     def _read(self, last_BMD: Array) -> Float[Array, "b m"]:
         """The head: two rows of the output matrix at the last position, or the regression variant."""
