@@ -25,6 +25,7 @@ CORE = [
     "scipy>=1.15",
     "matplotlib>=3.9",
     "rich>=13.9",
+    "jinja2>=3.1",
     "tensorboardX>=2.6.2",
 ]
 
@@ -53,6 +54,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["satjax", "satjax.*"]),
+    package_data={"satjax.evaluation": ["*.j2"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["satjax = satjax.cli:main"]},

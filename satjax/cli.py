@@ -115,6 +115,24 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
 
+    bench = verb(
+        "bench",
+        _bench,
+        "Compare a router with the baselines that it has to beat: report.json and report.html.",
+        "satjax bench --router runs/first/router --outcomes DIR --zoos configs/zoos.toml --out runs/first/bench",
+    )
+    bench.add_argument(
+        "--router", required=True, nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
+    )
+    bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
+    bench.add_argument("--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)")
+    bench.add_argument("--baselines", metavar="A,B", help="these only (default: all)")
+    bench.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
+    )
+    bench.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json and report.html go")
+
     profile = verb(
         "profile",
         _profile,
@@ -204,9 +222,40 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
             zoos=zoos,
             on_progress=on_progress,
         )
-    path = write_report(report, options.out)
+    path = write_report(report.figures, options.out)
     report_table(report.figures)
     print(f"report: {path}")
+    return 0
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config import EncoderWeights
+    from satjax.evaluation import bench, read_zoos, write_html, write_report
+    from satjax.outcomes import open_outcomes
+    from satjax.render import bench_table, steps
+    from satjax.router import Router
+    from satjax.weights.fetch import resolve
+
+    if options.seeds < 1:
+        raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
+    table = open_outcomes(options.outcomes)
+    zoos = read_zoos(options.zoos) if options.zoos else None
+    routers = [Router.load(directory) for directory in options.router]
+    with steps() as on_progress:
+        figures = bench(
+            routers,
+            table,
+            encoder=resolve(EncoderWeights().weights),
+            split=options.split,
+            zoos=zoos,
+            seeds=options.seeds,
+            baselines=_names(options.baselines),
+            on_progress=on_progress,
+        )
+    path, page = write_report(figures, options.out), options.out / "report.html"
+    write_html(figures, page)
+    bench_table(figures)
+    print(f"report: {path}\npage:   {page}")
     return 0
 
 

@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +28,7 @@ def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: in
     shown = instruction if len(instruction) <= 200 else f"{instruction[:120]} … {instruction[-70:]}"
     console.print()
     console.print(Text(shown, style="bold"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = _plain_table()
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("candidate", overflow="fold")  # the one column that may take several lines: a name is never cut
     table.add_column("P(handles it)", justify="right", no_wrap=True)
@@ -35,33 +43,83 @@ def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: in
 
 def report_table(figures: dict[str, Any]) -> None:
     """The figures of a report in short."""
+    console = _about(figures)
+    table = _plain_table(show_header=False)
+    for name, value in figures["correctness"].items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    for zoo, routing in figures["routing"].items():
+        for name in ("router", "best_single", "random", "oracle"):
+            table.add_row(f"routing accuracy ({zoo}): {name}", _percent(routing[name]))
+    console.print(table)
+
+
+def bench_table(figures: dict[str, Any]) -> None:
+    """Every method of a bench in short: AUROCs and Brier score, then routing accuracy by zoo."""
+    console = _about(figures)
+    measures = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+    correctness, routing = _plain_table(), _plain_table()
+    correctness.add_column("mean over seeds", overflow="fold")
+    for measure in measures:
+        correctness.add_column(measure.removeprefix("auroc_").replace("_", " "), justify="right")
+    routing.add_column("routing accuracy", overflow="fold")
+    first = next(iter(figures["methods"].values()))["routing"]
+    for zoo in first:
+        routing.add_column(zoo, justify="right")
+    for name, method in figures["methods"].items():
+        values = [method["correctness"][measure]["mean"] for measure in measures]
+        correctness.add_row(Text(name), *("None" if value is None else f"{value:.4f}" for value in values))
+        seeds = [found["by_seed"] for found in method["routing"].values()]
+        routing.add_row(Text(name), *(_percent(sum(values) / len(values)) for values in seeds))
+    for label in ("best_single", "oracle"):
+        routing.add_row(label, *(_percent(found[label]) for found in first.values()))
+    console.print(correctness)
+    console.print()
+    console.print(routing)
+
+
+def _about(figures: dict[str, Any]) -> Console:
+    """Says what the figures are of; returns the console for the rest."""
     console = Console(highlight=False)
     if figures["synthetic"]:
         console.print("synthetic zoo: generated instructions, planted abilities", style="yellow")
     console.print(
         f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates"
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for name, value in figures["correctness"].items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    for zoo, routing in figures["routing"].items():
-        for name in ("router", "best_single", "random", "oracle"):
-            value = routing[name]
-            table.add_row(f"routing accuracy ({zoo}): {name}", "None" if value is None else f"{100 * value:.2f} %")
-    console.print(table)
+    return console
+
+
+def _plain_table(**options: Any) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), **options)
+
+
+def _percent(value: float | None) -> str:
+    return "None" if value is None else f"{100 * value:.2f} %"
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
-    """A bar on standard error with the time left, gone at the end; yields `on_progress(done, total)`."""
+def steps() -> Iterator[Callable[[str, int, int], Any]]:
+    """Bars on standard error, one for each kind of work, gone at the end; yields `on_progress(what, done, total)`."""
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield on_progress
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
+    """A bar on standard error with the time left, gone at the end; yields `on_progress(done, total)`."""
+    with steps() as on_progress:
+        yield lambda done, total: on_progress(what, done, total)

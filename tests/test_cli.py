@@ -33,7 +33,7 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "train", "evaluate", "profile", "import", "doctor")
+VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -135,6 +135,15 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
         (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),
         (["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
         (["evaluate", "--router", "x", "--outcomes", "y", "--split", "all", "--out", "z"], "invalid choice: 'all'"),
+        (
+            ["evaluate", "--router", "x", "--outcomes", "synthetic", "--zoos", "no.toml", "--out", "z"],
+            "no.toml cannot be",
+        ),
+        (["bench", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
+        (
+            ["bench", "--router", "x", "--outcomes", "synthetic", "--seeds", "0", "--out", "y"],
+            "at least 1 fit is needed",
+        ),
         (["import", "helm", "x", "--out", "y"], "invalid choice: 'helm'"),
         (["import", "mmlu-pro", "x", "--out", "y"], "results are expected as model_outputs_NAME_5shots.zip"),
         (["import", "routerbench", "nowhere.csv", "--out", "y"], "nowhere.csv cannot be read"),

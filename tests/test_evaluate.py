@@ -145,7 +145,7 @@ def test_the_best_single_is_not_one_that_skipped_the_hard_instructions(router, t
 def test_the_report_is_json_and_leaves_other_files_alone(router, table, tmp_path):
     report = evaluate(router, table, split="val")
     (tmp_path / "notes").write_text("mine")
-    path = write_report(report, tmp_path)
+    path = write_report(report.figures, tmp_path)
     assert path == tmp_path / "report.json"
     assert json.loads(path.read_text()) == report.figures
     assert {p.name for p in tmp_path.iterdir()} == {"notes", "report.json"}

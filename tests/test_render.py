@@ -2,7 +2,7 @@
 
 import pytest
 
-from satjax.render import progress, ranking_table, report_table
+from satjax.render import bench_table, progress, ranking_table, report_table, steps
 from satjax.router import Ranked
 
 LONG = "an-organization/a-candidate-with-a-name-that-is-much-longer-than-most-2024-08-06"
@@ -69,4 +69,27 @@ def test_progress_keeps_standard_output_clean(capsys):
     with progress("scoring") as on_progress:
         on_progress(1, 2)
         on_progress(2, 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bench(capsys):
+    def method(value: float, accuracies: list[float]) -> dict:
+        names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None}}
+        return {"correctness": {name: {"mean": value} for name in names}, "routing": routing}
+
+    methods = {"router": method(0.75, [0.5]), "neighbours": method(0.7, [0.25, 0.5])}
+    bench_table({**FIGURES, "methods": methods})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["router", "0.7500", "0.7500", "0.7500", "0.7500"] in rows
+    assert ["neighbours", "37.50", "%"] in rows
+    assert ["best_single", "50.00", "%"] in rows
+    assert ["oracle", "None"] in rows
+
+
+def test_steps_of_several_kinds(capsys):
+    with steps() as on_progress:
+        on_progress("embeddings", 1, 2)
+        on_progress("baselines", 1, 3)
+        on_progress("embeddings", 2, 2)
     assert capsys.readouterr().out == ""

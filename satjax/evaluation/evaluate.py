@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
-from satjax.evaluation.intervals import mean_interval, paired_interval
-from satjax.evaluation.zoos import columns_of_zoos
+from satjax.evaluation.figures import Zoos, routing_of_zoos
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
@@ -39,7 +38,7 @@ def evaluate(
     split: str = "test",
     candidates: Sequence[str] | None = None,
     new_candidates: NewCandidates = "profile",
-    zoos: Mapping[str, tuple[str, ...]] | None = None,
+    zoos: Zoos | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Report:
     """Scores one split of a table and compares with its outcomes.
@@ -70,10 +69,7 @@ def evaluate(
     )
     figures = {
         "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": {
-            zoo: _routing(table, split, columns, probability_BM, outcome_BM)
-            for zoo, columns in columns_of_zoos(zoos or {}, known).items()
-        },
+        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM, outcome_BM),
         "split": split,
         "instructions": len(held.items),
         "candidates": known,
@@ -99,48 +95,8 @@ def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) ->
     return left_out
 
 
-def _routing(
-    table: OutcomeTable, split: str, columns: list[int], probability_BM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, Any]:
-    """Figures of one zoo, with 95 % intervals over instructions."""
-    zoo = table.select_candidates([table.candidate_ids[m] for m in columns])
-    best, chosen_on = _best_single(zoo, split)
-    probability, outcome = probability_BM[:, columns], outcome_BM[:, columns]
-    found = metrics.routing(probability, outcome, best_single=best)
-    routed_B = metrics.routed_outcomes(probability, outcome)
-    if best is not None:
-        routed_B = np.where(np.isnan(outcome[:, best]), np.nan, routed_B)
-    gain = None if best is None else paired_interval(routed_B, outcome[:, best])
-    return found | {
-        "router_interval": asdict(mean_interval(routed_B)),
-        "gain_interval": gain and asdict(gain),
-        "gap_recovered": metrics.gap_recovered(found["router"], found["best_single"], found["oracle"]),
-        "selection_entropy": metrics.selection_entropy(probability, outcome),
-        "best_single_candidate": None if best is None else zoo.candidate_ids[best],
-        "best_single_chosen_on": chosen_on,
-        "candidates": list(zoo.candidate_ids),
-    }
-
-
-def _best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
-    """Column of the best candidate on the training split, or None where the table has no other split to choose it on.
-
-    The best is the one most above the average candidate on the instructions that it answered: plain means would favour one that was
-    not tried on hard ones.
-    """
-    splits = {item.split for item in table.items} - {split}
-    if not splits:
-        return None, split
-    chosen_on = "train" if "train" in splits else sorted(splits)[0]
-    scores_MN = table.split(chosen_on).scores_MN
-    seen = ~np.isnan(scores_MN)
-    average_N = np.nansum(scores_MN, axis=0) / np.maximum(seen.sum(axis=0), 1)
-    advantage_M = np.where(seen, scores_MN - average_N, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    return int(np.argmax(np.where(seen.any(axis=1), advantage_M, -np.inf))), chosen_on
-
-
-def write_report(report: Report, directory: Path) -> Path:
+def write_report(figures: dict[str, Any], directory: Path) -> Path:
     """Writes `report.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
     path = directory / "report.json"
-    write_text(path, json.dumps(report.figures, indent=1))
+    write_text(path, json.dumps(figures, indent=1))
     return path

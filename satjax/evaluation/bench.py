@@ -1,0 +1,191 @@
+"""A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from satjax import metrics
+from satjax.aptitude import AptitudeTest
+from satjax.errors import SatjaxError, unknown_name
+from satjax.evaluation.baselines import BASELINES, Fit, Instructions, baseline_data
+from satjax.evaluation.embed import embed
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.figures import Zoos, routed_by_zoo, routing_of_zoos
+from satjax.evaluation.intervals import paired_interval, statistic_interval
+from satjax.outcomes import OutcomeTable
+from satjax.router import Router
+from satjax.weights.fetch import BaseModel
+
+ROUTER = "router"
+CORRECTNESS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
+    "auroc_pooled": metrics.auroc_pooled,
+    "auroc_per_candidate": metrics.auroc_per_candidate,
+    "auroc_within_instruction": metrics.auroc_within_instruction,
+    "brier": metrics.brier,
+    "ece": metrics.ece,
+    "log_loss": metrics.log_loss,
+}
+SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
+"""Baselines that nothing random enters: one fit is all there is."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method's probabilities on the evaluated split, float32 `[S, B, M]` for S seeds, and how they came about."""
+
+    probability_SBM: np.ndarray
+    chosen: Mapping[str, Any]
+    fit_seconds: float | None
+
+
+Progress = Callable[[str, int, int], Any]
+"""Hears what is being done, how much of it is done, and how much there is."""
+
+
+def bench(
+    routers: Sequence[Router],
+    table: OutcomeTable,
+    *,
+    encoder: BaseModel,
+    split: str = "test",
+    zoos: Zoos | None = None,
+    seeds: int = 5,
+    baselines: Sequence[str] | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Figures (`compare`) of a router and the baselines on one split of a table.
+
+    `routers` are one recipe trained with different seeds, on one aptitude test; `encoder` embeds the instructions for the baselines, which
+    see all outcomes of the training split, those on aptitude items too. Raises SatjaxError where the routers differ in aptitude test
+    or candidates, or the table lacks what a baseline needs.
+    """
+    if len({router.aptitude_test.fingerprint for router in routers}) > 1:
+        raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
+    reports = [
+        evaluate(router, table, split=split, on_progress=lambda done, total: on_progress("router", done, total))
+        for router in routers
+    ]
+    names = reports[0].figures["candidates"]
+    if any(report.figures["candidates"] != names for report in reports):
+        raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
+    table = table.select_candidates(names)
+    embedding_NE = embed(
+        encoder,
+        [item.text for item in table.items],
+        on_progress=lambda done, total: on_progress("embeddings", done, total),
+    )
+    aptitude_items = routers[0].aptitude_test.item_ids
+    held = np.array(
+        [i for i, item in enumerate(table.items) if item.split == split and item.id not in aptitude_items], int
+    )
+    methods = {
+        ROUTER: Method(np.stack([report.probability_BM for report in reports]), {}, None),
+        **fit_baselines(
+            table,
+            embedding_NE,
+            routers[0].aptitude_test,
+            Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
+            seeds=seeds,
+            names=baselines,
+            on_progress=lambda done, total: on_progress("baselines", done, total),
+        ),
+    }
+    return compare(methods, table, split, reports[0].outcome_BM, zoos or {})
+
+
+def fit_baselines(
+    table: OutcomeTable,
+    embedding_NE: np.ndarray,
+    test: AptitudeTest,
+    held: Instructions,
+    *,
+    seeds: int,
+    names: Sequence[str] | None = None,
+    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> dict[str, Method]:
+    """Every baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
+
+    `embedding_NE` float32 has a row for each item of the table. Raises SatjaxError for a name that is no baseline.
+    """
+    for name in names or ():
+        if name not in BASELINES:
+            raise unknown_name("baseline", name, BASELINES)
+    chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
+    data = baseline_data(table, embedding_NE, test)
+    methods = {}
+    for done, (name, fit) in enumerate(chosen.items()):
+        start = time.monotonic()
+        predictors = [fit(data, seed) for seed in range(1 if name in SEEDLESS else seeds)]
+        seconds = (time.monotonic() - start) / len(predictors)
+        methods[name] = Method(np.stack([p(held) for p in predictors]), predictors[0].chosen, round(seconds, 1))
+        on_progress(done + 1, len(chosen))
+    return methods
+
+
+def compare(
+    methods: Mapping[str, Method], table: OutcomeTable, split: str, outcome_BM: np.ndarray, zoos: Zoos
+) -> dict[str, Any]:
+    """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved.
+
+    Correctness: the mean over seeds, their standard deviation, and the 95 % interval of the first seed over instructions. Routing: as
+    `satjax evaluate` gives it for the first seed, and, where the router is among the methods, how far the router is above the method
+    (`router_gain`: paired interval, outcomes averaged over seeds).
+    """
+    routed = {
+        name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
+        for name, method in methods.items()
+    }
+    figures = {}
+    for name, method in methods.items():
+        zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM[0], outcome_BM)
+        for zoo, found in zoo_figures.items():
+            by_seed = [seed[zoo] for seed in routed[name]]
+            found["by_seed"] = [float(np.nanmean(routed_B)) for routed_B in by_seed]
+            if ROUTER in methods and name != ROUTER:
+                ours = np.mean([seed[zoo] for seed in routed[ROUTER]], axis=0)
+                found["router_gain"] = asdict(paired_interval(ours, np.mean(by_seed, axis=0)))
+        figures[name] = {
+            "seeds": len(method.probability_SBM),
+            "fit_seconds": method.fit_seconds,
+            "chosen": dict(method.chosen),
+            "correctness": {
+                figure: _over_seeds(function, method.probability_SBM, outcome_BM)
+                for figure, function in CORRECTNESS.items()
+            },
+            "reliability": _reliability(method.probability_SBM[0], outcome_BM),
+            "routing": zoo_figures,
+        }
+    return {
+        "split": split,
+        "instructions": len(outcome_BM),
+        "candidates": list(table.candidate_ids),
+        "synthetic": any(item.source == "synthetic" for item in table.items),
+        "methods": figures,
+    }
+
+
+def _over_seeds(
+    function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
+) -> dict[str, Any]:
+    values = [function(probability, outcome_BM) for probability in probability_SBM]
+    interval = statistic_interval(function, probability_SBM[0], outcome_BM)
+    known = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+    }
+
+
+def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:
+    found = metrics.reliability(probability_BM, outcome_BM)
+    return {
+        "probability": found.probability_K.tolist(),
+        "outcome": found.outcome_K.tolist(),
+        "count": found.count_K.tolist(),
+    }

@@ -1,0 +1,84 @@
+"""Figures of one method's probabilities on one split, with what they are compared to; a router and a baseline get the same ones."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from satjax import metrics
+from satjax.evaluation.intervals import mean_interval, paired_interval
+from satjax.evaluation.zoos import columns_of_zoos
+from satjax.outcomes import OutcomeTable
+
+Zoos = Mapping[str, tuple[str, ...]]
+
+
+def routing_of_zoos(
+    table: OutcomeTable, split: str, zoos: Zoos, probability_BM: np.ndarray, outcome_BM: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Routing figures of every zoo that the table holds whole, and of `all`, with 95 % intervals over instructions.
+
+    `probability_BM` and `outcome_BM` are float `[B, M]` of the table's M candidates on the split, NaN = unobserved. The best single
+    candidate of a zoo is chosen outside the split, where the table has any other.
+    """
+    return {
+        zoo: _routing(table, split, columns, probability_BM, outcome_BM)
+        for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
+    }
+
+
+def routed_by_zoo(
+    table: OutcomeTable, split: str, zoos: Zoos, probability_BM: np.ndarray, outcome_BM: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Outcome float `[B]` of each instruction's likeliest candidate, by zoo; NaN where the zoo's best single one was not observed."""
+    return {
+        zoo: _routed(probability_BM[:, columns], outcome_BM[:, columns], _best_of(table, split, columns)[0])
+        for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
+    }
+
+
+def _routing(
+    table: OutcomeTable, split: str, columns: list[int], probability_BM: np.ndarray, outcome_BM: np.ndarray
+) -> dict[str, Any]:
+    best, chosen_on = _best_of(table, split, columns)
+    probability, outcome = probability_BM[:, columns], outcome_BM[:, columns]
+    found = metrics.routing(probability, outcome, best_single=best)
+    routed_B = _routed(probability, outcome, best)
+    gain = None if best is None else paired_interval(routed_B, outcome[:, best])
+    names = [table.candidate_ids[m] for m in columns]
+    return found | {
+        "router_interval": asdict(mean_interval(routed_B)),
+        "gain_interval": gain and asdict(gain),
+        "gap_recovered": metrics.gap_recovered(found["router"], found["best_single"], found["oracle"]),
+        "selection_entropy": metrics.selection_entropy(probability, outcome),
+        "best_single_candidate": None if best is None else names[best],
+        "best_single_chosen_on": chosen_on,
+        "candidates": names,
+    }
+
+
+def _routed(probability_BM: np.ndarray, outcome_BM: np.ndarray, best: int | None) -> np.ndarray:
+    routed_B = metrics.routed_outcomes(probability_BM, outcome_BM)
+    return routed_B if best is None else np.where(np.isnan(outcome_BM[:, best]), np.nan, routed_B)
+
+
+def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int | None, str]:
+    return best_single(table.select_candidates([table.candidate_ids[m] for m in columns]), split)
+
+
+def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
+    """Column of the best candidate on the training split, or None where the table has no other split to choose it on.
+
+    The best is the one most above the average candidate on the instructions that it answered: plain means would favour one that was
+    not tried on hard ones.
+    """
+    splits = {item.split for item in table.items} - {split}
+    if not splits:
+        return None, split
+    chosen_on = "train" if "train" in splits else sorted(splits)[0]
+    scores_MN = table.split(chosen_on).scores_MN
+    seen = ~np.isnan(scores_MN)
+    average_N = np.nansum(scores_MN, axis=0) / np.maximum(seen.sum(axis=0), 1)
+    advantage_M = np.where(seen, scores_MN - average_N, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    return int(np.argmax(np.where(seen.any(axis=1), advantage_M, -np.inf))), chosen_on

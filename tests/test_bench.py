@@ -1,0 +1,118 @@
+"""A router and its baselines on the same instructions, on a router that was trained here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from satjax import metrics
+from satjax.errors import SatjaxError
+from satjax.evaluation import bench, evaluate, write_html, write_report
+from satjax.evaluation.bench import CORRECTNESS, Method, compare
+from satjax.outcomes import OutcomeTable, read_table, synthetic_zoo
+from satjax.router import Router
+from satjax.weights.fetch import resolve
+from tests.trained import Trained
+
+FEW = ("candidate_means", "neighbours", "matrix_factorization")
+
+
+@pytest.fixture(scope="module")
+def table(trained: Trained) -> OutcomeTable:
+    return read_table(trained.outcomes)
+
+
+@pytest.fixture(scope="module")
+def found(trained: Trained, table: OutcomeTable) -> dict:
+    zoos = {"pair": table.candidate_ids[:2]}
+    encoder = resolve(f"dir:{trained.directory / 'encoder'}")
+    heard = []
+    figures = bench(
+        [Router.load(trained.router)],
+        table,
+        encoder=encoder,
+        zoos=zoos,
+        seeds=2,
+        baselines=FEW,
+        on_progress=lambda *step: heard.append(step),
+    )
+    assert {what for what, _, _ in heard} == {"router", "embeddings", "baselines"}
+    assert heard[-1] == ("baselines", 3, 3)
+    return figures
+
+
+def test_the_router_has_the_figures_that_evaluate_gives(found, trained, table):
+    report = evaluate(Router.load(trained.router), table, zoos={"pair": table.candidate_ids[:2]})
+    ours = found["methods"]["router"]
+    assert list(found["methods"]) == ["router", *FEW]
+    for name, value in report.figures["correctness"].items():
+        assert ours["correctness"][name]["mean"] == pytest.approx(value)
+        assert ours["correctness"][name]["low"] <= value <= ours["correctness"][name]["high"]
+    for zoo in ("pair", "all"):
+        assert ours["routing"][zoo]["router"] == report.figures["routing"][zoo]["router"]
+    assert found["instructions"] == report.figures["instructions"]
+    assert found["candidates"] == list(table.candidate_ids)
+
+
+def test_seeds_where_chance_enters(found):
+    seeds = {name: method["seeds"] for name, method in found["methods"].items()}
+    assert seeds == {"router": 1, "candidate_means": 1, "neighbours": 1, "matrix_factorization": 2}
+    factors = found["methods"]["matrix_factorization"]
+    assert factors["correctness"]["log_loss"]["deviation"] > 0
+    assert len(factors["routing"]["all"]["by_seed"]) == 2
+    assert factors["chosen"]
+    assert found["methods"]["neighbours"]["correctness"]["log_loss"]["deviation"] is None
+
+
+def test_candidate_means_route_to_the_best_single(found):
+    routing = found["methods"]["candidate_means"]["routing"]["all"]
+    assert routing["router"] == pytest.approx(routing["best_single"])
+    gain = routing["router_gain"]
+    ours = found["methods"]["router"]["routing"]["all"]
+    assert gain["mean"] == pytest.approx(ours["router"] - routing["router"])
+    assert "router_gain" not in ours
+
+
+def test_correctness_names_are_those_of_the_metrics():
+    outcome = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert list(CORRECTNESS) == list(metrics.correctness(outcome, outcome))
+
+
+def test_an_oracle_is_above_all_and_chance_has_no_gain():
+    table = synthetic_zoo(seed=2, num_items=300, num_candidates=4)
+    outcome = table.split("test").scores_MN.T
+    noise = np.random.default_rng(0).random((2, *outcome.shape))
+    methods = {"router": Method(np.stack([outcome, outcome]), {}, None), "noise": Method(noise, {}, 0.0)}
+    figures = compare(methods, table, "test", outcome, {})["methods"]
+    assert figures["router"]["correctness"]["auroc_pooled"]["mean"] == 1.0
+    gain = figures["noise"]["routing"]["all"]["router_gain"]
+    assert gain["low"] > 0.2
+    # The same method twice: no gain, and a paired interval of width 0.
+    again = compare({"router": methods["noise"], "again": methods["noise"]}, table, "test", outcome, {})["methods"]
+    assert again["again"]["routing"]["all"]["router_gain"] | {"n": 0} == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 0}
+
+
+def test_routers_of_different_tests_are_not_compared(trained, table, monkeypatch):
+    one, other = Router.load(trained.router), Router.load(trained.router)
+    tasks = other.aptitude_test.tasks
+    monkeypatch.setattr(other, "aptitude_test", type(other.aptitude_test)(9, "s", tasks))
+    with pytest.raises(SatjaxError, match="different aptitude tests"):
+        bench([one, other], table, encoder=resolve(f"dir:{trained.directory / 'encoder'}"))
+
+
+def test_an_unknown_baseline_comes_with_near_names(trained, table):
+    encoder = resolve(f"dir:{trained.directory / 'encoder'}")
+    with pytest.raises(SatjaxError, match="unknown baseline 'neighbour': did you mean 'neighbours'"):
+        bench([Router.load(trained.router)], table, encoder=encoder, baselines=["neighbour"])
+
+
+def test_the_report_is_json_and_the_page_needs_no_other_file(found, tmp_path):
+    assert json.loads(write_report(found, tmp_path).read_text()) == found
+    write_html(found, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in ("router", *FEW, "pair", "all", "oracle", "synthetic", "auroc_within_instruction"):
+        assert text in page
+    accuracy = 100 * found["methods"]["router"]["routing"]["all"]["router"]
+    assert f"{accuracy:.2f}" in page
+    assert 'src="data:image/png;base64,iVBOR' in page
+    assert "http" not in page

@@ -1,0 +1,164 @@
+"""Embeddings: each text's own, whatever stands beside it, computed once."""
+
+import logging
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.errors import SatjaxError
+from satjax.evaluation import embed as module
+from satjax.evaluation.embed import BUCKETS, TOKENS_PER_CALL, _batches, embed
+from satjax.instructions import pad_rows
+from satjax.models.text_encoder import TextEncoder
+from satjax.weights.base import open_base
+from satjax.weights.fetch import BaseModel, cache_dir, resolve
+from satjax.weights.names import encoder_config, encoder_params
+from tests.base_models import minilm
+from tests.hf import with_params
+from tests.tiny import BERT, write_tiny_encoder, write_tiny_llm
+
+TEXTS = [f"What is {n} + {n}? {'sort the list of words ' * (n % 9)}" for n in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    return write_tiny_encoder(tmp_path_factory.mktemp("tiny") / "encoder")
+
+
+@pytest.fixture
+def base(encoder) -> BaseModel:
+    return resolve(f"dir:{encoder}")
+
+
+def kept(cache: Path) -> list[Path]:
+    return [path for path in cache.glob("embeddings/**/*") if path.is_file()]
+
+
+@nnx.jit
+def run(encoder, token, length):
+    return encoder(token, length)
+
+
+def never(*_):
+    raise AssertionError("computed again")
+
+
+def test_each_embedding_is_the_encoders_own(base):
+    embedding_BE = embed(base, TEXTS)
+    assert embedding_BE.shape == (40, BERT["hidden_size"])
+    assert embedding_BE.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embedding_BE, axis=1), 1, atol=1e-5)
+    files = open_base(base.directory)
+    config = encoder_config(files.config)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextEncoder(config, nnx.Rngs(0))))
+    reference = with_params(graphdef, encoder_params(files.tensors, config))
+    width = BERT["max_position_embeddings"]
+    rows = pad_rows([files.tokenizer.encode(text).ids[:width] for text in TEXTS], width)
+    for i in range(0, 40, 5):
+        alone = run(reference, jnp.asarray(rows.token[i : i + 1]), jnp.asarray(rows.length[i : i + 1]))
+        np.testing.assert_allclose(embedding_BE[i : i + 1], alone, atol=1e-5)
+
+
+def test_order_of_the_texts_is_kept(base):
+    order = np.random.default_rng(0).permutation(40)
+    np.testing.assert_allclose(embed(base, [TEXTS[i] for i in order]), embed(base, TEXTS)[order], atol=1e-5)
+
+
+def test_long_texts_are_read_to_the_limit(base, monkeypatch):
+    monkeypatch.setattr(module, "MAX_TOKENS", 20)
+    start = "What is the number of words? " * 3
+    same = embed(base, [start + "sort the list", start + "convert a word " * 50])
+    np.testing.assert_array_equal(same[0], same[1])
+    monkeypatch.setattr(module, "MAX_TOKENS", 256)
+    other = embed(base, [start + "sort the list", start + "convert a word " * 50])
+    assert np.abs(other[0] - other[1]).max() > 1e-3
+
+
+def test_the_second_time_they_are_read(base, cache, monkeypatch):
+    heard: list[tuple[int, int]] = []
+    first = embed(base, TEXTS, on_progress=lambda *count: heard.append(count))
+    assert heard == sorted(heard)
+    assert heard[-1] == (40, 40)
+    assert len(heard) > 1
+    (file,) = kept(cache)
+    assert file.suffix == ".npy"
+    assert file.parent.name == base.sha256
+    monkeypatch.setattr(module, "_embed", never)
+    np.testing.assert_array_equal(embed(base, TEXTS, on_progress=lambda *count: heard.append(count)), first)
+    assert heard[-2:] == [(40, 40), (40, 40)]
+
+
+def test_other_weights_texts_and_prefixes_are_other_embeddings(base, cache, tmp_path):
+    others = [
+        embed(base, TEXTS[:2]),
+        embed(base, TEXTS[1::-1]),
+        embed(base, TEXTS[:2], query_prefix="query: "),
+        embed(resolve(f"dir:{write_tiny_encoder(tmp_path / 'other', seed=5)}"), TEXTS[:2]),
+        embed(base, ["".join(TEXTS[:2]), ""]),
+    ]
+    assert len(kept(cache)) == len(others)
+    first = others[0]
+    assert all(np.abs(first - other).max() > 1e-4 for other in others[1:])
+    np.testing.assert_allclose(embed(base, [f"query: {text}" for text in TEXTS[:2]]), others[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", None])
+def test_a_damaged_file_is_computed_again(base, cache, damage):
+    first = embed(base, TEXTS[:5])
+    (file,) = kept(cache)
+    file.write_bytes(file.read_bytes()[:-7] if damage is None else damage)
+    np.testing.assert_array_equal(embed(base, TEXTS[:5]), first)
+    np.testing.assert_array_equal(np.load(file), first)
+
+
+def test_a_write_that_fails_leaves_nothing_and_costs_nothing_but_time(base, cache, monkeypatch, caplog):
+    def full(file, array):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.np, "save", full)
+    with caplog.at_level(logging.WARNING, logger="satjax"):
+        assert embed(base, TEXTS[:3]).shape == (3, BERT["hidden_size"])
+    assert kept(cache) == []
+    assert "not kept" in caplog.text
+
+
+def test_an_llm_is_no_text_encoder(tmp_path):
+    with pytest.raises(SatjaxError, match="no text encoder"):
+        embed(resolve(f"dir:{write_tiny_llm(tmp_path / 'llm')}"), TEXTS)
+
+
+@given(st.lists(st.integers(0, 256), max_size=200), st.sampled_from([16, 128, 512]))
+@settings(deadline=None, max_examples=40)
+def test_batches_hold_every_row_once_in_few_shapes(lengths, max_positions):
+    rows = pad_rows([[1] * min(length, max_positions) for length in lengths])
+    batches = _batches(rows, max_positions)
+    assert sorted(i for index, _ in batches for i in index) == list(range(len(lengths)))
+    for index, batch in batches:
+        width = batch.token.shape[1]
+        assert width <= max_positions
+        assert len(batch) == TOKENS_PER_CALL // width
+        np.testing.assert_array_equal(batch.length[: len(index)], rows.length[index])
+    assert len({batch.token.shape for _, batch in batches}) <= len(BUCKETS)
+
+
+def test_minilm_tells_alike_from_unlike(monkeypatch):
+    monkeypatch.delenv("SATJAX_CACHE")
+    assert cache_dir().name == "satjax"
+    base = minilm()
+    monkeypatch.setattr(module, "_read", lambda *_: None)
+    monkeypatch.setattr(module, "_write", lambda *_: None)
+    texts = ["How do I bake bread?", "A recipe for a loaf of sourdough", "The derivative of x squared"]
+    embedding_BE = embed(base, texts)
+    assert embedding_BE[0] @ embedding_BE[1] > 0.3 + embedding_BE[0] @ embedding_BE[2]

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from satjax import metrics
+from satjax.evaluation.figures import best_single, routed_by_zoo, routing_of_zoos
+from satjax.outcomes import OutcomeTable, synthetic_zoo
+
+TABLE = synthetic_zoo(seed=5, num_items=400, num_candidates=5)
+NAMES = TABLE.candidate_ids
+OUTCOME = TABLE.split("test").scores_MN.T
+PROBABILITY = np.random.default_rng(0).random(OUTCOME.shape)
+ZOOS = {"two": (NAMES[3], NAMES[1]), "elsewhere": (NAMES[0], "gpt-9")}
+
+
+def test_a_zoo_is_measured_by_its_own_columns():
+    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY, OUTCOME)
+    assert list(found) == ["two", "all"]
+    two, columns = found["two"], [3, 1]
+    best = two["candidates"].index(two["best_single_candidate"])
+    expected = metrics.routing(PROBABILITY[:, columns], OUTCOME[:, columns], best_single=best)
+    assert {name: two[name] for name in expected} == expected
+    assert two["gain_interval"]["mean"] == pytest.approx(two["router"] - two["best_single"])
+    assert two["router_interval"]["low"] <= two["router"] <= two["router_interval"]["high"]
+
+
+def test_routed_outcomes_are_those_that_the_accuracy_averages():
+    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY, OUTCOME)
+    for zoo, routed_B in routed_by_zoo(TABLE, "test", ZOOS, PROBABILITY, OUTCOME).items():
+        assert routed_B.shape == (len(OUTCOME),)
+        assert np.nanmean(routed_B) == pytest.approx(found[zoo]["router"])
+
+
+def test_the_best_single_is_chosen_on_the_training_split():
+    mean = TABLE.split("train").scores_MN.mean(axis=1)
+    assert best_single(TABLE, "test") == (int(mean.argmax()), "train")
+    only = TABLE.split("test")
+    assert best_single(only, "test") == (None, "test")
+    found = routing_of_zoos(only, "test", {}, PROBABILITY, OUTCOME)["all"]
+    assert found["best_single"] is None
+    assert found["gain_interval"] is None
+
+
+def test_instructions_that_the_best_single_did_not_answer_do_not_count():
+    best, _ = best_single(TABLE, "test")
+    scores = TABLE.scores_MN.copy()
+    test = np.flatnonzero([item.split == "test" for item in TABLE.items])
+    scores[best, test[:10]] = np.nan
+    table = OutcomeTable(TABLE.items, TABLE.candidates, scores)
+    found = routing_of_zoos(table, "test", {}, PROBABILITY, scores[:, test].T)["all"]
+    assert found["n"] == len(test) - 10
+    assert found["router_interval"]["n"] == found["gain_interval"]["n"] == len(test) - 10
