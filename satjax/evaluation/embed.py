@@ -106,6 +106,7 @@ def _write(target: Path, embedding_BE: np.ndarray) -> None:
             try:
                 np.save(file, embedding_BE)
                 file.close()
+                Path(file.name).chmod(0o644)
                 Path(file.name).replace(target)
             finally:
                 Path(file.name).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ NEIGHBOURS = (50, 100, 200, 400)
 TEMPERATURE = (0.1, 0.2, 1.0)
 """Of cosines; at 1 neighbours weigh almost the same."""
 CLUSTERS = (8, 16, 32, 64, 128)
-SMOOTHING = (1.0, 10.0, 40.0)
+SMOOTHING = (1.0, 10.0)
 
 
 def neighbours(data: BaselineData, scored: Fold, seed: int) -> Settings:
