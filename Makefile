@@ -1,4 +1,4 @@
-# make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.
+# make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.  make slow: what the demo learns.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv

@@ -1,6 +1,8 @@
 """What the command line shows people: tables and progress."""
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from satjax.router import Ranked
+from satjax.run_log import SECONDS_BETWEEN_LINES, duration
 
 BAR_WIDTH = 24
 
@@ -98,7 +101,14 @@ def _percent(value: float | None) -> str:
 
 @contextlib.contextmanager
 def steps() -> Iterator[Callable[[str, int, int], Any]]:
-    """Bars on standard error, one for each kind of work, gone at the end; yields `on_progress(what, done, total)`."""
+    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total)`.
+
+    Bars that are gone at the end; where that is no terminal, a line now and then.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -107,7 +117,7 @@ def steps() -> Iterator[Callable[[str, int, int], Any]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def on_progress(what: str, done: int, total: int) -> None:
@@ -116,6 +126,22 @@ def steps() -> Iterator[Callable[[str, int, int], Any]]:
             bars.update(tasks[what], completed=done, total=total)
 
         yield on_progress
+
+
+def _lines() -> Callable[[str, int, int], Any]:
+    started: dict[str, float] = {}
+    last = time.monotonic()
+
+    def on_progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        first = started.setdefault(what, now)
+        if done < total and done and now - last > SECONDS_BETWEEN_LINES:
+            last = now
+            left = duration((now - first) / done * (total - done))
+            print(f"{what}: {done} of {total}, about {left} left", file=sys.stderr)
+
+    return on_progress
 
 
 @contextlib.contextmanager

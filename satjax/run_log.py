@@ -102,10 +102,11 @@ class RunLog:
         self.board.file.flush()
         if self.bar.disable:
             left = (now - self.started) / max(1, step - self.first) * (self.total - step)
-            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {_duration(left)} left")
+            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {duration(left)} left")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """For people: minutes, or seconds where these are few."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
