@@ -1,8 +1,7 @@
 """What a router has to beat: baselines under one contract, `fit(data, seed) -> Predictor`.
 
 Each is fitted on the train fold and tuned on the validation fold; test outcomes are never passed. A uniformly random
-candidate, the best single one and the oracle need no fitting: `satjax.metrics.routing` gives them for any outcomes, and
-routing by `candidate_means` is the best single candidate too.
+candidate, the best single one and the oracle need no fitting: `satjax.metrics.routing` gives them for any outcomes.
 """
 
 from satjax.evaluation.baselines import factors, forest, logistic, means, neighbours

@@ -39,7 +39,11 @@ def group_means(group_B: np.ndarray, num_groups: int, outcome_BM: np.ndarray, sm
 
 
 def candidate_means(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """Each candidate's mean outcome, whatever the instruction: routing by it is the best single candidate."""
+    """Each candidate's mean outcome, whatever the instruction: routing by it sends everything to one candidate.
+
+    That one is the best single candidate of a report where all answered the same instructions; a plain mean favours one that was not
+    tried on hard ones.
+    """
     mean_M = candidate_mean(scored.outcome_BM)
     yield {}, lambda instructions: np.tile(mean_M, (len(instructions.tasks), 1))
 
