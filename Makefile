@@ -1,4 +1,5 @@
-# make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.  make slow: what the demo learns.
+# make rank: the router that comes with satjax.  make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.
+# make slow: what the demo learns, and all figures of the shipped router's card.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv
@@ -9,13 +10,18 @@ DEMO := runs/demo
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint format slow clean
+.PHONY: rank demo test lint format slow clean
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	touch $@
+
+rank: $(STAMP)
+	$(BIN)/satjax rank --top 5 \
+		"Find all c such that Z_3[x]/(x^2 + c) is a field." \
+		"Which amendment to the constitution of the United States gave women the vote?"
 
 demo: $(STAMP)
 	$(BIN)/satjax train --config configs/smoke.py --workdir $(DEMO)

@@ -54,7 +54,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["satjax", "satjax.*"]),
-    package_data={"satjax.evaluation": ["*.j2"]},
+    package_data={"satjax.evaluation": ["*.j2"], "satjax.pretrained": ["default/**"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["satjax = satjax.cli:main"]},

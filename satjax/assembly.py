@@ -41,7 +41,12 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         lora_rank=config.llm.lora_rank,
         lora_tokens=config.llm.lora_tokens,
         join_layer=config.llm.join_layer,
+        depth=config.ability_head.depth if config.head == "none" else 0,
     )
+    if config.ability_head.depth > decoder.num_layers:
+        raise SatjaxError(
+            f"config router.ability_head: layer {config.ability_head.depth} is read; {config.llm.weights} has {decoder.num_layers}"
+        )
     psi = encoder_config(encoder.config, config.encoder.query_prefix)
     longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
     if longest > decoder.max_positions:

@@ -18,24 +18,36 @@ WEAKEST = 1e-3
 class Batch:
     """`groups` of B instructions with M candidates each.
 
-    `token` int32 `[G, B, L]`, `length` int32 `[G, B]`, `candidate` int32 `[G, M]` (rows of the training candidates), `outcome`
-    float32 `[G, B, M]`, NaN = unobserved.
+    `text`: `token` int32 `[G, B, L]` and `length` int32 `[G, B]`, or `feature` float32 `[G, B, F]`. `candidate` int32 `[G, M]` (rows of the
+    training candidates), `outcome` float32 `[G, B, M]`, NaN = unobserved.
     """
 
-    token: np.ndarray
-    length: np.ndarray
+    text: dict[str, np.ndarray]
     candidate: np.ndarray
     outcome: np.ndarray
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Tokenized training instructions and their outcomes `[N, M]`; `width` is each row's bucket."""
+    """Training instructions and their outcomes `[N, M]`; `width` is each row's bucket.
 
-    rows: TokenRows
+    The instructions are token rows, or the features that a frozen LLM made of them, `[N, F]`, which have one bucket.
+    """
+
+    text: TokenRows | np.ndarray
     width: np.ndarray
     outcome: np.ndarray
     in_domain: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    def gather(self, index: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """What `Batch.text` holds of the instructions at an index of any shape."""
+        if isinstance(self.text, np.ndarray):
+            return {"feature": self.text[index]}
+        rows = self.text.take(index.reshape(-1), width)
+        return {"token": rows.token.reshape(*index.shape, width), "length": rows.length.reshape(index.shape)}
 
 
 def training_table(
@@ -65,7 +77,7 @@ class BatchPlan:
 
     def __init__(self, data: TrainingSet, config: BatchConfig, *, seed: int, stage: int, in_domain: bool):
         self.data, self.config, self.key = data, config, (seed, stage)
-        self.eligible = np.flatnonzero(data.in_domain) if in_domain else np.arange(len(data.rows))
+        self.eligible = np.flatnonzero(data.in_domain) if in_domain else np.arange(len(data))
         self.num_candidates = data.outcome.shape[1]
         if config.candidates > self.num_candidates:
             raise SatjaxError(
@@ -155,10 +167,8 @@ class BatchPlan:
         return self._gather(int(self.data.width[index_GB].max()), index_GB, np.array(candidates))
 
     def _gather(self, width: int, index_GB: np.ndarray, candidate_GM: np.ndarray) -> Batch:
-        rows = self.data.rows.take(index_GB.reshape(-1), width)
         return Batch(
-            rows.token.reshape(*index_GB.shape, width),
-            rows.length.reshape(index_GB.shape),
+            self.data.gather(index_GB, width),
             candidate_GM.astype(np.int32),
             self.data.outcome[index_GB[:, :, None], candidate_GM[:, None, :]],
         )

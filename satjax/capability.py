@@ -55,20 +55,17 @@ class ProfileReader:
         else:
             order = np.random.default_rng(order_seed).permutation(self.test.num_tasks)
             token, length = self._chunks(profiles, order)
-        numbers = self.numbers(np.stack([profile.item_outcome_TK for profile in profiles]))
+        accuracy_MT = np.stack([profile.accuracy_T for profile in profiles])
+        numbers = self.numbers(accuracy_MT, np.stack([profile.count_T for profile in profiles]))
         return ProfileInputs(*map(jnp.asarray, (token, length, *numbers)))
 
-    def numbers(self, outcome_MTK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the `tasks` kind reads of item outcomes (NaN = unobserved): float32 `[M, T]` accuracies, standardized by the norms and 0 where
-        nothing was observed, and the observed share of each task's items.
+    def numbers(self, accuracy_MT: np.ndarray, count_MT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the `tasks` kind reads: float32 `[M, T]` accuracies, standardized by the norms and 0 where nothing was observed, and the
+        observed share of each task's items.
         """
-        seen_MTK = ~np.isnan(outcome_MTK)
-        count_MT = seen_MTK.sum(axis=-1)
-        accuracy_MT = np.where(seen_MTK, outcome_MTK, 0.0).sum(axis=-1) / np.maximum(count_MT, 1)
         standard_MT = (accuracy_MT - np.array(self.norms.mean)) / np.array(self.norms.spread)
-        return np.where(count_MT > 0, standard_MT, 0.0).astype(np.float32), (count_MT / self.test.shots).astype(
-            np.float32
-        )
+        known_MT = np.where(count_MT > 0, standard_MT, 0.0).astype(np.float32)
+        return known_MT, (count_MT / self.test.shots).astype(np.float32)
 
     @property
     def num_orders(self) -> int:

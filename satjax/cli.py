@@ -12,8 +12,11 @@ import absl.logging
 
 from satjax import __version__
 from satjax.errors import SatjaxError
+from satjax.pretrained import DEFAULT
 
 USER_ERROR = 2
+PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
+ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _build_parser()
     try:
         options, rest = parser.parse_known_args(arguments)
-        if rest and options.verb != "train":
+        if rest and options.verb not in ("train", "protocol"):
             parser.error(f"unknown argument {rest[0]!r}")
         return options.run(options, rest)
     except SatjaxError as error:
@@ -68,10 +71,10 @@ def _build_parser() -> argparse.ArgumentParser:
         "rank",
         _rank,
         "Rank the router's candidates for instructions.",
-        'satjax rank "Sort 3, 1, 2." --router runs/demo/router --top 3',
+        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3',
     )
     rank.add_argument("instruction", nargs="+", help="the text to route")
-    rank.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    rank.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
     rank.add_argument("--candidates", metavar="A,B", help="rank these only")
     rank.add_argument("--top", type=int, metavar="K", help="show the first K")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -95,7 +98,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "Compare a router's probabilities with real outcomes.",
         "satjax evaluate --router runs/first/router --outcomes DIR --out runs/first/report",
     )
-    evaluate.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    evaluate.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
     evaluate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     evaluate.add_argument(
         "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
@@ -122,7 +125,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "satjax bench --router runs/first/router --outcomes DIR --zoos configs/zoos.toml --out runs/first/bench",
     )
     bench.add_argument(
-        "--router", required=True, nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
+        "--router", default=[DEFAULT], nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
     )
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
@@ -132,6 +135,21 @@ def _build_parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
     )
     bench.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json and report.html go")
+
+    protocol = verb(
+        "protocol",
+        _protocol,
+        "Train a recipe again on less, and measure it on what it did not see: report.json.",
+        "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
+    )
+    protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
+    protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
+    protocol.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and report.json"
+    )
+    protocol.add_argument(
+        "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
+    )
 
     profile = verb(
         "profile",
@@ -211,7 +229,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
     table = open_outcomes(options.outcomes)
     zoos = read_zoos(options.zoos) if options.zoos else None
-    router = Router.load(options.router)
+    router = Router.load(options.router, keep_features=True)
     with progress("scoring") as on_progress:
         report = evaluate(
             router,
@@ -240,7 +258,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
         raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
     table = open_outcomes(options.outcomes)
     zoos = read_zoos(options.zoos) if options.zoos else None
-    routers = [Router.load(directory) for directory in options.router]
+    routers = [Router.load(directory, keep_features=True) for directory in options.router]
     with steps() as on_progress:
         figures = bench(
             routers,
@@ -256,6 +274,37 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     write_html(figures, page)
     bench_table(figures)
     print(f"report: {path}\npage:   {page}")
+    return 0
+
+
+def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config_file import load_config
+    from satjax.evaluation import protocols, read_zoos, write_report
+    from satjax.outcomes import open_outcomes
+    from satjax.render import protocol_tables, steps
+    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted
+
+    config = load_config(options.config, rest)
+    zoos = read_zoos(options.zoos) if options.zoos else None
+    try:
+        with steps() as on_progress:
+            match options.protocol:
+                case "unseen-families":
+                    figures = protocols.unseen_families(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                case "leave-category-out":
+                    figures = protocols.leave_category_out(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                case "onboarding":
+                    figures = protocols.onboarding(config, options.workdir, on_progress=on_progress)
+                case "release-stream":
+                    figures = protocols.release_stream(config, options.workdir, on_progress=on_progress)
+                case _:
+                    figures = protocols.coverage(open_outcomes(config.data.outcomes))
+    except Interrupted as error:
+        print(f"satjax: {error}", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    path = write_report(figures, options.workdir)
+    protocol_tables(figures)
+    print(f"report: {path}")
     return 0
 
 

@@ -11,17 +11,18 @@ from satjax.errors import SatjaxError, unknown_name
 
 Layout = Literal["capability_first", "instruction_first"]
 ProfileEncoderKind = Literal["text", "tasks"]
-Head = Literal["yes", "yes_no", "linear"]
+Head = Literal["yes", "yes_no", "linear", "none"]
 Remat = Literal["none", "dots", "full"]
 Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where outcomes come from (`satjax.outcomes.open_outcomes`), and which candidates training never sees."""
+    """Where outcomes come from (`satjax.outcomes.open_outcomes`), and which candidates and categories of items training never sees."""
 
     outcomes: str = "synthetic"
     held_out_candidates: tuple[str, ...] = ()
+    held_out_categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,46 @@ class ProfileEncoderConfig:
 
 @dataclass(frozen=True)
 class AbilityHeadConfig:
-    """The head beside the LLM's answer that multiplies abilities with demands (`satjax.models.ability_head`); rank 0 = none."""
+    """The head that multiplies abilities with demands (`satjax.models.ability_head`), beside the LLM's answer or alone; rank 0 = none.
+
+    It reads the mean state of an instruction's tokens after each of `mean_layers`, and the last token's after each of `last_layers`.
+    """
 
     rank: int = 0
     hidden: int = 256
+    mean_layers: tuple[int, ...] = ()
+    last_layers: tuple[int, ...] = ()
+
+    @property
+    def num_states(self) -> int:
+        """States that it reads."""
+        return len(self.mean_layers) + len(self.last_layers)
+
+    @property
+    def depth(self) -> int:
+        """Layers of the LLM that have to run for it."""
+        return max((*self.mean_layers, *self.last_layers), default=0)
 
     def __post_init__(self) -> None:
         _at_least("router.ability_head", self, rank=0, hidden=1)
+        if self.rank and not self.depth:
+            raise SatjaxError(
+                "config router.ability_head.rank > 0 needs router.ability_head.mean_layers or last_layers: the layers that it reads"
+            )
+        if min((*self.mean_layers, *self.last_layers), default=1) < 1:
+            raise SatjaxError("config router.ability_head: layers count from 1, the state after the first layer")
 
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """Layout of the capability instruction, its longest text in tokens, and the buckets that lengths are rounded up to."""
+    """Layout of the capability instruction, its longest text in tokens, and the buckets that lengths are rounded up to.
+
+    `ending`: an instruction ends with the `inquiry` that the LLM answers, or with the words before an `answer` of its own, for an ability
+    head that reads how sure the LLM would be of it.
+    """
 
     layout: Layout = "instruction_first"
+    ending: Literal["inquiry", "answer"] = "inquiry"
     buckets: tuple[int, ...] = (64, 128, 192, 256, 384, 512)
     tail: str = "\nAnswer:"
 
@@ -217,7 +244,11 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class RouterConfig:
-    """What a router is made of, in training and ever after: the part of a training config that an exported router keeps."""
+    """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
+
+    `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
+    above those that it reads are never loaded.
+    """
 
     param_dtype: Dtype = "float32"
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -233,9 +264,20 @@ class RouterConfig:
             raise SatjaxError(
                 "config router.llm.lora_tokens = 'suffix' needs router.prompt.layout = 'instruction_first'"
             )
-        if self.ability_head.rank and not self.llm.join_layer:
+        if self.head == "none" and not self.ability_head.rank:
+            raise SatjaxError("config router.head = 'none' needs router.ability_head.rank > 0: something has to score")
+        if self.head == "none" and (self.llm.lora_rank or self.llm.join_layer or self.prompt.tail):
             raise SatjaxError(
-                "config router.ability_head.rank > 0 needs router.llm.join_layer > 0: it reads the text's states at that layer"
+                "config router.head = 'none' needs router.llm.lora_rank = 0, router.llm.join_layer = 0 and router.prompt.tail = '': "
+                "no candidate enters the LLM"
+            )
+        if self.ability_head.rank and self.prompt.layout != "instruction_first":
+            raise SatjaxError(
+                "config router.ability_head.rank > 0 needs router.prompt.layout = 'instruction_first': it reads the instruction alone"
+            )
+        if self.prompt.ending == "answer" and self.head != "none":
+            raise SatjaxError(
+                "config router.prompt.ending = 'answer' needs router.head = 'none': nobody asks for Yes or No"
             )
         if self.llm.join_layer and (self.prompt.layout != "instruction_first" or self.prompt.tail):
             raise SatjaxError(

@@ -43,13 +43,19 @@ def write_router(
     directory: Path,
     files: RouterFiles,
     params: dict[str, jax.Array],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     card: str,
 ) -> None:
-    """Writes a router; `params` are the learned parameters, the base weights being named by their digest."""
+    """Writes a router; `params` are the learned parameters, the base weights being named by their digest.
+
+    The LLM's `tokenizer` is there for readers of other languages; loading takes the one that comes with the base weights.
+    """
     with replacing(directory) as fresh:
         save_params(fresh / "params", params)
-        tokenizer.save(str(fresh / "tokenizer.json"))
+        for marker in fresh.rglob("commit_success.txt"):
+            marker.write_text("committed\n", encoding="utf-8")  # Orbax names the directory that it wrote to
+        if tokenizer is not None:
+            tokenizer.save(str(fresh / "tokenizer.json"))
         files.test.write(fresh / "aptitude_test.json")
         files.calibration.write(fresh / "calibration.json")
         (fresh / "profiles").mkdir()

@@ -16,6 +16,7 @@ INQUIRY = "Considering the capability of the model, predict whether the model ca
 HEAD = "Instruction:\n"
 END = "\n\n" + INQUIRY
 CAPABILITY_FIRST_TAIL = "\nAnswer:"
+ANSWER = "\n\nAnswer:"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def answer_ids(tokenizer: Tokenizer, context: str) -> tuple[int, int]:
 class PromptWriter:
     """Writes instructions as the text rows of a layout.
 
-    `instruction_first`: `head, x, inquiry` is the text and `tail_ids` follow each candidate's soft tokens.
+    `instruction_first`: `head, x, inquiry` (or the other ending) is the text and `tail_ids` follow each candidate's soft tokens.
     `capability_first`: `x, inquiry, tail` follows the soft tokens as one text, and there is no separate tail.
     """
 
@@ -116,8 +117,9 @@ def prompt_writer(config: PromptConfig, tokenizer: Tokenizer, bos_id: int | None
 
     if config.layout == "instruction_first":
         bos = () if bos_id is None else (bos_id,)
-        start, end, tail = (*bos, *ids(HEAD)), ids(END), ids(config.tail)
-        context = config.tail or END
+        ending = END if config.ending == "inquiry" else ANSWER
+        start, end, tail = (*bos, *ids(HEAD)), ids(ending), ids(config.tail)
+        context = config.tail or ending
     else:
         start, end, tail = ids(HEAD), ids(END + CAPABILITY_FIRST_TAIL), ()
         context = CAPABILITY_FIRST_TAIL

@@ -31,8 +31,17 @@ def contrast(score_AP: Float[Array, "a p"], outcome_AP: Float[Array, "a p"]) -> 
 
 
 def over_candidates(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:
-    """The contrast that routing needs: candidates of one instruction against each other (rows)."""
-    return contrast(score_BM, outcome_BM)
+    """The contrast that routing needs: candidates of one instruction against each other, pair by pair (rows).
+
+    `-log sigmoid(s_i - s_j)` averaged over pairs with weight `max(y_i - y_j, 0)`: the likelihood of which one of two is right, given that one is
+    (Rasch's pairwise conditional likelihood). It asks for the same scores as `pointwise`, where one positive against all negatives of the row
+    would spread them too far.
+    """
+    observed = ~jnp.isnan(outcome_BM)
+    outcome = jnp.where(observed, outcome_BM, 0.0)
+    pair = observed[:, :, None] & observed[:, None, :]
+    weight_BIJ = jnp.where(pair, jnp.maximum(outcome[:, :, None] - outcome[:, None, :], 0.0), 0.0)
+    return _masked_mean(jax.nn.softplus(score_BM[:, None, :] - score_BM[:, :, None]), weight_BIJ)
 
 
 def over_instructions(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:

@@ -80,6 +80,43 @@ def bench_table(figures: dict[str, Any]) -> None:
     console.print(routing)
 
 
+def protocol_tables(figures: dict[str, Any]) -> None:
+    """What a protocol found, in short."""
+    console, table = Console(highlight=False), _plain_table()
+    match figures["protocol"]:
+        case "onboarding":
+            for column in (
+                "aptitude items",
+                "pooled AUROC",
+                "per candidate",
+                "within instruction",
+                "Brier",
+                "routed, all",
+            ):
+                table.add_column(column, justify="right")
+            for size, found in figures["sizes"].items():
+                names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+                table.add_row(size, *(f"{found[name]:.4f}" for name in names), _percent(found["routed"]))
+        case "release stream":
+            for column in ("release", "newest", "router", "best single", "random", "oracle"):
+                table.add_column(column, overflow="fold")
+            for step in figures["releases"]:
+                values = (_percent(step[name]) for name in ("router", "best_single", "random", "oracle"))
+                table.add_row(step["release_date"], Text(step["newest"]), *values)
+        case "coverage":
+            console.print(
+                f"{figures['best_candidate']} is right on {_percent(figures['best_candidate_right'])} of {figures['instructions']} instructions"
+            )
+            for column in ("weaker candidates", "cover of its right answers: mean", "best", "oracle: mean", "best"):
+                table.add_column(column, justify="right")
+            for size, found in figures["sizes"].items():
+                cells = [_percent(found[name][kind]) for name in ("covers_best", "oracle") for kind in ("mean", "best")]
+                table.add_row(size, *cells)
+        case _:
+            return bench_table(figures)
+    console.print(table)
+
+
 def _about(figures: dict[str, Any]) -> Console:
     """Says what the figures are of; returns the console for the rest."""
     console = Console(highlight=False)

@@ -17,7 +17,9 @@ from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
 from satjax.models.router_model import abstract_model
+from satjax.pretrained import DEFAULT
 from satjax.scoring import Scorer
+from satjax.text_features import feature_store
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,17 @@ class Router:
         self.add(*profiles)
 
     @classmethod
-    def load(cls, directory: str | Path) -> "Router":
-        """Reads a router directory, checks it file by file, and opens the base weights it names (fetched where absent).
+    def load(cls, directory: str | Path = DEFAULT, *, keep_features: bool = False) -> "Router":
+        """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
 
+        `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores
+        the same instructions again.
         Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
         """
         directory = Path(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)
-        graphdef, shapes = abstract_model(assembly.model)
+        _, shapes = abstract_model(assembly.model)
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = {
             path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
@@ -67,7 +71,7 @@ class Router:
             files.config.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, files.test, files.norms
         )
         return cls(
-            Scorer(graphdef, params, assembly.writer, reader, files.order_seed),
+            Scorer(assembly, params, reader, files.order_seed, feature_store(assembly) if keep_features else None),
             files.test,
             files.profiles,
             files.calibration,

@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -46,8 +47,9 @@ class RunLog:
     """Metrics of one run under `workdir`; a resumed run drops what was logged after its checkpoint, so that no step stands twice."""
 
     def __init__(self, workdir: Path, *, first_step: int, total_steps: int, enabled: bool = True):
-        self.enabled, self.total, self.first, self.started = enabled, total_steps, first_step, time.monotonic()
-        self.last_line = self.started
+        self.enabled, self.total = enabled, total_steps
+        self.last_line = time.monotonic()
+        self.first: tuple[int, float] | None = None
         if not enabled:
             return
         self.path = workdir / "metrics.jsonl"
@@ -87,6 +89,23 @@ class RunLog:
         if self.enabled:
             self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """Hears how many of how many are done of something that goes before the steps."""
+        if not self.enabled:
+            return lambda done, total: None
+        task, start, first = self.bar.add_task(what, total=None, loss=""), time.monotonic(), [-1]
+
+        def count(done: int, total: int) -> None:
+            first[0] = done if first[0] < 0 else first[0]
+            self.bar.update(task, completed=done, total=total, visible=done < total)
+            now = time.monotonic()
+            if self.bar.disable and now - self.last_line > SECONDS_BETWEEN_LINES and done > first[0]:
+                self.last_line = now
+                left = (now - start) / (done - first[0]) * (total - done)
+                self.say(f"{what}: {done} of {total}, about {duration(left)} left")
+
+        return count
+
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
         """Records the metrics after `step` steps."""
         if not self.enabled:
@@ -96,12 +115,14 @@ class RunLog:
         self.board.write(step, metrics)
         self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
         now = time.monotonic()
+        self.first = self.first or (step, now)
         if now - self.last_line <= SECONDS_BETWEEN_LINES and step != self.total:
             return
         self.last_line = now
         self.board.file.flush()
         if self.bar.disable:
-            left = (now - self.started) / max(1, step - self.first) * (self.total - step)
+            first, started = self.first
+            left = (now - started) / max(1, step - first) * (self.total - step)
             self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {duration(left)} left")
 
 

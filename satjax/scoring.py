@@ -6,27 +6,38 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from satjax.aptitude import CapabilityProfile
+from satjax.assembly import Assembly
 from satjax.capability import ProfileReader
-from satjax.instructions import PromptWriter
-from satjax.models.router_model import Params, ProfileInputs, bind
+from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
+from satjax.row_batches import row_batches
+from satjax.text_features import FeatureReader
+from satjax.vectors import VectorStore
 
-TOKENS_PER_CALL = 4096
-"""Text tokens of one full batch: enough to keep the matrix units busy, little enough for any memory."""
+ROWS = 1024
+"""Instructions whose features meet the candidates at once."""
 
 
 class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
-    Two programs are compiled per bucket at most: one instruction, and a full batch.
+    Two programs are compiled per bucket at most: one instruction, and a full batch. Where the ability head alone scores, `store` keeps what it
+    reads of the instructions, if given.
     """
 
     def __init__(
-        self, graphdef: nnx.GraphDef, params: Params, writer: PromptWriter, reader: ProfileReader, order_seed: int
+        self,
+        assembly: Assembly,
+        params: Params,
+        reader: ProfileReader,
+        order_seed: int,
+        store: VectorStore | None = None,
     ):
-        self.params, self.writer, self.reader, self.order_seed = params, writer, reader, order_seed
+        graphdef, _ = abstract_model(assembly.model)
+        self.params, self.writer, self.reader, self.order_seed = params, assembly.writer, reader, order_seed
+        alone = assembly.model.head == "none"
+        self.features = FeatureReader(graphdef, assembly.writer, store) if alone else None
 
         @jax.jit
         def run(params: Params, token_BL: jax.Array, length_B: jax.Array, soft_MKD: jax.Array) -> jax.Array:
@@ -38,7 +49,12 @@ class Scorer:
             model = bind(graphdef, params)
             return model.soft_tokens(model.embed_profiles(inputs), inputs)
 
-        self._run, self._encode = run, encode
+        @jax.jit
+        def run_features(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
+            soft_BMKD = jnp.broadcast_to(soft_MKD, (len(feature_BF), *soft_MKD.shape))
+            return bind(graphdef, params).score_features(feature_BF, soft_BMKD)
+
+        self._run, self._encode, self._run_features = run, encode, run_features
 
     def soft_tokens(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
         """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`."""
@@ -52,28 +68,19 @@ class Scorer:
         self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = lambda done: None
     ) -> np.ndarray:
         """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
-        rows = self.writer.encode(instructions)
         num_candidates, num_orders = soft_MOKD.shape[:2]
         soft = soft_MOKD.reshape(num_candidates * num_orders, *soft_MOKD.shape[2:])
+        if self.features is not None:
+            feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
+            parts = np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
+            row = np.concatenate([np.asarray(self._run_features(self.params, part, soft)) for part in parts])
+            return row.reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
+        rows = self.writer.encode(instructions)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
-        width_B = np.array([self.writer.bucket(length) for length in rows.length])
         done = 0
-        for width in sorted(set(width_B.tolist())):
-            waiting = np.flatnonzero(width_B == width)
-            for index, size in _cut(waiting, max(1, TOKENS_PER_CALL // width)):
-                padded = rows.take(np.resize(index, size), width)
-                scores = np.asarray(self._run(self.params, padded.token, padded.length, soft))[: len(index)]
-                score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
-                done += len(index)
-                on_progress(done)
+        for index, padded in row_batches(rows, self.writer.bucket):
+            scores = np.asarray(self._run(self.params, padded.token, padded.length, soft))[: len(index)]
+            score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
+            done += len(index)
+            on_progress(done)
         return score_BM
-
-
-def _cut(index: np.ndarray, full: int) -> list[tuple[np.ndarray, int]]:
-    """Rows in batches of `full`; a rest that would leave a batch mostly empty goes one by one."""
-    whole = len(index) // full * full
-    batches = [(part, full) for part in index[:whole].reshape(-1, full)]
-    rest = index[whole:]
-    if len(rest) > full // 2:
-        return [*batches, (rest, full)]
-    return batches + [(rest[i : i + 1], 1) for i in range(len(rest))]

@@ -92,9 +92,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def batch_shards(mesh: Mesh) -> int:
+    """Parts that a batch is cut into."""
+    return _extent(mesh, ("data", "fsdp"))
+
+
 def check_batch(rows: int, mesh: Mesh, what: str) -> None:
     """Raises SatjaxError where `rows` do not divide evenly over the mesh."""
-    parts = _extent(mesh, ("data", "fsdp"))
+    parts = batch_shards(mesh)
     if rows % parts:
         raise SatjaxError(
             f"{what} has {rows} rows, which data x fsdp = {parts} of the mesh do not divide; make it a multiple of {parts}"

@@ -18,7 +18,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from satjax.aptitude import AptitudeTest, CapabilityProfile, profile_from_outcomes, sample_aptitude_test
+from satjax.aptitude import (
+    AptitudeTest,
+    CapabilityProfile,
+    accuracy_and_count,
+    profile_from_outcomes,
+    sample_aptitude_test,
+)
 from satjax.assembly import Assembly, assemble
 from satjax.batches import BatchPlan, TrainingSet, training_table
 from satjax.calibration import Calibration, fit_calibration
@@ -27,7 +33,7 @@ from satjax.checkpoint import Checkpoints, canonical_json
 from satjax.config import StageConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, write_router
-from satjax.feature_norms import feature_norms
+from satjax.feature_norms import SAMPLE, feature_norms
 from satjax.files import explain_full_disk
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, initial_params
@@ -37,6 +43,7 @@ from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.scoring import Scorer
 from satjax.sharding import make_mesh, param_shardings, replicated
+from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
 
 INTERRUPTED_EXIT_CODE = 75
@@ -111,7 +118,7 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     """Opens data and base weights; draws the aptitude test once and keeps it in the workdir, where nothing is made before all fits."""
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
-    table = open_outcomes(config.data.outcomes)
+    table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     table.select_candidates(config.data.held_out_candidates)
     seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
     test_path = workdir / "aptitude_test.json"
@@ -135,16 +142,34 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     return Job(config, table, test, train_table, norms, assembly, reader, mesh, frozenset(learned))
 
 
-def training_set(job: Job) -> TrainingSet:
-    """Training instructions as token rows with their outcomes."""
-    rows = job.assembly.writer.encode([item.text for item in job.train.items])
+def training_set(job: Job, params: Params, on_progress: Progress = lambda done, total: None) -> TrainingSet:
+    """Training instructions with their outcomes: as token rows, or, where the ability head alone is trained, as features of a frozen LLM."""
+    outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
     tasks = {task.name for task in job.test.tasks}
-    return TrainingSet(
-        rows,
-        np.array([job.assembly.writer.bucket(length) for length in rows.length]),
-        np.ascontiguousarray(job.train.scores_MN.T),
-        np.array([item.task in tasks for item in job.train.items]),
-    )
+    in_domain = np.array([item.task in tasks for item in job.train.items])
+    texts = [item.text for item in job.train.items]
+    if job.config.router.head == "none":
+        feature_NF = feature_reader(job).read(params, texts, on_progress)
+        return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)
+    rows = job.assembly.writer.encode(texts)
+    width = np.array([job.assembly.writer.bucket(length) for length in rows.length])
+    return TrainingSet(rows, width, outcome_NM, in_domain)
+
+
+def feature_reader(job: Job) -> FeatureReader:
+    """What the ability head reads, of any instruction, on the training mesh."""
+    graphdef, _ = abstract_model(job.assembly.model)
+    return FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly), job.mesh)
+
+
+def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
+    """`ability/mean` and `ability/spread` of the training instructions, or of a sample of them drawn by the seed."""
+    feature_NF = data.text
+    if not isinstance(feature_NF, np.ndarray):
+        chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
+        feature_NF = feature_reader(job).read(params, [job.train.items[i].text for i in chosen])
+    norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
+    return {path: jax.device_put(value, params[path].sharding) for path, value in norms.items()}
 
 
 def place_params(job: Job) -> Params:
@@ -159,7 +184,6 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
     config = job.config
     graphdef, shapes = abstract_model(job.assembly.model)
     params = place_params(job)
-    data = training_set(job)
     done = checkpoints.latest_step() or 0
     opt_state = None
     if done:
@@ -168,12 +192,12 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 f"{workdir} holds a run of another config; use another --workdir, or remove it to start over"
             )
         params, opt_state = restore(job, checkpoints, params, done)
-    elif config.router.ability_head.rank:
-        norms = feature_norms(graphdef, params, data, config.seed)
-        params |= {path: jax.device_put(value, params[path].sharding) for path, value in norms.items()}
     with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=jax.process_index() == 0) as log:
+        data = training_set(job, params, log.counter("reading instructions"))
+        if config.router.ability_head.rank and not done:
+            params |= measured_norms(job, params, data)
         log.say(
-            f"{len(data.rows)} training instructions x {data.outcome.shape[1]} candidates, "
+            f"{len(data)} training instructions x {data.outcome.shape[1]} candidates, "
             f"{sum(math.prod(shapes[p].shape) for p in job.learned):,} trained parameters, mesh {dict(job.mesh.shape)}"
             + (f", going on after step {done}" if done else "")
         )
@@ -234,7 +258,8 @@ class StageLoop:
             data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
         )
         profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
-        self.item_outcome_MTK = np.stack([profile.item_outcome_TK for profile in profiles])
+        outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
+        self.item_outcome_MTK = np.stack(outcomes)
         readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.device_put(reading, replicated(job.mesh)) for reading in readings]
         self.key = (config.seed, number)
@@ -245,7 +270,7 @@ class StageLoop:
         if not most:
             return inputs
         rng = np.random.default_rng((*self.key, 2, step - self.first))
-        numbers = self.job.reader.numbers(hide_items(self.item_outcome_MTK, most, rng))
+        numbers = self.job.reader.numbers(*accuracy_and_count(hide_items(self.item_outcome_MTK, most, rng)))
         accuracy_MT, certainty_MT = jax.device_put(numbers, replicated(self.job.mesh))
         return dataclasses.replace(inputs, accuracy_MT=accuracy_MT, certainty_MT=certainty_MT)
 
@@ -326,7 +351,6 @@ def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
 def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split and writes the router directory."""
     config = job.config
-    graphdef, _ = abstract_model(job.assembly.model)
     calibration = Calibration()
     validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
     if config.calibration_instructions and validation:
@@ -334,7 +358,7 @@ def export(job: Job, params: Params, target: Path) -> None:
         names = job.train.candidate_ids
         held = job.table.select_candidates(names).select_items(np.sort(chosen))
         here = {path: jax.device_put(value, jax.devices()[0]) for path, value in params.items()}
-        scorer = Scorer(graphdef, here, job.assembly.writer, job.reader, config.seed)
+        scorer = Scorer(job.assembly, here, job.reader, config.seed, feature_store(job.assembly))
         soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in names])
         calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
     files = RouterFiles(

@@ -28,22 +28,19 @@ def rows_of_a_pass(config: BatchConfig, mesh: Mesh) -> int:
     return rows
 
 
-def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, jax.Array]:
+def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
     """A batch on the mesh, its groups cut into the passes of `accumulate`; each host hands over the rows it holds only.
 
-    `token` `[A, R, L]` and `length` `[A, R]` with R instructions of a pass, `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
+    `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
-    arrays = {
-        "token": batch.token.reshape(passes, rows, -1),
-        "length": batch.length.reshape(passes, rows),
-        "candidate": batch.candidate.reshape(passes, -1, batch.candidate.shape[1]),
-        "outcome": batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]),
-    }
-    by_row = NamedSharding(mesh, PartitionSpec(None, RULES["batch"]))
+    by_row, whole = NamedSharding(mesh, PartitionSpec(None, RULES["batch"])), replicated(mesh)
     return {
-        name: _place(value, by_row if name in ("token", "length") else replicated(mesh))
-        for name, value in arrays.items()
+        "text": {
+            name: _place(value.reshape(passes, rows, *value.shape[2:]), by_row) for name, value in batch.text.items()
+        },
+        "candidate": _place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
+        "outcome": _place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
     }
 
 
@@ -72,7 +69,11 @@ def make_train_step(
         num_groups, num_instructions = batch["outcome"].shape[:2]
         soft_RMKD = repeat(soft_MKD[batch["candidate"]], "g m k d -> (g b) m k d", b=num_instructions)
         soft_RMKD = jax.lax.with_sharding_constraint(soft_RMKD, NamedSharding(mesh, PartitionSpec(RULES["batch"])))
-        score_RM = model.score(batch["token"], batch["length"], soft_RMKD)
+        text = batch["text"]
+        if "feature" in text:
+            score_RM = model.score_features(text["feature"], soft_RMKD)
+        else:
+            score_RM = model.score(text["token"], text["length"], soft_RMKD)
         return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
 
     def step(
@@ -84,7 +85,7 @@ def make_train_step(
 
         zero = jax.tree.map(lambda value: jnp.zeros(value.shape, jnp.float32), trainable)
         gradient, metrics = jax.lax.scan(one_pass, zero, batch)
-        passes = batch["length"].shape[0]
+        passes = batch["outcome"].shape[0]
         gradient = jax.tree.map(lambda value: value / passes, gradient)
         metrics = {name: jnp.mean(value) for name, value in metrics.items()} | {
             "gradient_norm": optax.tree.norm(gradient)

@@ -37,6 +37,16 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _vectors_apart(tmp_path_factory):
+    """What other versions of the code made of the tests' texts is not found again."""
+    directory = tmp_path_factory.mktemp("vectors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("satjax.text_features.cache_dir", lambda: directory)
+        patch.setattr("satjax.evaluation.embed.cache_dir", lambda: directory)
+        yield
+
+
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch, the reference of the parity tests."""
@@ -47,4 +57,5 @@ def torch():
     return torch
 
 
+from tests.families import recipe  # noqa: F401
 from tests.trained import trained  # noqa: F401

@@ -7,18 +7,20 @@ import satjax
 
 ROOT = Path(satjax.__file__).parent
 ORDER = [
-    ("errors",),
+    ("errors", "pretrained"),
     ("files", "config", "metrics"),
+    ("vectors",),
     ("config_file",),
     ("outcomes",),
     ("aptitude",),
     ("instructions",),
-    ("batches",),
+    ("batches", "row_batches"),
     ("models",),
     ("weights",),
     ("assembly", "capability", "calibration"),
     ("losses", "sharding", "optimizer", "run_log"),
-    ("train_step", "checkpoint", "scoring", "feature_norms", "plots"),
+    ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
+    ("scoring",),
     ("export",),
     ("model_card",),
     ("train", "router"),

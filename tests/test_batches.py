@@ -44,11 +44,11 @@ def plan_of(config: BatchConfig, data: TrainingSet | None = None, **changes) -> 
 
 def ids(batch: Batch) -> np.ndarray:
     """Which instructions stand in the batch, `[G, B]`."""
-    return batch.token[..., 0] - 1
+    return batch.text["token"][..., 0] - 1
 
 
 def arrays(batch: Batch) -> list[np.ndarray]:
-    return [batch.token, batch.length, batch.candidate, batch.outcome]
+    return [batch.text["token"], batch.text["length"], batch.candidate, batch.outcome]
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -81,16 +81,16 @@ def test_rows_are_whole_and_outcomes_are_those_of_the_table(config, step, in_dom
     plan = plan_of(config, data, in_domain=in_domain)
     batch = plan.batch(step)
     groups, rows = config.groups, config.instructions
-    width = batch.token.shape[2]
-    assert batch.token.shape[:2] == batch.length.shape == (groups, rows)
+    width = batch.text["token"].shape[2]
+    assert batch.text["token"].shape[:2] == batch.text["length"].shape == (groups, rows)
     assert batch.outcome.shape == (groups, rows, batch.candidate.shape[1])
     assert [x.dtype for x in arrays(batch)] == [np.int32, np.int32, np.int32, np.float32]
     assert width in plan.widths()
-    assert batch.length.max() <= width
+    assert batch.text["length"].max() <= width
     index = ids(batch)
-    np.testing.assert_array_equal(batch.length, data.rows.length[index])
-    filled = np.arange(width) < batch.length[..., None]
-    np.testing.assert_array_equal(batch.token, np.where(filled, index[..., None] + 1, 0))
+    np.testing.assert_array_equal(batch.text["length"], data.text.length[index])
+    filled = np.arange(width) < batch.text["length"][..., None]
+    np.testing.assert_array_equal(batch.text["token"], np.where(filled, index[..., None] + 1, 0))
     for g in range(groups):
         np.testing.assert_array_equal(batch.outcome[g], data.outcome[index[g]][:, batch.candidate[g]])
     assert not in_domain or data.in_domain[index].all()
@@ -121,9 +121,9 @@ def test_epochs_differ_and_nothing_is_left_out_forever():
 def test_only_what_does_not_fill_a_batch_moves_up_a_bucket():
     plan = plan_of(BatchConfig(instructions=8), data := training_set())
     steps = range(11)
-    moved = sum((data.width[ids(plan.batch(s))] < plan.batch(s).token.shape[2]).sum() for s in steps)
+    moved = sum((data.width[ids(plan.batch(s))] < plan.batch(s).text["token"].shape[2]).sum() for s in steps)
     assert moved < 2 * 8  # at most 7 from each of the two narrower buckets
-    assert {plan.batch(s).token.shape[2] for s in steps} == {4, 8, 16}
+    assert {plan.batch(s).text["token"].shape[2] for s in steps} == {4, 8, 16}
 
 
 def test_widths_are_those_of_the_stage():
@@ -131,7 +131,7 @@ def test_widths_are_those_of_the_stage():
     narrow = replace(data, in_domain=data.width <= 8)
     assert plan_of(RECIPES[0], narrow).widths() == [4, 8, 16]
     assert plan_of(RECIPES[0], narrow, in_domain=True).widths() == [4, 8]
-    assert {plan_of(RECIPES[0], narrow, in_domain=True).batch(s).token.shape[2] for s in range(30)} == {4, 8}
+    assert {plan_of(RECIPES[0], narrow, in_domain=True).batch(s).text["token"].shape[2] for s in range(30)} == {4, 8}
 
 
 def test_zero_takes_all_candidates_in_order():
@@ -207,8 +207,8 @@ def test_one_positive_groups_keep_to_a_bucket_where_it_has_enough():
     plan = plan_of(replace(ONE_POSITIVE, groups=1), data := training_set(600))
     for step in range(30):
         batch = plan.batch(step)
-        assert set(data.width[ids(batch)].ravel().tolist()) == {batch.token.shape[2]}
-    assert {plan.batch(step).token.shape[2] for step in range(30)} == {4, 8, 16}
+        assert set(data.width[ids(batch)].ravel().tolist()) == {batch.text["token"].shape[2]}
+    assert {plan.batch(step).text["token"].shape[2] for step in range(30)} == {4, 8, 16}
 
 
 def test_one_positive_groups_prefer_stronger_candidates_too():

@@ -77,12 +77,18 @@ def test_norms_are_finite_and_standardize_the_profiles_they_came_from(right):
 
 @pytest.mark.parametrize("kind", ["tasks", "text"])
 def test_numbers_are_standardized_and_unobserved_tasks_are_zero(kind):
-    partial = profile_of([4, 4, 4])
-    partial.item_outcome_TK[1, 1:] = NAN
+    partial = replace(profile_of([4, 4, 4]), count_T=np.array([4, 1, 4], np.int32))
     inputs = reader(kind, 3).inputs([profile_of([0, 2, None]), partial], 0)
     np.testing.assert_allclose(inputs.accuracy_MT, [[-2, 0, 0], [2, 2, 2]])
     np.testing.assert_allclose(inputs.certainty_MT, [[1, 1, 0], [1, 0.25, 1]])
     assert {str(inputs.accuracy_MT.dtype), str(inputs.certainty_MT.dtype)} == {"float32"}
+
+
+def test_a_summary_is_read_like_the_profile_that_it_sums_up():
+    profile = profile_of([0, 2, None])
+    whole, short = (reader("tasks", 3).inputs([p], 0) for p in (profile, profile.summary()))
+    np.testing.assert_array_equal(whole.accuracy_MT, short.accuracy_MT)
+    np.testing.assert_array_equal(whole.certainty_MT, short.certainty_MT)
 
 
 def test_tasks_are_read_by_their_keywords_once_for_all_candidates():

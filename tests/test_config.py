@@ -49,6 +49,9 @@ def test_only_the_stages_have_to_be_given():
     assert PromptConfig(buckets=(8, 16)).max_tokens == 16
 
 
+HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -64,7 +67,21 @@ def test_only_the_stages_have_to_be_given():
         (lambda: AbilityHeadConfig(hidden=0), "config router.ability_head.hidden = 0 must be at least 1"),
         (
             lambda: RouterConfig(ability_head=AbilityHeadConfig(rank=1)),
-            "config router.ability_head.rank > 0 needs router.llm.join_layer > 0",
+            "config router.ability_head.rank > 0 needs router.ability_head.mean_layers or last_layers",
+        ),
+        (lambda: AbilityHeadConfig(rank=1, last_layers=(0, 2)), "config router.ability_head: layers count from 1"),
+        (lambda: RouterConfig(head="none"), "config router.head = 'none' needs router.ability_head.rank > 0"),
+        (
+            lambda: RouterConfig(head="none", ability_head=HEAD, prompt=PromptConfig(tail="\nAnswer:")),
+            "config router.head = 'none' needs router.llm.lora_rank = 0, router.llm.join_layer = 0 and router.prompt.tail = ''",
+        ),
+        (
+            lambda: RouterConfig(ability_head=HEAD, prompt=PromptConfig(layout="capability_first")),
+            "config router.ability_head.rank > 0 needs router.prompt.layout = 'instruction_first'",
+        ),
+        (
+            lambda: RouterConfig(prompt=PromptConfig(ending="answer")),
+            "config router.prompt.ending = 'answer' needs router.head = 'none'",
         ),
         (lambda: PromptConfig(buckets=()), "config router.prompt.buckets = (): give rising positive lengths"),
         (lambda: PromptConfig(buckets=(64, 32)), "config router.prompt.buckets = (64, 32)"),

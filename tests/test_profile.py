@@ -142,6 +142,20 @@ def test_a_profile_of_another_test_is_refused():
         check_same_test(shorter, test)
 
 
+def test_a_summary_keeps_all_but_single_outcomes(tmp_path):
+    profile = profile_of([[1, 0, NAN], [NAN] * 3])
+    profile.summary().write(tmp_path / "a.json")
+    assert "item_outcomes" not in (tmp_path / "a.json").read_text()
+    read = CapabilityProfile.read(tmp_path / "a.json")
+    assert read.item_outcome_TK is None
+    np.testing.assert_array_equal(read.accuracy_T, profile.accuracy_T)
+    np.testing.assert_array_equal(read.count_T, profile.count_T)
+    test = exam(2, 3)
+    check_same_test(replace(read, aptitude_test=test.fingerprint), test)
+    with pytest.raises(SatjaxError, match="belongs to aptitude test"):
+        check_same_test(replace(read, aptitude_test=test.fingerprint, count_T=np.array([4, 0], np.int32)), test)
+
+
 def test_accuracy_and_count_follow_from_the_outcomes_of_the_file(tmp_path):
     path = tmp_path / "alpha.json"
     profile_of([[1, 0], [0, 0]]).write(path)
@@ -153,12 +167,19 @@ def test_accuracy_and_count_follow_from_the_outcomes_of_the_file(tmp_path):
     assert (read.accuracy_T[0], read.count_T[0]) == (0.5, 2)
 
 
+SUMMARY = {"task": "a", "keywords": [], "accuracy": 0.5, "count": 2}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"version": 2}, "is no capability profile of version 1 (found 2)"),
         ({"tasks": []}, "tasks without items, or of different length"),
         ({"tasks": [{"task": "a", "keywords": [], "item_outcomes": []}]}, "tasks without items"),
+        ({"tasks": [{**SUMMARY, "count": 2.5}]}, "a task without a count"),
+        ({"tasks": [{**SUMMARY, "count": 0}]}, "an accuracy without items"),
+        ({"tasks": [{**SUMMARY, "accuracy": None}]}, "items without an accuracy"),
+        ({"tasks": [{**SUMMARY, "accuracy": 1.5}]}, "outcome 1.5 is outside [0, 1]"),
         ({"tasks": ["a"]}, "is no capability profile"),
         ({"tasks": None}, "is no capability profile"),
         ({"tasks": [{"task": "a", "keywords": "abcde", "item_outcomes": [1]}]}, "'abcde' is no list of texts"),
@@ -167,13 +188,13 @@ def test_accuracy_and_count_follow_from_the_outcomes_of_the_file(tmp_path):
         *(
             ({"tasks": [{"task": "a", "keywords": [], "item_outcomes": [0, outcome]}]}, words)
             for outcome, words in [
-                (1.5, "item outcome 1.5 is outside [0, 1]"),
-                (-0.1, "item outcome -0.1 is outside"),
+                (1.5, "outcome 1.5 is outside [0, 1]"),
+                (-0.1, "outcome -0.1 is outside"),
                 (10**400, "is outside"),
                 (float("inf"), "inf is outside"),
                 (float("nan"), "nan is outside [0, 1]; null is unobserved"),
-                (True, "item outcome True is no number"),
-                ("1", "item outcome '1' is no number"),
+                (True, "outcome True is no number"),
+                ("1", "outcome '1' is no number"),
                 ([1], "is no number"),
             ]
         ),

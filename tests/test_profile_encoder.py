@@ -35,6 +35,13 @@ def test_soft_tokens_of_one_candidate_depend_on_its_profile_only():
     assert np.abs(before[1] - after[1]).max() > 1e-3
 
 
+def test_the_average_candidate_has_the_bias_for_a_token_however_much_is_known_of_it():
+    connector, embedding, accuracy, certainty = case()
+    connector.project.bias[...] = jnp.arange(20.0)
+    tokens = connector(embedding, jnp.zeros_like(accuracy), certainty)
+    np.testing.assert_allclose(tokens, np.broadcast_to(np.arange(20.0), (M, 2, 20)), atol=1e-6)
+
+
 def test_an_unobserved_task_says_nothing():
     connector, embedding, accuracy, certainty = case()
     certainty = certainty.at[:, 3].set(0.0)

@@ -28,7 +28,9 @@ def config(layout="instruction_first", head="yes_no", kind="tasks", join_layer=0
         decoder=DecoderConfig(40, D, 4, 4, 2, 4, 32, lora_rank=2, join_layer=join_layer),
         encoder=EncoderConfig(40, 8, 2, 2, 16, 32),
         profile_encoder=ProfileEncoderConfig(kind=kind, soft_tokens=K, width=8),
-        ability_head=AbilityHeadConfig(rank=rank, hidden=8),
+        ability_head=AbilityHeadConfig(
+            rank=rank, hidden=8, mean_layers=(2, 4) if rank else (), last_layers=(3,) if rank else ()
+        ),
         layout=layout,
         head=head,
         yes_id=7,
@@ -41,6 +43,7 @@ VARIANTS = {
     "instruction_first": config(),
     "join_layer": config(join_layer=2, tail_ids=()),
     "ability_head": config(join_layer=2, tail_ids=(), rank=3),
+    "ability_head_alone": config(head="none", tail_ids=(), rank=3),
     "capability_first": config("capability_first", tail_ids=()),
 }
 
@@ -49,9 +52,11 @@ class Case:
     def __init__(self, settings, seed=0):
         self.graphdef, _ = abstract_model(settings)
         self.params = initial_params(settings, seed, {})
-        # Adapters start at zero; away from it they count.
+        # Adapters and abilities start at zero; away from it they count.
         self.params |= {
-            p: jax.random.normal(jax.random.key(1), v.shape) * 0.1 for p, v in self.params.items() if "lora_b" in p
+            p: jax.random.normal(jax.random.key(1), v.shape) * 0.1
+            for p, v in self.params.items()
+            if "lora_b" in p or p == "ability/ability/kernel"
         }
         self.run = jax.jit(lambda params, *arrays: bind(self.graphdef, params).score(*arrays))
 
@@ -132,10 +137,23 @@ def test_the_ability_head_is_added_to_the_answer():
     without.params = {path: value for path, value in with_head.params.items() if path not in own}
     model = bind(with_head.graphdef, with_head.params)
     soft_BMKD = jnp.broadcast_to(jnp.asarray(SOFT), (B, *SOFT.shape))
-    head = model.ability(model.features(jnp.asarray(TOKEN), jnp.asarray(LENGTH)), soft_BMKD)
+    head = model.score_features(model.features(jnp.asarray(TOKEN), jnp.asarray(LENGTH)), soft_BMKD)
     expected = without.score(TOKEN, LENGTH, SOFT) + np.asarray(head)
     np.testing.assert_allclose(with_head.score(TOKEN, LENGTH, SOFT), expected, atol=1e-5)
     assert np.abs(head).max() > 1e-2
+
+
+def test_without_an_answer_the_ability_head_is_the_score():
+    alone = Case(config(head="none", tail_ids=(), rank=3))
+    both = Case(config(tail_ids=(), rank=3, join_layer=2))
+    assert {path for path in alone.params if path.startswith("llm/lower")} == set()
+    model = bind(alone.graphdef, alone.params)
+    soft_BMKD = jnp.broadcast_to(jnp.asarray(SOFT), (B, *SOFT.shape))
+    feature_BF = model.features(jnp.asarray(TOKEN), jnp.asarray(LENGTH))
+    assert feature_BF.shape == (B, 3 * D)
+    found = alone.score(TOKEN, LENGTH, SOFT)
+    np.testing.assert_allclose(found, model.score_features(feature_BF, soft_BMKD), atol=1e-5)
+    assert np.abs(found - both.score(TOKEN, LENGTH, SOFT)).max() > 1e-3
 
 
 def test_embedding_profiles_and_padding_of_chunks():

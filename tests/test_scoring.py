@@ -3,14 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
-from satjax.models.router_model import abstract_model, initial_params
-from satjax.scoring import Scorer, _cut
+from satjax.models.router_model import initial_params
+from satjax.scoring import Scorer
 from tests.tiny import tiny_config, tiny_table
 
 
@@ -20,7 +18,6 @@ def scorer_of(directory, **changes):
     test = sample_aptitude_test(table, 6, 4, 0)
     profiles = [profile_from_outcomes(table, test, name) for name in table.candidate_ids]
     assembly = assemble(config.router)
-    graphdef, _ = abstract_model(assembly.model)
     params = initial_params(assembly.model, 0, assembly.base_params)
     # An untrained adapter is zero, and soft tokens would hardly show behind the text.
     params = {path: value + 0.1 if "/lora_b" in path else value for path, value in params.items()}
@@ -31,7 +28,7 @@ def scorer_of(directory, **changes):
         test,
         accuracy_norms(profiles),
     )
-    return Scorer(graphdef, params, assembly.writer, reader, order_seed=1), profiles
+    return Scorer(assembly, params, reader, order_seed=1), profiles
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +81,3 @@ def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
     alone = scorer.soft_tokens(profiles[2:3])
     assert isinstance(together, jax.Array)
     np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
-
-
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_batches_hold_every_row_once(rows, full):
-    batches = _cut(np.arange(rows), full)
-    assert np.array_equal(np.concatenate([np.arange(0), *(index for index, _ in batches)]), np.arange(rows))
-    assert {size for _, size in batches} <= {1, full}
-    assert all(len(index) <= size for index, size in batches)

@@ -14,8 +14,8 @@ from satjax.errors import SatjaxError
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
-from satjax.train import Interrupted, Job, export, place_params, prepare, run_stages, train
-from tests.tiny import tiny_config
+from satjax.train import Interrupted, Job, export, place_params, prepare, run_stages, train, training_set
+from tests.tiny import ABILITY_ALONE, tiny_config
 
 ONE = MeshConfig(1, 1, 1)
 
@@ -176,24 +176,42 @@ def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
     assert difference(whole, again) == 0
 
 
-def test_the_ability_head_trains_on_measured_features_and_survives_the_export(home, tmp_path):
-    config = tiny_config(home, router__ability_head={"rank": 2, "hidden": 8})
+HEAD = {"rank": 2, "hidden": 8, "mean_layers": (2,)}
+
+
+def test_the_ability_head_trains_beside_the_answer_and_survives_the_export(home, tmp_path):
+    config = tiny_config(home, router__ability_head=HEAD)
     stages = tuple(
         dataclasses.replace(s, trainable=(*s.trainable, "ability/(read|demand|ability)/.*")) for s in config.stages
     )
-    config = dataclasses.replace(config, stages=stages)
-    job = job_on(config, tmp_path / "a", ONE)
+    resumes_and_exports(dataclasses.replace(config, stages=stages), tmp_path)
+
+
+def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path):
+    job, params = resumes_and_exports(tiny_config(home, **ABILITY_ALONE), tmp_path)
+    assert not any(path.startswith("llm/lower") for path in params)
+    assert params["llm/upper/mlp/up/kernel"].shape[0] == 2
+    features = training_set(job, params).text
+    assert features.shape == (len(job.train.items), 96)
+    np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
+
+
+def resumes_and_exports(config, directory):
+    job = job_on(config, directory / "a", ONE)
     start = {path: np.asarray(value) for path, value in place_params(job).items() if path.startswith("ability/")}
+    assert start
     with pytest.raises(Interrupted):
-        run(job, tmp_path / "a", stop=[15])
-    resumed, whole = run(job, tmp_path / "a"), run(job_on(config, tmp_path / "b", ONE), tmp_path / "b")
+        run(job, directory / "a", stop=[15])
+    resumed, whole = run(job, directory / "a"), run(job_on(config, directory / "b", ONE), directory / "b")
     assert difference(resumed, whole) == 0
     for path, value in start.items():
         assert np.abs(whole[path] - value).max() > 0, path
-    export(job, whole, tmp_path / "router")
-    router = Router.load(tmp_path / "router")
+    export(job, whole, directory / "router")
+    router = Router.load(directory / "router")
     for path in start:
         np.testing.assert_array_equal(router._scorer.params[path], whole[path])
+    return job, whole
 
 
 def test_the_heads_train(home, tmp_path):

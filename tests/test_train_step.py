@@ -20,7 +20,7 @@ def parts(tmp_path_factory):
     job = prepare(config, tmp_path_factory.mktemp("work"))
     graphdef, _ = abstract_model(job.assembly.model)
     params, stage = place_params(job), config.stages[1]
-    loop = StageLoop(job, graphdef, 1, stage, 0, training_set(job))
+    loop = StageLoop(job, graphdef, 1, stage, 0, training_set(job, params))
     trainable, frozen = partition(params, trainable_paths(params, stage))
     optimizer = make_optimizer(stage, config.optimizer)
     state = initial_optimizer_state(job, stage, trainable)
@@ -34,7 +34,7 @@ def test_one_program_per_bucket(parts):
     widths = set()
     for number in range(6):
         batch = loop.plan.batch(number)
-        widths.add(batch.token.shape[-1])
+        widths.add(batch.text["token"].shape[-1])
         placed = place_batch(batch, job.config.batch, job.mesh)
         trainable, state, metrics = step(trainable, frozen, state, placed, loop.inputs[0], embedding)
         assert np.isfinite(float(metrics["loss"]))
@@ -52,8 +52,8 @@ def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts)
     def loss(params):
         model = bind(graphdef, params)
         soft = model.soft_tokens(embedding, loop.inputs[0])
-        soft = jnp.broadcast_to(soft, (batch["token"].shape[1], *soft.shape))
-        scores = model.score(batch["token"][0], batch["length"][0], soft)
+        soft = jnp.broadcast_to(soft, (batch["text"]["token"].shape[1], *soft.shape))
+        scores = model.score(batch["text"]["token"][0], batch["text"]["length"][0], soft)
         return total_loss(scores[None], batch["outcome"][0], job.config.loss)[0]
 
     gradient = jax.grad(lambda trained: loss({**frozen, **trained}))(trainable)
@@ -71,8 +71,7 @@ def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts)
 def test_a_pass_must_divide_over_the_mesh():
     mesh = make_mesh(MeshConfig(8, 1, 1))
     batch = Batch(
-        np.zeros((1, 6, 4), np.int32),
-        np.ones((1, 6), np.int32),
+        {"token": np.zeros((1, 6, 4), np.int32), "length": np.ones((1, 6), np.int32)},
         np.zeros((1, 2), np.int32),
         np.zeros((1, 6, 2), np.float32),
     )
@@ -83,13 +82,21 @@ def test_a_pass_must_divide_over_the_mesh():
 def test_a_batch_lies_split_by_rows():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     batch = Batch(
-        np.arange(64, dtype=np.int32).reshape(2, 8, 4),
-        np.ones((2, 8), np.int32),
+        {"token": np.arange(64, dtype=np.int32).reshape(2, 8, 4), "length": np.ones((2, 8), np.int32)},
         np.zeros((2, 3), np.int32),
         np.zeros((2, 8, 3), np.float32),
     )
     placed = place_batch(batch, BatchConfig(groups=2, instructions=8, accumulate=2), mesh)
-    assert placed["token"].shape == (2, 8, 4)
-    assert placed["token"].addressable_shards[0].data.shape == (2, 2, 4)
+    assert placed["text"]["token"].shape == (2, 8, 4)
+    assert placed["text"]["token"].addressable_shards[0].data.shape == (2, 2, 4)
     assert placed["outcome"].sharding == replicated(mesh)
-    np.testing.assert_array_equal(placed["token"], batch.token)
+    np.testing.assert_array_equal(placed["text"]["token"], batch.text["token"])
+
+
+def test_features_lie_split_by_rows_too():
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    feature = np.arange(48, dtype=np.float32).reshape(2, 8, 3)
+    batch = Batch({"feature": feature}, np.zeros((2, 3), np.int32), np.zeros((2, 8, 3), np.float32))
+    placed = place_batch(batch, BatchConfig(groups=2, instructions=8), mesh)
+    assert placed["text"]["feature"].addressable_shards[0].data.shape == (1, 4, 3)
+    np.testing.assert_array_equal(placed["text"]["feature"][0], feature.reshape(16, 3))

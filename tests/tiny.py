@@ -163,6 +163,24 @@ def tiny_settings(directory: Path, **changes: Any) -> dict[str, Any]:
     return settings
 
 
+ABILITY_ALONE: dict[str, Any] = {
+    "router__head": "none",
+    "router__llm__lora_rank": 0,
+    "router__llm__join_layer": 0,
+    "router__prompt__ending": "answer",
+    "router__ability_head": {"rank": 2, "hidden": 8, "mean_layers": (1, 2), "last_layers": (2,)},
+    "stages": (
+        {
+            "name": "ability",
+            "steps": 10,
+            "learning_rate": 1e-2,
+            "trainable": ("connector/.*", "ability/(read|demand|ability)/.*"),
+        },
+    ),
+}
+"""Changes to `tiny_settings` after which the ability head alone scores."""
+
+
 def tiny_config(directory: Path, **changes: Any) -> TrainConfig:
     """`tiny_settings` as a config; `router__llm__join_layer=0` changes one setting."""
     return from_mapping(TrainConfig, tiny_settings(directory, **changes))

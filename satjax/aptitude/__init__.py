@@ -1,12 +1,20 @@
 """The aptitude test, and the capability profile that a candidate's results on it make."""
 
-from satjax.aptitude.profile import CapabilityProfile, check_same_test, profile_from_outcomes, render, render_sentences
+from satjax.aptitude.profile import (
+    CapabilityProfile,
+    accuracy_and_count,
+    check_same_test,
+    profile_from_outcomes,
+    render,
+    render_sentences,
+)
 from satjax.aptitude.sampling import AptitudeTest, CoreTask, sample_aptitude_test
 
 __all__ = [
     "AptitudeTest",
     "CapabilityProfile",
     "CoreTask",
+    "accuracy_and_count",
     "check_same_test",
     "profile_from_outcomes",
     "render",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class CapabilityProfile:
     """One candidate's results: T tasks with K items each.
 
     `accuracy_T` float32, NaN where no item of the task was observed; `count_T` int32, observed items; `item_outcome_TK` float32,
-    NaN = unobserved, items in the order of the test. `aptitude_test` is the fingerprint of the test they belong to.
+    NaN = unobserved, items in the order of the test, or None in a summary. `aptitude_test` is the fingerprint of the test they belong to.
     """
 
     candidate: str
@@ -30,23 +30,24 @@ class CapabilityProfile:
     keywords: tuple[tuple[str, ...], ...]
     accuracy_T: np.ndarray
     count_T: np.ndarray
-    item_outcome_TK: np.ndarray
+    item_outcome_TK: np.ndarray | None
     expert_notes: tuple[str, ...] = ()
+
+    def summary(self) -> "CapabilityProfile":
+        """The same without the outcome of each item: all that a router reads, for those who may not pass on single outcomes."""
+        return replace(self, item_outcome_TK=None)
 
     def write(self, path: Path) -> None:
         """As JSON, one task after the other; unobserved outcomes are null."""
-        tasks = [
-            {
-                "task": name,
-                "keywords": list(words),
-                "accuracy": _null(accuracy),
-                "count": int(count),
-                "item_outcomes": [_null(outcome) for outcome in outcomes],
-            }
-            for name, words, accuracy, count, outcomes in zip(
-                self.tasks, self.keywords, self.accuracy_T, self.count_T, self.item_outcome_TK, strict=True
+        tasks: list[dict[str, Any]] = [
+            {"task": name, "keywords": list(words), "accuracy": _null(accuracy), "count": int(count)}
+            for name, words, accuracy, count in zip(
+                self.tasks, self.keywords, self.accuracy_T, self.count_T, strict=True
             )
         ]
+        if self.item_outcome_TK is not None:
+            for task, outcomes in zip(tasks, self.item_outcome_TK, strict=True):
+                task["item_outcomes"] = [_null(outcome) for outcome in outcomes]
         head = {"version": VERSION, "candidate": self.candidate, "aptitude_test": self.aptitude_test}
         notes = list(self.expert_notes)
         write_text(path, json.dumps({**head, "expert_notes": notes, "tasks": tasks}, indent=1, ensure_ascii=False))
@@ -56,17 +57,17 @@ class CapabilityProfile:
         """Reads what `write` wrote; raises SatjaxError naming the file where that cannot be done."""
         value = read_json(path, "capability profile", VERSION)
         try:
-            outcomes = np.array([[_nan(x) for x in task["item_outcomes"]] for task in value["tasks"]], np.float32)
+            tasks = value["tasks"]
+            candidate, fingerprint = str(value["candidate"]), str(value["aptitude_test"])
+            names = tuple(str(task["task"]) for task in tasks)
+            keywords, notes = tuple(texts(task["keywords"]) for task in tasks), texts(value["expert_notes"])
+            if not any("item_outcomes" in task for task in tasks):
+                accuracy, count = _summary(tasks)
+                return cls(candidate, fingerprint, names, keywords, accuracy, count, None, notes)
+            outcomes = np.array([[_nan(x) for x in task["item_outcomes"]] for task in tasks], np.float32)
             if outcomes.ndim != 2 or not outcomes.size:
                 raise ValueError("tasks without items, or of different length")
-            return _from_outcomes(
-                str(value["candidate"]),
-                str(value["aptitude_test"]),
-                tuple(str(task["task"]) for task in value["tasks"]),
-                tuple(texts(task["keywords"]) for task in value["tasks"]),
-                outcomes,
-                texts(value["expert_notes"]),
-            )
+            return cls(candidate, fingerprint, names, keywords, *accuracy_and_count(outcomes), outcomes, notes)
         except (KeyError, TypeError, ValueError) as error:
             raise SatjaxError(
                 f"{path} is no capability profile ({error}); make it again with `satjax profile`"
@@ -81,27 +82,31 @@ def _nan(value: Any) -> float:
     if value is None:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"item outcome {value!r:.60} is no number")
+        raise ValueError(f"outcome {value!r:.60} is no number")
     if not 0 <= value <= 1:
-        raise ValueError(f"item outcome {value!r:.60} is outside [0, 1]; null is unobserved")
+        raise ValueError(f"outcome {value!r:.60} is outside [0, 1]; null is unobserved")
     return float(value)
 
 
-def _from_outcomes(
-    candidate: str,
-    fingerprint: str,
-    tasks: tuple[str, ...],
-    keywords: tuple[tuple[str, ...], ...],
-    outcome_TK: np.ndarray,
-    notes: tuple[str, ...] = (),
-) -> CapabilityProfile:
-    observed = ~np.isnan(outcome_TK)
-    count = observed.sum(axis=1).astype(np.int32)
-    total = np.where(observed, outcome_TK, 0.0).sum(axis=1, dtype=np.float64)
-    accuracy = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
-    return CapabilityProfile(
-        candidate, fingerprint, tasks, keywords, accuracy, count, outcome_TK.astype(np.float32), notes
-    )
+def _summary(tasks: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    accuracy_T = np.array([_nan(task["accuracy"]) for task in tasks], np.float32)
+    counts = [task["count"] for task in tasks]
+    if not tasks:
+        raise ValueError("tasks without items, or of different length")
+    if not all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
+        raise ValueError("a task without a count, or one that is no number of items")
+    count_T = np.array(counts, np.int32)
+    if not np.array_equal(np.isnan(accuracy_T), count_T == 0):
+        raise ValueError("a task has an accuracy without items, or items without an accuracy")
+    return accuracy_T, count_T
+
+
+def accuracy_and_count(outcome_XK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the last axis of what was observed, float32, NaN where nothing was, and how much that was, int32."""
+    observed = ~np.isnan(outcome_XK)
+    count = observed.sum(axis=-1).astype(np.int32)
+    total = np.where(observed, outcome_XK, 0.0).sum(axis=-1, dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32), count
 
 
 def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id: str) -> CapabilityProfile:
@@ -118,12 +123,16 @@ def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id:
             f"candidate {candidate_id!r} has no outcome on any of the {outcome_TK.size} aptitude items in this table"
         )
     names, keywords = tuple(task.name for task in test.tasks), tuple(task.keywords for task in test.tasks)
-    return _from_outcomes(candidate_id, test.fingerprint, names, keywords, outcome_TK)
+    accuracy, count = accuracy_and_count(outcome_TK)
+    return CapabilityProfile(candidate_id, test.fingerprint, names, keywords, accuracy, count, outcome_TK)
 
 
 def check_same_test(profile: CapabilityProfile, test: AptitudeTest) -> None:
     """Raises SatjaxError where a profile is the result of another aptitude test."""
-    if profile.aptitude_test != test.fingerprint or profile.item_outcome_TK.shape != (test.num_tasks, test.shots):
+    fits = len(profile.tasks) == test.num_tasks and profile.count_T.max(initial=0) <= test.shots
+    if profile.item_outcome_TK is not None:
+        fits &= profile.item_outcome_TK.shape == (test.num_tasks, test.shots)
+    if profile.aptitude_test != test.fingerprint or not fits:
         raise SatjaxError(
             f"profile of {profile.candidate!r} belongs to aptitude test {profile.aptitude_test[:12]}…, the router's is {test.fingerprint[:12]}…; "
             "make it again with this router's aptitude_test.json"

@@ -1,45 +1,59 @@
-"""Ability times demand: the low-rank head of item response theory, between a profile and the text's states where candidates join.
+"""Ability times demand: the low-rank head of item response theory, between a profile and what the LLM holds of an instruction.
 
-The LLM's answer reads an instruction through a few attention heads; this head reads it as a whole. Their logits are added.
+Every candidate's score is a product of two short vectors, so the number of candidates costs nothing.
 """
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from satjax.models.attention import key_mask
+from satjax.config import AbilityHeadConfig
 from satjax.models.linear import Linear
+from satjax.models.stack import stack_layers
+from satjax.models.summary import Summary
 
 
-def text_features(states_BLD: Float[Array, "b l d"], length_B: Int[Array, " b"]) -> Float[Array, "b d"]:
-    """Mean over a row's tokens of their states, each brought to unit root-mean-square first, float32.
-
-    Without that the first token, whose state is far larger than all others in most LLMs, would be most of the mean.
-    """
-    states = states_BLD.astype(jnp.float32)
-    unit = states * jax.lax.rsqrt(jnp.mean(states * states, axis=-1, keepdims=True) + 1e-6)
-    mask = key_mask(length_B, states.shape[1])[..., None]
-    return jnp.sum(jnp.where(mask, unit, 0.0), axis=1) / jnp.maximum(length_B, 1)[:, None]
+def read_summary(summary: Summary, config: AbilityHeadConfig) -> Float[Array, "b f"]:
+    """The text's features, float32 `[B, N D]`: means, then last states, of the layers that the head reads, N in all."""
+    means = [summary.mean[layer - 1] for layer in config.mean_layers]
+    return jnp.concatenate([*means, *(summary.last[layer - 1] for layer in config.last_layers)], axis=-1)
 
 
 class AbilityHead(nnx.Module):
     """`sum_r demand_br ability_mr / sqrt(R) + ease_b + strength_m`: multidimensional two-parameter IRT (Reckase 2009), both sides predicted.
 
-    `mean` and `spread` standardize the text's features; they are measured on training instructions, not trained.
+    Each of the N states that it reads has a hidden layer of its own, and the demands that they see are averaged. Abilities and the ease
+    start at zero: nothing random has to be unlearned. `mean` and `spread` standardize the states; they are measured on training instructions,
+    not trained.
     """
 
-    def __init__(self, width: int, rank: int, hidden: int, rngs: nnx.Rngs):
-        self.mean, self.spread = nnx.Param(jnp.zeros(width)), nnx.Param(jnp.ones(width))
-        self.read = Linear(width, hidden, bias=True, rngs=rngs)
-        self.demand = Linear(hidden, rank + 1, bias=True, rngs=rngs)
-        self.ability = Linear(width, rank + 1, bias=True, rngs=rngs)
-        self.rank = rank
+    def __init__(self, config: AbilityHeadConfig, width: int, rngs: nnx.Rngs):
+        states, hidden, demands = config.num_states, config.hidden, config.rank + 1
+        self.mean, self.spread = nnx.Param(jnp.zeros((states, width))), nnx.Param(jnp.ones((states, width)))
+        self.read = stack_layers(lambda r: Linear(width, hidden, bias=True, rngs=r), states, rngs)
+        demand = stack_layers(lambda r: Linear(hidden, demands, bias=True, rngs=r), states, rngs)
+        assert isinstance(demand, Linear)
+        demand.kernel[...] = demand.kernel[...].at[..., -1].set(0.0)
+        self.demand = demand
+        self.ability = Linear(width, demands, bias=True, rngs=rngs)
+        self.ability.kernel[...] = jnp.zeros((width, demands))
+        self.rank = config.rank
 
-    def __call__(self, feature_BD: Float[Array, "b d"], soft_BMKD: Float[Array, "b m k d"]) -> Float[Array, "b m"]:
-        """Logits, float32 `[B, M]`, from `text_features` and the candidates' soft tokens."""
-        standard_BD = (feature_BD - self.mean[...]) / self.spread[...]
-        demand_BR = self.demand(jax.nn.gelu(self.read(standard_BD)))
+    def __call__(self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]) -> Float[Array, "b m"]:
+        """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens."""
+        state_BND = rearrange(feature_BF, "b (n d) -> b n d", n=self.mean.shape[0])
+        standard_BND = (state_BND - self.mean[...]) / self.spread[...]
+        hidden_BNH = jax.nn.gelu(_each(self.read, standard_BND))
+        demand_BR = jnp.mean(_each(self.demand, hidden_BNH), axis=1)
         ability_BMR = self.ability(jnp.mean(soft_BMKD.astype(jnp.float32), axis=2))
         shared = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1]) * self.rank**-0.5
         return shared + demand_BR[:, -1:] + ability_BMR[..., -1]
+
+
+def _each(stacked: nnx.Module, x_BNI: Float[Array, "b n i"]) -> Float[Array, "b n o"]:
+    """Layer n of a stack on `x[:, n]`."""
+    assert isinstance(stacked, Linear)
+    assert stacked.bias is not None
+    return jnp.einsum("bni,nio->bno", x_BNI, stacked.kernel[...]) + stacked.bias[...]

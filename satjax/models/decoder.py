@@ -17,6 +17,7 @@ from satjax.models.attention import suffix_attention, text_attention
 from satjax.models.linear import Linear, RMSNorm
 from satjax.models.rope import RopeConfig, rope_tables, rotate
 from satjax.models.stack import run_stack, stack_layers
+from satjax.models.summary import Summary, summarize
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,14 @@ class Block(nnx.Module):
 
 
 class States(NamedTuple):
-    """Final normalized states of text `[B, L, D]` and suffixes `[B, M, S, D]` (None without any), and the text's at the join layer, as they are.
+    """Final normalized states of text `[B, L, D]` and suffixes `[B, M, S, D]` (None without any), and the text's summary after each layer.
 
-    Past a row's length the text's mean nothing.
+    Past a row's length the text's states mean nothing.
     """
 
     text: Array
     suffix: Array | None
-    joined: Array
+    summary: Summary
 
 
 class Decoder(nnx.Module):
@@ -166,16 +167,19 @@ class Decoder(nnx.Module):
         text_rope = rope_tables(config.rope, config.head_width, text_position, whole_B)
         places = Places(length_B, text_rope)
         carry: tuple[Array, Array | None] = (text_BLD, None)
+        tap = lambda carry: summarize(carry[0], length_B)  # noqa: E731
+        summaries = []
         if self.lower is not None:
-            carry = run_stack(self.lower, carry, places, remat=remat)
-        joined = carry[0]
+            carry, below = run_stack(self.lower, carry, places, remat=remat, tap=tap)
+            summaries.append(below)
         if suffix_BMSD is not None:
             suffix_position = length_B[:, None] + jnp.arange(suffix_BMSD.shape[2])
             cos, sin = rope_tables(config.rope, config.head_width, suffix_position, whole_B)
             places = Places(length_B, text_rope, (cos[:, None], sin[:, None]))
             carry = (carry[0], suffix_BMSD)
-        text, suffix = run_stack(self.upper, carry, places, remat=remat)
-        return States(self.norm(text), None if suffix is None else self.norm(suffix), joined)
+        (text, suffix), above = run_stack(self.upper, carry, places, remat=remat, tap=tap)
+        summary = jax.tree.map(lambda *layers: jnp.concatenate(layers), *summaries, above)
+        return States(self.norm(text), None if suffix is None else self.norm(suffix), summary)
 
 
 jax.tree_util.register_dataclass(Places, data_fields=["length_B", "text_rope", "suffix_rope"], meta_fields=[])

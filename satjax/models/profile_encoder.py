@@ -30,7 +30,8 @@ class TaskSetConnector(nnx.Module):
     """A permutation-invariant encoder of (task embedding, accuracy) pairs to `soft_tokens` tokens.
 
     Each soft token has a learned query that weighs the tasks by their embeddings, so it sums up one kind of ability; a direct path
-    from the mean accuracy carries overall strength.
+    from the mean accuracy carries overall strength. Both are measured from the average training candidate, whose token is the bias: what all
+    candidates have in common is no ability.
     """
 
     def __init__(self, width_in: int, width: int, width_out: int, soft_tokens: int, rngs: nnx.Rngs):
@@ -48,15 +49,17 @@ class TaskSetConnector(nnx.Module):
         """`accuracy_MT` is standardized per task (0 where nothing was observed); `certainty_MT` in [0, 1] grows with the items observed."""
         embedding_TE = embedding_TE * embedding_TE.shape[-1] ** 0.5
         accuracy_MT = accuracy_MT * certainty_MT
-        numbers = self.number(jnp.stack([accuracy_MT, certainty_MT], axis=-1))
-        hidden_MTW = (
-            jax.nn.gelu(self.task(embedding_TE) + numbers) + self.task_gain(embedding_TE) * accuracy_MT[..., None]
-        )
         weight_TK = self.query(embedding_TE)
         weight_MTK = jax.nn.softmax(jnp.where(certainty_MT[..., None] > 0, weight_TK, -1e30), axis=1)
-        pooled_MKW = jnp.einsum("mtk,mtw->mkw", weight_MTK, hidden_MTW)
-        soft_MKD = self.project(pooled_MKW)
-        total = jnp.sum(accuracy_MT, axis=1, keepdims=True) / jnp.maximum(
+        hidden_MTW = self._hidden(embedding_TE, accuracy_MT, certainty_MT)
+        average_MTW = self._hidden(embedding_TE, jnp.zeros_like(accuracy_MT), certainty_MT)
+        pooled_MKW = jnp.einsum("mtk,mtw->mkw", weight_MTK, hidden_MTW - average_MTW)
+        total_M1 = jnp.sum(accuracy_MT, axis=1, keepdims=True) / jnp.maximum(
             jnp.sum(certainty_MT, axis=1, keepdims=True), 1e-6
         )
-        return soft_MKD + rearrange(self.strength(total), "m (k d) -> m k d", k=self.soft_tokens)
+        return self.project(pooled_MKW) + rearrange(self.strength(total_M1), "m (k d) -> m k d", k=self.soft_tokens)
+
+    def _hidden(self, embedding_TE: Array, accuracy_MT: Array, certainty_MT: Array) -> Array:
+        numbers = self.number(jnp.stack([accuracy_MT, certainty_MT], axis=-1))
+        gain = self.task_gain(embedding_TE) * accuracy_MT[..., None]
+        return jax.nn.gelu(self.task(embedding_TE) + numbers) + gain

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from satjax.config import AbilityHeadConfig, Head, Layout, ProfileEncoderConfig, Remat
-from satjax.models.ability_head import AbilityHead, text_features
+from satjax.models.ability_head import AbilityHead, read_summary
 from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.linear import Linear
 from satjax.models.profile_encoder import TaskSetConnector, TextConnector
@@ -71,7 +71,7 @@ class RouterModel(nnx.Module):
         else:
             self.connector = TaskSetConnector(config.encoder.width, options.width, width, options.soft_tokens, rngs)
         ability = config.ability_head
-        self.ability = AbilityHead(width, ability.rank, ability.hidden, rngs) if ability.rank else None
+        self.ability = AbilityHead(ability, width, rngs) if ability.rank else None
         self.regression = Linear(width, 1, bias=True, rngs=rngs) if config.head == "linear" else None
 
     def embed_profiles(self, inputs: ProfileInputs) -> Float[Array, "rows e"]:
@@ -98,6 +98,8 @@ class RouterModel(nnx.Module):
         `token_BL` is the text of the layout (`satjax.instructions`), padded on the right; `soft_BMKD` may differ by instruction.
         """
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
+        if config.head == "none":
+            return self.score_features(self.features(token_BL, length_B), soft_BMKD)
         num_candidates = soft_BMKD.shape[1]
         text_BLD = self.llm.embed(token_BL).astype(dtype)
         if config.layout == "instruction_first":
@@ -108,7 +110,7 @@ class RouterModel(nnx.Module):
             assert states.suffix is not None
             score_BM = self._read(states.suffix[:, :, -1])
             if self.ability is not None:
-                score_BM = score_BM + self.ability(text_features(states.joined, length_B), soft_BMKD)
+                score_BM = score_BM + self.ability(read_summary(states.summary, config.ability_head), soft_BMKD)
             return score_BM
         text_RLD = repeat(text_BLD, "b l d -> (b m) l d", m=num_candidates)
         soft_RKD = rearrange(soft_BMKD.astype(dtype), "b m k d -> (b m) k d")
@@ -117,10 +119,17 @@ class RouterModel(nnx.Module):
         last = jnp.take_along_axis(text, (length_R - 1)[:, None, None], axis=1)[:, 0]
         return self._read(rearrange(last, "(b m) d -> b m d", m=num_candidates))
 
-    def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b d"]:
-        """What the ability head reads of an instruction, before it is standardized."""
+    def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b f"]:
+        """What the ability head reads of an instruction, float32 `[B, F]`: the same for every zoo, and fixed where the LLM is."""
         text_BLD = self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype))
-        return text_features(self.llm(text_BLD, length_B).joined, length_B)
+        return read_summary(self.llm(text_BLD, length_B).summary, self.config.ability_head)
+
+    def score_features(
+        self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]
+    ) -> Float[Array, "b m"]:
+        """`score` by the ability head alone, from `features`."""
+        assert self.ability is not None
+        return self.ability(feature_BF, soft_BMKD)
 
     def _read(self, last_BMD: Array) -> Float[Array, "b m"]:
         """The head: two rows of the output matrix at the last position, or the regression variant."""

@@ -18,13 +18,19 @@ def stack_layers(make_layer: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs:
     return nnx.vmap(make_layer)(rngs.split(depth))
 
 
-def run_stack(layers: nnx.Module, carry: Any, *shared: Any, remat: str = "none") -> Any:
-    """Applies the layers in turn: `carry = layer(carry, *shared)`. `remat` names what the backward pass keeps (REMAT_POLICIES)."""
+def run_stack(
+    layers: nnx.Module, carry: Any, *shared: Any, remat: str = "none", tap: Callable[[Any], Any] = lambda carry: None
+) -> tuple[Any, Any]:
+    """Applies the layers in turn: `carry = layer(carry, *shared)`. `remat` names what the backward pass keeps (REMAT_POLICIES).
+
+    Returns the last carry, and what `tap` reads off the carry after each layer, stacked.
+    """
     graphdef, state = nnx.split(layers)
 
-    def body(carry: Any, layer_state: Any) -> tuple[Any, None]:
-        return nnx.merge(graphdef, layer_state)(carry, *shared), None
+    def body(carry: Any, layer_state: Any) -> tuple[Any, Any]:
+        carry = nnx.merge(graphdef, layer_state)(carry, *shared)
+        return carry, tap(carry)
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
-    return jax.lax.scan(body, carry, state)[0]
+    return jax.lax.scan(body, carry, state)

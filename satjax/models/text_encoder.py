@@ -63,7 +63,8 @@ class TextEncoder(nnx.Module):
         """Embeddings, float32 `[B, E]`; L must not exceed `max_positions`. A row of length 0 gives zeros."""
         num_tokens = token_BL.shape[1]
         x = self.embedding[...][token_BL] + self.positions[...][:num_tokens] + self.segments[...][0]
-        x = run_stack(self.layers, self.norm(x.astype(dtype)), length_B).astype(jnp.float32)
+        x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B)
+        x = x.astype(jnp.float32)
         mask = key_mask(length_B, num_tokens)[..., None]
         pooled = jnp.sum(jnp.where(mask, x, 0.0), axis=1)
         return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-9)

@@ -86,6 +86,11 @@ class OutcomeTable:
         """Every task of the items, sorted."""
         return tuple(sorted({item.task for item in self.items}))
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Every category of the items, sorted."""
+        return tuple(sorted({item.category for item in self.items}))
+
     def split(self, name: str) -> "OutcomeTable":
         """The items of one split; raises SatjaxError naming the splits that are there if it has none."""
         chosen = np.array([item.split == name for item in self.items], bool)
@@ -106,6 +111,13 @@ class OutcomeTable:
         return replace(
             self, items=tuple(self.items[i] for i in columns), scores_MN=self.scores_MN[:, columns], cost_usd_MN=cost
         )
+
+    def without_categories(self, names: Sequence[str]) -> "OutcomeTable":
+        """The items of all other categories; raises SatjaxError with the nearest names for one that is not there."""
+        for name in names:
+            if name not in self.categories:
+                raise unknown_name("category", name, self.categories)
+        return self.select_items(np.array([item.category not in names for item in self.items], bool)) if names else self
 
     def select_candidates(self, ids: Sequence[str]) -> "OutcomeTable":
         """These candidates, in that order; raises SatjaxError with the nearest names for one that is not there."""

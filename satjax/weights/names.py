@@ -1,5 +1,6 @@
 """Hugging Face names and shapes to ours: one map per architecture, every mismatch reported at once."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,25 +16,25 @@ DECODER_TYPES = ("llama", "mistral", "qwen2", "phi3")
 
 
 def decoder_config(
-    hf: Mapping[str, Any], *, lora_rank: int = 0, lora_tokens: str = "all", join_layer: int = 0
+    hf: Mapping[str, Any], *, lora_rank: int = 0, lora_tokens: str = "all", join_layer: int = 0, depth: int = 0
 ) -> DecoderConfig:
-    """Shape of a decoder from the keys of its `config.json`."""
+    """Shape of a decoder from the keys of its `config.json`, or of its first `depth` layers (0 = all)."""
     kind = hf.get("model_type")
     if kind not in DECODER_TYPES:
         raise SatjaxError(
             f"base weights: model_type {kind!r} is no LLM that satjax knows; it knows {', '.join(DECODER_TYPES)}"
         )
-    heads, depth = hf["num_attention_heads"], hf["num_hidden_layers"]
-    if join_layer >= depth:
+    heads, num_layers = hf["num_attention_heads"], hf["num_hidden_layers"]
+    if join_layer >= num_layers:
         raise SatjaxError(
-            f"config router.llm.join_layer = {join_layer}: the LLM has {depth} layers; give at most {depth - 1}"
+            f"config router.llm.join_layer = {join_layer}: the LLM has {num_layers} layers; give at most {num_layers - 1}"
         )
     positions = hf.get("max_position_embeddings", 2048)
     window = hf.get("sliding_window") if hf.get("use_sliding_window", kind != "qwen2") else None
     return DecoderConfig(
         vocab_size=hf["vocab_size"],
         width=hf["hidden_size"],
-        num_layers=depth,
+        num_layers=min(depth or num_layers, num_layers),
         num_heads=heads,
         num_kv_heads=hf.get("num_key_value_heads") or heads,
         head_width=hf.get("head_dim") or hf["hidden_size"] // heads,
@@ -123,6 +124,9 @@ class _Reader:
     def linear(self, name: str, width_in: int, width_out: int, rows: slice = slice(None)) -> np.ndarray:
         return self.take(f"{name}.weight", (rows.stop - rows.start if rows.stop else width_out, width_in), rows).T
 
+    def skip(self, unwanted: Callable[[str], Any]) -> None:
+        self.used |= {name for name in self.tensors if unwanted(name)}
+
     def finish(self, ignored: tuple[str, ...]) -> None:
         unknown = [name for name in self.tensors if name not in self.used and not name.endswith(ignored)]
         self.problems += [f"{name} is not known" for name in unknown]
@@ -136,7 +140,10 @@ class _Reader:
 
 
 def decoder_params(tensors: Tensors, config: DecoderConfig, dtype: Any = np.float32) -> dict[str, np.ndarray]:
-    """Base parameters of `satjax.models.decoder.Decoder` by path (LoRA's are not among them), layers stacked."""
+    """Base parameters of `satjax.models.decoder.Decoder` by path (LoRA's are not among them), layers stacked.
+
+    The tensors may have more layers than the config.
+    """
     read = _Reader(tensors, "LLM")
     width, mlp = config.width, config.mlp_width
     q, kv = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
@@ -172,6 +179,7 @@ def decoder_params(tensors: Tensors, config: DecoderConfig, dtype: Any = np.floa
         params["head/kernel"] = np.asarray(read.linear("lm_head", width, config.vocab_size), dtype)
     for stack, layers in (("lower", range(config.join_layer)), ("upper", range(config.join_layer, config.num_layers))):
         params |= {f"{stack}/{path}": value for path, value in _stacked(layer, layers, dtype).items()}
+    read.skip(lambda name: (found := re.match(r"model\.layers\.(\d+)\.", name)) and int(found[1]) >= config.num_layers)
     read.finish(("rotary_emb.inv_freq", "lm_head.weight") if config.tied_head else ("rotary_emb.inv_freq",))
     return params
 

@@ -1,0 +1,88 @@
+"""python benchmarks/ablations.py --outcomes DIR --workdir runs/ablations --out benchmarks/results/ablations.json
+
+Trains the default recipe with one thing changed at a time, several seeds each, and records what `satjax evaluate` finds on validation and
+test split. Settings that change what is read of an instruction (layers, prompt) read all of them anew, 15 minutes on two CPU cores; all
+others take a minute. What is done already is not done again.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from satjax.config_file import load_config
+from satjax.evaluation import evaluate, read_zoos
+from satjax.outcomes import open_outcomes
+from satjax.router import Router
+from satjax.train import train
+
+ROOT = Path(__file__).parents[1]
+HEAD = "--config.router.ability_head"
+CHANGES: dict[str, tuple[str, ...]] = {
+    "the default": (),
+    "rank 8": (f"{HEAD}.rank=8",),
+    "rank 64": (f"{HEAD}.rank=64",),
+    "hidden 64": (f"{HEAD}.hidden=64",),
+    "hidden 1024": (f"{HEAD}.hidden=1024",),
+    "no contrast over candidates": ("--config.loss.over_candidates=0.0",),
+    "contrast over candidates 1": ("--config.loss.over_candidates=1.0",),
+    "contrast over instructions 0.25": ("--config.loss.over_instructions=0.25",),
+    "whole profiles in training": ("--config.batch.hidden_items=0.0",),
+    "up to 0.9 of a profile hidden": ("--config.batch.hidden_items=0.9",),
+    "weight decay 1": ("--config.optimizer.weight_decay=1.0",),
+    "half the steps": ("--config.stages[0].steps=188",),
+    "twice the steps": ("--config.stages[0].steps=752",),
+    "4 soft tokens": ("--config.router.profile_encoder.soft_tokens=4",),
+}
+FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")
+
+
+def measured(router: Router, outcomes: str, split: str) -> dict[str, Any]:
+    """Correctness and routing accuracy of one split."""
+    found = evaluate(router, open_outcomes(outcomes), split=split, zoos=read_zoos(ROOT / "configs" / "zoos.toml"))
+    routing = {zoo: values["router"] for zoo, values in found.figures["routing"].items()}
+    return {**found.figures["correctness"], "routing": routing}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default=str(ROOT / "configs" / "smollm2.py"))
+    parser.add_argument("--outcomes", required=True)
+    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=list(CHANGES), help="names of changes")
+    options = parser.parse_args()
+    record: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    for name in options.only:
+        for seed in range(options.seeds):
+            if str(seed) in record.get(name, {}).get("seeds", {}):
+                continue
+            flags = [f"--config.data.outcomes={options.outcomes}", f"--config.seed={seed}", *CHANGES[name]]
+            workdir = options.workdir / f"{name.replace(' ', '-')}-{seed}"
+            router = Router.load(train(load_config(options.config, flags), workdir), keep_features=True)
+            found = {split: measured(router, options.outcomes, split) for split in ("val", "test")}
+            entry = record.setdefault(name, {"flags": list(CHANGES[name]), "seeds": {}})
+            entry["seeds"][str(seed)] = found
+            options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    table = Table(box=None)
+    for column in ("change", "seeds", *FIGURES, "routing, all"):
+        table.add_column(column)
+    for name, entry in record.items():
+        seeds = [found["test"] for found in entry["seeds"].values()]
+        cells = []
+        for figure in FIGURES:
+            values = [found[figure] for found in seeds]
+            spread = f" ±{statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.4f}{spread}")
+        table.add_row(name, str(len(seeds)), *cells, f"{100 * statistics.mean(s['routing']['all'] for s in seeds):.2f}")
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

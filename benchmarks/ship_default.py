@@ -1,0 +1,136 @@
+"""python benchmarks/ship_default.py --router runs/first/router --report runs/first/bench/report.json
+
+Makes `satjax/pretrained/default` of a trained router: profiles without the outcomes of single items, no tokenizer (it comes with the base
+weights), and a card with the figures that `satjax bench` measured of it.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from satjax.checkpoint import load_params
+from satjax.export import read_router, write_router
+from satjax.pretrained import DEFAULT
+
+MEASURES = {
+    "auroc_pooled": "AUROC of P(handled), pooled",
+    "auroc_per_candidate": "AUROC, mean over candidates",
+    "auroc_within_instruction": "AUROC, mean over instructions",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+CARD = """# The default router of satjax
+
+Ranks {num_candidates} candidate LLMs for an instruction by the probability that each will answer it correctly, without running any of them.
+`satjax rank "…"` uses it unless `--router` names another.
+
+## What it is
+
+| | |
+|---|---|
+| LLM, frozen | `{llm}`, layers 1 to {depth}, Apache-2.0 (sha256 `{llm_sha}`) |
+| text encoder | `{encoder}`, Apache-2.0 (sha256 `{encoder_sha}`) |
+| ability head | rank {rank}; reads the mean state after layers {mean_layers}, the last token's after {last_layers} |
+| trained on | MMLU-Pro results of {num_candidates} public models (TIGER-AI-Lab/MMLU-Pro `eval_results`, Apache-2.0), training split |
+| recipe | `configs/smollm2.py`, seed {seed} |
+| aptitude test | {num_tasks} tasks x {shots} items of MMLU-Pro, `{fingerprint}` |
+| calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
+
+## Figures
+
+{instructions} test instructions, {num_candidates} candidates; in brackets the 95 % interval over instructions. From `satjax bench --router
+satjax/pretrained/default --outcomes DIR --zoos configs/zoos.toml`; `report.html` of that command has the baselines beside it.
+
+| | |
+|---|---|
+{correctness}
+
+| zoo | router, % | best single candidate, % | gain, points | oracle, % |
+|---|---|---|---|---|
+{routing}
+
+## Intended use
+
+Choosing among these candidates, or new ones that took the same aptitude test, for questions with a right answer: knowledge,
+mathematics, science, law, as in MMLU-Pro. Another candidate joins with its profile: `router.add("profile.json")`.
+
+## Limits
+
+- It was trained on multiple-choice questions with their options. For open requests, chat or code its probabilities are guesses; trust the order
+  more than the numbers, and train on outcomes of your own where you have them.
+- Most of what it knows of a candidate is how strong it is and in which subjects; which of two equals answers a given question right it can
+  hardly tell.
+- Results are of the models' versions and prompts of 2024; a newer version of a candidate is another candidate.
+- English. Instructions beyond {max_tokens} tokens lose their middle.
+- The profiles hold accuracies per task, not the outcomes of single items.
+
+Candidates: {candidates}.
+"""
+
+
+def card(files: Any, report: dict[str, Any], seed: int) -> str:
+    """The model card; figures are the first seed's, of which the router is."""
+    method, config = report["methods"]["router"], files.config
+    correctness = [
+        f"| {label} | {found['mean']:.4f} [{found['low']:.4f}, {found['high']:.4f}] |"
+        for label, found in ((label, method["correctness"][name]) for name, label in MEASURES.items())
+    ]
+    routing = []
+    for zoo, found in method["routing"].items():
+        gain = found["gain_interval"]
+        routing.append(
+            f"| {zoo} ({len(found['candidates'])}) | {100 * found['router']:.2f} | {100 * found['best_single']:.2f} | "
+            f"{100 * gain['mean']:+.2f} [{100 * gain['low']:+.2f}, {100 * gain['high']:+.2f}] | {100 * found['oracle']:.2f} |"
+        )
+    return CARD.format(
+        num_candidates=len(files.profiles),
+        llm=config.llm.weights,
+        llm_sha=files.base_sha256["llm"][:16],
+        encoder=config.encoder.weights,
+        encoder_sha=files.base_sha256["encoder"][:16],
+        depth=config.ability_head.depth,
+        rank=config.ability_head.rank,
+        mean_layers=" and ".join(map(str, config.ability_head.mean_layers)),
+        last_layers=" and ".join(map(str, config.ability_head.last_layers)),
+        seed=seed,
+        num_tasks=files.test.num_tasks,
+        shots=files.test.shots,
+        fingerprint=files.test.fingerprint[:16],
+        scale=files.calibration.scale,
+        offset=files.calibration.offset,
+        fitted_on=files.calibration.fitted_on,
+        instructions=report["instructions"],
+        correctness="\n".join(correctness),
+        routing="\n".join(routing),
+        max_tokens=config.prompt.max_tokens,
+        candidates=", ".join(f"`{profile.candidate}`" for profile in files.profiles),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--router", required=True, type=Path)
+    parser.add_argument("--report", required=True, type=Path)
+    options = parser.parse_args()
+    files = read_router(options.router)
+    report = json.loads(options.report.read_text(encoding="utf-8"))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {
+        path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
+        for path, (shape, dtype) in files.learned.items()
+    }
+    params = load_params(options.router / "params", abstract)
+    short = dataclasses.replace(files, profiles=tuple(profile.summary() for profile in files.profiles))
+    write_router(DEFAULT, short, params, None, card(files, report, files.order_seed))
+    size = sum(path.stat().st_size for path in DEFAULT.rglob("*") if path.is_file())
+    Console().print(f"{DEFAULT}: {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

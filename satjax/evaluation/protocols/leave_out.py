@@ -1,0 +1,113 @@
+"""Unseen candidates and unseen categories: each family, or each category, is left out of training in turn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax.config import TrainConfig
+from satjax.errors import SatjaxError
+from satjax.evaluation.baselines import BASELINES, UNSEEN_BASELINES, Instructions, aptitude_fold, baseline_data
+from satjax.evaluation.bench import ROUTER, Method, compare
+from satjax.evaluation.embed import embed
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.figures import Zoos
+from satjax.evaluation.protocols.folds import Progress, families, trained
+from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.weights.fetch import resolve
+
+SEEN = "router (trained on them)"
+WITHOUT_TASKS = tuple(name for name in BASELINES if name != "subject_means")
+"""Baselines that can say something about a category that they have never met."""
+
+
+def unseen_families(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    zoos: Zoos | None = None,
+    baselines: Sequence[str] = tuple(UNSEEN_BASELINES),
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Every candidate's column comes from a router, and from baselines, that have never met its family: its aptitude test is all they know.
+
+    The same candidates by a router that was trained on them stand beside. Figures as `satjax.evaluation.bench.compare` gives them.
+    """
+    table = open_outcomes(config.data.outcomes)
+    held, embedding_NE = _held(table), _embedding(config, table)
+    groups = families(table)
+    if len(groups) < 2:
+        raise SatjaxError("unseen families: the outcome table has one family only; nothing would be left to train on")
+    column = {name: i for i, name in enumerate(table.candidate_ids)}
+    shape = len(held), len(table.candidates)
+    found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
+    for done, (family, names) in enumerate(groups.items()):
+        on_progress("folds", done, len(groups) + 1)
+        router = trained(config, workdir, f"without-{family}", candidates=names)
+        columns = [column[name] for name in names]
+        found[ROUTER][:, columns] = evaluate(router, table, candidates=names).probability_BM
+        known = table.select_candidates([name for name in table.candidate_ids if name not in names])
+        data = baseline_data(known, embedding_NE, router.aptitude_test)
+        anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)
+        for name in baselines:
+            found[name][:, columns] = UNSEEN_BASELINES[name](data, anchor, 0)(_instructions(table, embedding_NE, held))
+    on_progress("folds", len(groups), len(groups) + 1)
+    found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
+    on_progress("folds", len(groups) + 1, len(groups) + 1)
+    return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos)}
+
+
+def leave_category_out(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    zoos: Zoos | None = None,
+    baselines: Sequence[str] = WITHOUT_TASKS,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
+    table = open_outcomes(config.data.outcomes)
+    held, embedding_NE = _held(table), _embedding(config, table)
+    category_B = np.array([table.items[i].category for i in held])
+    names = sorted(set(category_B))
+    if len(names) < 2:
+        raise SatjaxError(
+            "leave category out: the outcome table has one category only; nothing would be left to train on"
+        )
+    shape = len(held), len(table.candidates)
+    found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
+    for done, category in enumerate(names):
+        on_progress("folds", done, len(names) + 1)
+        router = trained(config, workdir, f"without-{category}", categories=[category])
+        rows = np.flatnonzero(category_B == category)
+        only = table.select_items(held[rows])
+        found[ROUTER][rows] = router.probability([item.text for item in only.items], table.candidate_ids)
+        known = np.array([item.category != category for item in table.items])
+        data = baseline_data(table.select_items(known), embedding_NE[known], router.aptitude_test)
+        for name in baselines:
+            found[name][rows] = BASELINES[name](data, 0)(_instructions(table, embedding_NE, held[rows]))
+    on_progress("folds", len(names), len(names) + 1)
+    found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
+    on_progress("folds", len(names) + 1, len(names) + 1)
+    return {"protocol": "leave category out", "folds": names, **_compared(found, table, held, zoos)}
+
+
+def _held(table: OutcomeTable) -> np.ndarray:
+    """Test items by index; aptitude items are of the training split, so that none of them is among these."""
+    return np.array([i for i, item in enumerate(table.items) if item.split == "test"], int)
+
+
+def _embedding(config: TrainConfig, table: OutcomeTable) -> np.ndarray:
+    encoder = config.router.encoder
+    texts = [item.text for item in table.items]
+    return embed(resolve(encoder.weights), texts, query_prefix=encoder.query_prefix)
+
+
+def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarray) -> Instructions:
+    return Instructions(embedding_NE[index], tuple(table.items[i].task for i in index))
+
+
+def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
+    methods = {name: Method(probability[None], {}, None) for name, probability in found.items()}
+    return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {})

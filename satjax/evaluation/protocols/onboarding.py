@@ -1,0 +1,74 @@
+"""How much of the aptitude test a new candidate has to take: its family unseen, its profile of fewer and fewer items."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax import metrics
+from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
+from satjax.config import TrainConfig
+from satjax.evaluation.intervals import statistic_interval
+from satjax.evaluation.protocols.folds import Progress, families, trained
+from satjax.outcomes import open_outcomes
+
+SIZES = (16, 64, 256, 1000)
+
+
+def onboarding(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    sizes: Sequence[int] = SIZES,
+    seed: int = 0,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn by `seed`; with intervals.
+
+    `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
+    with the same workdir nothing is trained twice.
+    """
+    table = open_outcomes(config.data.outcomes)
+    held = table.split("test")
+    texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
+    column = {name: i for i, name in enumerate(table.candidate_ids)}
+    found = {size: np.full(outcome_BM.shape, np.nan, np.float32) for size in sizes}
+    groups = families(table)
+    for done, (family, names) in enumerate(groups.items()):
+        on_progress("folds", done, len(groups))
+        router = trained(config, workdir, f"without-{family}", candidates=names)
+        for name in names:
+            profile = profile_from_outcomes(table, router.aptitude_test, name)
+            for size in sizes:
+                router.add(fewer_items(profile, size, seed))
+                found[size][:, column[name]] = router.probability(texts, [name])[:, 0]
+    on_progress("folds", len(groups), len(groups))
+    return {
+        "protocol": "onboarding",
+        "instructions": len(texts),
+        "candidates": list(table.candidate_ids),
+        "sizes": {str(size): _figures(probability_BM, outcome_BM) for size, probability_BM in found.items()},
+    }
+
+
+def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityProfile:
+    """The profile as if only `size` of its items, drawn evenly from those observed, had been answered."""
+    assert profile.item_outcome_TK is not None
+    outcome = profile.item_outcome_TK.reshape(-1)
+    observed = np.flatnonzero(~np.isnan(outcome))
+    kept = np.random.default_rng(seed).permutation(observed)[:size]
+    fewer = np.full_like(outcome, np.nan)
+    fewer[kept] = outcome[kept]
+    outcome_TK = fewer.reshape(profile.item_outcome_TK.shape)
+    accuracy_T, count_T = accuracy_and_count(outcome_TK)
+    return replace(profile, accuracy_T=accuracy_T, count_T=count_T, item_outcome_TK=outcome_TK)
+
+
+def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, Any]:
+    figures: dict[str, Any] = dict(metrics.correctness(probability_BM, outcome_BM))
+    interval = statistic_interval(metrics.auroc_pooled, probability_BM, outcome_BM)
+    figures["auroc_pooled_interval"] = [interval.low, interval.high]
+    figures["routed"] = float(np.nanmean(metrics.routed_outcomes(probability_BM, outcome_BM)))
+    return figures

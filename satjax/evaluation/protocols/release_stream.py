@@ -1,0 +1,78 @@
+"""Candidates in order of release: the router is trained on the first ones and meets the others by their aptitude test alone.
+
+The paper's Figure 5: at each release the zoo is the five best candidates so far and the newest, and nothing is trained again.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax import metrics
+from satjax.config import TrainConfig
+from satjax.errors import SatjaxError
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.figures import best_single
+from satjax.evaluation.intervals import paired_interval
+from satjax.evaluation.protocols.folds import Progress, trained
+from satjax.outcomes import OutcomeTable, open_outcomes
+
+BEST = 5
+
+
+def release_stream(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    first: int | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
+
+    "Best so far" is by mean outcome on the training split. At each release: the zoo, mean outcomes of the router, the best single candidate of
+    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single.
+    """
+    table = in_order_of_release(open_outcomes(config.data.outcomes))
+    names = table.candidate_ids
+    first = first or max(BEST, 2 * len(names) // 5)
+    if not BEST <= first < len(names):
+        raise SatjaxError(
+            f"release stream: first = {first} must be at least {BEST} and leave some of {len(names)} candidates"
+        )
+    on_progress("trained on the first", 0, 2)
+    router = trained(config, workdir, f"first-{first}", candidates=names[first:])
+    on_progress("scored", 1, 2)
+    report = evaluate(router, table)
+    on_progress("scored", 2, 2)
+    strength_M = np.nanmean(table.split("train").scores_MN, axis=1)
+    steps = []
+    for newest in range(first, len(names)):
+        best = sorted(range(newest), key=lambda m: -strength_M[m])[:BEST]
+        zoo = [*sorted(best), newest]
+        probability, outcome = report.probability_BM[:, zoo], report.outcome_BM[:, zoo]
+        fixed, _ = best_single(table.select_candidates([names[m] for m in zoo]), "test")
+        assert fixed is not None
+        routed_B = metrics.routed_outcomes(probability, outcome)
+        steps.append(
+            {
+                "newest": names[newest],
+                "release_date": table.candidates[newest].release_date,
+                "zoo": [names[m] for m in zoo],
+                "best_single_candidate": names[zoo[fixed]],
+                **metrics.routing(probability, outcome, best_single=fixed),
+                "gain_interval": asdict(paired_interval(routed_B, outcome[:, fixed])),
+            }
+        )
+    return {"protocol": "release stream", "trained_on": list(names[:first]), "releases": steps}
+
+
+def in_order_of_release(table: OutcomeTable) -> OutcomeTable:
+    """Candidates by release date, those of one month in the table's order; raises SatjaxError naming one without a date."""
+    for candidate in table.candidates:
+        if not candidate.release_date:
+            raise SatjaxError(
+                f"release stream: candidate {candidate.id!r} has no release_date in models.parquet; add it"
+            )
+    ordered = sorted(table.candidates, key=lambda candidate: candidate.release_date or "")
+    return table.select_candidates([candidate.id for candidate in ordered])

@@ -1,0 +1,85 @@
+"""What the ability head reads of instructions: one pass of the frozen LLM over each, kept on disk.
+
+The LLM is not trained by this head, so an instruction's features are the same in every step, for every zoo and every seed.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from satjax.assembly import Assembly
+from satjax.instructions import PromptWriter
+from satjax.models.router_model import Params, bind
+from satjax.row_batches import row_batches
+from satjax.sharding import batch_sharding, batch_shards, replicated
+from satjax.vectors import Computed, VectorStore, vectors_of
+from satjax.weights.fetch import cache_dir
+
+FORMAT = 1
+"""Goes up when the same text gets other features: what was kept before is computed again."""
+
+Progress = Callable[[int, int], object]
+
+
+class FeatureReader:
+    """`read(instructions) -> float32[B, F]`; `store` keeps what was computed (`feature_store`), if given.
+
+    On a mesh the rows of a batch are split over its data axes; parameters may lie on it in any way.
+    """
+
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        writer: PromptWriter,
+        store: VectorStore | None = None,
+        mesh: Mesh | None = None,
+    ):
+        # Hosts that find different texts on their disks would run different programs.
+        self.writer, self.mesh = writer, mesh
+        self.store = store if jax.process_count() == 1 else None
+        self._run = jax.jit(
+            lambda params, token_BL, length_B: bind(graphdef, params).features(token_BL, length_B),
+            out_shardings=None if mesh is None else replicated(mesh),
+        )
+
+    def read(
+        self, params: Params, instructions: Sequence[str], on_progress: Progress = lambda done, total: None
+    ) -> np.ndarray:
+        """Features of the instructions; `on_progress` hears how many of how many are done."""
+        shards = 0 if self.mesh is None else batch_shards(self.mesh)
+
+        def compute(texts: list[str]) -> Computed:
+            for index, rows in row_batches(self.writer.encode(texts), self.writer.bucket, shards):
+                found = self._run(params, self._place(rows.token), self._place(rows.length))
+                yield index, np.asarray(found)[: len(index)]
+
+        return vectors_of(instructions, compute, self.store, on_progress)
+
+    def _place(self, value: np.ndarray) -> jax.Array | np.ndarray:
+        if self.mesh is None:
+            return value
+        return jax.make_array_from_callback(value.shape, batch_sharding(self.mesh), lambda index: value[index])
+
+
+def feature_store(assembly: Assembly) -> VectorStore:
+    """Where the features of these base weights, this prompt and these layers are kept, in the cache."""
+    model, prompt = assembly.model, assembly.writer.config
+    key = {
+        "format": FORMAT,
+        "llm": assembly.bases["llm"].sha256,
+        "decoder": dataclasses.asdict(model.decoder),
+        "mean_layers": model.ability_head.mean_layers,
+        "last_layers": model.ability_head.last_layers,
+        "dtype": model.compute_dtype,
+        "start": assembly.writer.start_ids,
+        "end": assembly.writer.end_ids,
+        "max_tokens": prompt.max_tokens,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return VectorStore(cache_dir() / "features" / digest[:32])

@@ -1,0 +1,101 @@
+"""Vectors of texts, kept on disk: computed once, found again by the text, whatever else is asked for at the same time."""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax.errors import SatjaxError
+from satjax.files import explain_full_disk
+
+VECTORS_PER_SEGMENT = 256
+
+log = logging.getLogger("satjax")
+
+
+class VectorStore:
+    """A directory of segments, each with digests of texts and their vectors, float32.
+
+    What a segment holds never changes; processes that write at the same time write segments of their own. A segment that
+    cannot be read is computed again, and a directory that cannot be written costs time only.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def find(self, texts: Sequence[str]) -> dict[int, np.ndarray]:
+        """The vectors of those texts that are kept, by their index."""
+        kept: dict[bytes, np.ndarray] = {}
+        for path in sorted(self.directory.glob("*.npz")):
+            try:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as segment:
+                    names, vectors = segment["digest"], segment["vector"]
+            except Exception:  # whatever a damaged file makes NumPy and zipfile raise
+                continue
+            if vectors.ndim == 2 and vectors.dtype == np.float32 and len(names) == len(vectors):
+                kept |= zip(map(bytes, names), vectors, strict=True)
+        digests = map(_digest, texts)
+        return {i: kept[digest] for i, digest in enumerate(digests) if digest in kept}
+
+    def keep(self, texts: Sequence[str], vector_BF: np.ndarray) -> None:
+        """Adds a segment, whole or not at all."""
+        digest = np.array([np.frombuffer(_digest(text), np.uint8) for text in texts])
+        name = hashlib.sha256(digest.tobytes()).hexdigest()[:32]
+        try:
+            with explain_full_disk(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(prefix=".fresh-", dir=self.directory, delete=False) as file:
+                    try:
+                        np.savez(file, digest=digest, vector=np.asarray(vector_BF, np.float32))
+                        file.close()
+                        Path(file.name).chmod(0o644)
+                        Path(file.name).replace(self.directory / f"{name}.npz")
+                    finally:
+                        Path(file.name).unlink(missing_ok=True)
+        except (OSError, SatjaxError) as error:
+            log.warning("%d vectors are not kept (%s)", len(texts), error)
+
+
+Computed = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Indices of some texts and their vectors, batch by batch."""
+
+
+def vectors_of(
+    texts: Sequence[str],
+    compute: Callable[[list[str]], Computed],
+    store: VectorStore | None = None,
+    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> np.ndarray:
+    """Vectors float32 `[B, F]` of at least one text: those that `store` holds, and the rest from `compute`, which keeps them as they come.
+
+    `on_progress` hears how many of how many are done. What was computed before an interruption is kept.
+    """
+    vector = {} if store is None else store.find(texts)
+    missing = [i for i in range(len(texts)) if i not in vector]
+    fresh: list[int] = []
+    on_progress(len(vector), len(texts))
+
+    def keep() -> None:
+        if store is not None and fresh:
+            store.keep([texts[i] for i in fresh], np.stack([vector[i] for i in fresh]))
+            fresh.clear()
+
+    try:
+        for index, found in compute([texts[i] for i in missing]) if missing else ():
+            where = [missing[i] for i in index]
+            vector |= dict(zip(where, found, strict=True))
+            fresh += where
+            if len(fresh) >= VECTORS_PER_SEGMENT:
+                keep()
+            on_progress(len(vector), len(texts))
+    finally:
+        keep()
+    return np.stack([vector[i] for i in range(len(texts))])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]

@@ -1,0 +1,77 @@
+"""What is left out is not seen: each column, or row, comes from the router that never met it."""
+
+import numpy as np
+import pytest
+
+from satjax import metrics
+from satjax.errors import SatjaxError
+from satjax.evaluation import write_html
+from satjax.evaluation.protocols import leave_category_out, unseen_families
+from satjax.evaluation.protocols.leave_out import SEEN
+from satjax.router import Router
+from tests.families import families_table
+
+
+@pytest.fixture(scope="module")
+def found(recipe):
+    heard = []
+    figures = unseen_families(*recipe, baselines=("candidate_means",), on_progress=lambda *step: heard.append(step))
+    assert heard[0] == ("folds", 0, 3)
+    assert heard[-1] == ("folds", 3, 3)
+    return figures
+
+
+def held():
+    test = families_table().split("test")
+    return [item.text for item in test.items], np.ascontiguousarray(test.scores_MN.T)
+
+
+def test_a_familys_columns_are_of_the_router_without_it(recipe, found):
+    texts, outcome_BM = held()
+    names = families_table().candidate_ids
+    assert found["folds"] == {"a": list(names[:4]), "b": list(names[4:])}
+    routers = {family: Router.load(recipe[1] / f"without-{family}" / "router") for family in "ab"}
+    probability_BM = np.concatenate(
+        [routers["a"].probability(texts, names[:4]), routers["b"].probability(texts, names[4:])], axis=1
+    )
+    ours = found["methods"]["router"]["correctness"]
+    for name, value in metrics.correctness(probability_BM, outcome_BM).items():
+        assert ours[name]["mean"] == pytest.approx(value, abs=1e-6)
+    assert found["instructions"] == len(texts)
+
+
+def test_the_seen_stand_beside(recipe, found):
+    texts, outcome_BM = held()
+    seen = Router.load(recipe[1] / "all" / "router").probability(texts, families_table().candidate_ids)
+    assert found["methods"][SEEN]["correctness"]["brier"]["mean"] == pytest.approx(
+        metrics.brier(seen, outcome_BM), abs=1e-6
+    )
+    assert list(found["methods"]) == ["router", "candidate_means", SEEN]
+
+
+def test_a_left_out_category_is_in_no_aptitude_test_and_its_rows_are_of_that_router(recipe):
+    figures = leave_category_out(*recipe, baselines=("candidate_means",))
+    assert figures["folds"] == ["numbers", "words"]
+    table = families_table()
+    texts, outcome_BM = held()
+    probability_BM = np.full_like(outcome_BM, np.nan)
+    category_B = np.array([item.category for item in table.split("test").items])
+    of_item = {item.id: item.category for item in table.items}
+    for category in ("numbers", "words"):
+        router = Router.load(recipe[1] / f"without-{category}" / "router")
+        assert {of_item[item] for item in router.aptitude_test.item_ids} == {"numbers", "words"} - {category}
+        rows = category_B == category
+        probability_BM[rows] = router.probability([texts[i] for i in np.flatnonzero(rows)], table.candidate_ids)
+    brier = figures["methods"]["router"]["correctness"]["brier"]["mean"]
+    assert brier == pytest.approx(metrics.brier(probability_BM, outcome_BM), abs=1e-6)
+    assert set(figures["methods"]) == {"router", "candidate_means", SEEN}
+
+
+def test_the_page_shows_them(found, tmp_path):
+    write_html(found, tmp_path / "report.html")
+    assert SEEN in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_one_family_cannot_be_left_out(trained, tmp_path):
+    with pytest.raises(SatjaxError, match="one family only"):
+        unseen_families(trained.config, tmp_path)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax import metrics
+from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
+from satjax.evaluation.protocols import onboarding
+from satjax.evaluation.protocols.onboarding import fewer_items
+from satjax.router import Router
+from tests.families import families_table
+
+TABLE = families_table()
+PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])
+
+
+@given(st.integers(1, 20), st.integers(0, 5))
+def test_fewer_items_are_some_of_those_observed(size, seed):
+    fewer = fewer_items(PROFILE, size, seed)
+    kept = ~np.isnan(fewer.item_outcome_TK)
+    assert kept.sum() == fewer.count_T.sum() == min(size, 16)
+    np.testing.assert_array_equal(fewer.item_outcome_TK[kept], PROFILE.item_outcome_TK[kept])
+    more = ~np.isnan(fewer_items(PROFILE, size + 1, seed).item_outcome_TK)
+    assert not (kept & ~more).any()
+
+
+def test_each_size_has_figures_of_unseen_candidates(recipe):
+    figures = onboarding(*recipe, sizes=(2, 16))
+    assert list(figures["sizes"]) == ["2", "16"]
+    test, names = TABLE.split("test"), TABLE.candidate_ids
+    texts, columns = [item.text for item in test.items], []
+    for m, name in enumerate(names):
+        router = Router.load(recipe[1] / f"without-{'a' if m < 4 else 'b'}" / "router")
+        columns.append(router.probability(texts, [name]))
+    full = metrics.auroc_pooled(np.concatenate(columns, axis=1), test.scores_MN.T)
+    assert figures["sizes"]["16"]["auroc_pooled"] == pytest.approx(full, abs=1e-6)
+    low, high = figures["sizes"]["16"]["auroc_pooled_interval"]
+    assert low <= full <= high
+    assert figures["sizes"]["2"]["brier"] != figures["sizes"]["16"]["brier"]

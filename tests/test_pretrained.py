@@ -1,0 +1,86 @@
+"""The router that comes with the package: what its card says of it holds."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from satjax import Router
+from satjax.aptitude import CapabilityProfile
+from satjax.evaluation import evaluate, read_zoos
+from satjax.outcomes import read_table
+from satjax.pretrained import DEFAULT
+from tests.test_config_file import CONFIGS
+
+CARD = (DEFAULT / "README.md").read_text(encoding="utf-8")
+LABELS = {
+    "auroc_pooled": "AUROC of P(handled), pooled",
+    "auroc_per_candidate": "AUROC, mean over candidates",
+    "auroc_within_instruction": "AUROC, mean over instructions",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+SAMPLE = 120
+
+
+def figures_of_the_card() -> dict[str, float]:
+    return {name: float(re.search(rf"\| {re.escape(label)} \| ([\d.]+) \[", CARD)[1]) for name, label in LABELS.items()}
+
+
+@pytest.fixture(scope="module")
+def router():
+    return Router.load()
+
+
+@pytest.fixture(scope="module")
+def table(shared_data):
+    return read_table(shared_data / "mmlu_pro")
+
+
+def test_it_is_small_and_holds_no_single_outcome():
+    assert sum(path.stat().st_size for path in DEFAULT.rglob("*") if path.is_file()) < 25 * 2**20
+    profiles = [CapabilityProfile.read(path) for path in (DEFAULT / "profiles").glob("*.json")]
+    assert len(profiles) == 25
+    assert all(profile.item_outcome_TK is None for profile in profiles)
+    assert all(profile.candidate in CARD for profile in profiles)
+
+
+def test_it_ranks_its_candidates(router):
+    ranked = router.rank("Find all c such that Z_3[x]/(x^2 + c) is a field.")
+    assert len(ranked) == 25
+    strong, weak = ("gemini-1.5-pro-002", "Meta-Llama-3_1-70B-Instruct"), ("Llama-2-7b-hf", "Mistral-7B-Instruct-v0.1")
+    place = {entry.candidate: i for i, entry in enumerate(ranked)}
+    assert max(place[name] for name in strong) < min(place[name] for name in weak)
+    assert all(0 < entry.probability < 1 for entry in ranked)
+
+
+def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
+    """Wide bounds, for 120 instructions; `make slow` holds the figures themselves."""
+    held = [i for i, item in enumerate(table.items) if item.split == "test"]
+    chosen = np.sort(np.random.default_rng(0).permutation(held)[:SAMPLE])
+    train = [i for i, item in enumerate(table.items) if item.split == "train"]
+    found = evaluate(router, table.select_items(np.concatenate([train, chosen]))).figures["correctness"]
+    for name, value in figures_of_the_card().items():
+        assert found[name] == pytest.approx(value, abs=0.05), name
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_card_hold(table):
+    found = evaluate(Router.load(keep_features=True), table, zoos=read_zoos(CONFIGS / "zoos.toml")).figures
+    for name, value in figures_of_the_card().items():
+        assert found["correctness"][name] == pytest.approx(value, abs=0.002), name
+    for zoo, routing in found["routing"].items():
+        row = re.search(rf"\| {zoo} \(\d+\) \| ([\d.]+) \| ([\d.]+) \|", CARD)
+        assert 100 * routing["router"] == pytest.approx(float(row[1]), abs=0.3), zoo
+        assert 100 * routing["best_single"] == pytest.approx(float(row[2]), abs=0.01), zoo
+
+
+def test_it_was_made_by_the_default_config(router):
+    from satjax.config_file import load_config
+
+    made = json.loads((DEFAULT / "config.json").read_text(encoding="utf-8"))["router"]
+    config = load_config(str(CONFIGS / "smollm2.py")).router
+    assert made["ability_head"]["rank"] == config.ability_head.rank
+    assert tuple(made["ability_head"]["mean_layers"]) == config.ability_head.mean_layers
+    assert made["llm"]["weights"] == config.llm.weights

@@ -1,0 +1,32 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax.instructions import pad_rows
+from satjax.row_batches import TOKENS_PER_CALL, row_batches
+
+BUCKETS = (64, 256, 1024)
+
+
+def bucket(length):
+    return next(width for width in BUCKETS if length <= width)
+
+
+@given(st.lists(st.integers(1, 1024), max_size=200), st.sampled_from([0, 1, 8, 12]))
+def test_every_row_once_in_few_shapes(lengths, multiple_of):
+    rows = pad_rows([[i % 97 + 1] * length for i, length in enumerate(lengths)])
+    seen, shapes = [], set()
+    for index, padded in row_batches(rows, bucket, multiple_of):
+        seen += index.tolist()
+        shapes.add(padded.token.shape)
+        size, width = padded.token.shape
+        assert {bucket(length) for length in rows.length[index]} == {width}
+        np.testing.assert_array_equal(padded.length[: len(index)], rows.length[index])
+        for row, length, i in zip(padded.token, padded.length, index, strict=False):
+            assert set(row[:length].tolist()) == {i % 97 + 1}
+            assert not row[length:].any()
+        assert size == 1 or size * width <= TOKENS_PER_CALL + max(multiple_of, 1) * width
+        if multiple_of:
+            assert size % multiple_of == 0
+    assert sorted(seen) == list(range(len(lengths)))
+    assert len(shapes) <= len(BUCKETS) * (1 if multiple_of else 2)

@@ -1,0 +1,99 @@
+"""What the ability head reads of instructions, on one device and on a mesh, kept and not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from satjax.assembly import assemble
+from satjax.config import MeshConfig
+from satjax.models.router_model import abstract_model, bind, initial_params
+from satjax.sharding import make_mesh, param_shardings
+from satjax.text_features import FeatureReader, feature_store
+from satjax.vectors import VectorStore
+from tests.tiny import ABILITY_ALONE, tiny_config
+
+TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 5)}" for n in range(23)]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    config = tiny_config(tmp_path_factory.mktemp("tiny"), **ABILITY_ALONE, router__prompt__buckets=(64, 128))
+    assembly = assemble(config.router)
+    graphdef, _ = abstract_model(assembly.model)
+    return assembly, graphdef, initial_params(assembly.model, 0, assembly.base_params)
+
+
+@pytest.fixture(scope="module")
+def alone(parts):
+    assembly, graphdef, params = parts
+    found = []
+    for text in TEXTS:
+        rows = assembly.writer.encode([text])
+        found.append(np.asarray(bind(graphdef, params).features(jnp.asarray(rows.token), jnp.asarray(rows.length)))[0])
+    return np.stack(found)
+
+
+def test_each_instruction_has_the_features_it_has_alone(parts, alone):
+    assembly, graphdef, params = parts
+    heard = []
+    found = FeatureReader(graphdef, assembly.writer).read(params, TEXTS, lambda *done: heard.append(done))
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert np.ptp(found, axis=0).min() > 0
+    assert heard[0] == (0, 23)
+    assert heard[-1] == (23, 23)
+    assert heard == sorted(heard)
+
+
+def test_a_mesh_changes_nothing(parts, alone):
+    assembly, graphdef, params = parts
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    shardings = param_shardings(params, mesh)
+    placed = {path: jax.device_put(value, shardings[path]) for path, value in params.items()}
+    found = FeatureReader(graphdef, assembly.writer, None, mesh).read(placed, TEXTS)
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+
+
+def test_what_was_read_is_not_read_again(parts, alone, tmp_path, monkeypatch):
+    assembly, graphdef, params = parts
+    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+    reader.read(params, TEXTS[5:12])
+    texts = []
+    encode = type(assembly.writer).encode
+    monkeypatch.setattr(type(assembly.writer), "encode", lambda self, new: texts.extend(new) or encode(self, new))
+    np.testing.assert_allclose(reader.read(params, TEXTS), alone, atol=1e-5)
+    assert sorted(texts) == sorted(TEXTS[:5] + TEXTS[12:])
+    texts.clear()
+    np.testing.assert_allclose(reader.read(params, TEXTS[::-1]), alone[::-1], atol=1e-5)
+    assert texts == []
+
+
+def test_an_interruption_loses_nothing_that_was_read(parts, tmp_path):
+    assembly, graphdef, params = parts
+    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+
+    def stop(done, total):
+        if done > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reader.read(params, TEXTS, stop)
+    assert len(reader.store.find(TEXTS)) > 5
+
+
+def test_other_layers_prompts_and_weights_are_kept_apart(parts):
+    assembly = parts[0]
+    head = dataclasses.replace(assembly.model.ability_head, mean_layers=(1,))
+    longer = dataclasses.replace(assembly.writer.config, buckets=(64, 256))
+    other = {**assembly.bases, "llm": dataclasses.replace(assembly.bases["llm"], sha256="0" * 64)}
+    variants = [
+        assembly,
+        dataclasses.replace(assembly, model=dataclasses.replace(assembly.model, ability_head=head)),
+        dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, config=longer)),
+        dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, end_ids=(1, 2))),
+        dataclasses.replace(assembly, bases=other),
+    ]
+    assert len({feature_store(variant).directory for variant in variants}) == len(variants)
+    assert feature_store(assembly).directory == feature_store(assembly).directory

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from satjax.vectors import VectorStore, vectors_of
+
+VECTORS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = VectorStore(tmp_path / "store")
+    store.keep(["a", "b", "ü\n"], VECTORS)
+    return store
+
+
+def test_kept_vectors_are_found_by_text_in_any_order(store):
+    found = VectorStore(store.directory).find(["ü\n", "c", "a", "a"])
+    assert set(found) == {0, 2, 3}
+    np.testing.assert_array_equal(np.stack([found[0], found[2], found[3]]), VECTORS[[2, 0, 0]])
+    assert found[0].dtype == np.float32
+
+
+def test_segments_add_up(store):
+    store.keep(["c"], VECTORS[:1] + 1)
+    assert set(store.find(["a", "b", "c", "d"])) == {0, 1, 2}
+    assert len(list(store.directory.iterdir())) == 2
+
+
+def test_nothing_is_found_where_nothing_was_kept(tmp_path):
+    assert VectorStore(tmp_path / "none").find(["a"]) == {}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"\x93NUMPY"])
+def test_a_damaged_segment_hides_only_its_own(store, damage):
+    store.keep(["c"], VECTORS[:1])
+    for path in store.directory.iterdir():
+        with np.load(path) as segment:
+            holds_three = len(segment["vector"]) == 3
+        if holds_three:
+            path.write_bytes(damage)
+    assert set(store.find(["a", "b", "c"])) == {2}
+
+
+def test_a_directory_that_cannot_be_written_costs_time_only(tmp_path, caplog):
+    (tmp_path / "file").write_text("x")
+    store = VectorStore(tmp_path / "file" / "store")
+    store.keep(["a"], VECTORS[:1])
+    assert "not kept" in caplog.text
+    assert store.find(["a"]) == {}
+
+
+def test_a_write_that_fails_leaves_nothing_behind(store, monkeypatch, caplog):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    store.keep(["c"], VECTORS[:1])
+    assert "no disk space left" in caplog.text
+    assert len(list(store.directory.iterdir())) == 1
+
+
+def lengths(texts):
+    """A batch of two at a time, the longest first."""
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    for start in range(0, len(order), 2):
+        index = np.array(order[start : start + 2])
+        yield index, np.array([[len(texts[i])] for i in index], np.float32)
+
+
+TEXTS = ["a", "bbb", "cc", "", "ddddd"]
+
+
+def test_vectors_come_in_the_order_of_the_texts():
+    heard = []
+    found = vectors_of(TEXTS, lengths, on_progress=lambda *done: heard.append(done))
+    np.testing.assert_array_equal(found, [[1], [3], [2], [0], [5]])
+    assert heard == [(0, 5), (2, 5), (4, 5), (5, 5)]
+
+
+def test_only_what_is_missing_is_computed(tmp_path):
+    store = VectorStore(tmp_path)
+    vectors_of(TEXTS[1:3], lengths, store)
+    asked = []
+    found = vectors_of(TEXTS, lambda texts: asked.extend(texts) or lengths(texts), store)
+    assert asked == ["a", "", "ddddd"]
+    np.testing.assert_array_equal(found, [[1], [3], [2], [0], [5]])
+    np.testing.assert_array_equal(
+        vectors_of(TEXTS[::-1], lambda texts: pytest.fail("computed again"), store), found[::-1]
+    )
+
+
+def test_an_interruption_keeps_what_was_computed(tmp_path):
+    def interrupted(texts):
+        yield next(lengths(texts))
+        raise KeyboardInterrupt
+
+    store = VectorStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        vectors_of(TEXTS, interrupted, store)
+    assert set(store.find(TEXTS)) == {1, 4}
