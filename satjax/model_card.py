@@ -1,6 +1,6 @@
 """The README.md of an exported router: what it is, what it was trained on, what it is not for."""
 
-from satjax.config import TrainConfig
+from satjax.config import RouterConfig, TrainConfig
 from satjax.export import RouterFiles
 from satjax.outcomes import OutcomeTable
 
@@ -10,7 +10,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 
 | | |
 |---|---|
-| LLM | `{llm}` (sha256 `{llm_sha}`), LoRA rank {lora_rank}, candidates join at layer {join_layer} |
+| LLM | `{llm}` (sha256 `{llm_sha}`), {reading} |
 | text encoder | `{encoder}` (sha256 `{encoder_sha}`) |
 | profile encoder | `{kind}`, {soft_tokens} soft tokens |
 | layout, head | `{layout}`, `{head}` |
@@ -49,8 +49,7 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
         num_candidates=len(files.profiles),
         llm=router.llm.weights,
         llm_sha=files.base_sha256["llm"][:16],
-        lora_rank=router.llm.lora_rank,
-        join_layer=router.llm.join_layer,
+        reading=_reading(router),
         encoder=router.encoder.weights,
         encoder_sha=files.base_sha256["encoder"][:16],
         kind=router.profile_encoder.kind,
@@ -72,3 +71,11 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
         synthetic=SYNTHETIC if "synthetic" in sources else "",
         candidates=", ".join(f"`{profile.candidate}`" for profile in files.profiles),
     )
+
+
+def _reading(router: RouterConfig) -> str:
+    head = f"ability head of rank {router.ability_head.rank}"
+    if router.head == "none":
+        return f"frozen, up to layer {router.ability_head.depth}, under an {head}"
+    lora = f"LoRA rank {router.llm.lora_rank}, candidates join at layer {router.llm.join_layer}"
+    return f"{lora}, beside an {head}" if router.ability_head.rank else lora

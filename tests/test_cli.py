@@ -107,6 +107,28 @@ def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path
     assert held in [entry.candidate for entry in loaded.rank("Sort 3, 1, 2.")]
 
 
+def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):
+    assert main(["rank", "Is 91 a prime?", "--top", "1", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["ranking"][0]["candidate"] in Router.load().candidates
+
+
+def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path):
+    arguments = ["protocol", "coverage", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
+    assert main(arguments) == 0
+    figures = json.loads((tmp_path / "folds" / "report.json").read_text())
+    assert figures["protocol"] == "coverage"
+    out = capsys.readouterr().out
+    assert out.startswith(f"{figures['best_candidate']} is right on")
+    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\n")
+
+
+def test_a_protocol_that_the_table_does_not_allow_is_one_line(config_file, capsys, tmp_path):
+    arguments = ["protocol", "release-stream", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
+    assert "has no release_date in models.parquet" in one_line(capsys, 2, arguments)
+    assert not (tmp_path / "folds").exists()
+
+
 @pytest.mark.parametrize(
     ("form", "pattern", "candidates", "items"),
     [("mmlu-pro", "model_outputs_*.zip", 2, 1400), ("routerbench", "routerbench_*.csv", 11, 90)],
@@ -126,7 +148,8 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
         ([], "required: VERB"),
         (["rnak"], "invalid choice: 'rnak'"),
         (["rank", "--router", "x"], "required: instruction"),
-        (["rank", "text"], "required: --router"),
+        (["protocol", "onboarding", "--workdir", "x"], "required: --config"),
+        (["protocol", "luck"], "invalid choice: 'luck'"),
         (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast'"),
         (["rank", "text", "--router", "x", "--top", "many"], "invalid int value: 'many'"),
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),

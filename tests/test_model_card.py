@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from satjax.config import AbilityHeadConfig, PromptConfig, RouterConfig
 from satjax.export import read_router
 from satjax.model_card import model_card
 from satjax.outcomes import read_table
@@ -33,3 +34,14 @@ def test_only_a_synthetic_zoo_is_called_one(trained: Trained):
     card = model_card(trained.config, files, real)
     assert "The zoo is synthetic" not in card
     assert "`mmlu_pro`" in card
+
+
+def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
+    files, table = read_router(trained.router), read_table(trained.outcomes)
+    head = AbilityHeadConfig(rank=3, mean_layers=(2,))
+    beside = replace(files, config=replace(files.config, ability_head=head))
+    assert "join at layer 1, beside an ability head of rank 3" in model_card(trained.config, beside, table)
+    alone = RouterConfig(head="none", ability_head=head, prompt=PromptConfig(tail=""))
+    assert "frozen, up to layer 2, under an ability head of rank 3" in model_card(
+        trained.config, replace(files, config=alone), table
+    )

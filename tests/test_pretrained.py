@@ -21,7 +21,7 @@ LABELS = {
     "brier": "Brier score",
     "ece": "expected calibration error",
 }
-SAMPLE = 120
+SAMPLE = 60
 
 
 def figures_of_the_card() -> dict[str, float]:
@@ -56,13 +56,13 @@ def test_it_ranks_its_candidates(router):
 
 
 def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
-    """Wide bounds, for 120 instructions; `make slow` holds the figures themselves."""
+    """Wide bounds, for 60 instructions; `make slow` holds the figures themselves."""
     held = [i for i, item in enumerate(table.items) if item.split == "test"]
     chosen = np.sort(np.random.default_rng(0).permutation(held)[:SAMPLE])
     train = [i for i, item in enumerate(table.items) if item.split == "train"]
     found = evaluate(router, table.select_items(np.concatenate([train, chosen]))).figures["correctness"]
     for name, value in figures_of_the_card().items():
-        assert found[name] == pytest.approx(value, abs=0.05), name
+        assert found[name] == pytest.approx(value, abs=0.07), name
 
 
 @pytest.mark.slow

@@ -35,3 +35,16 @@ def test_other_hosts_write_nothing(tmp_path):
 def test_people_hear_about_progress_and_time_left(tmp_path, capsys):
     write_steps(tmp_path, 0, 6)
     assert "step 6 of 6" in capsys.readouterr().err
+
+
+def test_what_goes_before_the_steps_is_counted_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("satjax.run_log.SECONDS_BETWEEN_LINES", -1.0)
+    with RunLog(tmp_path, first_step=0, total_steps=6) as log:
+        count = log.counter("reading")
+        for done in (2, 4, 6):
+            count(done, 8)
+        count(8, 8)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("reading")]
+    assert [line.split(",")[0] for line in lines] == ["reading: 4 of 8", "reading: 6 of 8", "reading: 8 of 8"]
+    assert all(line.endswith("left") for line in lines)
+    RunLog(tmp_path, first_step=0, total_steps=6, enabled=False).counter("reading")(1, 2)

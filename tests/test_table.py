@@ -107,3 +107,13 @@ def test_absent_splits_candidates_and_ill_fitting_masks_are_named():
         small().select_candidates(["betta"])
     with pytest.raises(SatjaxError, match=r"\(2,\) does not fit its 3 items"):
         small().select_items(np.array([True, False]))
+
+
+def test_categories_are_left_out_whole():
+    items = tuple(Item(str(i), "text", "t", category) for i, category in enumerate(("law", "math", "law", "health")))
+    table = OutcomeTable(items, (Candidate("a"),), np.array([[0, 1, 0.5, 1]], np.float32))
+    assert table.categories == ("health", "law", "math")
+    assert table.without_categories(("law",)).item_ids == ("1", "3")
+    assert table.without_categories(()) is table
+    with pytest.raises(SatjaxError, match="unknown category 'lav': did you mean 'law'"):
+        table.without_categories(("lav",))

@@ -182,7 +182,8 @@ HEAD = {"rank": 2, "hidden": 8, "mean_layers": (2,)}
 def test_the_ability_head_trains_beside_the_answer_and_survives_the_export(home, tmp_path):
     config = tiny_config(home, router__ability_head=HEAD)
     stages = tuple(
-        dataclasses.replace(s, trainable=(*s.trainable, "ability/(read|demand|ability)/.*")) for s in config.stages
+        dataclasses.replace(s, steps=2, trainable=(*s.trainable, "ability/(read|demand|ability)/.*"))
+        for s in config.stages
     )
     resumes_and_exports(dataclasses.replace(config, stages=stages), tmp_path)
 
