@@ -31,7 +31,7 @@ demo: $(STAMP)
 	@echo "training curve: $(DEMO)/training_curve.png"
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

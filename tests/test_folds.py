@@ -1,8 +1,12 @@
+import pytest
+
 from satjax.aptitude import sample_aptitude_test
 from satjax.evaluation.protocols.folds import families, trained
 from satjax.run_log import read_metrics
 from tests.families import families_table
 from tests.tiny import tiny_table
+
+pytestmark = pytest.mark.xdist_group("folds")
 
 
 def test_families_hold_every_candidate_once():

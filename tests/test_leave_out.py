@@ -11,6 +11,8 @@ from satjax.evaluation.protocols.leave_out import SEEN
 from satjax.router import Router
 from tests.families import families_table
 
+pytestmark = pytest.mark.xdist_group("folds")
+
 
 @pytest.fixture(scope="module")
 def found(recipe):

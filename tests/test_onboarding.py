@@ -10,6 +10,8 @@ from satjax.evaluation.protocols.onboarding import fewer_items
 from satjax.router import Router
 from tests.families import families_table
 
+pytestmark = pytest.mark.xdist_group("folds")
+
 TABLE = families_table()
 PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])
 

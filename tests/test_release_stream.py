@@ -10,6 +10,8 @@ from satjax.evaluation.protocols.release_stream import in_order_of_release
 from satjax.router import Router
 from tests.families import families_table
 
+pytestmark = pytest.mark.xdist_group("folds")
+
 ORDER = (5, 1, 3, 2, 0, 4)
 
 
