@@ -8,9 +8,9 @@ from satjax.models.profile_encoder import TaskSetConnector, TextConnector
 T, E, M = 7, 12, 3
 
 
-def case():
+def case(from_average=False):
     rng = np.random.default_rng(0)
-    connector = TaskSetConnector(E, 16, 20, 2, nnx.Rngs(0))
+    connector = TaskSetConnector(E, 16, 20, 2, nnx.Rngs(0), from_average=from_average)
     embedding = rng.normal(size=(T, E))
     accuracy, certainty = rng.normal(size=(M, T)), rng.uniform(0.2, 1, size=(M, T))
     return connector, *(jnp.asarray(x, jnp.float32) for x in (embedding, accuracy, certainty))
@@ -36,7 +36,7 @@ def test_soft_tokens_of_one_candidate_depend_on_its_profile_only():
 
 
 def test_the_average_candidate_has_the_bias_for_a_token_however_much_is_known_of_it():
-    connector, embedding, accuracy, certainty = case()
+    connector, embedding, accuracy, certainty = case(from_average=True)
     connector.project.bias[...] = jnp.arange(20.0)
     tokens = connector(embedding, jnp.zeros_like(accuracy), certainty)
     np.testing.assert_allclose(tokens, np.broadcast_to(np.arange(20.0), (M, 2, 20)), atol=1e-6)

@@ -30,11 +30,21 @@ class TaskSetConnector(nnx.Module):
     """A permutation-invariant encoder of (task embedding, accuracy) pairs to `soft_tokens` tokens.
 
     Each soft token has a learned query that weighs the tasks by their embeddings, so it sums up one kind of ability; a direct path
-    from the mean accuracy carries overall strength. Both are measured from the average training candidate, whose token is the bias: what all
-    candidates have in common is no ability.
+    from the mean accuracy carries overall strength. `from_average` measures both from the average training candidate, whose token is then the
+    bias: for an ability head, what all candidates have in common is no ability.
     """
 
-    def __init__(self, width_in: int, width: int, width_out: int, soft_tokens: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        width_out: int,
+        soft_tokens: int,
+        rngs: nnx.Rngs,
+        *,
+        from_average: bool = False,
+    ):
+        self.from_average = from_average
         self.task = Linear(width_in, width, bias=True, rngs=rngs)
         self.task_gain = Linear(width_in, width, bias=True, rngs=rngs)
         self.number = Linear(2, width, rngs=rngs)
@@ -52,8 +62,9 @@ class TaskSetConnector(nnx.Module):
         weight_TK = self.query(embedding_TE)
         weight_MTK = jax.nn.softmax(jnp.where(certainty_MT[..., None] > 0, weight_TK, -1e30), axis=1)
         hidden_MTW = self._hidden(embedding_TE, accuracy_MT, certainty_MT)
-        average_MTW = self._hidden(embedding_TE, jnp.zeros_like(accuracy_MT), certainty_MT)
-        pooled_MKW = jnp.einsum("mtk,mtw->mkw", weight_MTK, hidden_MTW - average_MTW)
+        if self.from_average:
+            hidden_MTW = hidden_MTW - self._hidden(embedding_TE, jnp.zeros_like(accuracy_MT), certainty_MT)
+        pooled_MKW = jnp.einsum("mtk,mtw->mkw", weight_MTK, hidden_MTW)
         total_M1 = jnp.sum(accuracy_MT, axis=1, keepdims=True) / jnp.maximum(
             jnp.sum(certainty_MT, axis=1, keepdims=True), 1e-6
         )

@@ -69,7 +69,14 @@ class RouterModel(nnx.Module):
         if options.kind == "text":
             self.connector = TextConnector(config.encoder.width, width, options.soft_tokens, rngs)
         else:
-            self.connector = TaskSetConnector(config.encoder.width, options.width, width, options.soft_tokens, rngs)
+            self.connector = TaskSetConnector(
+                config.encoder.width,
+                options.width,
+                width,
+                options.soft_tokens,
+                rngs,
+                from_average=config.head == "none",
+            )
         ability = config.ability_head
         self.ability = AbilityHead(ability, width, rngs) if ability.rank else None
         self.regression = Linear(width, 1, bias=True, rngs=rngs) if config.head == "linear" else None
