@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from satjax.checkpoint import load_params
-from satjax.export import read_router, write_router
+from satjax.export import RouterFiles, read_router, write_router
+from satjax.model_card import facts
 from satjax.pretrained import DEFAULT
 
 MEASURES = {
@@ -74,7 +75,7 @@ Candidates: {candidates}.
 """
 
 
-def card(files: Any, report: dict[str, Any], seed: int) -> str:
+def card(files: RouterFiles, report: dict[str, Any], seed: int) -> str:
     """The model card; figures are the first seed's, of which the router is."""
     method, config = report["methods"]["router"], files.config
     correctness = [
@@ -89,27 +90,15 @@ def card(files: Any, report: dict[str, Any], seed: int) -> str:
             f"{100 * gain['mean']:+.2f} [{100 * gain['low']:+.2f}, {100 * gain['high']:+.2f}] | {100 * found['oracle']:.2f} |"
         )
     return CARD.format(
-        num_candidates=len(files.profiles),
-        llm=config.llm.weights,
-        llm_sha=files.base_sha256["llm"][:16],
-        encoder=config.encoder.weights,
-        encoder_sha=files.base_sha256["encoder"][:16],
+        **facts(files),
         depth=config.ability_head.depth,
         rank=config.ability_head.rank,
         mean_layers=" and ".join(map(str, config.ability_head.mean_layers)),
         last_layers=" and ".join(map(str, config.ability_head.last_layers)),
         seed=seed,
-        num_tasks=files.test.num_tasks,
-        shots=files.test.shots,
-        fingerprint=files.test.fingerprint[:16],
-        scale=files.calibration.scale,
-        offset=files.calibration.offset,
-        fitted_on=files.calibration.fitted_on,
         instructions=report["instructions"],
         correctness="\n".join(correctness),
         routing="\n".join(routing),
-        max_tokens=config.prompt.max_tokens,
-        candidates=", ".join(f"`{profile.candidate}`" for profile in files.profiles),
     )
 
 

@@ -79,11 +79,7 @@ class PromptWriter:
 
         Raises SatjaxError for an instruction that is empty or no text.
         """
-        for index, text in enumerate(instructions):
-            if fault := _fault(text):
-                raise SatjaxError(
-                    f"instruction {index + 1} of {len(instructions)} is {fault}; give every instruction as non-empty text"
-                )
+        check_instructions(instructions)
         room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
         encoded = [e.ids for e in self.tokenizer.encode_batch(list(instructions), add_special_tokens=False)]
         cut = [ids if len(ids) <= room else ids[: (room + 1) // 2] + ids[len(ids) - room // 2 :] for ids in encoded]
@@ -94,6 +90,15 @@ class PromptWriter:
     def bucket(self, length: int) -> int:
         """The width that a row of `length` tokens is padded to."""
         return next(width for width in self.config.buckets if length <= width)
+
+
+def check_instructions(instructions: Sequence[str]) -> None:
+    """Raises SatjaxError naming the first instruction that is empty or no text."""
+    for index, text in enumerate(instructions):
+        if fault := _fault(text):
+            raise SatjaxError(
+                f"instruction {index + 1} of {len(instructions)} is {fault}; give every instruction as non-empty text"
+            )
 
 
 def _fault(text: object) -> str | None:

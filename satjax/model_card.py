@@ -1,5 +1,7 @@
 """The README.md of an exported router: what it is, what it was trained on, what it is not for."""
 
+from typing import Any
+
 from satjax.config import RouterConfig, TrainConfig
 from satjax.export import RouterFiles
 from satjax.outcomes import OutcomeTable
@@ -46,12 +48,8 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
     router = files.config
     sources = sorted({item.source for item in train.items})
     return CARD.format(
-        num_candidates=len(files.profiles),
-        llm=router.llm.weights,
-        llm_sha=files.base_sha256["llm"][:16],
+        **facts(files),
         reading=_reading(router),
-        encoder=router.encoder.weights,
-        encoder_sha=files.base_sha256["encoder"][:16],
         kind=router.profile_encoder.kind,
         soft_tokens=router.profile_encoder.soft_tokens,
         layout=router.prompt.layout,
@@ -60,17 +58,29 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
         sources=", ".join(f"`{source}`" for source in sources),
         num_trained=len(train.candidates),
         steps=config.total_steps,
-        num_tasks=files.test.num_tasks,
-        shots=files.test.shots,
-        fingerprint=files.test.fingerprint[:16],
-        scale=files.calibration.scale,
-        offset=files.calibration.offset,
-        fitted_on=files.calibration.fitted_on,
         name="ROUTER_DIR",
-        max_tokens=router.prompt.max_tokens,
         synthetic=SYNTHETIC if "synthetic" in sources else "",
-        candidates=", ".join(f"`{profile.candidate}`" for profile in files.profiles),
     )
+
+
+def facts(files: RouterFiles) -> dict[str, Any]:
+    """What every card says of a router, by the name that its template gives it."""
+    router, calibration = files.config, files.calibration
+    return {
+        "num_candidates": len(files.profiles),
+        "llm": router.llm.weights,
+        "llm_sha": files.base_sha256["llm"][:16],
+        "encoder": router.encoder.weights,
+        "encoder_sha": files.base_sha256["encoder"][:16],
+        "num_tasks": files.test.num_tasks,
+        "shots": files.test.shots,
+        "fingerprint": files.test.fingerprint[:16],
+        "scale": calibration.scale,
+        "offset": calibration.offset,
+        "fitted_on": calibration.fitted_on,
+        "max_tokens": router.prompt.max_tokens,
+        "candidates": ", ".join(f"`{profile.candidate}`" for profile in files.profiles),
+    }
 
 
 def _reading(router: RouterConfig) -> str:

@@ -16,7 +16,7 @@ from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
 
 ROWS = 1024
-"""Instructions whose features meet the candidates at once."""
+"""Instructions whose features meet the candidates at once, as one batch or alone."""
 
 
 class Scorer:
@@ -70,11 +70,13 @@ class Scorer:
         """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]
         soft = soft_MOKD.reshape(num_candidates * num_orders, *soft_MOKD.shape[2:])
-        if self.features is not None:
+        if self.features is not None and len(instructions):
             feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
-            parts = np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
-            row = np.concatenate([np.asarray(self._run_features(self.params, part, soft)) for part in parts])
-            return row.reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
+            parts = [
+                np.asarray(self._run_features(self.params, _full(part), soft))[: len(part)]
+                for part in np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
+            ]
+            return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
@@ -84,3 +86,8 @@ class Scorer:
             done += len(index)
             on_progress(done)
         return score_BM
+
+
+def _full(feature_BF: np.ndarray) -> np.ndarray:
+    """One row as it is, any other number of them as a full batch, so that no more than two programs are compiled."""
+    return feature_BF if len(feature_BF) == 1 else np.resize(feature_BF, (ROWS, feature_BF.shape[1]))

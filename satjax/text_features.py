@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
-from satjax.instructions import PromptWriter
+from satjax.instructions import PromptWriter, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import row_batches
 from satjax.sharding import batch_sharding, batch_shards, replicated
@@ -51,7 +51,11 @@ class FeatureReader:
     def read(
         self, params: Params, instructions: Sequence[str], on_progress: Progress = lambda done, total: None
     ) -> np.ndarray:
-        """Features of the instructions; `on_progress` hears how many of how many are done."""
+        """Features of at least one instruction; `on_progress` hears how many of how many are done.
+
+        Raises SatjaxError for an instruction that is empty or no text.
+        """
+        check_instructions(instructions)
         shards = 0 if self.mesh is None else batch_shards(self.mesh)
 
         def compute(texts: list[str]) -> Computed:

@@ -9,7 +9,7 @@ from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
 from satjax.models.router_model import initial_params
 from satjax.scoring import Scorer
-from tests.tiny import tiny_config, tiny_table
+from tests.tiny import ABILITY_ALONE, tiny_config, tiny_table
 
 
 def scorer_of(directory, **changes):
@@ -81,3 +81,21 @@ def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
     alone = scorer.soft_tokens(profiles[2:3])
     assert isinstance(together, jax.Array)
     np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
+
+
+def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_programs(tmp_path):
+    scorer, profiles = scorer_of(tmp_path, **ABILITY_ALONE, router__prompt__buckets=(96, 128, 160))
+    scorer.params = {
+        path: jax.random.normal(jax.random.key(0), value.shape) if path == "ability/ability/kernel" else value
+        for path, value in scorer.params.items()
+    }
+    soft = scorer.soft_tokens(profiles)
+    together = scorer.score(TEXTS, soft)
+    assert together.shape == (60, 6)
+    assert np.ptp(together, axis=1).min() > 0
+    alone = np.concatenate([scorer.score([text], soft) for text in TEXTS[:5]])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+    for count in (2, 7, 33):
+        np.testing.assert_allclose(scorer.score(TEXTS[:count], soft), together[:count], atol=1e-5)
+    assert scorer._run_features._cache_size() <= 2
+    assert scorer.score([], soft).shape == (0, 6)

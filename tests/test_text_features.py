@@ -9,6 +9,7 @@ import pytest
 
 from satjax.assembly import assemble
 from satjax.config import MeshConfig
+from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model, bind, initial_params
 from satjax.sharding import make_mesh, param_shardings
 from satjax.text_features import FeatureReader, feature_store
@@ -97,3 +98,12 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     ]
     assert len({feature_store(variant).directory for variant in variants}) == len(variants)
     assert feature_store(assembly).directory == feature_store(assembly).directory
+
+
+@pytest.mark.parametrize(("text", "fault"), [("  ", "empty"), (3, "int, not text"), ("\udc80", "not valid Unicode")])
+def test_what_is_no_instruction_is_named_before_the_store_is_asked(parts, tmp_path, text, fault):
+    assembly, graphdef, params = parts
+    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+    reader.read(params, TEXTS[:2])
+    with pytest.raises(SatjaxError, match=f"instruction 3 of 3 is {fault}"):
+        reader.read(params, [*TEXTS[:2], text])

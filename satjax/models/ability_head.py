@@ -1,6 +1,6 @@
 """Ability times demand: the low-rank head of item response theory, between a profile and what the LLM holds of an instruction.
 
-Every candidate's score is a product of two short vectors, so the number of candidates costs nothing.
+Every candidate's score is the product of two short vectors: another candidate costs one more product.
 """
 
 import jax

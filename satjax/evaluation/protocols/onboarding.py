@@ -39,11 +39,17 @@ def onboarding(
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups))
         router = trained(config, workdir, f"without-{family}", candidates=names)
-        for name in names:
-            profile = profile_from_outcomes(table, router.aptitude_test, name)
-            for size in sizes:
-                router.add(fewer_items(profile, size, seed))
-                found[size][:, column[name]] = router.probability(texts, [name])[:, 0]
+        whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
+        fewer = [
+            replace(fewer_items(profile, size, seed), candidate=f"{profile.candidate} with {size} items")
+            for size in sizes
+            for profile in whole
+        ]
+        router.add(*fewer)
+        probability = router.probability(texts, [profile.candidate for profile in fewer])
+        columns = [column[name] for name in names]
+        for size, part in zip(sizes, np.split(probability, len(sizes), axis=1), strict=True):
+            found[size][:, columns] = part
     on_progress("folds", len(groups), len(groups))
     return {
         "protocol": "onboarding",
