@@ -18,11 +18,14 @@ from satjax.weights.names import decoder_config, decoder_params, encoder_config,
 
 @dataclass(frozen=True)
 class Assembly:
-    """Everything of a router that is not learned; `base_params` holds the base weights by path, on the host."""
+    """Everything of a router that is not learned; `base_params` holds the base weights by path, on the host.
+
+    A router of `items` profiles has no text encoder, and no tokenizer for it.
+    """
 
     model: RouterModelConfig
     writer: PromptWriter
-    encoder_tokenizer: Tokenizer
+    encoder_tokenizer: Tokenizer | None
     base_params: dict[str, np.ndarray]
     bases: dict[str, BaseModel]
 
@@ -32,10 +35,13 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
 
     `expected_sha256` holds the digests, by `llm` and `encoder`, that a trained router was made with: others are refused.
     """
-    bases = {"llm": resolve(config.llm.weights), "encoder": resolve(config.encoder.weights)}
+    bases = {"llm": resolve(config.llm.weights)}
+    if config.profile_encoder.kind != "items":
+        bases["encoder"] = resolve(config.encoder.weights)
     for part, digest in (expected_sha256 or {}).items():
         check_digest(bases[part], digest)
-    llm, encoder = open_base(bases["llm"].directory), open_base(bases["encoder"].directory)
+    llm = open_base(bases["llm"].directory)
+    encoder = open_base(bases["encoder"].directory) if "encoder" in bases else None
     decoder = decoder_config(
         llm.config,
         lora_rank=config.llm.lora_rank,
@@ -47,7 +53,7 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         raise SatjaxError(
             f"config router.ability_head: layer {config.ability_head.depth} is read; {config.llm.weights} has {decoder.num_layers}"
         )
-    psi = encoder_config(encoder.config, config.encoder.query_prefix)
+    psi = encoder_config(encoder.config, config.encoder.query_prefix) if encoder else None
     longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
     if longest > decoder.max_positions:
         raise SatjaxError(
@@ -72,5 +78,6 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
     )
     dtype = jax.numpy.dtype(config.param_dtype)
     base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, decoder, dtype).items()}
-    base |= {f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, psi, dtype).items()}
-    return Assembly(model, writer, encoder.tokenizer, base, bases)
+    if encoder and psi:
+        base |= {f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, psi, dtype).items()}
+    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases)

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 from satjax.errors import SatjaxError, unknown_name
 
 Layout = Literal["capability_first", "instruction_first"]
-ProfileEncoderKind = Literal["text", "tasks"]
+ProfileEncoderKind = Literal["text", "tasks", "items"]
+Draw = Literal["distinguishing", "even"]
 Head = Literal["yes", "yes_no", "linear", "none"]
 Remat = Literal["none", "dots", "full"]
 Dtype = Literal["float32", "bfloat16"]
@@ -27,11 +28,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AptitudeConfig:
-    """Size and seed of the aptitude test that is drawn from the training split."""
+    """Size and seed of the aptitude test that is drawn from the training split.
+
+    `draw`: `distinguishing` prefers items that tell the training candidates apart (paper section 3.1); `even` does not, so that a candidate
+    does as well on the test as elsewhere, and abilities can be measured by it.
+    """
 
     num_tasks: int = 50
     shots: int = 20
     seed: int = 0
+    draw: Draw = "distinguishing"
 
     def __post_init__(self) -> None:
         _at_least("aptitude", self, num_tasks=1, shots=1, seed=0)
@@ -65,7 +71,11 @@ class EncoderWeights:
 
 @dataclass(frozen=True)
 class ProfileEncoderConfig:
-    """How a profile becomes `soft_tokens` tokens; `orders` random task orders are averaged by the `text` kind when ranking."""
+    """How a profile becomes `soft_tokens` tokens; `orders` random task orders are averaged by the `text` kind when ranking.
+
+    `text` is the paper's encoder of the whole profile, `tasks` reads the accuracies as numbers. `items` makes no token: it measures the
+    ability head's abilities by the outcome of each item (`satjax.measurement`), and needs no text encoder.
+    """
 
     kind: ProfileEncoderKind = "tasks"
     soft_tokens: int = 1
@@ -263,6 +273,10 @@ class RouterConfig:
         if self.llm.lora_tokens == "suffix" and self.prompt.layout != "instruction_first":
             raise SatjaxError(
                 "config router.llm.lora_tokens = 'suffix' needs router.prompt.layout = 'instruction_first'"
+            )
+        if self.profile_encoder.kind == "items" and self.head != "none":
+            raise SatjaxError(
+                "config router.profile_encoder.kind = 'items' needs router.head = 'none': it makes no token for the LLM to read"
             )
         if self.head == "none" and not self.ability_head.rank:
             raise SatjaxError("config router.head = 'none' needs router.ability_head.rank > 0: something has to score")

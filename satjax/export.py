@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from tokenizers import Tokenizer
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
@@ -20,13 +21,15 @@ from satjax.errors import SatjaxError
 from satjax.files import replacing
 
 FORMAT = 1
+ABILITIES = "abilities.json"
 
 
 @dataclass(frozen=True)
 class RouterFiles:
     """What a router directory holds, less the parameters, which Orbax reads onto devices.
 
-    `learned` names their shapes and dtypes; `write_router` takes these from the parameters themselves.
+    `learned` names their shapes and dtypes; `write_router` takes these from the parameters themselves. `abilities` are those of the candidates
+    that an `items` router was trained on: float32 `[R + 1]` by name.
     """
 
     config: RouterConfig
@@ -37,6 +40,7 @@ class RouterFiles:
     profiles: tuple[CapabilityProfile, ...]
     calibration: Calibration
     learned: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    abilities: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def write_router(
@@ -58,6 +62,9 @@ def write_router(
             tokenizer.save(str(fresh / "tokenizer.json"))
         files.test.write(fresh / "aptitude_test.json")
         files.calibration.write(fresh / "calibration.json")
+        if files.abilities:
+            abilities = {name: [float(value) for value in ability] for name, ability in files.abilities.items()}
+            (fresh / ABILITIES).write_text(canonical_json(abilities), encoding="utf-8")
         (fresh / "profiles").mkdir()
         for profile in files.profiles:
             profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
@@ -101,7 +108,7 @@ def read_router(directory: Path) -> RouterFiles:
     profiles = tuple(
         CapabilityProfile.read(directory / name) for name in sorted(expected) if name.startswith("profiles/")
     )
-    norms = config["norms"]
+    norms, abilities = config["norms"], directory / ABILITIES
     return RouterFiles(
         config=from_mapping(RouterConfig, config["router"], "config.json router"),
         norms=AccuracyNorms(tuple(norms["mean"]), tuple(norms["spread"])),
@@ -111,6 +118,9 @@ def read_router(directory: Path) -> RouterFiles:
         test=test,
         profiles=profiles,
         calibration=read_calibration(directory / "calibration.json"),
+        abilities={name: np.array(value, np.float32) for name, value in _read_json(abilities).items()}
+        if ABILITIES in expected
+        else {},
     )
 
 
@@ -135,6 +145,10 @@ def _read_config(directory: Path) -> dict[str, Any]:
             f"router {directory}: config.json was altered ({error!r}); copy or export the router again"
         ) from error
     return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _digests(directory: Path) -> dict[str, str]:

@@ -13,8 +13,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | | |
 |---|---|
 | LLM | `{llm}` (sha256 `{llm_sha}`), {reading} |
-| text encoder | `{encoder}` (sha256 `{encoder_sha}`) |
-| profile encoder | `{kind}`, {soft_tokens} soft tokens |
+| candidates | {profiles} |
 | layout, head | `{layout}`, `{head}` |
 | trained on | {num_instructions} instructions of {sources}, {num_trained} candidates, {steps} steps |
 | aptitude test | {num_tasks} tasks x {shots} items, `{fingerprint}` |
@@ -50,8 +49,6 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
     return CARD.format(
         **facts(files),
         reading=_reading(router),
-        kind=router.profile_encoder.kind,
-        soft_tokens=router.profile_encoder.soft_tokens,
         layout=router.prompt.layout,
         head=router.head,
         num_instructions=len(train.items),
@@ -70,8 +67,7 @@ def facts(files: RouterFiles) -> dict[str, Any]:
         "num_candidates": len(files.profiles),
         "llm": router.llm.weights,
         "llm_sha": files.base_sha256["llm"][:16],
-        "encoder": router.encoder.weights,
-        "encoder_sha": files.base_sha256["encoder"][:16],
+        "profiles": _profiles(files),
         "num_tasks": files.test.num_tasks,
         "shots": files.test.shots,
         "fingerprint": files.test.fingerprint[:16],
@@ -81,6 +77,15 @@ def facts(files: RouterFiles) -> dict[str, Any]:
         "max_tokens": router.prompt.max_tokens,
         "candidates": ", ".join(f"`{profile.candidate}`" for profile in files.profiles),
     }
+
+
+def _profiles(files: RouterFiles) -> str:
+    """How candidates enter."""
+    encoder = files.config.profile_encoder
+    if encoder.kind == "items":
+        return "abilities, measured by the outcomes of the aptitude test's items; those that it was trained on, as training found them"
+    weights = f"`{files.config.encoder.weights}` (sha256 `{files.base_sha256['encoder'][:16]}`)"
+    return f"`{encoder.kind}` profiles, read by {weights}, as {encoder.soft_tokens} soft tokens each"
 
 
 def _reading(router: RouterConfig) -> str:

@@ -1,6 +1,6 @@
 """The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from satjax.capability import ProfileReader
 from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
+from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
-from satjax.scoring import Scorer
+from satjax.scoring import Scorer, as_tokens
 from satjax.text_features import feature_store
 
 
@@ -37,13 +38,21 @@ class Router:
     """
 
     def __init__(
-        self, scorer: Scorer, test: AptitudeTest, profiles: Sequence[CapabilityProfile], calibration: Calibration
+        self,
+        scorer: Scorer,
+        test: AptitudeTest,
+        profiles: Sequence[CapabilityProfile],
+        calibration: Calibration,
+        abilities: Mapping[str, np.ndarray] | None = None,
     ):
+        """`abilities` float32 `[R + 1]` of candidates that need not be measured by their profiles, by name."""
         self.aptitude_test, self.calibration = test, calibration
         self._scorer = scorer
-        self._profiles: dict[str, CapabilityProfile] = {}
-        self._soft: dict[str, jax.Array] = {}
-        self.add(*profiles)
+        self._profiles: dict[str, CapabilityProfile] = {profile.candidate: profile for profile in profiles}
+        self._soft: dict[str, jax.Array] = dict.fromkeys(self._profiles, jnp.zeros(()))
+        known = {name: as_tokens(jnp.asarray(ability)[None])[0] for name, ability in (abilities or {}).items()}
+        self.add(*(profile for profile in profiles if profile.candidate not in known))
+        self._soft |= {name: soft for name, soft in known.items() if name in self._profiles}
 
     @classmethod
     def load(cls, directory: str | Path = DEFAULT, *, keep_features: bool = False) -> "Router":
@@ -67,14 +76,23 @@ class Router:
             path: learned[path] if path in learned else jax.device_put(assembly.base_params[path], here)
             for path in shapes
         }
-        reader = ProfileReader(
-            files.config.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, files.test, files.norms
-        )
+        reader: ProfileReader | AbilityScale
+        if assembly.model.encoder and assembly.encoder_tokenizer:
+            reader = ProfileReader(
+                files.config.profile_encoder,
+                assembly.model.encoder,
+                assembly.encoder_tokenizer,
+                files.test,
+                files.norms,
+            )
+        else:
+            reader = AbilityScale.from_params(learned)
         return cls(
             Scorer(assembly, params, reader, files.order_seed, feature_store(assembly) if keep_features else None),
             files.test,
             files.profiles,
             files.calibration,
+            files.abilities,
         )
 
     @property

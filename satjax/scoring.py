@@ -10,6 +10,7 @@ import numpy as np
 from satjax.aptitude import CapabilityProfile
 from satjax.assembly import Assembly
 from satjax.capability import ProfileReader
+from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.row_batches import row_batches
 from satjax.text_features import FeatureReader
@@ -23,14 +24,14 @@ class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
     Two programs are compiled per bucket at most: one instruction, and a full batch. Where the ability head alone scores, `store` keeps what it
-    reads of the instructions, if given.
+    reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures abilities by them.
     """
 
     def __init__(
         self,
         assembly: Assembly,
         params: Params,
-        reader: ProfileReader,
+        reader: ProfileReader | AbilityScale,
         order_seed: int,
         store: VectorStore | None = None,
     ):
@@ -57,7 +58,9 @@ class Scorer:
         self._run, self._encode, self._run_features = run, encode, run_features
 
     def soft_tokens(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
-        """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`."""
+        """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`; measured abilities are `[M, 1, 1, R + 1]`."""
+        if isinstance(self.reader, AbilityScale):
+            return as_tokens(self.reader.abilities(profiles))
         orders = [
             self._encode(self.params, self.reader.inputs(profiles, self.order_seed + i))
             for i in range(self.reader.num_orders)
@@ -86,6 +89,11 @@ class Scorer:
             done += len(index)
             on_progress(done)
         return score_BM
+
+
+def as_tokens(ability_MR: jax.Array) -> jax.Array:
+    """Abilities in the place of soft tokens: `[M, 1, 1, R + 1]`."""
+    return ability_MR[:, None, None]
 
 
 def _full(feature_BF: np.ndarray) -> np.ndarray:

@@ -35,13 +35,14 @@ from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, write_router
 from satjax.feature_norms import SAMPLE, feature_norms
 from satjax.files import explain_full_disk
+from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
-from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, initial_params
+from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, initial_params, no_profiles
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
-from satjax.scoring import Scorer
+from satjax.scoring import Scorer, as_tokens
 from satjax.sharding import make_mesh, param_shardings, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
@@ -60,7 +61,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What stays the same through a whole training run."""
+    """What stays the same through a whole training run; there is no `reader` where no profile is read (`items`)."""
 
     config: TrainConfig
     table: OutcomeTable
@@ -68,7 +69,7 @@ class Job:
     train: OutcomeTable
     norms: AccuracyNorms
     assembly: Assembly
-    reader: ProfileReader
+    reader: ProfileReader | None
     mesh: Mesh
     learned: frozenset[str]
 
@@ -126,13 +127,20 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
         test = AptitudeTest.read(test_path)
     else:
         aptitude = config.aptitude
-        test = sample_aptitude_test(table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed)
+        test = sample_aptitude_test(
+            table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
+        )
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
     norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
     assembly = assemble(config.router)
-    reader = ProfileReader(
-        config.router.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, test, norms
-    )
+    reader = None
+    if assembly.model.encoder and assembly.encoder_tokenizer:
+        reader = ProfileReader(
+            config.router.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, test, norms
+        )
+    else:
+        model = dataclasses.replace(assembly.model, num_candidates=len(train_table.candidates))
+        assembly = dataclasses.replace(assembly, model=model)
     _, shapes = abstract_model(assembly.model)
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
@@ -260,14 +268,16 @@ class StageLoop:
         profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
         outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
         self.item_outcome_MTK = np.stack(outcomes)
-        readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
+        readings = [no_profiles()]
+        if job.reader:
+            readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.device_put(reading, replicated(job.mesh)) for reading in readings]
         self.key = (config.seed, number)
 
     def inputs_of(self, step: int) -> ProfileInputs:
         """Profiles as the step reads them: task orders take turns, and some items are hidden where the config says so."""
         inputs, most = self.inputs[step % len(self.inputs)], self.job.config.batch.hidden_items
-        if not most:
+        if not most or not self.job.reader:
             return inputs
         rng = np.random.default_rng((*self.key, 2, step - self.first))
         numbers = self.job.reader.numbers(*accuracy_and_count(hide_items(self.item_outcome_MTK, most, rng)))
@@ -348,18 +358,41 @@ def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
     return tuple(profiles)
 
 
+def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilityScale:
+    """The scale that the trained head makes of the aptitude test, and of the training candidates' abilities."""
+    text = {item.id: item.text for item in job.table.items}
+    texts = [text[name] for task in job.test.tasks for name in task.item_ids]
+    graphdef, _ = abstract_model(job.assembly.model)
+    reader = FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly))
+    demand = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF))
+    demand_XR = np.asarray(demand(params, reader.read(params, texts)))
+    return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
+
+
 def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split and writes the router directory."""
-    config = job.config
+    config, trained_on = job.config, job.train.candidate_ids
+    here = {path: jax.device_put(value, jax.devices()[0]) for path, value in params.items()}
+    learned = {path: here[path] for path in sorted(job.learned)}
+    reader: ProfileReader | AbilityScale
+    abilities: dict[str, np.ndarray] = {}
+    if job.reader:
+        reader = job.reader
+    else:
+        ability_MR = np.asarray(learned.pop("connector/ability"))
+        reader = ability_scale(job, here, ability_MR)
+        learned |= reader.params()
+        abilities = dict(zip(trained_on, ability_MR, strict=True))
     calibration = Calibration()
     validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
     if config.calibration_instructions and validation:
         chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
-        names = job.train.candidate_ids
-        held = job.table.select_candidates(names).select_items(np.sort(chosen))
-        here = {path: jax.device_put(value, jax.devices()[0]) for path, value in params.items()}
-        scorer = Scorer(job.assembly, here, job.reader, config.seed, feature_store(job.assembly))
-        soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in names])
+        held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
+        scorer = Scorer(job.assembly, here, reader, config.seed, feature_store(job.assembly))
+        if abilities:
+            soft = as_tokens(jnp.asarray(ability_MR))
+        else:
+            soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in trained_on])
         calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
     files = RouterFiles(
         config=config.router,
@@ -369,6 +402,6 @@ def export(job: Job, params: Params, target: Path) -> None:
         test=job.test,
         profiles=all_profiles(job),
         calibration=calibration,
+        abilities=abilities,
     )
-    learned = {path: params[path] for path in sorted(job.learned)}
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))

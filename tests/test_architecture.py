@@ -17,7 +17,7 @@ ORDER = [
     ("batches", "row_batches"),
     ("models",),
     ("weights",),
-    ("assembly", "capability", "calibration"),
+    ("assembly", "capability", "calibration", "measurement"),
     ("losses", "sharding", "optimizer", "run_log"),
     ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
     ("scoring",),

@@ -72,6 +72,10 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: AbilityHeadConfig(rank=1, last_layers=(0, 2)), "config router.ability_head: layers count from 1"),
         (lambda: RouterConfig(head="none"), "config router.head = 'none' needs router.ability_head.rank > 0"),
         (
+            lambda: RouterConfig(profile_encoder=ProfileEncoderConfig(kind="items")),
+            "config router.profile_encoder.kind = 'items' needs router.head = 'none'",
+        ),
+        (
             lambda: RouterConfig(head="none", ability_head=HEAD, prompt=PromptConfig(tail="\nAnswer:")),
             "config router.head = 'none' needs router.llm.lora_rank = 0, router.llm.join_layer = 0 and router.prompt.tail = ''",
         ),

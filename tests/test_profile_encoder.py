@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from satjax.models.profile_encoder import TaskSetConnector, TextConnector
+from satjax.models.profile_encoder import AbilityTable, TaskSetConnector, TextConnector
 
 T, E, M = 7, 12, 3
 
@@ -54,6 +54,13 @@ def test_an_unobserved_task_says_nothing():
         connector(embedding[fewer], accuracy[:, fewer], certainty[:, fewer]),
         atol=1e-5,
     )
+
+
+def test_a_table_holds_an_ability_of_each_candidate():
+    table = AbilityTable(4, 3, nnx.Rngs(0))
+    np.testing.assert_array_equal(table()[:, 0], table.ability[...])
+    assert table().shape == (4, 1, 3)
+    assert 0.03 < float(jnp.std(AbilityTable(200, 33, nnx.Rngs(0)).ability[...])) < 0.3
 
 
 @pytest.mark.parametrize("soft_tokens", [1, 3])

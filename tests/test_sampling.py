@@ -92,6 +92,12 @@ def test_an_item_weighs_4p_1_minus_p_over_its_observed_outcomes():
     assert first / 1000 == pytest.approx(1 / 1.36, abs=0.04)
 
 
+def test_an_even_draw_takes_no_account_of_outcomes():
+    table = table_of({"mmlu/anatomy": [right(5, 10), right(0, 10)], "mmlu/virology": [right(10, 10)] * 2})
+    drawn = Counter(name for seed in range(1000) for name in sample_aptitude_test(table, 1, 1, seed, "even").item_ids)
+    assert min(drawn.values()) > 200
+
+
 def test_a_task_weighs_the_mean_of_its_items():
     table = table_of({"mmlu/anatomy": [right(2, 4)] * 2, "mmlu/virology": [right(2, 4), *[right(4, 4)] * 7]})
     first = sum(sample_aptitude_test(table, 1, 2, seed).tasks[0].name == "mmlu/anatomy" for seed in range(1000))

@@ -9,7 +9,7 @@ from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
 from satjax.models.router_model import initial_params
 from satjax.scoring import Scorer
-from tests.tiny import ABILITY_ALONE, tiny_config, tiny_table
+from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table
 
 
 def scorer_of(directory, **changes):
@@ -84,7 +84,7 @@ def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
 
 
 def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_programs(tmp_path):
-    scorer, profiles = scorer_of(tmp_path, **ABILITY_ALONE, router__prompt__buckets=(96, 128, 160))
+    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(96, 128, 160))
     scorer.params = {
         path: jax.random.normal(jax.random.key(0), value.shape) if path == "ability/ability/kernel" else value
         for path, value in scorer.params.items()

@@ -5,15 +5,20 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from satjax.aptitude import profile_from_outcomes
 from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError
+from satjax.export import read_router
+from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
+from satjax.text_features import FeatureReader
 from satjax.train import Interrupted, Job, export, place_params, prepare, run_stages, train, training_set
 from tests.tiny import ABILITY_ALONE, tiny_config
 
@@ -196,6 +201,44 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path):
     assert features.shape == (len(job.train.items), 96)
     np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
+
+
+def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
+    config = tiny_config(home, **ABILITY_ALONE)
+    held = prepare(config, tmp_path / "names").table.candidate_ids[2]
+    job = job_on(
+        dataclasses.replace(config, data=dataclasses.replace(config.data, held_out_candidates=(held,))), tmp_path
+    )
+    params = run(job, tmp_path)
+    assert params["connector/ability"].shape == (5, 3)
+    export(job, params, tmp_path / "router")
+    files = read_router(tmp_path / "router")
+    assert sorted(files.base_sha256) == ["llm"]
+    assert list(files.abilities) == list(job.train.candidate_ids)
+    np.testing.assert_array_equal(list(files.abilities.values()), params["connector/ability"])
+    router = Router.load(tmp_path / "router")
+    assert set(router.candidates) == set(job.table.candidate_ids)
+
+    texts = [item.text for item in job.table.split("test").items[:5]]
+    before = router.score(texts, [held, *job.train.candidate_ids])
+    here, (graphdef, _) = (
+        {path: jnp.asarray(value) for path, value in params.items()},
+        abstract_model(job.assembly.model),
+    )
+    features = FeatureReader(graphdef, job.assembly.writer).read(here, texts)
+    model = bind(graphdef, here)
+    soft = jnp.broadcast_to(model.soft_tokens(jnp.zeros((0, 0)), no_profiles()), (5, 5, 1, 3))
+    np.testing.assert_allclose(before[:, 1:], model.score_features(jnp.asarray(features), soft), atol=1e-4)
+
+    profile = profile_from_outcomes(job.table, job.test, held)
+    for outcome in (0.0, 1.0):
+        items = np.full_like(profile.item_outcome_TK, outcome)
+        router.add(dataclasses.replace(profile, accuracy_T=items.mean(axis=1), item_outcome_TK=items))
+        after = router.score(texts, [held, *job.train.candidate_ids])
+        np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
+        assert (after[:, 0] > before[:, 0]).all() if outcome else (after[:, 0] < before[:, 0]).all()
+    with pytest.raises(SatjaxError, match=f"profile of '{held}' is a summary"):
+        router.add(profile.summary())
 
 
 def resumes_and_exports(config, directory):

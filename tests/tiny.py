@@ -163,7 +163,7 @@ def tiny_settings(directory: Path, **changes: Any) -> dict[str, Any]:
     return settings
 
 
-ABILITY_ALONE: dict[str, Any] = {
+ABILITY_OF_TASKS: dict[str, Any] = {
     "router__head": "none",
     "router__llm__lora_rank": 0,
     "router__llm__join_layer": 0,
@@ -178,7 +178,22 @@ ABILITY_ALONE: dict[str, Any] = {
         },
     ),
 }
-"""Changes to `tiny_settings` after which the ability head alone scores."""
+"""Changes to `tiny_settings` after which the ability head alone scores, with abilities that the connector reads off profiles."""
+
+ABILITY_ALONE: dict[str, Any] = {
+    **ABILITY_OF_TASKS,
+    "aptitude__draw": "even",
+    "router__profile_encoder": {"kind": "items"},
+    "stages": (
+        {
+            "name": "ability",
+            "steps": 10,
+            "learning_rate": 1e-2,
+            "trainable": ("connector/ability", "ability/(read|demand)/.*"),
+        },
+    ),
+}
+"""The same with abilities that are measured."""
 
 
 def tiny_config(directory: Path, **changes: Any) -> TrainConfig:

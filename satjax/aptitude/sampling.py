@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from satjax.aptitude.keywords import task_keywords
+from satjax.config import Draw
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -94,18 +95,21 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def sample_aptitude_test(table: OutcomeTable, num_tasks: int = 50, shots: int = 20, seed: int = 0) -> AptitudeTest:
+def sample_aptitude_test(
+    table: OutcomeTable, num_tasks: int = 50, shots: int = 20, seed: int = 0, draw: Draw = "distinguishing"
+) -> AptitudeTest:
     """Draws a test from the training split of `table`, whose candidates are the training candidates.
 
-    An item's weight is its distinguishability `4 p (1 - p)`, p being the share of candidates that are right (paper section 3.1). Tasks are
-    drawn in proportion to the mean weight of their items, items within a task in proportion to their own, both without
-    replacement. Tasks are kept by name and items by id. Raises SatjaxError where too few tasks have `shots` training items.
+    An item's weight is its distinguishability `4 p (1 - p)`, p being the share of candidates that are right (paper section 3.1), or the same
+    for all with `draw` = `even`. Tasks are drawn in proportion to the mean weight of their items, items within a task in proportion to
+    their own, both without replacement. Tasks are kept by name and items by id. Raises SatjaxError where too few tasks have `shots`
+    training items.
     """
     train = table.split("train")
     observed = ~np.isnan(train.scores_MN)
     count_N = observed.sum(axis=0)
     right_N = np.where(observed, train.scores_MN, 0.0).sum(axis=0) / np.maximum(count_N, 1)
-    weight_N = 4 * right_N * (1 - right_N) + FLOOR
+    weight_N = 4 * right_N * (1 - right_N) + FLOOR if draw == "distinguishing" else np.ones(len(right_N))
     task_N = np.array([item.task for item in train.items])
     members = {task: np.flatnonzero((task_N == task) & (count_N > 0)) for task in train.tasks}
     full = [task for task in sorted(members) if len(members[task]) >= shots]

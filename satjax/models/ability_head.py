@@ -26,10 +26,10 @@ class AbilityHead(nnx.Module):
 
     Each of the N states that it reads has a hidden layer of its own, and the demands that they see are averaged. Abilities and the ease
     start at zero: nothing random has to be unlearned. `mean` and `spread` standardize the states; they are measured on training instructions,
-    not trained.
+    not trained. Abilities are read off soft tokens, or, with `measured`, given in their place.
     """
 
-    def __init__(self, config: AbilityHeadConfig, width: int, rngs: nnx.Rngs):
+    def __init__(self, config: AbilityHeadConfig, width: int, rngs: nnx.Rngs, *, measured: bool = False):
         states, hidden, demands = config.num_states, config.hidden, config.rank + 1
         self.mean, self.spread = nnx.Param(jnp.zeros((states, width))), nnx.Param(jnp.ones((states, width)))
         self.read = stack_layers(lambda r: Linear(width, hidden, bias=True, rngs=r), states, rngs)
@@ -37,19 +37,27 @@ class AbilityHead(nnx.Module):
         assert isinstance(demand, Linear)
         demand.kernel[...] = demand.kernel[...].at[..., -1].set(0.0)
         self.demand = demand
-        self.ability = Linear(width, demands, bias=True, rngs=rngs)
-        self.ability.kernel[...] = jnp.zeros((width, demands))
+        self.ability = None if measured else Linear(width, demands, bias=True, rngs=rngs)
+        if self.ability is not None:
+            self.ability.kernel[...] = jnp.zeros((width, demands))
         self.rank = config.rank
 
     def __call__(self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]) -> Float[Array, "b m"]:
-        """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens."""
+        """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens, or their abilities `[B, M, 1, R + 1]`."""
+        demand_BR = self.demands(feature_BF)
+        ability_BMR = jnp.mean(soft_BMKD.astype(jnp.float32), axis=2)
+        if self.ability is not None:
+            ability_BMR = self.ability(ability_BMR)
+        shared = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1])
+        return shared + demand_BR[:, -1:] + ability_BMR[..., -1]
+
+    def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
+        """What instructions ask for, float32 `[B, R + 1]`: R demands over `sqrt(R)`, and the ease."""
         state_BND = rearrange(feature_BF, "b (n d) -> b n d", n=self.mean.shape[0])
         standard_BND = (state_BND - self.mean[...]) / self.spread[...]
         hidden_BNH = jax.nn.gelu(_each(self.read, standard_BND))
         demand_BR = jnp.mean(_each(self.demand, hidden_BNH), axis=1)
-        ability_BMR = self.ability(jnp.mean(soft_BMKD.astype(jnp.float32), axis=2))
-        shared = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1]) * self.rank**-0.5
-        return shared + demand_BR[:, -1:] + ability_BMR[..., -1]
+        return jnp.concatenate([demand_BR[:, :-1] * self.rank**-0.5, demand_BR[:, -1:]], axis=-1)
 
 
 def _each(stacked: nnx.Module, x_BNI: Float[Array, "b n i"]) -> Float[Array, "b n o"]:

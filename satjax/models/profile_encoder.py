@@ -2,6 +2,7 @@
 
 `TextConnector` is the paper's single layer `W` on the embedding of the whole profile text. `TaskSetConnector` reads numbers as
 numbers: each task is the embedding of its keywords with the candidate's accuracy on it, and the set of tasks is pooled without order.
+`AbilityTable` reads no profile: it holds what training finds of each candidate, for an ability head that measures all others.
 """
 
 import jax
@@ -24,6 +25,17 @@ class TextConnector(nnx.Module):
         """One embedding per profile to its soft tokens; unit-length inputs are brought to unit variance first."""
         scaled = embedding_ME * embedding_ME.shape[-1] ** 0.5
         return rearrange(self.project(scaled), "m (k d) -> m k d", k=self.soft_tokens)
+
+
+class AbilityTable(nnx.Module):
+    """The abilities of the training candidates, learned as they are, in the place of soft tokens."""
+
+    def __init__(self, num_candidates: int, size: int, rngs: nnx.Rngs):
+        self.ability = nnx.Param(0.1 * jax.random.normal(rngs.params(), (num_candidates, size)))
+
+    def __call__(self) -> Float[Array, "m 1 r"]:
+        """Each candidate's ability as its one token."""
+        return self.ability[...][:, None]
 
 
 class TaskSetConnector(nnx.Module):

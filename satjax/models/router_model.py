@@ -14,7 +14,7 @@ from satjax.config import AbilityHeadConfig, Head, Layout, ProfileEncoderConfig,
 from satjax.models.ability_head import AbilityHead, read_summary
 from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.linear import Linear
-from satjax.models.profile_encoder import TaskSetConnector, TextConnector
+from satjax.models.profile_encoder import AbilityTable, TaskSetConnector, TextConnector
 from satjax.models.text_encoder import EncoderConfig, TextEncoder
 
 Params = dict[str, Array]
@@ -23,10 +23,13 @@ Params = dict[str, Array]
 
 @dataclass(frozen=True)
 class RouterModelConfig:
-    """Shapes and choices that make up one router model; `yes_id`, `no_id` and `tail_ids` are tokens of the LLM."""
+    """Shapes and choices that make up one router model; `yes_id`, `no_id` and `tail_ids` are tokens of the LLM.
+
+    `encoder` is None where no text of a profile is read (`items`); the model then holds the abilities of `num_candidates` training candidates.
+    """
 
     decoder: DecoderConfig
-    encoder: EncoderConfig
+    encoder: EncoderConfig | None
     profile_encoder: ProfileEncoderConfig
     layout: Layout
     head: Head
@@ -36,6 +39,7 @@ class RouterModelConfig:
     compute_dtype: str = "float32"
     remat: Remat = "none"
     ability_head: AbilityHeadConfig = field(default_factory=AbilityHeadConfig)
+    num_candidates: int = 0
 
 
 @jax.tree_util.register_dataclass
@@ -54,35 +58,32 @@ class ProfileInputs:
     certainty_MT: Array
 
 
+def no_profiles() -> ProfileInputs:
+    """For a model that reads none."""
+    return ProfileInputs(*(jnp.zeros((0, 0)) for _ in range(4)))
+
+
 class RouterModel(nnx.Module):
     """`score(params, instructions, profiles) -> S[B, M]` in three steps: `embed_profiles`, `soft_tokens`, `score`.
 
-    The first is psi and may be computed once where psi is frozen; the second is the connector; the third runs the LLM.
+    The first is psi and may be computed once where psi is frozen; the second is the connector; the third runs the LLM. With `items` profiles
+    the first two give the abilities of the training candidates.
     """
 
     def __init__(self, config: RouterModelConfig, rngs: nnx.Rngs):
         self.config = config
-        options, width = config.profile_encoder, config.decoder.width
+        width = config.decoder.width
         self.llm = Decoder(config.decoder, rngs)
-        self.encoder = TextEncoder(config.encoder, rngs)
-        self.connector: TextConnector | TaskSetConnector
-        if options.kind == "text":
-            self.connector = TextConnector(config.encoder.width, width, options.soft_tokens, rngs)
-        else:
-            self.connector = TaskSetConnector(
-                config.encoder.width,
-                options.width,
-                width,
-                options.soft_tokens,
-                rngs,
-                from_average=config.head == "none",
-            )
-        ability = config.ability_head
-        self.ability = AbilityHead(ability, width, rngs) if ability.rank else None
+        ability, measured = config.ability_head, config.profile_encoder.kind == "items"
+        self.encoder = TextEncoder(config.encoder, rngs) if config.encoder else None
+        self.connector = _connector(config, rngs)
+        self.ability = AbilityHead(ability, width, rngs, measured=measured) if ability.rank else None
         self.regression = Linear(width, 1, bias=True, rngs=rngs) if config.head == "linear" else None
 
     def embed_profiles(self, inputs: ProfileInputs) -> Float[Array, "rows e"]:
-        """psi: `[T, E]` for `tasks`; `[M, E]` for `text`, chunks averaged by their length."""
+        """psi: `[T, E]` for `tasks`; `[M, E]` for `text`, chunks averaged by their length; nothing, `[0, 0]`, for `items`."""
+        if self.encoder is None:
+            return jnp.zeros((0, 0))
         dtype = jnp.dtype(self.config.compute_dtype)
         if self.config.profile_encoder.kind == "tasks":
             return self.encoder(inputs.token, inputs.length, dtype=dtype)
@@ -92,7 +93,10 @@ class RouterModel(nnx.Module):
         return mean_ME / jnp.maximum(jnp.linalg.norm(mean_ME, axis=-1, keepdims=True), 1e-9)
 
     def soft_tokens(self, embedding: Float[Array, "rows e"], inputs: ProfileInputs) -> Float[Array, "m k d"]:
-        """The capability tokens `e_c` of every candidate, float32 `[M, K, D]`."""
+        """The capability tokens `e_c` of every candidate, float32 `[M, K, D]`; for `items` their abilities, `[M, 1, R + 1]`."""
+        assert self.connector is not None
+        if isinstance(self.connector, AbilityTable):
+            return self.connector()
         if isinstance(self.connector, TextConnector):
             return self.connector(embedding)
         return self.connector(embedding, inputs.accuracy_MT, inputs.certainty_MT)
@@ -131,6 +135,11 @@ class RouterModel(nnx.Module):
         text_BLD = self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype))
         return read_summary(self.llm(text_BLD, length_B).summary, self.config.ability_head)
 
+    def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
+        """What the ability head reads `features` as: float32 `[B, R + 1]`."""
+        assert self.ability is not None
+        return self.ability.demands(feature_BF)
+
     def score_features(
         self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]
     ) -> Float[Array, "b m"]:
@@ -146,6 +155,17 @@ class RouterModel(nnx.Module):
         rows = self.llm.output_rows(jnp.asarray([self.config.yes_id, self.config.no_id])).astype(jnp.float32)
         logits = last_BMD @ rows.T
         return logits[..., 0] if self.config.head == "yes" else logits[..., 0] - logits[..., 1]
+
+
+def _connector(config: RouterModelConfig, rngs: nnx.Rngs) -> TextConnector | TaskSetConnector | AbilityTable | None:
+    options, width = config.profile_encoder, config.decoder.width
+    if config.encoder is None:
+        size = config.ability_head.rank + 1
+        return AbilityTable(config.num_candidates, size, rngs) if config.num_candidates else None
+    if options.kind == "text":
+        return TextConnector(config.encoder.width, width, options.soft_tokens, rngs)
+    average = config.head == "none"
+    return TaskSetConnector(config.encoder.width, options.width, width, options.soft_tokens, rngs, from_average=average)
 
 
 def abstract_model(config: RouterModelConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:

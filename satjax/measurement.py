@@ -1,0 +1,94 @@
+"""Ability by the outcomes of single aptitude items: how a candidate joins an `items` router, with nothing trained again.
+
+The aptitude items' demands are known, so what a candidate made of them is a logistic regression for its ability, and the training candidates
+are the prior: item response theory's maximum a posteriori scoring (Bock and Mislevy 1982 compare it with its relatives).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from satjax.aptitude import CapabilityProfile
+from satjax.errors import SatjaxError
+from satjax.models.router_model import Params
+
+PREFIX = "scale/"
+
+
+@dataclass(frozen=True, eq=False)
+class AbilityScale:
+    """What abilities are measured by.
+
+    `demand_TKR` float32: demands and ease of T tasks' K items, as `AbilityHead.demands` gives them. The population that a candidate is taken
+    to be of is Gaussian, with `mean_R` float32 and `precision_RR` float32, its inverse covariance.
+    """
+
+    demand_TKR: np.ndarray
+    mean_R: np.ndarray
+    precision_RR: np.ndarray
+
+    @classmethod
+    def of(cls, demand_TKR: np.ndarray, ability_MR: np.ndarray) -> "AbilityScale":
+        """The scale of a test, its population being that of the training candidates' abilities."""
+        return cls(np.asarray(demand_TKR, np.float32), *population(ability_MR))
+
+    @classmethod
+    def from_params(cls, params: Params) -> "AbilityScale":
+        """What `params` gave."""
+        return cls(*(np.asarray(params[PREFIX + name]) for name in ("demand", "mean", "precision")))
+
+    def params(self) -> Params:
+        """As arrays by path, to be kept with a router's parameters."""
+        named = {"demand": self.demand_TKR, "mean": self.mean_R, "precision": self.precision_RR}
+        return {PREFIX + name: jnp.asarray(value) for name, value in named.items()}
+
+    def abilities(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
+        """Abilities float32 `[M, R + 1]`, each the likeliest one given its profile and the population.
+
+        Raises SatjaxError for a profile that holds no outcomes of single items.
+        """
+        for profile in profiles:
+            if profile.item_outcome_TK is None:
+                raise SatjaxError(
+                    f"profile of {profile.candidate!r} is a summary; this router measures by the outcome of each aptitude item: "
+                    "give the whole profile, as `satjax profile` writes it"
+                )
+        outcomes = [profile.item_outcome_TK for profile in profiles]
+        return jnp.asarray(np.stack([self._likeliest(outcome) for outcome in outcomes if outcome is not None]))
+
+    def _likeliest(self, outcome_TK: np.ndarray) -> np.ndarray:
+        observed = ~np.isnan(outcome_TK)
+        outcome_I, demand_IR = outcome_TK[observed].astype(np.float64), self.demand_TKR[observed].astype(np.float64)
+        load_IR = np.concatenate([demand_IR[:, :-1], np.ones((len(demand_IR), 1))], axis=1)
+        mean, precision = self.mean_R.astype(np.float64), self.precision_RR.astype(np.float64)
+
+        def loss(ability: np.ndarray) -> tuple[float, np.ndarray]:
+            logit_I, off = load_IR @ ability + demand_IR[:, -1], ability - mean
+            pull = precision @ off
+            likelihood = np.sum(np.logaddexp(0, logit_I) - outcome_I * logit_I)
+            return float(likelihood + off @ pull / 2), load_IR.T @ (expit(logit_I) - outcome_I) + pull
+
+        def curvature(ability: np.ndarray) -> np.ndarray:
+            share_I = expit(load_IR @ ability + demand_IR[:, -1])
+            return (load_IR * (share_I * (1 - share_I))[:, None]).T @ load_IR + precision
+
+        found = minimize(loss, mean, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-6})
+        return found.x.astype(np.float32)
+
+
+def population(ability_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `[R + 1]` and precision `[R + 1, R + 1]`, float32, of the population that abilities `[M, R + 1]` are a sample of.
+
+    A few candidates say little of a covariance: the average variance is added in every direction, so that none is ruled out.
+    """
+    ability = np.asarray(ability_MR, np.float64)
+    mean_R, size = ability.mean(axis=0), ability.shape[1]
+    covariance = (ability - mean_R).T @ (ability - mean_R) / max(len(ability) - 1, 1)
+    average = float(np.trace(covariance)) / size
+    precision = np.linalg.inv(covariance + (average or 1.0) * np.eye(size))
+    return mean_R.astype(np.float32), precision.astype(np.float32)
