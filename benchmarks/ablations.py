@@ -23,6 +23,11 @@ from satjax.train import train
 
 ROOT = Path(__file__).parents[1]
 HEAD = "--config.router.ability_head"
+THROUGH_A_CONNECTOR = (
+    "--config.stages[0].trainable=('connector/.*','ability/(read|demand|ability)/.*')",
+    "--config.stages[0].scales=(('connector/.*',0.1),('ability/ability/.*',0.3))",
+    "--config.optimizer.weight_decay=10.0",
+)
 CHANGES: dict[str, tuple[str, ...]] = {
     "the default": (),
     "rank 8": (f"{HEAD}.rank=8",),
@@ -32,12 +37,19 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "no contrast over candidates": ("--config.loss.over_candidates=0.0",),
     "contrast over candidates 1": ("--config.loss.over_candidates=1.0",),
     "contrast over instructions 0.25": ("--config.loss.over_instructions=0.25",),
-    "whole profiles in training": ("--config.batch.hidden_items=0.0",),
-    "up to 0.9 of a profile hidden": ("--config.batch.hidden_items=0.9",),
     "weight decay 1": ("--config.optimizer.weight_decay=1.0",),
+    "weight decay 10": ("--config.optimizer.weight_decay=10.0",),
+    "abilities at the rate of the rest": ("--config.stages[0].scales=()",),
+    "aptitude items that tell candidates apart": ("--config.aptitude.draw=distinguishing",),
+    "profiles of tasks, a connector": (
+        "--config.router.profile_encoder.kind=tasks",
+        "--config.batch.hidden_items=0.3",
+        *THROUGH_A_CONNECTOR,
+    ),
+    "profiles of tasks, nothing hidden": ("--config.router.profile_encoder.kind=tasks", *THROUGH_A_CONNECTOR),
+    "profiles as text, the paper's connector": ("--config.router.profile_encoder.kind=text", *THROUGH_A_CONNECTOR),
     "half the steps": ("--config.stages[0].steps=188",),
     "twice the steps": ("--config.stages[0].steps=752",),
-    "4 soft tokens": ("--config.router.profile_encoder.soft_tokens=4",),
 }
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")
 

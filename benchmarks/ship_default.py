@@ -36,10 +36,10 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | | |
 |---|---|
 | LLM, frozen | `{llm}`, layers 1 to {depth}, Apache-2.0 (sha256 `{llm_sha}`) |
-| text encoder | `{encoder}`, Apache-2.0 (sha256 `{encoder_sha}`) |
 | ability head | rank {rank}; reads the mean state after layers {mean_layers}, the last token's after {last_layers} |
 | trained on | MMLU-Pro results of {num_candidates} public models (TIGER-AI-Lab/MMLU-Pro `eval_results`, Apache-2.0), training split |
 | recipe | `configs/smollm2.py`, seed {seed} |
+| candidates | {profiles} |
 | aptitude test | {num_tasks} tasks x {shots} items of MMLU-Pro, `{fingerprint}` |
 | calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
 
@@ -59,7 +59,7 @@ satjax/pretrained/default --outcomes DIR --zoos configs/zoos.toml`; `report.html
 ## Intended use
 
 Choosing among these candidates, or new ones that took the same aptitude test, for questions with a right answer: knowledge,
-mathematics, science, law, as in MMLU-Pro. Another candidate joins with its profile: `router.add("profile.json")`.
+mathematics, science, law, as in MMLU-Pro. Another candidate joins with its profile, and nothing is trained again: `router.add("profile.json")`.
 
 ## Limits
 
@@ -69,7 +69,8 @@ mathematics, science, law, as in MMLU-Pro. Another candidate joins with its prof
   hardly tell.
 - Results are of the models' versions and prompts of 2024; a newer version of a candidate is another candidate.
 - English. Instructions beyond {max_tokens} tokens lose their middle.
-- The profiles hold accuracies per task, not the outcomes of single items.
+- The profiles in it hold accuracies per task, not the outcomes of single items; its own candidates' abilities lie in `abilities.json`. A new
+  candidate needs a whole profile.
 
 Candidates: {candidates}.
 """

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
                 "prompt": {"ending": "answer", "buckets": (64, 96, 128, 160, 192, 256, 384, 512, 768), "tail": ""},
             },
             "loss": {"over_candidates": 0.25, "over_instructions": 0.0, "pointwise": 1.0},
-            "batch": {"groups": 1, "instructions": 128, "candidates": 0},
+            "batch": {"groups": 1, "instructions": 128, "candidates": 0, "hidden_items": 0.0},
             "optimizer": {"weight_decay": 5.0, "clip_norm": 1.0, "beta1": 0.9, "beta2": 0.99, "final_scale": 0.02},
             "checkpoint": {"every_steps": 100, "keep": 2},
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},

@@ -125,7 +125,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "satjax bench --router runs/first/router --outcomes DIR --zoos configs/zoos.toml --out runs/first/bench",
     )
     bench.add_argument(
-        "--router", default=[DEFAULT], nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
+        "--router", action="extend", nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
     )
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
@@ -258,7 +258,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
         raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
     table = open_outcomes(options.outcomes)
     zoos = read_zoos(options.zoos) if options.zoos else None
-    routers = [Router.load(directory, keep_features=True) for directory in options.router]
+    routers = [Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT]]
     with steps() as on_progress:
         figures = bench(
             routers,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from satjax.cli import main
+from satjax.cli import _build_parser, main
 from satjax.outcomes import read_table
 from satjax.router import Router
 from tests.tiny import write_tiny_config
@@ -42,6 +42,13 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         main([verb, "--help"])
     out = capsys.readouterr().out
     assert f"example: satjax {verb}" in out
+
+
+def test_bench_takes_its_routers_in_one_flag_or_in_several():
+    options = _build_parser().parse_args(
+        ["bench", "--router", "a", "--router", "b", "c", "--outcomes", "x", "--out", "y"]
+    )
+    assert list(map(str, options.router)) == ["a", "b", "c"]
 
 
 def test_help_and_version(capsys):

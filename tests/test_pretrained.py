@@ -2,12 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from satjax import Router
-from satjax.aptitude import CapabilityProfile
+from satjax.aptitude import CapabilityProfile, profile_from_outcomes
 from satjax.evaluation import evaluate, read_zoos
 from satjax.outcomes import read_table
 from satjax.pretrained import DEFAULT
@@ -55,6 +56,18 @@ def test_it_ranks_its_candidates(router):
     assert all(0 < entry.probability < 1 for entry in ranked)
 
 
+def test_a_candidate_that_it_knows_is_found_again_by_its_aptitude_test(router, table):
+    """Measured as a stranger, from the outcomes of 1,000 items, it gets nearly the probabilities that training gave it."""
+    name = "Meta-Llama-3_1-8B"
+    known = profile_from_outcomes(table, router.aptitude_test, name)
+    router.add(replace(known, candidate="stranger"))
+    texts = [item.text for item in table.split("test").items[:20]]
+    probability = router.probability(texts, [name, "stranger", "gemini-1.5-pro-002"])
+    router.remove("stranger")
+    off = np.abs(probability[:, :1] - probability[:, 1:]).mean(axis=0)
+    assert off[0] < 0.05 < 0.2 < off[1]
+
+
 def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
     """Wide bounds, for 60 instructions; `make slow` holds the figures themselves."""
     held = [i for i, item in enumerate(table.items) if item.split == "test"]
@@ -82,5 +95,6 @@ def test_it_was_made_by_the_default_config(router):
     made = json.loads((DEFAULT / "config.json").read_text(encoding="utf-8"))["router"]
     config = load_config(str(CONFIGS / "smollm2.py")).router
     assert made["ability_head"]["rank"] == config.ability_head.rank
+    assert made["profile_encoder"]["kind"] == config.profile_encoder.kind
     assert tuple(made["ability_head"]["mean_layers"]) == config.ability_head.mean_layers
     assert made["llm"]["weights"] == config.llm.weights
