@@ -3,7 +3,7 @@
 The default router on real outcomes: SmolLM2-135M reads every instruction once, frozen, up to layer 20 of 30; the ability head is trained on
 what it holds of them, with the abilities of the training candidates, for eight passes over the 6,000 training instructions of MMLU-Pro. A
 candidate that joins later is measured by its outcomes on the aptitude test. Reading the instructions takes most of the time and is kept in
-the cache, so that another seed, zoo or setting of the head takes half a minute on two CPU cores.
+the cache, so that another seed, zoo or setting of the head takes less than a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -12,14 +12,13 @@ import numpy as np
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
 from satjax.assembly import assemble
 from satjax.calibration import Calibration
-from satjax.capability import ProfileReader
 from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
-from satjax.scoring import Scorer, as_tokens
+from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.text_features import feature_store
 
 
@@ -48,11 +47,13 @@ class Router:
         """`abilities` float32 `[R + 1]` of candidates that need not be measured by their profiles, by name."""
         self.aptitude_test, self.calibration = test, calibration
         self._scorer = scorer
-        self._profiles: dict[str, CapabilityProfile] = {profile.candidate: profile for profile in profiles}
-        self._soft: dict[str, jax.Array] = dict.fromkeys(self._profiles, jnp.zeros(()))
-        known = {name: as_tokens(jnp.asarray(ability)[None])[0] for name, ability in (abilities or {}).items()}
+        known = abilities or {}
+        self._profiles: dict[str, CapabilityProfile] = {}
+        self._soft: dict[str, jax.Array] = {}
         self.add(*(profile for profile in profiles if profile.candidate not in known))
-        self._soft |= {name: soft for name, soft in known.items() if name in self._profiles}
+        soft = {name: as_tokens(jnp.asarray(ability)[None])[0] for name, ability in known.items()} | self._soft
+        self._profiles = {profile.candidate: profile for profile in profiles}
+        self._soft = {name: soft[name] for name in self._profiles}
 
     @classmethod
     def load(cls, directory: str | Path = DEFAULT, *, keep_features: bool = False) -> "Router":
@@ -76,17 +77,7 @@ class Router:
             path: learned[path] if path in learned else jax.device_put(assembly.base_params[path], here)
             for path in shapes
         }
-        reader: ProfileReader | AbilityScale
-        if assembly.model.encoder and assembly.encoder_tokenizer:
-            reader = ProfileReader(
-                files.config.profile_encoder,
-                assembly.model.encoder,
-                assembly.encoder_tokenizer,
-                files.test,
-                files.norms,
-            )
-        else:
-            reader = AbilityScale.from_params(learned)
+        reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
         return cls(
             Scorer(assembly, params, reader, files.order_seed, feature_store(assembly) if keep_features else None),
             files.test,

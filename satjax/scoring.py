@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from satjax.aptitude import CapabilityProfile
+from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.assembly import Assembly
-from satjax.capability import ProfileReader
+from satjax.capability import AccuracyNorms, ProfileReader
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.row_batches import row_batches
@@ -89,6 +89,14 @@ class Scorer:
             done += len(index)
             on_progress(done)
         return score_BM
+
+
+def profile_reader(assembly: Assembly, test: AptitudeTest, norms: AccuracyNorms) -> ProfileReader | None:
+    """What reads the profiles of this test, or None where no text of them is read (`items`)."""
+    model = assembly.model
+    if model.encoder is None or assembly.encoder_tokenizer is None:
+        return None
+    return ProfileReader(model.profile_encoder, model.encoder, assembly.encoder_tokenizer, test, norms)
 
 
 def as_tokens(ability_MR: jax.Array) -> jax.Array:

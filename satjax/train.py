@@ -42,7 +42,7 @@ from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
-from satjax.scoring import Scorer, as_tokens
+from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.sharding import make_mesh, param_shardings, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
@@ -133,12 +133,8 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
     norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
     assembly = assemble(config.router)
-    reader = None
-    if assembly.model.encoder and assembly.encoder_tokenizer:
-        reader = ProfileReader(
-            config.router.profile_encoder, assembly.model.encoder, assembly.encoder_tokenizer, test, norms
-        )
-    else:
+    reader = profile_reader(assembly, test, norms)
+    if reader is None:
         model = dataclasses.replace(assembly.model, num_candidates=len(train_table.candidates))
         assembly = dataclasses.replace(assembly, model=model)
     _, shapes = abstract_model(assembly.model)

@@ -20,7 +20,9 @@ def test_a_fold_knows_nothing_of_what_it_leaves_out_and_is_trained_once(recipe):
     table = families_table()
     names = table.candidate_ids
     router = trained(config, workdir, "without-b", candidates=names[4:])
-    expected = sample_aptitude_test(table.select_candidates(names[:4]), 4, 4, config.aptitude.seed, "even")
+    expected = sample_aptitude_test(
+        table.select_candidates(names[:4]), 4, 4, config.aptitude.seed, config.aptitude.draw
+    )
     assert router.aptitude_test == expected
     assert set(router.candidates) == set(names)
     checkpoints = workdir / "without-b" / "checkpoints"

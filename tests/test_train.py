@@ -20,7 +20,7 @@ from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
 from satjax.train import Interrupted, Job, export, place_params, prepare, run_stages, train, training_set
-from tests.tiny import ABILITY_ALONE, tiny_config
+from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config
 
 ONE = MeshConfig(1, 1, 1)
 
@@ -193,8 +193,9 @@ def test_the_ability_head_trains_beside_the_answer_and_survives_the_export(home,
     resumes_and_exports(dataclasses.replace(config, stages=stages), tmp_path)
 
 
-def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path):
-    job, params = resumes_and_exports(tiny_config(home, **ABILITY_ALONE), tmp_path)
+@pytest.mark.parametrize("changes", [ABILITY_ALONE, ABILITY_OF_TASKS], ids=["items", "tasks"])
+def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, changes):
+    job, params = resumes_and_exports(tiny_config(home, **changes), tmp_path)
     assert not any(path.startswith("llm/lower") for path in params)
     assert params["llm/upper/mlp/up/kernel"].shape[0] == 2
     features = training_set(job, params).text
