@@ -130,7 +130,19 @@ def _build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
     bench.add_argument("--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)")
-    bench.add_argument("--baselines", metavar="A,B", help="these only (default: all)")
+    bench.add_argument(
+        "--baselines",
+        metavar="A,B",
+        help="these only (default: all that embeddings suffice for, and rerank where there are responses; llm_text runs where it is named)",
+    )
+    bench.add_argument(
+        "--limit", type=int, metavar="N", help="measure on N instructions drawn at random (default: all)"
+    )
+    bench.add_argument(
+        "--reranker",
+        metavar="WEIGHTS",
+        help="the text encoder of rerank, such as hub:thenlper/gte-base (default: MiniLM)",
+    )
     bench.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
     )
@@ -249,7 +261,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.config import EncoderWeights
     from satjax.evaluation import bench, read_zoos, write_html, write_report
-    from satjax.outcomes import open_outcomes
+    from satjax.outcomes import open_outcomes, read_responses
     from satjax.render import bench_table, steps
     from satjax.router import Router
     from satjax.weights.fetch import resolve
@@ -268,6 +280,9 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
             zoos=zoos,
             seeds=options.seeds,
             baselines=_names(options.baselines),
+            responses=read_responses(options.outcomes, table),
+            reranker=resolve(options.reranker) if options.reranker else None,
+            limit=options.limit,
             on_progress=on_progress,
         )
     path, page = write_report(figures, options.out), options.out / "report.html"
@@ -321,10 +336,11 @@ def _profile(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.outcomes import import_mmlu_pro, import_routerbench, write_table
+    from satjax.outcomes import import_mmlu_pro, import_routerbench, import_routerbench_responses, write_table
 
     table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
-    write_table(table, options.out)
+    with_responses = options.format == "routerbench"
+    write_table(table, options.out, import_routerbench_responses(options.source, table) if with_responses else None)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
     return 0
 

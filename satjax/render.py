@@ -122,8 +122,9 @@ def _about(figures: dict[str, Any]) -> Console:
     console = Console(highlight=False)
     if figures["synthetic"]:
         console.print("synthetic zoo: generated instructions, planted abilities", style="yellow")
+    drawn = f", drawn at random from {figures['drawn']['of']}" if "drawn" in figures else ""
     console.print(
-        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates"
+        f"{figures['instructions']} instructions ({figures['split']}{drawn}), {len(figures['candidates'])} candidates"
     )
     return console
 

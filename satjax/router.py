@@ -91,6 +91,11 @@ class Router:
         """The zoo, in the order of the columns of `score`."""
         return tuple(self._profiles)
 
+    @property
+    def profiles(self) -> tuple[CapabilityProfile, ...]:
+        """The zoo's profiles, in the same order."""
+        return tuple(self._profiles.values())
+
     def add(self, *profiles: CapabilityProfile | str | Path) -> None:
         """Adds candidates from profiles or profile files; one of the same name is replaced. Nothing is added if any is unfit."""
         read = [

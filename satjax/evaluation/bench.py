@@ -1,25 +1,42 @@
 """A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from satjax import metrics
 from satjax.aptitude import AptitudeTest
+from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
-from satjax.evaluation.baselines import BASELINES, Fit, Instructions, baseline_data
+from satjax.evaluation.baselines import (
+    BASELINES,
+    Fit,
+    Instructions,
+    ZeroShot,
+    baseline_data,
+    llm_text,
+    rerank,
+)
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import Zoos, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
-from satjax.outcomes import OutcomeTable
+from satjax.evaluation.sample import SEED, draw_items, draw_pairs
+from satjax.outcomes import OutcomeTable, Responses
 from satjax.router import Router
-from satjax.weights.fetch import BaseModel
+from satjax.weights.fetch import BaseModel, resolve
+
+log = logging.getLogger("satjax")
 
 ROUTER = "router"
+RERANK, LLM_TEXT = "rerank", "llm_text"
+CALIBRATION_PAIRS = 256
+"""Outcomes that `llm_text` is calibrated on: two numbers need no more, and each costs as much as a pair that is measured."""
 CORRECTNESS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
     "auroc_pooled": metrics.auroc_pooled,
     "auroc_per_candidate": metrics.auroc_per_candidate,
@@ -54,16 +71,33 @@ def bench(
     zoos: Zoos | None = None,
     seeds: int = 5,
     baselines: Sequence[str] | None = None,
+    responses: Responses | None = None,
+    reranker: BaseModel | None = None,
+    llm: BaseModel | None = None,
+    limit: int | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Figures (`compare`) of a router and the baselines on one split of a table.
 
     `routers` are one recipe trained with different seeds, on one aptitude test; `encoder` embeds the instructions for the baselines, which
-    see all outcomes of the training split, those on aptitude items too. Raises SatjaxError where the routers differ in aptitude test
-    or candidates, or the table lacks what a baseline needs.
+    see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
+    the text encoder `reranker` reads (`encoder` by default); `llm_text` is among them where it is named, and asks `llm` (the default config's).
+    With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the routers differ in aptitude test or candidates, or the
+    table lacks what a baseline needs.
     """
     if len({router.aptitude_test.fingerprint for router in routers}) > 1:
         raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
+    for name in baselines or ():
+        if name not in (*BASELINES, RERANK, LLM_TEXT):
+            raise unknown_name("baseline", name, (*BASELINES, RERANK, LLM_TEXT))
+    if RERANK in (baselines or ()) and responses is None:
+        raise SatjaxError(
+            "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
+        )
+    aptitude_items = routers[0].aptitude_test.item_ids
+    num_open = sum(item.split == split and item.id not in aptitude_items for item in table.items)
+    if limit is not None:
+        table = draw_items(table, split, limit, aptitude_items)
     reports = [
         evaluate(router, table, split=split, on_progress=lambda done, total: on_progress("router", done, total))
         for router in routers
@@ -77,7 +111,6 @@ def bench(
         [item.text for item in table.items],
         on_progress=lambda done, total: on_progress("embeddings", done, total),
     )
-    aptitude_items = routers[0].aptitude_test.item_ids
     held = np.array(
         [i for i, item in enumerate(table.items) if item.split == split and item.id not in aptitude_items], int
     )
@@ -89,11 +122,32 @@ def bench(
             routers[0].aptitude_test,
             Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
             seeds=seeds,
-            names=baselines,
+            names=None if baselines is None else [name for name in baselines if name in BASELINES],
             on_progress=lambda done, total: on_progress("baselines", done, total),
         ),
     }
-    return compare(methods, table, split, reports[0].outcome_BM, zoos or {})
+    instructions, val = table.select_items(held), table.split("val")
+    if responses is not None and (baselines is None or RERANK in baselines):
+        hear = partial(on_progress, RERANK)
+        try:
+            methods[RERANK] = _timed(lambda: rerank(reranker or encoder, responses, instructions, val, hear))
+        except SatjaxError as error:
+            if baselines is not None:
+                raise
+            log.warning("%s; that baseline is left out", error)
+    if LLM_TEXT in (baselines or ()):
+        profiles = {profile.candidate: profile for profile in routers[0].profiles}
+        known, hear = [profiles[name] for name in names], partial(on_progress, LLM_TEXT)
+        llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_PAIRS)
+        methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
+    drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
+    return compare(methods, table, split, reports[0].outcome_BM, zoos or {}) | drawn
+
+
+def _timed(method: Callable[[], ZeroShot]) -> Method:
+    start = time.monotonic()
+    found = method()
+    return Method(found.probability_BM[None], found.chosen, round(time.monotonic() - start, 1))
 
 
 def fit_baselines(

@@ -44,6 +44,13 @@ def embed(
     return vectors_of(texts, lambda missing: _embed(base, missing, query_prefix), store, on_progress)
 
 
+def count_cut(base: BaseModel, texts: Sequence[str]) -> int:
+    """How many of the texts are longer than what is read of them."""
+    files = open_base(base.directory)
+    longest = min(MAX_TOKENS, encoder_config(files.config).max_positions)
+    return sum(len(line.ids) > longest for line in files.tokenizer.encode_batch(list(texts)))
+
+
 def _embed(base: BaseModel, texts: list[str], query_prefix: str) -> Computed:
     files = open_base(base.directory)
     config = encoder_config(files.config, query_prefix)

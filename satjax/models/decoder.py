@@ -101,16 +101,22 @@ class Block(nnx.Module):
     def __call__(self, carry: tuple[Array, Array | None], places: Places) -> tuple[Array, Array | None]:
         """Text and suffix stay apart, so that a gradient that only the suffix needs costs nothing on the text."""
         text, suffix = carry
+        text, read = self.read_text(text, places)
+        return text, None if suffix is None else self.read_suffix(suffix, read, places)
+
+    def read_text(self, text: Array, places: Places) -> tuple[Array, tuple[Array, Array]]:
+        """The text's next states, and the keys and values that suffixes read of it, each `[B, L, groups, head_width]`."""
         adapted = self.text_adapted
         q, k, v = self.attention.project(self.attention_norm(text), places.text_rope, adapted)
         text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True), adapted)
-        text = text + self.mlp(self.mlp_norm(text), adapted)
-        if suffix is not None:
-            assert places.suffix_rope is not None
-            qs, ks, vs = self.attention.project(self.attention_norm(suffix), places.suffix_rope, True)
-            suffix = suffix + self.attention.merge(suffix_attention(qs, ks, vs, k, v, places.length_B), True)
-            suffix = suffix + self.mlp(self.mlp_norm(suffix), True)
-        return text, suffix
+        return text + self.mlp(self.mlp_norm(text), adapted), (k, v)
+
+    def read_suffix(self, suffix: Array, read: tuple[Array, Array], places: Places) -> Array:
+        """The suffixes' next states; `read` are the text's keys and values of this layer."""
+        assert places.suffix_rope is not None
+        q, k, v = self.attention.project(self.attention_norm(suffix), places.suffix_rope, True)
+        suffix = suffix + self.attention.merge(suffix_attention(q, k, v, *read, places.length_B), True)
+        return suffix + self.mlp(self.mlp_norm(suffix), True)
 
 
 class States(NamedTuple):

@@ -1,8 +1,9 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
 from satjax.outcomes.mmlu_pro import import_mmlu_pro
-from satjax.outcomes.parquet import read_table, write_table
-from satjax.outcomes.routerbench import import_routerbench
+from satjax.outcomes.parquet import read_responses, read_table, write_table
+from satjax.outcomes.responses import Responses
+from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses
 from satjax.outcomes.source import open_outcomes
 from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
@@ -12,10 +13,13 @@ __all__ = [
     "Candidate",
     "Item",
     "OutcomeTable",
+    "Responses",
     "import_mmlu_pro",
     "import_routerbench",
+    "import_routerbench_responses",
     "open_outcomes",
     "planted_abilities",
+    "read_responses",
     "read_table",
     "read_tfds",
     "synthetic_zoo",

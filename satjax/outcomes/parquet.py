@@ -1,4 +1,7 @@
-"""The native form of an outcome table: `items.parquet`, `outcomes.parquet`, `models.parquet` in one directory."""
+"""The native form of an outcome table: `items.parquet`, `outcomes.parquet`, `models.parquet` in one directory.
+
+A fourth file, `responses.parquet`, may hold what the candidates answered.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +13,13 @@ import pyarrow.parquet as pq
 
 from satjax.errors import SatjaxError
 from satjax.files import replacing
+from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 
 ITEM_TEXT = ("item_id", "source", "task", "category", "text", "answer", "split")
 MODEL_NUMBERS, MODEL_TEXT = ("params_b", "active_params_b"), ("family", "tuned", "release_date", "source")
 FILES = ("items.parquet", "outcomes.parquet", "models.parquet")
+RESPONSES = "responses.parquet"
 
 
 def read_table(directory: Path | str) -> OutcomeTable:
@@ -69,12 +74,36 @@ def read_table(directory: Path | str) -> OutcomeTable:
         raise SatjaxError(f"{directory / 'items.parquet'}: {error}") from error
 
 
-def write_table(table: OutcomeTable, directory: Path | str) -> None:
-    """Writes the native form, whole or not at all; an earlier table in `directory` is replaced.
+def read_responses(directory: Path | str, table: OutcomeTable) -> Responses | None:
+    """The responses beside a table that was read from there, or None where that directory holds none.
+
+    Raises SatjaxError, naming the file and the mend, for a file that cannot be read, responses of items or models that the table does not
+    list, and two responses of one pair.
+    """
+    where = Path(directory) / RESPONSES
+    if not where.is_file():
+        return None
+    found = _read(where, text=("model_id", "item_id", "response"))
+    rows = _positions(found["model_id"], pa.chunked_array([pa.array(table.candidate_ids)]), where, "models.parquet")
+    columns = _positions(found["item_id"], pa.chunked_array([pa.array(table.item_ids)]), where, "items.parquet")
+    flat, count = np.unique(rows * len(table.items) + columns, return_counts=True)
+    if len(twice := flat[count > 1]):
+        m, n = divmod(int(twice[0]), len(table.items))
+        raise SatjaxError(
+            f"{where}: model {table.candidate_ids[m]!r} has two responses to item {table.item_ids[n]!r}; keep one"
+        )
+    encoded = _plain(found["response"]).combine_chunks().dictionary_encode()
+    place_MN = np.full(table.scores_MN.shape, NONE, np.int32)
+    place_MN[rows, columns] = encoded.indices.to_numpy()
+    return Responses(table.candidate_ids, table.item_ids, tuple(encoded.dictionary.to_pylist()), place_MN)
+
+
+def write_table(table: OutcomeTable, directory: Path | str, responses: Responses | None = None) -> None:
+    """Writes the native form, whole or not at all; an earlier table in `directory` is replaced, and its responses with it.
 
     A cost matrix without any value reads back as None. Raises SatjaxError where `directory` holds anything but an outcome table.
     """
-    refuse_foreign(Path(directory), FILES)
+    refuse_foreign(Path(directory), (*FILES, RESPONSES))
     items = pa.table(
         {name: [getattr(item, name.replace("item_id", "id")) for item in table.items] for name in ITEM_TEXT},
         schema=_ITEMS,
@@ -100,6 +129,24 @@ def write_table(table: OutcomeTable, directory: Path | str) -> None:
     with replacing(Path(directory)) as fresh:
         for name, part in zip(FILES, (items, outcomes, models), strict=True):
             pq.write_table(part, fresh / name, compression="zstd")
+        if responses is not None:
+            pq.write_table(_responses(responses, table), fresh / RESPONSES, compression="zstd")
+
+
+def _responses(responses: Responses, table: OutcomeTable) -> pa.Table:
+    place_MN = responses.places(table).T
+    m, n = np.nonzero(place_MN != NONE)
+    columns = (
+        ("model_id", m, table.candidate_ids),
+        ("item_id", n, table.item_ids),
+        ("response", place_MN[m, n], responses.texts),
+    )
+    return pa.table(
+        {
+            name: pa.DictionaryArray.from_arrays(index.astype(np.int32), pa.array(values, pa.string()))
+            for name, index, values in columns
+        }
+    )
 
 
 def refuse_foreign(directory: Path, ours: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Importer of RouterBench's CSV files: one row per prompt, one column per candidate with its score, and its cost."""
+"""Importer of RouterBench's CSV files: one row per prompt, one column per candidate with its score, its response and its cost."""
 
 import ast
 import csv
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 
@@ -30,10 +31,9 @@ def import_routerbench(paths: Sequence[Path | str]) -> OutcomeTable:
             if item.id in items:
                 raise SatjaxError(f"{path} row {number}: sample {row['sample_id']!r} stands twice; keep one")
             items[item.id] = item
-            for column in row:
-                if column.endswith(RESPONSE) and (name := column.removesuffix(RESPONSE)) in row:
-                    scores.setdefault(name, {})[item.id] = _score(row[name], path, number, name)
-                    costs.setdefault(name, {})[item.id] = _number(row.get(name + COST, ""), path, number, name + COST)
+            for name in _candidates(row):
+                scores.setdefault(name, {})[item.id] = _score(row[name], path, number, name)
+                costs.setdefault(name, {})[item.id] = _number(row.get(name + COST, ""), path, number, name + COST)
     if not scores:
         raise SatjaxError(
             "no candidate found: RouterBench files name each by a column NAME and a column NAME|model_response"
@@ -46,6 +46,25 @@ def import_routerbench(paths: Sequence[Path | str]) -> OutcomeTable:
         _matrix(scores, names, items),
         None if np.isnan(cost).all() else cost,
     )
+
+
+def import_routerbench_responses(paths: Sequence[Path | str], table: OutcomeTable) -> Responses:
+    """What the candidates of `table`, imported from the same files, answered; an empty cell is no response."""
+    row = {name: m for m, name in enumerate(table.candidate_ids)}
+    column = {name: n for n, name in enumerate(table.item_ids)}
+    places: dict[str, int] = {}
+    place_MN = np.full(table.scores_MN.shape, NONE, np.int32)
+    for path in map(Path, paths):
+        for number, cells in _rows(path):
+            n = column[_item(cells, path, number).id]
+            for name in _candidates(cells):
+                if cell := cells[name + RESPONSE]:
+                    place_MN[row[name], n] = places.setdefault(message_text(cell), len(places))
+    return Responses(table.candidate_ids, table.item_ids, tuple(places), place_MN)
+
+
+def _candidates(row: dict[str, str]) -> list[str]:
+    return [name for column in row if column.endswith(RESPONSE) and (name := column.removesuffix(RESPONSE)) in row]
 
 
 def _matrix(found: dict[str, dict[str, float]], names: Iterable[str], items: Iterable[str]) -> np.ndarray:
@@ -73,15 +92,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _item(row: dict[str, str], path: Path, number: int) -> Item:
-    text = _prompt(row["prompt"])
+    text = message_text(row["prompt"])
     if not text.strip() or not row["sample_id"]:
         raise SatjaxError(f"{path} row {number}: the prompt or its sample_id is empty; leave the row out")
     task = row["eval_name"].replace("-", "_")
     return Item(f"routerbench/{row['sample_id']}", text, task, row["eval_name"], "routerbench", split_of(text))
 
 
-def _prompt(text: str) -> str:
-    """Prompts come as the Python form of a list of messages."""
+def message_text(text: str) -> str:
+    """Prompts and responses come as the Python form of a list of messages: their text, line by line; any other text as it is."""
     if text.startswith("["):
         try:
             value = ast.literal_eval(text)

@@ -1,0 +1,40 @@
+"""Random parts of an outcome table, for methods that cost too much to be measured on all of it."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from satjax.errors import SatjaxError
+from satjax.outcomes import OutcomeTable
+
+SEED = 0
+"""One drawing for everybody: what is measured on equally many instructions of a table is measured on the same ones."""
+
+
+def draw_items(table: OutcomeTable, split: str, limit: int, without: Collection[str] = ()) -> OutcomeTable:
+    """The table with only `limit` items of one split, those of `without` never among them; its other splits stay whole.
+
+    A larger drawing holds every smaller one. Raises SatjaxError for a limit below 2, which has no interval.
+    """
+    if limit < 2:
+        raise SatjaxError(f"limit {limit}: at least 2 instructions are needed")
+    open_N = np.array([item.split == split and item.id not in without for item in table.items], bool)
+    drawn = np.random.default_rng(SEED).permutation(np.flatnonzero(open_N))[:limit]
+    kept_N = np.array([item.split != split for item in table.items], bool)
+    kept_N[drawn] = True
+    return table.select_items(kept_N)
+
+
+def draw_pairs(table: OutcomeTable, num_pairs: int) -> OutcomeTable:
+    """The items of about `num_pairs` outcomes, equally many of each candidate on items of its own; all others are unobserved.
+
+    So few outcomes say more of a candidate's average than the same number on few items.
+    """
+    rng = np.random.default_rng(SEED)
+    drawn_MN = np.zeros(table.scores_MN.shape, bool)
+    for drawn_N, scores_N in zip(drawn_MN, table.scores_MN, strict=True):
+        each = -(-num_pairs // len(drawn_MN))
+        drawn_N[rng.permutation(np.flatnonzero(~np.isnan(scores_N)))[:each]] = True
+    scores_MN = np.where(drawn_MN, table.scores_MN, np.float32(np.nan))
+    return replace(table, scores_MN=scores_MN).select_items(drawn_MN.any(axis=0))
