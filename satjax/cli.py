@@ -269,6 +269,9 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     if options.seeds < 1:
         raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
     table = open_outcomes(options.outcomes)
+    responses = read_responses(options.outcomes, table)
+    if names := _names(options.candidates):
+        table = table.select_candidates(names)
     zoos = read_zoos(options.zoos) if options.zoos else None
     routers = [Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT]]
     with steps() as on_progress:
@@ -280,7 +283,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
             zoos=zoos,
             seeds=options.seeds,
             baselines=_names(options.baselines),
-            responses=read_responses(options.outcomes, table),
+            responses=responses,
             reranker=resolve(options.reranker) if options.reranker else None,
             limit=options.limit,
             on_progress=on_progress,

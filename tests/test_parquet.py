@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.parquet import read_table, write_table
+from satjax.outcomes.parquet import read_responses, read_table, write_table
+from satjax.outcomes.responses import Responses
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 from tests.test_table import assert_same, small, tables
 
@@ -165,3 +166,47 @@ def test_optional_columns_may_be_absent_null_or_dictionaries(written):
 def test_absent_rows_are_unobserved(written):
     pq.write_table(pq.read_table(written / "outcomes.parquet").slice(0, 2), written / "outcomes.parquet")
     np.testing.assert_array_equal(read_table(written).scores_MN, [[0, 1, np.nan], [np.nan] * 3])
+
+
+def responses() -> Responses:
+    return Responses(("alpha", "beta"), ("i0", "i1", "i2"), ("yes", "no", ""), np.array([[0, 1, -1], [1, 1, 2]], np.int32))
+
+
+def texts_of(found: Responses, table: OutcomeTable) -> list[list[str | None]]:
+    return [[None if place < 0 else found.texts[place] for place in row] for row in found.places(table).tolist()]
+
+
+def test_responses_round_trip_and_go_with_their_table(tmp_path):
+    write_table(small(), tmp_path / "t", responses())
+    read = read_responses(tmp_path / "t", read_table(tmp_path / "t"))
+    assert texts_of(read, small()) == texts_of(responses(), small()) == [["yes", "no"], ["no", "no"], [None, ""]]
+    write_table(small().split("test"), tmp_path / "t")
+    assert read_responses(tmp_path / "t", small()) is None
+    assert len(read_table(tmp_path / "t").items) == 1
+
+
+def test_real_responses(shared_data):
+    table = read_table(shared_data / "routerbench")
+    found = read_responses(shared_data / "routerbench", table)
+    assert (found.place_MN >= 0).sum() == 11 * 2737
+    assert read_responses(shared_data / "mmlu_pro", table) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("response", None, ("response is missing",)),
+        ("response", [1, 2, 3, 4, 5], ("response is int64, not text",)),
+        ("response", ["a", "b", "c", "d", None], ("response has 1 empty",)),
+        ("item_id", ["i0", "i1", "i0", "i1", "ghost"], ("'ghost'", "items.parquet")),
+        ("model_id", ["alpha"] * 2 + ["beta"] * 2 + ["gamma"], ("'gamma'", "models.parquet")),
+        ("item_id", ["i0", "i1", "i0", "i1", "i1"], ("'beta' has two responses to item 'i1'",)),
+    ],
+)
+def test_wrong_responses_name_file_and_entry(tmp_path, column, values, words):
+    write_table(small(), tmp_path / "t", responses())
+    change(tmp_path / "t" / "responses.parquet", column, values)
+    with pytest.raises(SatjaxError) as caught:
+        read_responses(tmp_path / "t", small())
+    for word in ("responses.parquet", *words):
+        assert word in str(caught.value)

@@ -8,8 +8,8 @@ import pytest
 
 from satjax.errors import SatjaxError
 from satjax.outcomes import routerbench
-from satjax.outcomes.parquet import read_table
-from satjax.outcomes.routerbench import import_routerbench
+from satjax.outcomes.parquet import read_responses, read_table
+from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses
 from satjax.outcomes.splits import split_of
 
 HEADER = [
@@ -50,6 +50,25 @@ def test_form_of_a_row(tmp_path):
     assert (table.items[0].id, table.items[0].task) == ("routerbench/s.1", "arc_challenge")
     np.testing.assert_array_equal(table.scores_MN, np.float32([[1, np.nan, 1], [0.25, 0.25, 0.25]]))
     np.testing.assert_array_equal(table.cost_usd_MN, np.float32([[0.01] * 3, [0.02] * 3]))
+
+
+def test_responses_of_a_real_file_are_those_of_the_converted_table(shared_data):
+    paths = sorted((shared_data / "raw").glob("routerbench_*.csv"))
+    imported = import_routerbench(paths)
+    ours = import_routerbench_responses(paths, imported)
+    converted = read_table(shared_data / "routerbench")
+    theirs = read_responses(shared_data / "routerbench", converted)
+    # The conversion left the upstream form of a list as it was.
+    for a, b in zip(ours.places(imported).ravel(), theirs.places(imported).ravel(), strict=True):
+        assert ours.texts[a] == routerbench.message_text(theirs.texts[b])
+
+
+def test_an_empty_cell_is_no_response_and_an_empty_text_is_one(tmp_path):
+    silent = row("s.2", "[Not a list] but a text")
+    silent[6], silent[7] = "", "['']"
+    path = write(tmp_path, row(), silent)
+    found = import_routerbench_responses([path], import_routerbench([path]))
+    assert [[n if n < 0 else found.texts[n] for n in places] for places in found.place_MN] == [["x", -1], ["y", ""]]
 
 
 def test_prompts_are_read_as_data_only(tmp_path):

@@ -35,8 +35,10 @@ log = logging.getLogger("satjax")
 
 ROUTER = "router"
 RERANK, LLM_TEXT = "rerank", "llm_text"
-CALIBRATION_PAIRS = 256
-"""Outcomes that `llm_text` is calibrated on: two numbers need no more, and each costs as much as a pair that is measured."""
+CALIBRATION_EACH = 10
+"""Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
+READ_NO_TEXT = ("candidate_means", "subject_means")
+"""Baselines that no embedding has to be computed for."""
 CORRECTNESS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
     "auroc_pooled": metrics.auroc_pooled,
     "auroc_per_candidate": metrics.auroc_per_candidate,
@@ -82,8 +84,8 @@ def bench(
     `routers` are one recipe trained with different seeds, on one aptitude test; `encoder` embeds the instructions for the baselines, which
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
     the text encoder `reranker` reads (`encoder` by default); `llm_text` is among them where it is named, and asks `llm` (the default config's).
-    With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the routers differ in aptitude test or candidates, or the
-    table lacks what a baseline needs.
+    With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
+    routers differ in aptitude test or candidates, or the table lacks what a baseline needs.
     """
     if len({router.aptitude_test.fingerprint for router in routers}) > 1:
         raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
@@ -106,11 +108,14 @@ def bench(
     if any(report.figures["candidates"] != names for report in reports):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
     table = table.select_candidates(names)
-    embedding_NE = embed(
-        encoder,
-        [item.text for item in table.items],
-        on_progress=lambda done, total: on_progress("embeddings", done, total),
-    )
+    fitted = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
+    embedding_NE = np.ones((len(table.items), 1), np.float32)
+    if set(fitted) - set(READ_NO_TEXT):
+        embedding_NE = embed(
+            encoder,
+            [item.text for item in table.items],
+            on_progress=lambda done, total: on_progress("embeddings", done, total),
+        )
     held = np.array(
         [i for i, item in enumerate(table.items) if item.split == split and item.id not in aptitude_items], int
     )
@@ -122,7 +127,7 @@ def bench(
             routers[0].aptitude_test,
             Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
             seeds=seeds,
-            names=None if baselines is None else [name for name in baselines if name in BASELINES],
+            names=fitted,
             on_progress=lambda done, total: on_progress("baselines", done, total),
         ),
     }
@@ -138,7 +143,7 @@ def bench(
     if LLM_TEXT in (baselines or ()):
         profiles = {profile.candidate: profile for profile in routers[0].profiles}
         known, hear = [profiles[name] for name in names], partial(on_progress, LLM_TEXT)
-        llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_PAIRS)
+        llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
     return compare(methods, table, split, reports[0].outcome_BM, zoos or {}) | drawn

@@ -26,15 +26,14 @@ def draw_items(table: OutcomeTable, split: str, limit: int, without: Collection[
     return table.select_items(kept_N)
 
 
-def draw_pairs(table: OutcomeTable, num_pairs: int) -> OutcomeTable:
-    """The items of about `num_pairs` outcomes, equally many of each candidate on items of its own; all others are unobserved.
+def draw_pairs(table: OutcomeTable, each: int) -> OutcomeTable:
+    """The items of `each` outcomes of every candidate, on items of its own drawn at random; all others are unobserved.
 
-    So few outcomes say more of a candidate's average than the same number on few items.
+    So few outcomes say more together than the same number on few items would.
     """
     rng = np.random.default_rng(SEED)
     drawn_MN = np.zeros(table.scores_MN.shape, bool)
     for drawn_N, scores_N in zip(drawn_MN, table.scores_MN, strict=True):
-        each = -(-num_pairs // len(drawn_MN))
         drawn_N[rng.permutation(np.flatnonzero(~np.isnan(scores_N)))[:each]] = True
     scores_MN = np.where(drawn_MN, table.scores_MN, np.float32(np.nan))
     return replace(table, scores_MN=scores_MN).select_items(drawn_MN.any(axis=0))

@@ -1,0 +1,46 @@
+"""Random parts of a table."""
+
+import numpy as np
+import pytest
+
+from satjax.errors import SatjaxError
+from satjax.evaluation.sample import draw_items, draw_pairs
+from satjax.outcomes import synthetic_zoo
+from tests.test_table import assert_same
+
+TABLE = synthetic_zoo(seed=4, num_items=300, num_candidates=4)
+TEST = TABLE.split("test").item_ids
+
+
+def test_one_split_is_drawn_and_the_others_stay():
+    drawn = draw_items(TABLE, "test", 10)
+    assert len(drawn.split("test").items) == 10
+    for split in ("train", "val"):
+        assert_same(drawn.split(split), TABLE.split(split))
+    assert_same(drawn, draw_items(TABLE, "test", 10))
+    assert drawn.split("test").item_ids != TEST[:10]
+
+
+def test_a_larger_drawing_holds_a_smaller_one():
+    small, large = (set(draw_items(TABLE, "test", n).split("test").item_ids) for n in (5, 20))
+    assert small < large
+    assert set(draw_items(TABLE, "test", 10**6).split("test").item_ids) == set(TEST)
+
+
+def test_some_are_never_drawn():
+    assert set(draw_items(TABLE, "test", 10**6, TEST[3:]).split("test").item_ids) == set(TEST[:3])
+
+
+def test_one_instruction_is_too_few():
+    with pytest.raises(SatjaxError, match="at least 2"):
+        draw_items(TABLE, "test", 1)
+
+
+def test_pairs_are_equally_many_of_each_candidate():
+    drawn = draw_pairs(TABLE, 7)
+    seen_MN = ~np.isnan(drawn.scores_MN)
+    assert (seen_MN.sum(axis=1) == 7).all()
+    assert seen_MN.any(axis=0).all()
+    column = [TABLE.item_ids.index(name) for name in drawn.item_ids]
+    np.testing.assert_array_equal(drawn.scores_MN[seen_MN], TABLE.scores_MN[:, column][seen_MN])
+    assert len(drawn.items) > 7
