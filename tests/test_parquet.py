@@ -169,7 +169,9 @@ def test_absent_rows_are_unobserved(written):
 
 
 def responses() -> Responses:
-    return Responses(("alpha", "beta"), ("i0", "i1", "i2"), ("yes", "no", ""), np.array([[0, 1, -1], [1, 1, 2]], np.int32))
+    return Responses(
+        ("alpha", "beta"), ("i0", "i1", "i2"), ("yes", "no", ""), np.array([[0, 1, -1], [1, 1, 2]], np.int32)
+    )
 
 
 def texts_of(found: Responses, table: OutcomeTable) -> list[list[str | None]]:

@@ -66,7 +66,9 @@ def test_a_missing_response_is_named_unless_nobody_asks(encoder):
     n = TABLE.item_ids.index(HELD.item_ids[3])
     place_MN[1, n] = -1
     gappy = replace(responses(), place_MN=place_MN)
-    with pytest.raises(SatjaxError, match=rf"1 of .* have none, such as that of '{TABLE.candidate_ids[1]}' to '{HELD.item_ids[3]}'"):
+    with pytest.raises(
+        SatjaxError, match=rf"1 of .* have none, such as that of '{TABLE.candidate_ids[1]}' to '{HELD.item_ids[3]}'"
+    ):
         rerank(encoder, gappy, HELD, VAL)
     scores_MN = HELD.scores_MN.copy()
     scores_MN[1, 3] = np.nan
