@@ -18,13 +18,14 @@ from real_run import git, machine
 from rich.console import Console
 
 from satjax.config import EncoderWeights
-from satjax.evaluation.baselines import BASELINES, BaselineData, fold_of, rerank
+from satjax.evaluation.baselines import BASELINES, BaselineData, fold_of
+from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.bench import READ_NO_TEXT, Method, compare
 from satjax.outcomes import OutcomeTable, Responses, read_responses, read_table
 from satjax.outcomes.routerbench import message_text
 from satjax.weights.fetch import resolve
 
-SHOWN = 300
+VAL = 300
 """Training instructions that become the validation split."""
 
 
@@ -35,7 +36,7 @@ def prepared(directory: str) -> tuple[OutcomeTable, Responses]:
         sys.exit(f"{directory} has no responses.parquet")
     table = table.select_items((responses.places(table) >= 0).all(axis=1))
     train = [n for n, item in enumerate(table.items) if item.split == "train"]
-    val = set(np.random.default_rng(0).permutation(train)[:SHOWN].tolist())
+    val = set(np.random.default_rng(0).permutation(train)[:VAL].tolist())
     items = tuple(
         replace(item, text=item.text.rsplit("\n\n", 1)[-1], split="val" if n in val else item.split)
         for n, item in enumerate(table.items)

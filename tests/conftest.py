@@ -44,6 +44,7 @@ def _vectors_apart(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("satjax.text_features.cache_dir", lambda: directory)
         patch.setattr("satjax.evaluation.embed.cache_dir", lambda: directory)
+        patch.setattr("satjax.evaluation.baselines.llm_text.cache_dir", lambda: directory)
         yield
 
 

@@ -9,7 +9,8 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.bench import CORRECTNESS, Method, compare
-from satjax.outcomes import OutcomeTable, read_table, synthetic_zoo
+from satjax.evaluation.sample import draw_items
+from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.router import Router
 from satjax.weights.fetch import resolve
 from tests.trained import Trained
@@ -104,6 +105,42 @@ def test_an_unknown_baseline_comes_with_near_names(trained, table):
     encoder = resolve(f"dir:{trained.directory / 'encoder'}")
     with pytest.raises(SatjaxError, match="unknown baseline 'neighbour': did you mean 'neighbours'"):
         bench([Router.load(trained.router)], table, encoder=encoder, baselines=["neighbour"])
+
+
+@pytest.fixture(scope="module")
+def costly(trained: Trained, table: OutcomeTable) -> dict:
+    """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
+    place_MN = np.where(table.scores_MN == 1, 0, 1).astype(np.int32)
+    return bench(
+        [Router.load(trained.router)],
+        table,
+        encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
+        llm=resolve(f"dir:{trained.directory / 'llm'}"),
+        responses=Responses(table.candidate_ids, table.item_ids, ("what is the number of words", "\n"), place_MN),
+        baselines=["candidate_means", "rerank", "llm_text"],
+        limit=10,
+    )
+
+
+def test_all_methods_are_measured_on_the_instructions_that_were_drawn(costly, table, trained):
+    assert list(costly["methods"]) == ["router", "candidate_means", "rerank", "llm_text"]
+    assert costly["instructions"] == 10
+    assert costly["drawn"] == {"of": len(table.split("test").items), "seed": 0}
+    assert {method["routing"]["all"]["n"] for method in costly["methods"].values()} == {10}
+    drawn = draw_items(table, "test", 10)
+    report = evaluate(Router.load(trained.router), drawn)
+    assert costly["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
+    assert costly["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
+
+
+def test_rerank_needs_a_response_of_everyone(trained, table):
+    flags = {"encoder": resolve(f"dir:{trained.directory / 'encoder'}"), "limit": 10}
+    routers = [Router.load(trained.router)]
+    with pytest.raises(SatjaxError, match=r"no responses\.parquet"):
+        bench(routers, table, baselines=["rerank"], **flags)
+    none = Responses(table.candidate_ids, table.item_ids, (), np.full(table.scores_MN.shape, -1, np.int32))
+    with pytest.raises(SatjaxError, match="needs a response for every outcome"):
+        bench(routers, table, baselines=["rerank"], responses=none, **flags)
 
 
 def test_the_report_is_json_and_the_page_needs_no_other_file(found, tmp_path):

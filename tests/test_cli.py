@@ -147,6 +147,7 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
     table = read_table(tmp_path / "out")
     assert len(table.candidates) == candidates
     assert len(table.items) > items
+    assert (tmp_path / "out" / "responses.parquet").exists() == (form == "routerbench")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from satjax.errors import SatjaxError
 from satjax.evaluation import embed as embedding
-from satjax.evaluation.baselines import rerank
+from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.embed import embed
 from satjax.outcomes import OutcomeTable, Responses, synthetic_zoo
 from satjax.weights.fetch import BaseModel, resolve

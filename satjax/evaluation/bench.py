@@ -13,15 +13,10 @@ from satjax import metrics
 from satjax.aptitude import AptitudeTest
 from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
-from satjax.evaluation.baselines import (
-    BASELINES,
-    Fit,
-    Instructions,
-    ZeroShot,
-    baseline_data,
-    llm_text,
-    rerank,
-)
+from satjax.evaluation.baselines import BASELINES, Fit, Instructions, baseline_data
+from satjax.evaluation.baselines.llm_text import llm_text
+from satjax.evaluation.baselines.rerank import rerank
+from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import Zoos, routed_by_zoo, routing_of_zoos

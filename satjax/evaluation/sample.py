@@ -36,4 +36,4 @@ def draw_pairs(table: OutcomeTable, each: int) -> OutcomeTable:
     for drawn_N, scores_N in zip(drawn_MN, table.scores_MN, strict=True):
         drawn_N[rng.permutation(np.flatnonzero(~np.isnan(scores_N)))[:each]] = True
     scores_MN = np.where(drawn_MN, table.scores_MN, np.float32(np.nan))
-    return replace(table, scores_MN=scores_MN).select_items(drawn_MN.any(axis=0))
+    return replace(table, scores_MN=scores_MN).select_items(np.flatnonzero(drawn_MN.any(axis=0)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from satjax.models.decoder import Decoder, Places
+from satjax.models.decoder import Block, Decoder, Places
 from satjax.models.rope import rope_tables
 
 
@@ -26,9 +26,11 @@ def read_prefix(decoder: Decoder, text_BLD: Float[Array, "b l d"], length_B: Int
     config = decoder.config
     places = Places(length_B, rope_tables(config.rope, config.head_width, position_BL, length_B))
     graphdef, layers = nnx.split(decoder.upper)
-    _, (key, value) = jax.lax.scan(
-        lambda text, layer: nnx.merge(graphdef, layer).read_text(text, places), text_BLD, layers
-    )
+
+    def body(text: Array, layer: nnx.State) -> tuple[Array, tuple[Array, Array]]:
+        return _block(graphdef, layer).read_text(text, places)
+
+    _, (key, value) = jax.lax.scan(body, text_BLD, layers)
     return Prefix(key, value, length_B)
 
 
@@ -48,8 +50,14 @@ def continue_prefix(
 
     def body(more: Array, layer_and_read: tuple) -> tuple[Array, None]:
         layer, read = layer_and_read
-        return nnx.merge(graphdef, layer).read_suffix(more, read, places), None
+        return _block(graphdef, layer).read_suffix(more, read, places), None
 
     more, _ = jax.lax.scan(body, more_BSLD, (layers, (prefix.key, prefix.value)))
     last_BSD = jnp.take_along_axis(more, (length_BS - 1)[:, :, None, None], axis=2)[:, :, 0]
     return decoder.norm(last_BSD)
+
+
+def _block(graphdef: nnx.GraphDef, layer: nnx.State) -> Block:
+    block = nnx.merge(graphdef, layer)
+    assert isinstance(block, Block)
+    return block

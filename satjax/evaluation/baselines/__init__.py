@@ -3,7 +3,8 @@
 Each is fitted on the train fold and tuned on the validation fold; test outcomes are never passed. A uniformly random
 candidate, the best single one and the oracle need no fitting: `satjax.metrics.routing` gives them for any outcomes.
 
-`rerank` and `llm_text` have a contract of their own (`ZeroShot`): they read texts, and nothing but a calibration is fitted.
+`rerank` and `llm_text`, modules beside these, have a contract of their own (`zero_shot.ZeroShot`): they read texts, and nothing but a
+calibration is fitted.
 """
 
 from satjax.evaluation.baselines import factors, forest, logistic, means, neighbours
@@ -16,10 +17,7 @@ from satjax.evaluation.baselines.data import (
     baseline_data,
     fold_of,
 )
-from satjax.evaluation.baselines.llm_text import llm_text
-from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.tuning import Fit, FitUnseen, for_seen, for_unseen
-from satjax.evaluation.baselines.zero_shot import ZeroShot
 
 BASELINES: dict[str, Fit] = {
     "candidate_means": for_seen(means.candidate_means),
@@ -53,10 +51,7 @@ __all__ = [
     "Fold",
     "Instructions",
     "Predictor",
-    "ZeroShot",
     "aptitude_fold",
     "baseline_data",
     "fold_of",
-    "llm_text",
-    "rerank",
 ]

@@ -8,6 +8,7 @@ logit of "Yes" less that of "No" after it, by a frozen LLM. A profile of 50 task
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -82,17 +83,18 @@ def answers(
     check_instructions(instructions)
     reader = _Reader(base)
     score_BM = np.full(wanted_BM.shape, np.nan, np.float32)
-    before = 0
+    total, before = int(wanted_BM.sum()), 0
     for m, profile in enumerate(profiles):
-        rows = np.flatnonzero(wanted_BM[:, m])
-        if len(rows):
-            score_BM[rows, m] = reader.score(
-                render(profile),
-                [instructions[b] for b in rows],
-                lambda done, _, before=before: on_progress(before + done, int(wanted_BM.sum())),
-            )
+        rows = np.flatnonzero(wanted_BM[:, m]).tolist()
+        if rows:
+            hear = partial(_add, on_progress, before, total)
+            score_BM[rows, m] = reader.score(render(profile), [instructions[b] for b in rows], hear)
         before += len(rows)
     return score_BM
+
+
+def _add(on_progress: Progress, before: int, total: int, done: int, of_these: int) -> None:
+    on_progress(before + done, total)
 
 
 class _Reader:
