@@ -135,13 +135,14 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="these only (default: all that embeddings suffice for, and rerank where there are responses; llm_text runs where it is named)",
     )
+    bench.add_argument("--candidates", metavar="A,B", help="measure these only")
     bench.add_argument(
         "--limit", type=int, metavar="N", help="measure on N instructions drawn at random (default: all)"
     )
     bench.add_argument(
         "--reranker",
         metavar="WEIGHTS",
-        help="the text encoder of rerank, such as hub:thenlper/gte-base (default: MiniLM)",
+        help="the text encoder of rerank, one that averages over tokens, such as hub:thenlper/gte-base (default: MiniLM)",
     )
     bench.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"

@@ -1,7 +1,8 @@
 """Baseline: every candidate answers, and the response most similar to the instruction is taken (the paper's re-ranking rows).
 
 The cost of all candidates together, so no router in its own right. The score of a pair is the cosine of the embeddings of instruction and
-response. Encoders that read both at once (cross-encoders) are of types that `satjax.models.text_encoder` does not read.
+response, both averaged over their tokens (as MiniLM and GTE do; BGE means its first token). Encoders that read both at once (cross-encoders) are
+of types that `satjax.models.text_encoder` does not read.
 """
 
 from collections.abc import Callable
