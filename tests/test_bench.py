@@ -13,6 +13,7 @@ from satjax.evaluation.sample import draw_items
 from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.router import Router
 from satjax.weights.fetch import resolve
+from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
 FEW = ("candidate_means", "neighbours", "matrix_factorization")
@@ -108,14 +109,17 @@ def test_an_unknown_baseline_comes_with_near_names(trained, table):
 
 
 @pytest.fixture(scope="module")
-def costly(trained: Trained, table: OutcomeTable) -> dict:
+def costly(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
+    llm = write_tiny_llm(tmp_path_factory.mktemp("long") / "llm")
+    # A profile as text is longer than what the tiny LLM says it reads.
+    (llm / "config.json").write_text((llm / "config.json").read_text().replace("512", "2048"))
     place_MN = np.where(table.scores_MN == 1, 0, 1).astype(np.int32)
     return bench(
         [Router.load(trained.router)],
         table,
         encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
-        llm=resolve(f"dir:{trained.directory / 'llm'}"),
+        llm=resolve(f"dir:{llm}"),
         responses=Responses(table.candidate_ids, table.item_ids, ("what is the number of words", "\n"), place_MN),
         baselines=["candidate_means", "rerank", "llm_text"],
         limit=10,

@@ -1,6 +1,6 @@
 """A text that many continuations share, run once: its keys and values of every layer (a KV cache, for prompts instead of generation)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def continue_prefix(
     return decoder.norm(last_BSD)
 
 
-def _block(graphdef: nnx.GraphDef, layer: nnx.State) -> Block:
+def _block(graphdef: nnx.GraphDef, layer: Any) -> Block:
     block = nnx.merge(graphdef, layer)
     assert isinstance(block, Block)
     return block
