@@ -71,13 +71,19 @@ def _build_parser() -> argparse.ArgumentParser:
         "rank",
         _rank,
         "Rank the router's candidates for instructions.",
-        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3',
+        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3\n'
+        "         satjax rank --input in.parquet --output out.parquet",
     )
-    rank.add_argument("instruction", nargs="+", help="the text to route")
+    rank.add_argument("instruction", nargs="*", help="the text to route")
     rank.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
     rank.add_argument("--candidates", metavar="A,B", help="rank these only")
     rank.add_argument("--top", type=int, metavar="K", help="show the first K")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
+    rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
+    rank.add_argument(
+        "--column", default="instruction", metavar="NAME", help="with --input: the instructions' (default: instruction)"
+    )
 
     train = verb(
         "train",
@@ -186,6 +192,10 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.render import ranking_table
     from satjax.router import Router, ranking
 
+    if options.input or options.output:
+        return _rank_file(options)
+    if not options.instruction:
+        raise SatjaxError("there is nothing to rank; give instructions, or --input FILE --output FILE")
     for text in options.instruction:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
@@ -204,6 +214,35 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         for text, ranked in rankings:
             ranking_table(text, ranked, len(names))
+    return 0
+
+
+def _rank_file(options: argparse.Namespace) -> int:
+    from satjax.rank_file import rank_file
+    from satjax.render import progress
+    from satjax.router import Router
+    from satjax.train import INTERRUPTED_EXIT_CODE, stop_requests
+
+    if not (options.input and options.output):
+        raise SatjaxError("--input and --output go together: name both files")
+    if options.instruction or options.top or options.json:
+        raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
+    router = Router.load(options.router)
+    with stop_requests() as stop, progress("instructions") as on_progress:
+        finished = rank_file(
+            router,
+            options.router,
+            options.input,
+            options.output,
+            text=options.column,
+            candidates=tuple(_names(options.candidates) or ()) or None,
+            stop=stop,
+            on_progress=on_progress,
+        )
+    if not finished:
+        print("satjax: interrupted; what is ranked is kept: run the same command to go on", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    print(f"ranked: {options.output}")
     return 0
 
 

@@ -154,7 +154,7 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
     [
         ([], "required: VERB"),
         (["rnak"], "invalid choice: 'rnak'"),
-        (["rank", "--router", "x"], "required: instruction"),
+        (["rank", "--router", "x"], "nothing to rank; give instructions, or --input"),
         (["protocol", "onboarding", "--workdir", "x"], "required: --config"),
         (["protocol", "luck"], "invalid choice: 'luck'"),
         (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast'"),
@@ -162,6 +162,8 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        (["rank", "--input", "in.parquet"], "--input and --output go together"),
+        (["rank", "a", "--input", "in.parquet", "--output", "o"], "--input takes no instructions"),
         (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),
         (["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
         (["evaluate", "--router", "x", "--outcomes", "y", "--split", "all", "--out", "z"], "invalid choice: 'all'"),
