@@ -1,5 +1,6 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
+from satjax.outcomes.merge import leaks, merge_tables
 from satjax.outcomes.mmlu_pro import import_mmlu_pro
 from satjax.outcomes.parquet import read_table, write_table
 from satjax.outcomes.routerbench import import_routerbench
@@ -14,6 +15,8 @@ __all__ = [
     "OutcomeTable",
     "import_mmlu_pro",
     "import_routerbench",
+    "leaks",
+    "merge_tables",
     "open_outcomes",
     "planted_abilities",
     "read_table",

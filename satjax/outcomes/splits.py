@@ -17,6 +17,11 @@ def validation_from_train(split: str, text: str) -> str:
     return "val" if split == "train" and _place(text) < VAL - TRAIN else split
 
 
+def folded(text: str) -> str:
+    """The text with its blanks folded: what makes two texts one question."""
+    return " ".join(text.split())
+
+
 def _place(text: str) -> float:
-    digest = hashlib.sha256(" ".join(text.split()).encode()).digest()
+    digest = hashlib.sha256(folded(text).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
