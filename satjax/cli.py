@@ -180,6 +180,22 @@ def _build_parser() -> argparse.ArgumentParser:
     imports.add_argument("source", nargs="+", type=Path, metavar="SRC")
     imports.add_argument("--out", required=True, type=Path, metavar="DIR")
 
+    outcomes = verb(
+        "outcomes",
+        lambda options, rest: options.of(options),
+        "Look into outcome tables, or join them.",
+        "satjax outcomes describe DIR",
+    )
+    actions = outcomes.add_subparsers(dest="action", required=True, metavar="ACTION")
+    described = actions.add_parser("describe", help="What is in a table, and what is missing.")
+    described.add_argument("outcomes", metavar="DIR", help="an outcome table, or 'synthetic'")
+    described.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    described.set_defaults(of=_describe)
+    merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
+    merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
+    merged.add_argument("--out", required=True, type=Path, metavar="DIR")
+    merged.set_defaults(of=_merge)
+
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
     return parser
 
@@ -363,6 +379,27 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.outcomes import import_mmlu_pro, import_routerbench, write_table
 
     table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
+    write_table(table, options.out)
+    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from satjax.outcomes import describe, read_outcomes
+    from satjax.render import description_tables
+
+    figures = describe(read_outcomes(options.outcomes))
+    if options.json:
+        print(json.dumps(figures, ensure_ascii=False, indent=1))
+    else:
+        description_tables(figures)
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from satjax.outcomes import merge_tables, read_outcomes, write_table
+
+    table = merge_tables({name: read_outcomes(name) for name in options.outcomes})
     write_table(table, options.out)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
     return 0

@@ -1,5 +1,6 @@
 """The command line as scripts use it: what it prints, its exit codes, and one clear line for every mistake."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from satjax.cli import _build_parser, main
-from satjax.outcomes import read_table
+from satjax.outcomes import read_table, synthetic_zoo, write_table
 from satjax.router import Router
 from tests.tiny import write_tiny_config
 from tests.trained import Trained
@@ -33,7 +34,7 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "doctor")
+VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "outcomes", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -112,6 +113,28 @@ def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path
     loaded.remove(held)
     loaded.add(profile)
     assert held in [entry.candidate for entry in loaded.rank("Sort 3, 1, 2.")]
+
+
+def test_tables_are_described_and_merged(capsys, tmp_path):
+    whole = synthetic_zoo(num_items=300, num_candidates=4)
+    names = whole.candidate_ids
+    for name, part in (("one", names[:2]), ("two", names[2:])):
+        write_table(whole.select_candidates(part), tmp_path / name)
+    parts = [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["outcomes", "merge", *parts, "--out", str(tmp_path / "both")]) == 0
+    assert "(4 candidates, 300 items)" in capsys.readouterr().out
+    assert main(["outcomes", "describe", str(tmp_path / "both"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {entry["id"] for entry in figures["candidates"]} == set(names)
+    assert main(["outcomes", "describe", str(tmp_path / "both")]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in names)
+    assert "300 (" in out
+    assert "missing: no release date" in out
+    write_table(dataclasses.replace(whole, scores_MN=1 - whole.scores_MN), tmp_path / "other")
+    clash = ["outcomes", "merge", *parts, str(tmp_path / "other"), "--out", str(tmp_path / "none")]
+    assert "differ" in one_line(capsys, 2, clash)
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):

@@ -12,18 +12,26 @@ from satjax.outcomes.tfds_dataset import is_tfds, read_tfds
 
 
 def open_outcomes(source: str | Path) -> OutcomeTable:
-    """A directory of Parquet files in the native form, one that `write_tfds` wrote, or `synthetic` / `synthetic:SEED`.
+    """What `read_outcomes` reads, ready for training and evaluation.
 
     A table that has training items and none for validation gets a tenth of them for that (`satjax.outcomes.splits`), since settings and
-    probabilities are chosen there. Raises SatjaxError with one line for anything else.
+    probabilities are chosen there.
+    """
+    table = read_outcomes(source)
+    if any(item.split == "val" for item in table.items):
+        return table
+    items = (dataclasses.replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
+    return dataclasses.replace(table, items=tuple(items))
+
+
+def read_outcomes(source: str | Path) -> OutcomeTable:
+    """A directory of Parquet files in the native form, one that `write_tfds` wrote, or `synthetic` / `synthetic:SEED`, as it is.
+
+    Raises SatjaxError with one line for anything else.
     """
     kind, _, seed = str(source).partition(":")
     if kind == "synthetic" and not Path(source).exists():
         if seed and not (seed.isascii() and seed.isdecimal()):
             raise SatjaxError(f"outcomes {source}: the seed of the synthetic zoo is a whole number, as in synthetic:7")
         return synthetic_zoo(int(seed or 0))
-    table = read_tfds(Path(source)) if is_tfds(Path(source)) else read_table(source)
-    if any(item.split == "val" for item in table.items):
-        return table
-    items = (dataclasses.replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
-    return dataclasses.replace(table, items=tuple(items))
+    return read_tfds(Path(source)) if is_tfds(Path(source)) else read_table(source)
