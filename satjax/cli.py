@@ -145,13 +145,13 @@ def _build_parser() -> argparse.ArgumentParser:
     protocol = verb(
         "protocol",
         _protocol,
-        "Train a recipe again on less, and measure it on what it did not see: report.json.",
+        "Train a recipe again on less, and measure it on what it did not see: report.json and report.html.",
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
     )
     protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
     protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     protocol.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and report.json"
+        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
     )
     protocol.add_argument(
         "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
@@ -334,7 +334,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.config_file import load_config
-    from satjax.evaluation import protocols, read_zoos, write_report
+    from satjax.evaluation import protocols, read_zoos, write_html, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render import protocol_tables, steps
     from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted
@@ -357,9 +357,10 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
-    path = write_report(figures, options.workdir)
+    path, page = write_report(figures, options.workdir), options.workdir / "report.html"
+    write_html(figures, page)
     protocol_tables(figures)
-    print(f"report: {path}")
+    print(f"report: {path}\npage:   {page}")
     return 0
 
 

@@ -150,7 +150,9 @@ def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path)
     assert figures["protocol"] == "coverage"
     out = capsys.readouterr().out
     assert out.startswith(f"{figures['best_candidate']} is right on")
-    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\n")
+    page = tmp_path / "folds" / "report.html"
+    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\npage:   {page}\n")
+    assert figures["best_candidate"] in page.read_text(encoding="utf-8")
 
 
 def test_a_protocol_that_the_table_does_not_allow_is_one_line(config_file, capsys, tmp_path):
