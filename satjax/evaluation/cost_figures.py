@@ -5,6 +5,7 @@ of that mean.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from satjax.evaluation.cost import (
 from satjax.evaluation.figures import best_single, over_seeds
 from satjax.evaluation.intervals import figure_intervals
 from satjax.outcomes import OutcomeTable
+
+PAIR_FIGURES = ("apgr", "cpt50", "cpt80")
 
 Found = tuple[dict[str, Any], dict[str, dict[str, Any]]]
 """What methods are compared with, and the figures of each method; JSON-ready."""
@@ -105,7 +108,7 @@ def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_
     first = curves[0]
     return {
         "aiq": over_seeds([aiq(curve) for curve in curves], interval),
-        "above_zero_router": vars(gain),
+        "above_zero_router": asdict(gain),
         "points": {"lambda": first.lambda_L.tolist(), **_points(first.cost_L, first.outcome_L)},
         "hull": _points(first.hull_cost_K, first.hull_outcome_K),
     }
@@ -166,9 +169,6 @@ def strong_against_weak(
         "oracle": dict(zip(PAIR_FIGURES, _recovered(strong_N - weak_N, weak_N, strong_N), strict=True)),
     }
     return references, found
-
-
-PAIR_FIGURES = ("apgr", "cpt50", "cpt80")
 
 
 def _recovered(score_N: np.ndarray, weak_N: np.ndarray, strong_N: np.ndarray) -> list[float | None]:

@@ -19,6 +19,15 @@ WIDE = 10
 LEAST_HEIGHT = 10
 """Points of accuracy that an axis spans at least, so that chance does not look like an effect where no interval is drawn."""
 
+PLACES = tuple(
+    (distance, right, up)
+    for distance in (10, 28, 50, 76)
+    for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
+)
+"""Where a name may stand from its dot: pixels, and towards which side; the nearest first."""
+NAME_COVERED = 1_000
+"""How much worse it is that a name covers a dot or another name than that it covers a point of a line."""
+
 
 def reliability(methods: dict[str, Any]) -> str:
     """Mean outcome against mean probability, a line per method."""
@@ -66,7 +75,7 @@ def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) ->
 
 
 def _budgets(hull: dict[str, list[float]], high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points, in dollars per 1,000 calls and percent, close enough that a straight line between two points of the hull looks right on a logarithmic axis; level up to `high`."""
+    """A hull in dollars per 1,000 calls and percent, level up to `high`; so many points that its straight lines bend on a logarithmic axis."""
     cost, outcome = 1000 * np.array(hull["cost"]), 100 * np.array(hull["outcome"])
     end = max(high, cost[-1])
     between = np.geomspace(cost[0], end, 200) if cost[0] > 0 else np.linspace(cost[0], end, 200)
@@ -98,7 +107,7 @@ def onboarding(sizes: dict[str, Any]) -> str:
     figure = _figure(10.5, 4.2)
     aurocs, routed = figure.subplots(1, 2)
     x = [int(size) for size in sizes]
-    pooled = np.array([found["auroc_pooled"] for found in sizes.values()])
+    pooled = np.array([found["auroc_pooled"] for found in sizes.values()], float)
     ends = np.array([found["auroc_pooled_interval"] for found in sizes.values()], float).T
     aurocs.errorbar(
         x,
@@ -172,16 +181,6 @@ def _figure(width: float, height: float) -> "Figure":
 def _legend_beside(axes: "Axes") -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-
-
-PLACES = tuple(
-    (distance, right, up)
-    for distance in (10, 28, 50, 76)
-    for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
-)
-"""Where a name may stand from its dot: pixels, and towards which side; the nearest first."""
-NAME_COVERED = 1_000
-"""How much worse it is that a name covers a dot or another name than that it covers a point of a line."""
 
 
 def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, str]]) -> None:
