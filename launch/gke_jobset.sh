@@ -32,12 +32,15 @@ check_shared_workdir
 chips=$((${topology//x/*}))
 ((chips_per_host > 0 && chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
 
+for word in "$name" "$image" "$accelerator" "$share" "$service_account" "$namespace" "${REST[@]}"; do
+  [[ ${word//[$'\n\t\r']/} != *[[:cntrl:]]* ]] || die "control characters cannot be passed on: ${word@Q}"
+done
+
 # json WORD...: as JSON strings, which are YAML too.
 json() {
   local word line=''
   for word in "$@"; do
     word=${word//\\/\\\\} word=${word//\"/\\\"} word=${word//$'\n'/\\n} word=${word//$'\t'/\\t} word=${word//$'\r'/\\r}
-    [[ $word != *[[:cntrl:]]* ]] || die "control characters cannot be passed on: ${word@Q}"
     line+=", \"$word\""
   done
   printf '%s' "${line:2}"

@@ -57,10 +57,7 @@ create() {
   run "${command[@]}"
 }
 
-delete() {
-  installed=''
-  run "${queue[@]}" delete "$name" --force "${where[@]}"
-}
+delete() { run "${queue[@]}" delete "$name" --force "${where[@]}"; }
 
 # Until the slice is there. What is left of an earlier one makes room first.
 obtain() {
@@ -103,7 +100,6 @@ on_hosts() {
 }
 
 install() {
-  [[ ! $installed ]] || return 0
   run git -C "$ROOT" archive --format tar.gz --output "$scratch/satjax.tar.gz" HEAD || return
   run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" || return "$LOST"
   on_hosts "mkdir -p satjax && tar -xzf satjax.tar.gz -C satjax && bash satjax/launch/host.sh install $(quoted "$share")" || return
@@ -159,7 +155,8 @@ for ((attempt = 0; ; attempt++)); do
   if ((code == 0)) || ! retryable "$code"; then exit "$code"; fi
   ((attempt < retries)) || break
   say "exit code $code; going on from the last checkpoint (attempt $((attempt + 1)) of $retries)"
-  now=$(state)
+  # Installed again in any case: a host that restarted has lost what was mounted.
+  installed='' now=$(state)
   [[ $now == ACTIVE || $now == ABSENT ]] || delete
 done
 say "given up after $retries attempts more; the last checkpoint is intact"
