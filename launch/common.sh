@@ -2,7 +2,8 @@
 # What the launchers share: arguments, dry runs, and what is tried again. It is sourced, not run.
 set -euo pipefail
 
-say() { printf 'launch: %s\n' "$*" >&2; }
+# What cannot be said, to a terminal that was closed, is no reason to stop.
+say() { printf 'launch: %s\n' "$*" >&2 || true; }
 
 die() {
   say "$*"

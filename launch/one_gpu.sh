@@ -45,8 +45,8 @@ pack() {
   if [[ $weights ]]; then
     IFS=, read -r -a names <<<"$weights"
   else
-    for path in "$cache"/*/*.{gguf,safetensors}; do
-      [[ ! -e $path ]] || names+=("$(basename "$(dirname "$path")")")
+    for path in "$cache"/*/; do
+      if compgen -G "$path*.gguf" >/dev/null || compgen -G "$path*.safetensors" >/dev/null; then names+=("$(basename "$path")"); fi
     done
   fi
   for path in "${names[@]}"; do

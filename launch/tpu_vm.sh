@@ -20,7 +20,7 @@
 #   --dry-run            print every command, run none
 #
 # What is committed in this checkout (HEAD) is what runs. The run on the hosts does not depend on the connection: where that breaks, or this
-# script is killed, the same command finds the run and follows it. Ctrl-C saves a checkpoint on the hosts first.
+# script is killed, the same command finds the run and follows it. Ctrl-C, or closing the terminal, saves a checkpoint before the slice goes.
 #
 # Exit code: that of satjax train. 0: the router is in the workdir. 75: saved, run the same command again. 2: a mistake to mend.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -49,7 +49,18 @@ describe=("${queue[@]}" describe "$name" "${where[@]}" --format 'value(state.sta
 POLL_SECONDS=30
 held='' installed=''
 
-state() { "${describe[@]}" 2>/dev/null || echo ABSENT; }
+# What the queued resource is; ABSENT where there is none, UNKNOWN where nobody answers.
+state() {
+  local answer
+  if answer=$("${describe[@]}" 2>&1); then
+    printf '%s\n' "${answer##*$'\n'}"
+  elif [[ $answer == *NOT_FOUND* ]]; then
+    echo ABSENT
+  else
+    say "$answer"
+    echo UNKNOWN
+  fi
+}
 
 create() {
   local command=("${queue[@]}" create "$name" --node-id "$name" --accelerator-type "$accelerator" --runtime-version "$runtime" "${where[@]}")
@@ -73,6 +84,7 @@ obtain() {
         [[ ! $created ]] || return "$LOST"
         delete || return
         ;;
+      UNKNOWN) [[ $held ]] || return 1 ;; # without a slice to lose: most likely a mistake
       *) held=yes ;;
     esac
     say "$name: $now"
@@ -124,7 +136,7 @@ scratch=$(mktemp -d)
 
 # shellcheck disable=SC2329
 finish() {
-  trap '' INT TERM
+  trap '' INT TERM HUP
   rm -rf "$scratch"
   if [[ $held && $keep ]]; then
     say "kept; delete it with: $(quoted "${queue[@]}" delete "$name" --force "${where[@]}")"
@@ -135,7 +147,7 @@ finish() {
 
 # shellcheck disable=SC2329
 interrupted() {
-  trap '' INT TERM
+  trap '' INT TERM HUP
   if [[ $installed ]]; then
     say "interrupted: saving a checkpoint on the hosts"
     on_hosts 'bash satjax/launch/host.sh stop' || true
@@ -144,7 +156,7 @@ interrupted() {
 }
 
 trap finish EXIT
-trap interrupted INT TERM
+trap interrupted INT TERM HUP
 
 [[ -z $(git -C "$ROOT" status --porcelain) ]] || say "what is not committed is not sent to the hosts"
 for ((attempt = 0; ; attempt++)); do
@@ -156,8 +168,7 @@ for ((attempt = 0; ; attempt++)); do
   ((attempt < retries)) || break
   say "exit code $code; going on from the last checkpoint (attempt $((attempt + 1)) of $retries)"
   # Installed again in any case: a host that restarted has lost what was mounted.
-  installed='' now=$(state)
-  [[ $now == ACTIVE || $now == ABSENT ]] || delete
+  installed=''
 done
 say "given up after $retries attempts more; the last checkpoint is intact"
 exit "$code"

@@ -53,14 +53,15 @@ case "$*" in
   *" create "*)
     [[ ! -e $FAKE/refuse ]] || exit 1
     cp "$FAKE/granted" "$FAKE/state" ;;
-  *" describe "*) cat "$FAKE/state" ;;
+  *" describe "*)
+    [[ ! -e $FAKE/offline ]] || { rm "$FAKE/offline"; echo "ERROR: no route to the service" >&2; exit 1; }
+    cat "$FAKE/state" 2>/dev/null || { echo "ERROR: NOT_FOUND: there is no $5" >&2; exit 1; } ;;
   *" delete "*) rm -rf "$FAKE/state" "$FAKE"/host[01]/* ;;
   *" scp "*) for host in 0 1; do cp "$5" "$FAKE/host$host/"; done ;;
   *" ssh "*)
     line=${!#} code=0
     for host in 0 1; do (cd "$FAKE/host$host" && HOME=$PWD HOST=$host exec bash -c "$line") & pids[host]=$!; done
     for host in 0 1; do wait "${pids[host]}" || code=$?; done
-    [[ ! -e $FAKE/lost ]] || { rm "$FAKE/lost"; exit 1; }
     exit $code ;;
 esac""",
     # Writes down its arguments, and ends as the next line of $FAKE/codes for its host says.
@@ -70,6 +71,7 @@ trap 'echo saved; exit 75' TERM
 [[ ! -e $FAKE/endless ]] || { touch "$FAKE/started$HOST"; for _ in {1..500}; do sleep 0.02; done; }
 code=0
 [[ ! -s $FAKE/codes$HOST ]] || { code=$(head -n 1 "$FAKE/codes$HOST"); sed -i 1d "$FAKE/codes$HOST"; }
+[[ $code != offline ]] || { touch "$FAKE/offline"; code=75; }
 [[ $code != preempted ]] || { echo SUSPENDED >"$FAKE/state"; code=137; }
 exit "$code" """,
     "git": r"""[[ $3 != archive ]] || tar -czf "$7" -C "$2" launch""",
@@ -208,6 +210,19 @@ def test_quoted_words_are_read_back_as_they_were(words):
     assert result.stdout.decode().split("\0")[:-1] == words
 
 
+def test_hosts_are_judged_together(tmp_path):
+    hosts_own_verdict = [
+        ((0, 0), 0, 0), ((75, 0), 75, 75), ((0, 134), 134, 134), ((134, 2), 134, 2), ((1, 75), 1, 1), ((75, 137, 1, 75), 137, 1),
+        ((), 1, 255), ((0,), 255, 255), ((), 0, 0),
+    ]  # fmt: skip
+    code, logs = f". {LAUNCH}/common.sh; cd {tmp_path}", ""
+    for i, (hosts, own, _) in enumerate(hosts_own_verdict):
+        (tmp_path / f"{i}").write_text("step 1\n" + "".join(f"loss 0.1 satjax-launch: exit {host}\n" for host in hosts))
+        logs += f"; verdict {i} {own}"
+    said = subprocess.run(["bash", "-c", code + logs], capture_output=True, text=True, check=True).stdout
+    assert [int(line) for line in said.split()] == [verdict for *_, verdict in hosts_own_verdict]
+
+
 @pytest.mark.parametrize(
     ("script", "options", "train", "said"),
     [
@@ -261,6 +276,22 @@ def test_a_saved_run_goes_on_in_the_same_slice_and_a_preempted_one_in_a_new_one(
     assert world.verbs() == ["create", *once, *once, "delete", "create", *once, "delete"]
 
 
+def test_a_slice_outlasts_a_connection_that_is_lost(world):
+    world.codes(("offline", 75), (0, 0))
+    code, output = tpu(world)
+    assert code == 0, output
+    assert "no route" in output
+    once = ["scp", "host.sh install", "host.sh train"]
+    assert world.verbs() == ["create", *once, *once, "delete"]
+
+
+def test_a_service_that_never_answered_is_asked_for_nothing(world):
+    (world.folder / "offline").touch()
+    code, output = tpu(world)
+    assert (code, output) == (1, "launch: ERROR: no route to the service\n")
+    assert world.verbs() == []
+
+
 def test_retries_end(world):
     world.codes(*[(75, 75)] * 9)
     code, output = tpu(world, "--retries", "2")
@@ -270,10 +301,9 @@ def test_retries_end(world):
     assert world.verbs()[-1] == "delete"
 
 
-@pytest.mark.parametrize("codes", [(2, 134), (134, 2), (1, 75)])
-def test_a_mistake_is_not_tried_again_whatever_the_other_hosts_died_of(codes, world):
-    world.codes(codes)
-    assert tpu(world)[0] == min(codes)
+def test_a_mistake_is_not_tried_again_whatever_the_other_hosts_died_of(world):
+    world.codes((134, 2))
+    assert tpu(world)[0] == 2
     assert world.verbs() == ["create", "scp", "host.sh install", "host.sh train", "delete"]
 
 
@@ -451,7 +481,8 @@ def test_a_slurm_job_saves_before_its_time_is_over(world):
 
 def test_one_gpu_trains_from_parts_that_were_carried_there(world, tmp_path):
     home = tmp_path / "home"
-    config = write_tiny_config(tmp_path / "config.py", home)
+    stage = {"name": "connector", "steps": 4, "learning_rate": 1e-2, "trainable": ("connector/.*",)}
+    config = write_tiny_config(tmp_path / "config.py", home, stages=(stage,), calibration_instructions=0)
     (tmp_path / "filler").write_bytes(os.urandom(1_200_000))
     world.environment |= {"SATJAX_CACHE": str(home), "JAX_PLATFORMS": "cpu"}
     world.environment |= {key: value for key, value in os.environ.items() if key.startswith(("JAX_", "PYTHONPATH"))}
@@ -478,10 +509,10 @@ def test_one_gpu_trains_from_parts_that_were_carried_there(world, tmp_path):
     code, output = world.run("one_gpu.sh", "train", "--inputs", "parts/2", *train)
     assert code == 0, output
     assert (tmp_path / "box/run/router/config.json").is_file()
-    assert read_metrics(tmp_path / "box/run/metrics.jsonl")[-1]["step"] == 10
+    assert read_metrics(tmp_path / "box/run/metrics.jsonl")[-1]["step"] == 4
     events = [json.loads(line) for line in (tmp_path / "box/progress.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["unpack", "unpack", "train_start", "train_end"]
-    assert (events[-1]["exit"], events[-1]["steps"]) == (0, 10)
+    assert (events[-1]["exit"], events[-1]["steps"]) == (0, 4)
 
 
 @pytest.fixture
