@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 from satjax.run_log import read_metrics
-from tests.tiny import write_tiny_config
+from tests.tiny import ABILITY_ALONE, write_tiny_config
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
@@ -481,8 +481,9 @@ def test_a_slurm_job_saves_before_its_time_is_over(world):
 
 def test_one_gpu_trains_from_parts_that_were_carried_there(world, tmp_path):
     home = tmp_path / "home"
-    stage = {"name": "connector", "steps": 4, "learning_rate": 1e-2, "trainable": ("connector/.*",)}
-    config = write_tiny_config(tmp_path / "config.py", home, stages=(stage,), calibration_instructions=0)
+    stage = {**ABILITY_ALONE["stages"][0], "steps": 4}
+    changes = {**ABILITY_ALONE, "stages": (stage,), "calibration_instructions": 0}
+    config = write_tiny_config(tmp_path / "config.py", home, **changes)
     (tmp_path / "filler").write_bytes(os.urandom(1_200_000))
     world.environment |= {"SATJAX_CACHE": str(home), "JAX_PLATFORMS": "cpu"}
     world.environment |= {key: value for key, value in os.environ.items() if key.startswith(("JAX_", "PYTHONPATH"))}
