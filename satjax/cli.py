@@ -71,13 +71,19 @@ def _build_parser() -> argparse.ArgumentParser:
         "rank",
         _rank,
         "Rank the router's candidates for instructions.",
-        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3',
+        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3\n'
+        "         satjax rank --input in.parquet --output out.parquet",
     )
-    rank.add_argument("instruction", nargs="+", help="the text to route")
+    rank.add_argument("instruction", nargs="*", help="the text to route")
     rank.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
     rank.add_argument("--candidates", metavar="A,B", help="rank these only")
     rank.add_argument("--top", type=int, metavar="K", help="show the first K")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
+    rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
+    rank.add_argument(
+        "--column", default="instruction", metavar="NAME", help="with --input: the instructions' (default: instruction)"
+    )
 
     train = verb(
         "train",
@@ -152,13 +158,13 @@ def _build_parser() -> argparse.ArgumentParser:
     protocol = verb(
         "protocol",
         _protocol,
-        "Train a recipe again on less, and measure it on what it did not see: report.json.",
+        "Train a recipe again on less, and measure it on what it did not see: report.json and report.html.",
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
     )
     protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
     protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     protocol.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and report.json"
+        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
     )
     protocol.add_argument(
         "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
@@ -187,6 +193,22 @@ def _build_parser() -> argparse.ArgumentParser:
     imports.add_argument("source", nargs="+", type=Path, metavar="SRC")
     imports.add_argument("--out", required=True, type=Path, metavar="DIR")
 
+    outcomes = verb(
+        "outcomes",
+        lambda options, rest: options.of(options),
+        "Look into outcome tables, or join them.",
+        "satjax outcomes describe DIR",
+    )
+    actions = outcomes.add_subparsers(dest="action", required=True, metavar="ACTION")
+    described = actions.add_parser("describe", help="What is in a table, and what is missing.")
+    described.add_argument("outcomes", metavar="DIR", help="an outcome table, or 'synthetic'")
+    described.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    described.set_defaults(of=_describe)
+    merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
+    merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
+    merged.add_argument("--out", required=True, type=Path, metavar="DIR")
+    merged.set_defaults(of=_merge)
+
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
     return parser
 
@@ -199,6 +221,10 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.render import ranking_table
     from satjax.router import Router, ranking
 
+    if options.input or options.output:
+        return _rank_file(options)
+    if not options.instruction:
+        raise SatjaxError("there is nothing to rank; give instructions, or --input FILE --output FILE")
     for text in options.instruction:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
@@ -217,6 +243,35 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         for text, ranked in rankings:
             ranking_table(text, ranked, len(names))
+    return 0
+
+
+def _rank_file(options: argparse.Namespace) -> int:
+    from satjax.rank_file import rank_file
+    from satjax.render import progress
+    from satjax.router import Router
+    from satjax.train import INTERRUPTED_EXIT_CODE, stop_requests
+
+    if not (options.input and options.output):
+        raise SatjaxError("--input and --output go together: name both files")
+    if options.instruction or options.top or options.json:
+        raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
+    router = Router.load(options.router)
+    with stop_requests() as stop, progress("instructions") as on_progress:
+        finished = rank_file(
+            router,
+            options.router,
+            options.input,
+            options.output,
+            text=options.column,
+            candidates=tuple(_names(options.candidates) or ()) or None,
+            stop=stop,
+            on_progress=on_progress,
+        )
+    if not finished:
+        print("satjax: interrupted; what is ranked is kept: run the same command to go on", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    print(f"ranked: {options.output}")
     return 0
 
 
@@ -298,7 +353,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.config_file import load_config
-    from satjax.evaluation import protocols, read_zoos, write_report
+    from satjax.evaluation import protocols, read_zoos, write_html, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render import protocol_tables, steps
     from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted
@@ -321,9 +376,10 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
-    path = write_report(figures, options.workdir)
+    path, page = write_report(figures, options.workdir), options.workdir / "report.html"
+    write_html(figures, page)
     protocol_tables(figures)
-    print(f"report: {path}")
+    print(f"report: {path}\npage:   {page}")
     return 0
 
 
@@ -345,6 +401,27 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
     with_responses = options.format == "routerbench"
     write_table(table, options.out, import_routerbench_responses(options.source, table) if with_responses else None)
+    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from satjax.outcomes import describe, read_outcomes
+    from satjax.render import description_tables
+
+    figures = describe(read_outcomes(options.outcomes))
+    if options.json:
+        print(json.dumps(figures, ensure_ascii=False, indent=1))
+    else:
+        description_tables(figures)
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from satjax.outcomes import merge_tables, read_outcomes, write_table
+
+    table = merge_tables({name: read_outcomes(name) for name in options.outcomes})
+    write_table(table, options.out)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
     return 0
 

@@ -32,15 +32,21 @@ class AptitudeConfig:
 
     `draw`: `distinguishing` prefers items that tell the training candidates apart (paper section 3.1); `even` does not, so that a candidate
     does as well on the test as elsewhere, and abilities can be measured by it.
+    `clusters`: the tasks are that many clusters of the training instructions (`satjax.aptitude.clusters`); 0 takes the table's own tasks.
     """
 
     num_tasks: int = 50
     shots: int = 20
     seed: int = 0
     draw: Draw = "distinguishing"
+    clusters: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("aptitude", self, num_tasks=1, shots=1, seed=0)
+        _at_least("aptitude", self, num_tasks=1, shots=1, seed=0, clusters=0)
+        if 0 < self.clusters < self.num_tasks:
+            raise SatjaxError(
+                f"config aptitude.clusters = {self.clusters} is below aptitude.num_tasks = {self.num_tasks}: every task is a cluster"
+            )
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,11 @@ def read_router(directory: Path) -> RouterFiles:
     )
 
 
+def router_sha256(directory: Path) -> str:
+    """The digest of a router as it was written: of its config.json, which holds those of all other files."""
+    return _seal(_read_config(directory))
+
+
 def _read_config(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     if not path.is_file():

@@ -67,15 +67,23 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def write_text(target: Path, text: str) -> None:
-    """Writes a text file in one step: readers see the old one or the new one."""
+@contextlib.contextmanager
+def replacing_file(target: Path) -> Iterator[Path]:
+    """A temporary file beside `target` that takes its place at the end, in one step, and is gone if anything fails before."""
     with explain_full_disk(target), _explain_unwritable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        os.close(handle)
+        fresh = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
+            yield fresh
+            fresh.chmod(0o644)
+            fresh.replace(target)
         finally:
-            Path(name).unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a text file in one step: readers see the old one or the new one."""
+    with replacing_file(target) as fresh:
+        fresh.write_text(text, encoding="utf-8")

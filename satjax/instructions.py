@@ -101,6 +101,11 @@ def check_instructions(instructions: Sequence[str]) -> None:
             )
 
 
+def is_instruction(text: object) -> bool:
+    """Whether it is a non-empty text, in valid Unicode."""
+    return _fault(text) is None
+
+
 def _fault(text: object) -> str | None:
     """What keeps it from being an instruction, if anything."""
     if not isinstance(text, str):

@@ -57,7 +57,7 @@ def report_table(figures: dict[str, Any]) -> None:
 
 
 def bench_table(figures: dict[str, Any]) -> None:
-    """Every method of a bench in short: AUROCs and Brier score, then routing accuracy by zoo."""
+    """Every method of a bench in short: AUROCs and Brier score, routing accuracy by zoo, and cost where that is known."""
     console = _about(figures)
     measures = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
     correctness, routing = _plain_table(), _plain_table()
@@ -78,6 +78,46 @@ def bench_table(figures: dict[str, Any]) -> None:
     console.print(correctness)
     console.print()
     console.print(routing)
+    if "cost" in figures or "pair" in figures:
+        console.print()
+        _cost_table(console, figures)
+
+
+def _cost_table(console: Console, figures: dict[str, Any]) -> None:
+    """AIQ where there are costs, APGR and CPT where there is a pair; says what they are of."""
+    cost, pair = figures.get("cost"), figures.get("pair")
+    table = _plain_table()
+    table.add_column("quality against cost", overflow="fold")
+    for column in (
+        *(("AIQ", "above zero router") if cost else ()),
+        *(("APGR", "CPT(50 %)", "CPT(80 %)") if pair else ()),
+    ):
+        table.add_column(column, justify="right")
+    for name, method in figures["methods"].items():
+        cells = []
+        if cost:
+            cells += [_number(method["cost"]["aiq"]["mean"]), _number(method["cost"]["above_zero_router"]["mean"], "+")]
+        if pair:
+            found = method["pair"]
+            cells += [_number(found["apgr"]["mean"]), *(_percent(found[key]["mean"]) for key in ("cpt50", "cpt80"))]
+        table.add_row(Text(name), *cells)
+    for label in ("zero_router", "oracle"):
+        cells = [_number(cost[label]["aiq"]), ""] if cost else []
+        if pair and label == "oracle":
+            cells += [_number(pair[label]["apgr"]), *(_percent(pair[label][key]) for key in ("cpt50", "cpt80"))]
+        if any(cells):
+            table.add_row(label, *cells)
+    console.print(table)
+    if cost:
+        low, high = (1000 * end for end in cost["range"])
+        console.print(f"AIQ: over budgets of ${low:.3g} to ${high:.3g} per 1,000 calls")
+    if pair:
+        strong, weak = pair["strong"]["candidate"], pair["weak"]["candidate"]
+        console.print(Text(f"APGR, CPT: calls shared out between {strong} and {weak}"))
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "None" if value is None else f"{value:{sign}.4f}"
 
 
 def protocol_tables(figures: dict[str, Any]) -> None:
@@ -115,6 +155,35 @@ def protocol_tables(figures: dict[str, Any]) -> None:
         case _:
             return bench_table(figures)
     console.print(table)
+
+
+def description_tables(figures: dict[str, Any]) -> None:
+    """What `satjax.outcomes.describe` found of a table."""
+    console, facts = Console(highlight=False), _plain_table(show_header=False)
+    splits = ", ".join(f"{count} {name}" for name, count in figures["splits"].items())
+    median, most, longest = figures["text_length"]
+    facts.add_row("items", f"{figures['items']} ({splits})")
+    facts.add_row(
+        "of", f"{figures['tasks']} tasks, {figures['categories']} categories; {', '.join(figures['sources'])}"
+    )
+    facts.add_row("text length", f"{median} characters (median), {most} (90th percentile), {longest} (longest)")
+    facts.add_row(
+        "outcomes", f"{figures['outcomes']}, {figures['soft_outcomes']} of them soft; {figures['costs']} costs"
+    )
+    facts.add_row("random, oracle", f"{_percent(figures['random'])}, {_percent(figures['oracle'])}")
+    candidates = _plain_table()
+    candidates.add_column("candidate", overflow="fold")
+    for column in ("mean", "observed", "billions", "family", "released"):
+        candidates.add_column(column, justify="left" if column == "family" else "right")
+    for entry in figures["candidates"]:
+        size, known = entry["params_b"], (entry["family"] or "", entry["release_date"] or "")
+        row = (_percent(entry["mean"]), _percent(entry["observed"]), "" if size is None else f"{size:g}", *known)
+        candidates.add_row(Text(entry["id"]), *row)
+    console.print(facts)
+    console.print()
+    console.print(candidates)
+    for line in figures["missing"]:
+        console.print(f"missing: {line}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _about(figures: dict[str, Any]) -> Console:

@@ -22,6 +22,7 @@ from satjax.aptitude import (
     AptitudeTest,
     CapabilityProfile,
     accuracy_and_count,
+    cluster_tasks,
     profile_from_outcomes,
     sample_aptitude_test,
 )
@@ -121,6 +122,8 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     table.select_candidates(config.data.held_out_candidates)
+    if config.aptitude.clusters:
+        table = cluster_tasks(table, config.aptitude.clusters, config.aptitude.seed)
     seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
     test_path = workdir / "aptitude_test.json"
     if test_path.is_file():

@@ -24,6 +24,7 @@ ORDER = [
     ("export",),
     ("model_card",),
     ("train", "router"),
+    ("rank_file",),
     ("evaluation",),
     ("render", "doctor"),
     ("cli",),

@@ -13,6 +13,7 @@ from satjax.evaluation.sample import draw_items
 from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.router import Router
 from satjax.weights.fetch import resolve
+from tests.costly import costly_zoo
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
@@ -94,6 +95,56 @@ def test_an_oracle_is_above_all_and_chance_has_no_gain():
     assert again["again"]["routing"]["all"]["router_gain"] | {"n": 0} == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 0}
 
 
+@pytest.fixture(scope="module")
+def costly() -> dict:
+    """The router sees something of the outcomes, the noise nothing."""
+    table = costly_zoo()
+    test = table.split("test")
+    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((2, *test.scores_MN.T.shape))
+    methods = {"router": Method(0.4 * outcome + 0.6 * noise, {}, None), "noise": Method(noise[:1], {}, 0.0)}
+    return compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
+
+
+def test_costs_and_a_pair_are_figures_of_every_method(costly):
+    assert set(costly["methods"]["router"]) == set(costly["methods"]["noise"]) >= {"cost", "pair"}
+    router, noise = (costly["methods"][name] for name in ("router", "noise"))
+    assert router["cost"]["above_zero_router"]["low"] > 0 > noise["cost"]["above_zero_router"]["high"]
+    assert router["pair"]["apgr"]["mean"] > noise["pair"]["apgr"]["mean"]
+    assert costly["cost"]["zero_router"]["aiq"] < router["cost"]["aiq"]["mean"] < costly["cost"]["oracle"]["aiq"]
+    dearest = max(costly["cost"]["candidates"].items(), key=lambda entry: entry[1]["expected_cost"])[0]
+    assert costly["pair"]["strong"]["candidate"] == dearest
+
+
+def test_without_costs_only_two_candidates_are_a_pair(found):
+    assert {"cost", "pair"}.isdisjoint(found)
+    assert all({"cost", "pair"}.isdisjoint(method) for method in found["methods"].values())
+    table = synthetic_zoo(seed=2, num_items=200, num_candidates=2)
+    outcome = table.split("test").scores_MN.T
+    two = compare(
+        {"noise": Method(np.random.default_rng(0).random((1, *outcome.shape)), {}, 0.0)}, table, "test", outcome, {}
+    )
+    assert "cost" not in two
+    assert {two["pair"]["strong"]["candidate"], two["pair"]["weak"]["candidate"]} == set(table.candidate_ids)
+    assert list(two["methods"]["noise"]["pair"]) == ["apgr", "cpt50", "cpt80"]
+
+
+def test_the_page_shows_costs_and_pair(costly, tmp_path):
+    assert json.loads(write_report(costly, tmp_path).read_text()) == costly
+    write_html(costly, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/png;base64,iVBOR') == 2
+    for text in (
+        "Quality against cost",
+        "zero router",
+        "Sparing the strong candidate",
+        "CPT(80 %)",
+        *costly["candidates"],
+    ):
+        assert text in page
+    for group, name in (("cost", "aiq"), ("pair", "apgr")):
+        assert f"{costly['methods']['router'][group][name]['mean']:.4f} ± " in page
+
+
 def test_routers_of_different_tests_are_not_compared(trained, table, monkeypatch):
     one, other = Router.load(trained.router), Router.load(trained.router)
     tasks = other.aptitude_test.tasks
@@ -109,7 +160,7 @@ def test_an_unknown_baseline_comes_with_near_names(trained, table):
 
 
 @pytest.fixture(scope="module")
-def costly(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
+def reading(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
     llm = write_tiny_llm(tmp_path_factory.mktemp("long") / "llm")
     # A profile as text is longer than what the tiny LLM says it reads.
@@ -126,15 +177,15 @@ def costly(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempP
     )
 
 
-def test_all_methods_are_measured_on_the_instructions_that_were_drawn(costly, table, trained):
-    assert list(costly["methods"]) == ["router", "candidate_means", "rerank", "llm_text"]
-    assert costly["instructions"] == 10
-    assert costly["drawn"] == {"of": len(table.split("test").items), "seed": 0}
-    assert {method["routing"]["all"]["n"] for method in costly["methods"].values()} == {10}
+def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, table, trained):
+    assert list(reading["methods"]) == ["router", "candidate_means", "rerank", "llm_text"]
+    assert reading["instructions"] == 10
+    assert reading["drawn"] == {"of": len(table.split("test").items), "seed": 0}
+    assert {method["routing"]["all"]["n"] for method in reading["methods"].values()} == {10}
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)
-    assert costly["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
-    assert costly["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
+    assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
+    assert reading["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
 
 
 def test_rerank_needs_a_response_of_everyone(trained, table):
@@ -157,3 +208,5 @@ def test_the_report_is_json_and_the_page_needs_no_other_file(found, tmp_path):
     assert f"{accuracy:.2f}" in page
     assert 'src="data:image/png;base64,iVBOR' in page
     assert "http" not in page
+    assert "zero router" not in page
+    assert "Sparing" not in page

@@ -1,5 +1,6 @@
 """The command line as scripts use it: what it prints, its exit codes, and one clear line for every mistake."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from satjax.cli import _build_parser, main
-from satjax.outcomes import read_table
+from satjax.outcomes import read_table, synthetic_zoo, write_table
 from satjax.router import Router
 from tests.tiny import write_tiny_config
 from tests.trained import Trained
@@ -33,7 +34,7 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "doctor")
+VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "outcomes", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -114,6 +115,28 @@ def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path
     assert held in [entry.candidate for entry in loaded.rank("Sort 3, 1, 2.")]
 
 
+def test_tables_are_described_and_merged(capsys, tmp_path):
+    whole = synthetic_zoo(num_items=300, num_candidates=4)
+    names = whole.candidate_ids
+    for name, part in (("one", names[:2]), ("two", names[2:])):
+        write_table(whole.select_candidates(part), tmp_path / name)
+    parts = [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["outcomes", "merge", *parts, "--out", str(tmp_path / "both")]) == 0
+    assert "(4 candidates, 300 items)" in capsys.readouterr().out
+    assert main(["outcomes", "describe", str(tmp_path / "both"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {entry["id"] for entry in figures["candidates"]} == set(names)
+    assert main(["outcomes", "describe", str(tmp_path / "both")]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in names)
+    assert "300 (" in out
+    assert "missing: no release date" in out
+    write_table(dataclasses.replace(whole, scores_MN=1 - whole.scores_MN), tmp_path / "other")
+    clash = ["outcomes", "merge", *parts, str(tmp_path / "other"), "--out", str(tmp_path / "none")]
+    assert "differ" in one_line(capsys, 2, clash)
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):
     assert main(["rank", "Is 91 a prime?", "--top", "1", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
@@ -127,7 +150,9 @@ def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path)
     assert figures["protocol"] == "coverage"
     out = capsys.readouterr().out
     assert out.startswith(f"{figures['best_candidate']} is right on")
-    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\n")
+    page = tmp_path / "folds" / "report.html"
+    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\npage:   {page}\n")
+    assert figures["best_candidate"] in page.read_text(encoding="utf-8")
 
 
 def test_a_protocol_that_the_table_does_not_allow_is_one_line(config_file, capsys, tmp_path):
@@ -155,7 +180,7 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
     [
         ([], "required: VERB"),
         (["rnak"], "invalid choice: 'rnak'"),
-        (["rank", "--router", "x"], "required: instruction"),
+        (["rank", "--router", "x"], "nothing to rank; give instructions, or --input"),
         (["protocol", "onboarding", "--workdir", "x"], "required: --config"),
         (["protocol", "luck"], "invalid choice: 'luck'"),
         (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast'"),
@@ -163,6 +188,8 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        (["rank", "--input", "in.parquet"], "--input and --output go together"),
+        (["rank", "a", "--input", "in.parquet", "--output", "o"], "--input takes no instructions"),
         (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),
         (["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
         (["evaluate", "--router", "x", "--outcomes", "y", "--split", "all", "--out", "z"], "invalid choice: 'all'"),

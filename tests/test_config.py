@@ -57,6 +57,10 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
     [
         (lambda: AptitudeConfig(num_tasks=0), "config aptitude.num_tasks = 0 must be at least 1"),
         (lambda: AptitudeConfig(shots=0), "config aptitude.shots = 0 must be at least 1"),
+        (
+            lambda: AptitudeConfig(num_tasks=9, clusters=8),
+            "config aptitude.clusters = 8 is below aptitude.num_tasks = 9",
+        ),
         (lambda: AptitudeConfig(seed=-1), "config aptitude.seed = -1 must be at least 0"),
         (lambda: LLMConfig(lora_rank=-1), "config router.llm.lora_rank = -1 must be at least 0"),
         (lambda: LLMConfig(join_layer=-1), "config router.llm.join_layer = -1 must be at least 0"),

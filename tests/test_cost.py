@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satjax.evaluation.cost import aiq, apgr, cpt, nondecreasing_hull, quality_cost_curve
+from satjax.evaluation.cost import (
+    aiq,
+    apgr,
+    choices_at_prices,
+    cpt,
+    curve_of,
+    mean_over_budgets,
+    nondecreasing_hull,
+    quality_cost_curve,
+)
 from satjax.outcomes import read_table
 
 NAN = np.nan
@@ -34,15 +43,16 @@ def test_curve_by_hand():
     assert curve.n == 3
     # A trapezium from 2 to 5, then 1 up to 20.
     assert aiq(curve) == pytest.approx((3 * 5 / 6 + 15) / 18)
-    assert aiq(curve, (0.0, 4.0)) == pytest.approx(2 * (2 / 3 + 8 / 9) / 2 / 4)  # nothing below 2
-    assert aiq(curve, (0.0, 1.0)) == 0.0
-    assert aiq(curve, (5.0, 5.0)) is None
+    hull = curve.hull_cost_K, curve.hull_outcome_K
+    assert mean_over_budgets(*hull, (0.0, 4.0)) == pytest.approx(2 * (2 / 3 + 8 / 9) / 2 / 4)  # nothing below 2
+    assert mean_over_budgets(*hull, (0.0, 1.0)) == 0.0
+    assert mean_over_budgets(*hull, (5.0, 5.0)) is None
 
 
 def test_default_prices_reach_both_ends():
     probability, outcome, cost, mean_cost = random_zoo(0, unobserved=0)
     curve = quality_cost_curve(probability, outcome, cost, mean_cost)
-    assert curve.cost_L[-1] == curve.cost_range[0] == pytest.approx(cost[:, 0].mean())
+    assert curve.cost_L[-1] == pytest.approx(curve.cost_range[0]) == pytest.approx(cost[:, 0].mean())
     assert curve.cost_range[1] == pytest.approx(cost[:, -1].mean())
     assert curve.outcome_L[0] == outcome[np.arange(40), probability.argmax(axis=1)].mean()
     assert curve.outcome_L[-1] == outcome[:, 0].mean()
@@ -75,6 +85,23 @@ def test_equal_candidates_go_to_the_cheapest():
     )
     np.testing.assert_array_equal(curve.cost_L, 1.0)
     assert aiq(curve) == pytest.approx(1.0)
+
+
+@LIGHT
+@given(SEEDS)
+def test_a_curve_of_some_instructions_is_the_curve_of_a_table_of_them(seed):
+    probability, outcome, cost, mean_cost = random_zoo(seed, unobserved=0.6)
+    choices = choices_at_prices(probability, outcome, cost, mean_cost)
+    drawn = np.random.default_rng(seed).integers(choices.counts_B.sum(), size=30)
+    rows = np.flatnonzero(choices.counts_B)[drawn]
+    some, expected = (
+        curve_of(choices, drawn),
+        quality_cost_curve(probability[rows], outcome[rows], cost[rows], mean_cost),
+    )
+    np.testing.assert_allclose(some.cost_L, expected.cost_L)
+    np.testing.assert_allclose(some.outcome_L, expected.outcome_L)
+    assert some.cost_range == pytest.approx(expected.cost_range)
+    assert some.n == expected.n == 30
 
 
 @LIGHT

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from satjax import metrics
-from satjax.evaluation.figures import best_single, routed_by_zoo, routing_of_zoos
+from satjax.evaluation.figures import best_single, over_seeds, routed_by_zoo, routing_of_zoos
+from satjax.evaluation.intervals import Interval
 from satjax.outcomes import OutcomeTable, synthetic_zoo
 
 TABLE = synthetic_zoo(seed=5, num_items=400, num_candidates=5)
@@ -49,3 +50,11 @@ def test_instructions_that_the_best_single_did_not_answer_do_not_count():
     found = routing_of_zoos(table, "test", {}, PROBABILITY, scores[:, test].T)["all"]
     assert found["n"] == len(test) - 10
     assert found["router_interval"]["n"] == found["gain_interval"]["n"] == len(test) - 10
+
+
+def test_a_figure_over_seeds():
+    interval = Interval(0.2, 0.1, 0.3, 9)
+    found = over_seeds([0.2, None, 0.4], interval)
+    assert found == {"mean": pytest.approx(0.3), "deviation": pytest.approx(0.02**0.5), "low": 0.1, "high": 0.3, "n": 9}
+    assert over_seeds([0.2], interval)["deviation"] is None
+    assert over_seeds([None], interval)["mean"] is None

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from satjax import metrics
-from satjax.evaluation.intervals import Interval, mean_interval, paired_interval, statistic_interval
+from satjax.evaluation.intervals import (
+    Interval,
+    figure_intervals,
+    mean_interval,
+    paired_interval,
+    statistic_interval,
+)
 
 NAN = np.nan
 
@@ -133,3 +139,20 @@ def test_resamples_without_a_figure_are_left_out():
 
 def only_without_repeats(probability: np.ndarray, outcome: np.ndarray) -> float | None:
     return 1.0 if len(np.unique(probability)) == len(probability) else None
+
+
+def test_several_figures_share_their_resamples():
+    a = np.random.default_rng(0).random(40)
+    mean, double, never, rare = figure_intervals(
+        lambda rows: [a[rows].mean(), 2 * a[rows].mean(), None, 1.0 if len(set(rows)) == 40 else None], 40
+    )
+    assert mean == figure_intervals(lambda rows: [a[rows].mean()], 40)[0]
+    assert mean == statistic_interval(lambda p, _: float(p.mean()), a[:, None], np.ones((40, 1)))
+    assert (double.mean, double.low, double.high) == pytest.approx((2 * mean.mean, 2 * mean.low, 2 * mean.high))
+    assert mean.low < a.mean() == mean.mean < mean.high
+    assert never == Interval(None, None, None, 40)
+    assert rare == Interval(1.0, None, None, 40)  # of all instructions, but of hardly any resample
+    assert figure_intervals(lambda rows: [0.5, None], 1) == [
+        Interval(0.5, None, None, 1),
+        Interval(None, None, None, 1),
+    ]

@@ -7,8 +7,9 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
 from satjax.evaluation.protocols import leave_category_out, unseen_families
-from satjax.evaluation.protocols.leave_out import SEEN
+from satjax.evaluation.protocols.leave_out import SEEN, _compared, _held
 from satjax.router import Router
+from tests.costly import costly_zoo
 from tests.families import families_table
 
 pytestmark = pytest.mark.xdist_group("folds")
@@ -72,6 +73,13 @@ def test_a_left_out_category_is_in_no_aptitude_test_and_its_rows_are_of_that_rou
 def test_the_page_shows_them(found, tmp_path):
     write_html(found, tmp_path / "report.html")
     assert SEEN in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_costs_of_a_table_are_in_the_figures():
+    table = costly_zoo(num_items=200, num_candidates=3)
+    held = _held(table)
+    figures = _compared({"router": np.full((len(held), 3), 0.5, np.float32)}, table, held, None)
+    assert figures["cost"]["n"] == figures["pair"]["n"] == len(held)
 
 
 def test_one_family_cannot_be_left_out(trained, tmp_path):

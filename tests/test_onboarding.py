@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
+from satjax.evaluation import write_html
 from satjax.evaluation.protocols import onboarding
 from satjax.evaluation.protocols.onboarding import fewer_items
 from satjax.router import Router
@@ -26,9 +27,11 @@ def test_fewer_items_are_some_of_those_observed(size, seed):
     assert not (kept & ~more).any()
 
 
-def test_each_size_has_figures_of_unseen_candidates(recipe):
+def test_each_size_has_figures_of_unseen_candidates(recipe, tmp_path):
     figures = onboarding(*recipe, sizes=(2, 16))
     assert list(figures["sizes"]) == ["2", "16"]
+    write_html(figures, tmp_path / "report.html")
+    assert f"{figures['sizes']['16']['brier']:.4f}" in (tmp_path / "report.html").read_text(encoding="utf-8")
     test, names = TABLE.split("test"), TABLE.candidate_ids
     texts, columns = [item.text for item in test.items], []
     for m, name in enumerate(names):

@@ -5,6 +5,7 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
+from satjax.evaluation import write_html
 from satjax.evaluation.protocols import release_stream
 from satjax.evaluation.protocols.release_stream import in_order_of_release
 from satjax.router import Router
@@ -27,7 +28,7 @@ def test_a_candidate_without_a_date_is_named():
         in_order_of_release(undated)
 
 
-def test_the_newest_is_routed_to_without_having_been_trained_on(recipe):
+def test_the_newest_is_routed_to_without_having_been_trained_on(recipe, tmp_path):
     config, workdir = recipe
     figures = release_stream(config, workdir, first=5)
     table = in_order_of_release(families_table())
@@ -41,6 +42,8 @@ def test_the_newest_is_routed_to_without_having_been_trained_on(recipe):
     outcome = np.ascontiguousarray(test.scores_MN.T)
     fixed = table.candidate_ids.index(step["best_single_candidate"])
     assert step["router"] == pytest.approx(metrics.routing(probability, outcome, best_single=fixed)["router"])
+    write_html(figures, tmp_path / "report.html")
+    assert step["newest"] in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert step["gain_interval"]["low"] <= step["router"] - step["best_single"] <= step["gain_interval"]["high"]
 
 

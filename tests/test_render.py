@@ -87,6 +87,37 @@ def test_a_bench(capsys):
     assert ["oracle", "None"] in rows
 
 
+COST = {"range": [8.12e-05, 0.00499], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
+PAIR = {
+    "strong": {"candidate": "[b]s"},
+    "weak": {"candidate": "w"},
+    "oracle": {"apgr": 0.9, "cpt50": 0.1, "cpt80": 0.2},
+}
+
+
+@pytest.mark.parametrize("parts", [("cost", "pair"), ("cost",), ("pair",), ()])
+def test_a_bench_with_costs_or_a_pair(capsys, parts):
+    names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+    method = {
+        "correctness": {name: {"mean": 0.5} for name in names},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None}},
+        "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
+        "pair": {"apgr": {"mean": 0.6}, "cpt50": {"mean": 0.25}, "cpt80": {"mean": None}},
+    }
+    references = {name: {"cost": COST, "pair": PAIR}[name] for name in parts}
+    bench_table({**FIGURES, **references, "methods": {"router": method}})
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    cost = ("0.8000 +0.1000", "0.9500", "0.7000") if "cost" in parts else ("", "", "")
+    pair = ("0.6000 25.00 % None", "0.9000 10.00 % 20.00 %") if "pair" in parts else ("", "")
+    if parts:
+        assert " ".join(["router", cost[0], pair[0]]).replace("  ", " ").strip() in lines
+        assert " ".join(["oracle", cost[1], pair[1]]).replace("  ", " ").strip() in lines
+    assert ("zero_router 0.7000" in lines) == ("cost" in parts)
+    assert ("AIQ: over budgets of $0.0812 to $4.99 per 1,000 calls" in lines) == ("cost" in parts)
+    assert ("APGR, CPT: calls shared out between [b]s and w" in lines) == ("pair" in parts)
+    assert any(line.startswith("quality against cost") for line in lines) == bool(parts)
+
+
 def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
     clock = iter([0.0, 0.0, 10.0, 20.0, 22.0, 60.0])
     monkeypatch.setattr("satjax.render.time.monotonic", lambda: next(clock))

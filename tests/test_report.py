@@ -1,4 +1,4 @@
-"""The page of a bench: escaped, complete, and honest about what is missing."""
+"""The pages of a bench and of each protocol: escaped, complete, and honest about what is missing."""
 
 import copy
 
@@ -40,6 +40,9 @@ FIGURES = {
 }
 
 
+PNG = 'src="data:image/png;base64,iVBOR'
+
+
 def page_of(figures: dict, tmp_path) -> str:
     write_html(figures, tmp_path / "page.html")
     return (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -78,3 +81,59 @@ def test_what_is_missing_is_a_dash(tmp_path):
     page = page_of(figures, tmp_path)
     assert page.count("<td>–") == 3
     assert "points" not in page
+
+
+def test_a_bench_by_folds_says_what_was_left_out(tmp_path):
+    page = page_of(
+        {**FIGURES, "protocol": "unseen families", "folds": {"<i>llama": ["l-1", "l-2"], "yi": ["y"]}}, tmp_path
+    )
+    assert "<h1>satjax protocol: unseen families</h1>" in page
+    assert "never met its family" in page
+    assert "<li>&lt;i&gt;llama: l-1, l-2</li>" in page
+    page = page_of({**FIGURES, "protocol": "leave category out", "folds": ["law", "math"]}, tmp_path)
+    assert "never met its category" in page
+    assert "<li>law</li>" in page
+    assert "left out in turn" not in page_of(FIGURES, tmp_path)
+
+
+def test_a_release_stream(tmp_path):
+    step = {
+        "newest": "new<1>",
+        "release_date": "2024-07",
+        "best_single_candidate": "old",
+        "router": 0.4242,
+        "best_single": 0.4,
+        "random": 0.1,
+        "oracle": 0.9,
+        "n": 77,
+        "gain_interval": {"mean": 0.0242, "low": -0.01, "high": 0.05, "n": 77},
+    }
+    page = page_of({"protocol": "release stream", "trained_on": ["a", "b"], "releases": [step, step]}, tmp_path)
+    assert "the first 2 candidates (a, b)" in page
+    assert page.count("new&lt;1&gt;") == page.count("<td>77</td>") == 2
+    assert "<td>42.42</td>" in page
+    assert "+2.42 <small>[-1.0, 5.0]</small>" in page
+    assert PNG in page
+
+
+def test_onboarding(tmp_path):
+    names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "ece", "log_loss")
+    size = {**dict.fromkeys(names, 0.7), "auroc_pooled_interval": [0.65, 0.75], "routed": 0.5}
+    unknown = {**size, "auroc_per_candidate": None, "auroc_pooled_interval": [None, None]}
+    figures = {"protocol": "onboarding", "instructions": 9, "candidates": ["a"], "sizes": {"16": size, "64": unknown}}
+    page = page_of(figures, tmp_path)
+    assert "9 instructions" in page
+    assert "0.7000 <small>[0.650, 0.750]</small>" in page
+    assert "<td>–</td>" in page
+    assert "50.00" in page
+    assert PNG in page
+
+
+def test_coverage(tmp_path):
+    share = {"mean": 0.25, "best": 0.5}
+    size = {"unions": 3, "covers_best": share, "oracle": share, "best_union": ["b", "c<d>"]}
+    found = {"best_candidate": "a&b", "best_candidate_right": 0.75, "instructions": 8}
+    page = page_of({"protocol": "coverage", **found, "sizes": {"2": size}}, tmp_path)
+    assert "a&amp;b, the best candidate, is right on 75.00 % of 8 instructions" in page
+    assert "b, c&lt;d&gt;" in page
+    assert PNG in page

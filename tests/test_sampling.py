@@ -118,7 +118,9 @@ def test_too_few_items_are_one_line_with_the_mend():
         sample_aptitude_test(table, 2, 4)
     message = str(caught.value)
     assert "2 tasks with 4 items each cannot be drawn: 1 tasks have that many training items" in message
-    assert message.endswith("lower aptitude.num_tasks or aptitude.shots")
+    assert message.endswith(
+        "lower aptitude.num_tasks or aptitude.shots, or let aptitude.clusters make tasks of the instructions"
+    )
     with pytest.raises(SatjaxError, match="no items of split 'train'"):
         sample_aptitude_test(table_of({"mmlu/anatomy": [[1.0]]}, split="test"), 1, 1)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from satjax.outcomes.splits import split_of
+from satjax.outcomes.splits import split_of, validation_from_train
 
 
 def test_split_of_folds_blanks_and_holds_still():
@@ -14,3 +14,10 @@ def test_shares_are_those_of_the_design():
     splits = [split_of(f"instruction {n}") for n in range(4000)]
     shares = [splits.count(name) / len(splits) for name in ("train", "val", "test")]
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
+
+
+def test_a_tenth_of_the_training_items_can_validate():
+    texts = [f"instruction {n}" for n in range(4000)]
+    assert [validation_from_train("train", text) for text in texts].count("val") / 4000 == pytest.approx(0.1, abs=0.02)
+    assert {validation_from_train("test", text) for text in texts} == {"test"}
+    assert validation_from_train("train", "a  question\n") == validation_from_train("train", "a question")

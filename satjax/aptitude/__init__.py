@@ -1,5 +1,6 @@
 """The aptitude test, and the capability profile that a candidate's results on it make."""
 
+from satjax.aptitude.clusters import cluster_tasks
 from satjax.aptitude.profile import (
     CapabilityProfile,
     accuracy_and_count,
@@ -16,6 +17,7 @@ __all__ = [
     "CoreTask",
     "accuracy_and_count",
     "check_same_test",
+    "cluster_tasks",
     "profile_from_outcomes",
     "render",
     "render_sentences",

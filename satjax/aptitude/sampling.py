@@ -116,7 +116,7 @@ def sample_aptitude_test(
     if len(full) < num_tasks:
         raise SatjaxError(
             f"an aptitude test of {num_tasks} tasks with {shots} items each cannot be drawn: {len(full)} tasks have that many training "
-            "items; lower aptitude.num_tasks or aptitude.shots"
+            "items; lower aptitude.num_tasks or aptitude.shots, or let aptitude.clusters make tasks of the instructions"
         )
     rng = np.random.default_rng(seed)
     task_weight = np.array([weight_N[members[task]].mean() for task in full])

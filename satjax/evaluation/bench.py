@@ -17,9 +17,10 @@ from satjax.evaluation.baselines import BASELINES, Fit, Instructions, baseline_d
 from satjax.evaluation.baselines.llm_text import llm_text
 from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
+from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import evaluate
-from satjax.evaluation.figures import Zoos, routed_by_zoo, routing_of_zoos
+from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
 from satjax.outcomes import OutcomeTable, Responses
@@ -141,7 +142,8 @@ def bench(
         llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
-    return compare(methods, table, split, reports[0].outcome_BM, zoos or {}) | drawn
+    cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
+    return compare(methods, table, split, reports[0].outcome_BM, zoos or {}, cost_BM) | drawn
 
 
 def _timed(method: Callable[[], ZeroShot]) -> Method:
@@ -180,13 +182,20 @@ def fit_baselines(
 
 
 def compare(
-    methods: Mapping[str, Method], table: OutcomeTable, split: str, outcome_BM: np.ndarray, zoos: Zoos
+    methods: Mapping[str, Method],
+    table: OutcomeTable,
+    split: str,
+    outcome_BM: np.ndarray,
+    zoos: Zoos,
+    cost_BM: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved.
+    """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
+    costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
 
     Correctness: the mean over seeds, their standard deviation, and the 95 % interval of the first seed over instructions. Routing: as
     `satjax evaluate` gives it for the first seed, and, where the router is among the methods, how far the router is above the method
-    (`router_gain`: paired interval, outcomes averaged over seeds).
+    (`router_gain`: paired interval, outcomes averaged over seeds). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
+    stand beside these, once for what the methods are compared with and once for each method, where `cost_figures` finds what they need.
     """
     routed = {
         name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
@@ -212,11 +221,23 @@ def compare(
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
+    probabilities = {name: method.probability_SBM for name, method in methods.items()}
+    compared = {
+        "cost": None if cost_BM is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_BM),
+        "pair": strong_against_weak(probabilities, table, split, outcome_BM),
+    }
+    references = {}
+    for key, both in compared.items():
+        if both is not None:
+            references[key], of_methods = both
+            for name, of_method in of_methods.items():
+                figures[name][key] = of_method
     return {
         "split": split,
         "instructions": len(outcome_BM),
         "candidates": list(table.candidate_ids),
         "synthetic": any(item.source == "synthetic" for item in table.items),
+        **references,
         "methods": figures,
     }
 
@@ -225,15 +246,7 @@ def _over_seeds(
     function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, Any]:
     values = [function(probability, outcome_BM) for probability in probability_SBM]
-    interval = statistic_interval(function, probability_SBM[0], outcome_BM)
-    known = [value for value in values if value is not None]
-    return {
-        "mean": float(np.mean(known)) if known else None,
-        "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "low": interval.low,
-        "high": interval.high,
-        "n": interval.n,
-    }
+    return over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
 
 
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:

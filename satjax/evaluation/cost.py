@@ -7,11 +7,27 @@ cost are both observed can be chosen; instructions without such a pair are left 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 GRID_POINTS = 64
 SMALLEST_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen at each of L prices for the `n` instructions of which any pair can be chosen: its cost and outcome, float64 `[L, n]`.
+
+    `counts_B` says which instructions these are. `cheapest_cost_N` and `dearest_cost_N` are what the candidates of lowest and of highest
+    expected cost cost on each.
+    """
+
+    lambda_L: ndarray
+    cost_LN: ndarray
+    outcome_LN: ndarray
+    cheapest_cost_N: ndarray
+    dearest_cost_N: ndarray
+    counts_B: ndarray
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,20 @@ def quality_cost_curve(
     *,
     lambda_L: Float[ndarray, "l"] | None = None,
 ) -> QualityCostCurve | None:
-    """Each instruction goes to `argmax_m probability - lambda * mean_cost`, of equals to the cheapest; one point per `lambda`.
+    """The curve of `choices_at_prices`, which says what goes in; None where nothing can be chosen."""
+    choices = choices_at_prices(probability_BM, outcome_BM, cost_BM, mean_cost_M, lambda_L=lambda_L)
+    return None if choices is None else curve_of(choices)
+
+
+def choices_at_prices(
+    probability_BM: Float[ndarray, "b m"],
+    outcome_BM: Float[ndarray, "b m"],
+    cost_BM: Float[ndarray, "b m"],
+    mean_cost_M: Float[ndarray, "m"],
+    *,
+    lambda_L: Float[ndarray, "l"] | None = None,
+) -> Choices | None:
+    """Each instruction goes to `argmax_m probability - lambda * mean_cost`, of equals to the cheapest, at every price `lambda`.
 
     `lambda` is the outcome that a dollar has to buy, in 1 / US dollars: 0 ignores cost. (RouterBench maximizes
     `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid, if none is given, is 0 and 64 values in
@@ -54,27 +83,42 @@ def quality_cost_curve(
         lambda_L: prices to try instead, not negative.
 
     Returns:
-        The curve, or None where nothing can be chosen.
+        The choices, or None where nothing can be chosen.
     """
     # Cheaper candidates first: argmax takes the first of equals.
     order = np.argsort(mean_cost_M, kind="stable")
     mean_cost_M = mean_cost_M[order].astype(np.float64)
     outcome_BM, cost_BM = outcome_BM[:, order].astype(np.float64), cost_BM[:, order].astype(np.float64)
     open_BM = ~np.isnan(outcome_BM) & ~np.isnan(cost_BM) & ~np.isnan(mean_cost_M)
-    counts = open_BM.any(axis=1)
-    n = int(counts.sum())
-    if not n:
+    counts_B = open_BM.any(axis=1)
+    if not counts_B.any():
         return None
-    probability_BM, open_BM = probability_BM[:, order][counts].astype(np.float64), open_BM[counts]
-    outcome_BM, cost_BM = outcome_BM[counts], cost_BM[counts]
+    probability_NM, open_NM = probability_BM[:, order][counts_B].astype(np.float64), open_BM[counts_B]
+    outcome_NM, cost_NM = outcome_BM[counts_B], cost_BM[counts_B]
     lambda_L = _lambda_grid(mean_cost_M) if lambda_L is None else lambda_L
-    rows = np.arange(n)
-    chosen_LB = [np.where(open_BM, probability_BM - price * mean_cost_M, -np.inf).argmax(axis=1) for price in lambda_L]
-    cost_L = np.array([cost_BM[rows, chosen_B].mean() for chosen_B in chosen_LB])
-    outcome_L = np.array([outcome_BM[rows, chosen_B].mean() for chosen_B in chosen_LB])
-    cheapest_B, dearest_B = open_BM.argmax(axis=1), open_BM.shape[1] - 1 - open_BM[:, ::-1].argmax(axis=1)
-    cost_range = float(cost_BM[rows, cheapest_B].mean()), float(cost_BM[rows, dearest_B].mean())
-    return QualityCostCurve(lambda_L, cost_L, outcome_L, *nondecreasing_hull(cost_L, outcome_L), cost_range, n)
+    rows = np.arange(len(open_NM))
+    chosen_LN = np.stack(
+        [np.where(open_NM, probability_NM - price * mean_cost_M, -np.inf).argmax(axis=1) for price in lambda_L]
+    )
+    cheapest_N, dearest_N = open_NM.argmax(axis=1), open_NM.shape[1] - 1 - open_NM[:, ::-1].argmax(axis=1)
+    return Choices(
+        lambda_L,
+        cost_NM[rows, chosen_LN],
+        outcome_NM[rows, chosen_LN],
+        cost_NM[rows, cheapest_N],
+        cost_NM[rows, dearest_N],
+        counts_B,
+    )
+
+
+def curve_of(choices: Choices, rows: Int[ndarray, "r"] | None = None) -> QualityCostCurve:
+    """Means of the choices over the instructions, or over those with the indices `rows` (into the n), one as often as it stands there."""
+    rows = np.arange(choices.cost_LN.shape[1]) if rows is None else rows
+    n, times_N = len(rows), np.bincount(rows, minlength=choices.cost_LN.shape[1])
+    # Sums of hard outcomes are whole numbers, and exact: what is equal stays equal.
+    cost_L, outcome_L = choices.cost_LN @ times_N / n, choices.outcome_LN @ times_N / n
+    cost_range = float(choices.cheapest_cost_N @ times_N / n), float(choices.dearest_cost_N @ times_N / n)
+    return QualityCostCurve(choices.lambda_L, cost_L, outcome_L, *nondecreasing_hull(cost_L, outcome_L), cost_range, n)
 
 
 def _lambda_grid(mean_cost_M: ndarray) -> ndarray:
@@ -109,29 +153,37 @@ def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
     return (b[1] - a[1]) / (b[0] - a[0])
 
 
-def aiq(curve: QualityCostCurve, cost_range: tuple[float, float] | None = None) -> float | None:
-    """Average Improvement in Quality (RouterBench, Hu et al. 2024, arXiv 2403.12031, section 3).
+def aiq(curve: QualityCostCurve) -> float | None:
+    """Average Improvement in Quality of a router: `mean_over_budgets` of its hull over its cost range; None for a range without width."""
+    return mean_over_budgets(curve.hull_cost_K, curve.hull_outcome_K, curve.cost_range)
 
-    `AIQ = 1 / (c_max - c_min) * integral from c_min to c_max of R(c) dc`, with `R` the non-decreasing convex hull of the router's points:
-    a mean outcome over budgets, in [0, 1]. Right of the hull's last point its outcome holds, since nobody pays more for less; left of
-    its first point there is no router, and the outcome is 0 (both as in the authors' `evaluation/AIQ.py`, which takes c_min = 0).
+
+def mean_over_budgets(
+    hull_cost_K: Float[ndarray, "k"], hull_outcome_K: Float[ndarray, "k"], cost_range: tuple[float, float]
+) -> float | None:
+    """AIQ of a non-decreasing convex hull (RouterBench, Hu et al. 2024, arXiv 2403.12031, section 3).
+
+    `AIQ = 1 / (c_max - c_min) * integral from c_min to c_max of R(c) dc`, with `R` the hull of the router's points: a mean outcome over
+    budgets, in [0, 1]. Right of the hull's last point its outcome holds, since nobody pays more for less; left of its first point there
+    is no router, and the outcome is 0 (both as in the authors' `evaluation/AIQ.py`, which takes c_min = 0).
 
     Args:
-        curve: of the router.
-        cost_range: (c_min, c_max) in US dollars, `curve.cost_range` by default; the same for all that are compared.
+        hull_cost_K: rising, in US dollars.
+        hull_outcome_K: rising.
+        cost_range: (c_min, c_max) in US dollars, the same for all that are compared.
 
     Returns:
         The figure, or None for a range without width.
     """
-    low, high = curve.cost_range if cost_range is None else cost_range
+    low, high = cost_range
     if high <= low:
         return None
-    start = max(low, float(curve.hull_cost_K[0]))
+    start = max(low, float(hull_cost_K[0]))
     if start >= high:
         return 0.0
-    between = (curve.hull_cost_K > start) & (curve.hull_cost_K < high)
-    knots = np.concatenate([[start], curve.hull_cost_K[between], [high]])
-    return float(np.trapezoid(np.interp(knots, curve.hull_cost_K, curve.hull_outcome_K), knots) / (high - low))
+    between = (hull_cost_K > start) & (hull_cost_K < high)
+    knots = np.concatenate([[start], hull_cost_K[between], [high]])
+    return float(np.trapezoid(np.interp(knots, hull_cost_K, hull_outcome_K), knots) / (high - low))
 
 
 def _recovery(score_B: ndarray, weak_B: ndarray, strong_B: ndarray) -> tuple[ndarray, ndarray] | None:

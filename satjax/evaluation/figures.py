@@ -1,17 +1,29 @@
 """Figures of one method's probabilities on one split, with what they are compared to; a router and a baseline get the same ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from satjax import metrics
-from satjax.evaluation.intervals import mean_interval, paired_interval
+from satjax.evaluation.intervals import Interval, mean_interval, paired_interval
 from satjax.evaluation.zoos import columns_of_zoos
 from satjax.outcomes import OutcomeTable
 
 Zoos = Mapping[str, tuple[str, ...]]
+
+
+def over_seeds(values: Sequence[float | None], interval: Interval) -> dict[str, Any]:
+    """A figure's mean and standard deviation over seeds, None left out, with the ends of an interval."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+    }
 
 
 def routing_of_zoos(

@@ -4,11 +4,11 @@ Instructions are what a test set samples, so they are what is drawn again, with 
 instruction are not independent evidence, and two routers compared on the same instructions share their luck.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import bootstrap
 
@@ -70,22 +70,47 @@ def statistic_interval(
 ) -> Interval:
     """Interval for a figure of whole matrices, such as those of `satjax.metrics`; `mean` is the figure of all instructions.
 
-    Rows are drawn again whole. A row without any observed outcome is left out beforehand; `statistic` sees every other NaN and leaves it
-    out itself. Resamples whose figure is None (a single class, say) are left out too, and where that is more than half of them, or
-    fewer than two instructions remain, there are no ends.
+    A row without any observed outcome is left out beforehand; `statistic` sees every other NaN and leaves it out itself. None and missing
+    ends are those of `figure_intervals`.
     """
     answered = ~np.isnan(outcome_BM).all(axis=1)
     probability_BM, outcome_BM = probability_BM[answered], outcome_BM[answered]
-    n = len(outcome_BM)
-    value = statistic(probability_BM, outcome_BM)
-    if value is None or n < 2:
-        return Interval(value, None, None, n)
+    (interval,) = figure_intervals(
+        lambda rows: [statistic(probability_BM[rows], outcome_BM[rows])],
+        len(outcome_BM),
+        resamples=resamples,
+        seed=seed,
+        level=level,
+    )
+    return interval
+
+
+def figure_intervals(
+    figures: Callable[[Int[ndarray, "n"]], Sequence[float | None]],
+    n: int,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Intervals for figures of n instructions; `mean` is each figure of all of them.
+
+    `figures(rows)` gives them for the instructions with the indices `rows`, int `[n]`, one as often as it stands there. Each resample is
+    drawn once for all figures, and the same for every call with this n and seed. Resamples in which a figure is None (a single class, say)
+    are left out of its interval, and where that is more than half of them, or n is below 2, it has no ends.
+    """
+    values = figures(np.arange(n))
+    if n < 2:
+        return [Interval(value, None, None, n) for value in values]
     # Not scipy's bootstrap: there, one resample without a figure makes both ends NaN.
     rng = np.random.default_rng(seed)
-    draws = (rng.integers(n, size=n) for _ in range(resamples))
-    figures = [statistic(probability_BM[rows], outcome_BM[rows]) for rows in draws]
-    known = [figure for figure in figures if figure is not None]
-    if 2 * len(known) < resamples:
-        return Interval(value, None, None, n)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), n)
+    draws = [figures(rng.integers(n, size=n)) for _ in range(resamples if any(v is not None for v in values) else 0)]
+    intervals = []
+    for i, value in enumerate(values):
+        known = [figure for figure in (drawn[i] for drawn in draws) if figure is not None]
+        if value is None or 2 * len(known) < resamples:
+            intervals.append(Interval(value, None, None, n))
+        else:
+            low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+            intervals.append(Interval(value, float(low), float(high), n))
+    return intervals

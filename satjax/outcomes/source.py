@@ -1,16 +1,31 @@
 """Opens an outcome table by whatever a user names it."""
 
+import dataclasses
 from pathlib import Path
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.parquet import read_table
+from satjax.outcomes.splits import validation_from_train
 from satjax.outcomes.synthetic import synthetic_zoo
 from satjax.outcomes.table import OutcomeTable
 from satjax.outcomes.tfds_dataset import is_tfds, read_tfds
 
 
 def open_outcomes(source: str | Path) -> OutcomeTable:
-    """A directory of Parquet files in the native form, one that `write_tfds` wrote, or `synthetic` / `synthetic:SEED`.
+    """What `read_outcomes` reads, ready for training and evaluation.
+
+    A table that has training items and none for validation gets a tenth of them for that (`satjax.outcomes.splits`), since settings and
+    probabilities are chosen there.
+    """
+    table = read_outcomes(source)
+    if any(item.split == "val" for item in table.items):
+        return table
+    items = (dataclasses.replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
+    return dataclasses.replace(table, items=tuple(items))
+
+
+def read_outcomes(source: str | Path) -> OutcomeTable:
+    """A directory of Parquet files in the native form, one that `write_tfds` wrote, or `synthetic` / `synthetic:SEED`, as it is.
 
     Raises SatjaxError with one line for anything else.
     """
@@ -19,6 +34,4 @@ def open_outcomes(source: str | Path) -> OutcomeTable:
         if seed and not (seed.isascii() and seed.isdecimal()):
             raise SatjaxError(f"outcomes {source}: the seed of the synthetic zoo is a whole number, as in synthetic:7")
         return synthetic_zoo(int(seed or 0))
-    if is_tfds(Path(source)):
-        return read_tfds(Path(source))
-    return read_table(source)
+    return read_tfds(Path(source)) if is_tfds(Path(source)) else read_table(source)

@@ -110,4 +110,5 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
 
 def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
     methods = {name: Method(probability[None], {}, None) for name, probability in found.items()}
-    return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {})
+    cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
+    return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM)

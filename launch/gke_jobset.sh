@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# launch/gke_jobset.sh --name NAME --image IMAGE --accelerator NAME --topology TOPOLOGY --share SHARE [OPTIONS] -- TRAIN ARGUMENTS
+#
+# Trains on TPU slices of a GKE cluster, as a JobSet (launch/jobset.yaml); needs kubectl here and JobSet 0.6 or later in the cluster.
+#
+#   launch/gke_jobset.sh --name first --image REGISTRY/satjax:tpu --accelerator tpu-v6e-slice --topology 4x4 --share 10.0.0.2:/satjax -- \
+#     --config configs/smollm2.py --config.data.outcomes=/mnt/satjax/outcomes --workdir /mnt/satjax/runs/first
+#
+#   --name NAME            of the JobSet
+#   --image IMAGE          made of launch/Dockerfile with `--build-arg EXTRA=tpu`
+#   --accelerator NAME     the nodes' label cloud.google.com/gke-tpu-accelerator: tpu-v6e-slice, tpu-v5-lite-podslice and so on
+#   --topology TOPOLOGY    their label cloud.google.com/gke-tpu-topology: 4x4, 2x2x4 and so on
+#   --share SHARE          mounted at /mnt/satjax in every pod: an NFS export HOST:/PATH (Filestore, say), or a bucket gs://NAME. A checkpoint
+#                          is finished by renaming its directory: in a bucket that is one step only with a hierarchical namespace
+#   --slices N             (default: 1)
+#   --chips-per-host N     (default: 4)
+#   --spot                 on spot nodes only
+#   --service-account NAME, --namespace NAME   in Kubernetes; a bucket needs an account that may write to it (default: default)
+#   --retries N            restarts after an interruption or a lost host (default: 3)
+#   --dry-run              print every command, the JobSet with it, run none
+#
+# Where it failed before its end, delete the JobSet and run the same command: it goes on from the last checkpoint.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+name='' image='' accelerator='' topology='' share=''
+slices=1 chips_per_host=4 service_account=default namespace=default retries=3 spot=''
+parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries" "spot" "$@"
+check_number slices chips_per_host retries
+check_train_arguments
+check_shared_workdir
+[[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || die "--topology $topology: give it as 4x4 or 2x2x4"
+chips=$((${topology//x/*}))
+((chips_per_host > 0 && chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
+
+for word in "$name" "$image" "$accelerator" "$share" "$service_account" "$namespace" "${REST[@]}"; do
+  [[ ${word//[$'\n\t\r']/} != *[[:cntrl:]]* ]] || die "control characters cannot be passed on: ${word@Q}"
+done
+
+# json WORD...: as JSON strings, which are YAML too.
+json() {
+  local word line=''
+  for word in "$@"; do
+    word=${word//\\/\\\\} word=${word//\"/\\\"} word=${word//$'\n'/\\n} word=${word//$'\t'/\\t} word=${word//$'\r'/\\r}
+    line+=", \"$word\""
+  done
+  printf '%s' "${line:2}"
+}
+
+case $share in
+  gs://?*)
+    bucket='"true"'
+    attributes="{\"bucketName\": $(json "${share#gs://}"), \"mountOptions\": \"implicit-dirs,rename-dir-limit=100000\"}"
+    volume="{\"name\": \"share\", \"csi\": {\"driver\": \"gcsfuse.csi.storage.gke.io\", \"volumeAttributes\": $attributes}}"
+    ;;
+  ?*:/*)
+    bucket='"false"'
+    volume="{\"name\": \"share\", \"nfs\": {\"server\": $(json "${share%%:*}"), \"path\": $(json "${share#*:}")}}"
+    ;;
+  *) die "--share $share: give HOST:/PATH of an NFS export or gs://BUCKET" ;;
+esac
+nodes="{\"cloud.google.com/gke-tpu-accelerator\": $(json "$accelerator"), \"cloud.google.com/gke-tpu-topology\": $(json "$topology")"
+[[ ! $spot ]] || nodes+=', "cloud.google.com/gke-spot": "true"'
+
+declare -A value=(
+  [NAME]=$(json "$name") [NAMESPACE]=$(json "$namespace") [IMAGE]=$(json "$image") [SERVICE_ACCOUNT]=$(json "$service_account")
+  [RETRIES]=$retries [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
+  [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [BUCKET]=$bucket [SHARE]=$volume [NODES]="$nodes}"
+  # Kubernetes reads $(NAME) in arguments, and $$ as one dollar.
+  [ARGUMENTS]="[$(json "${REST[@]//\$/\$\$}")]"
+)
+jobset=''
+while IFS= read -r line; do
+  if [[ $line =~ __([A-Z_]+)__ ]]; then
+    line=${line/"${BASH_REMATCH[0]}"/"${value[${BASH_REMATCH[1]}]}"}
+  fi
+  [[ $line == \#* ]] || jobset+=$line$'\n'
+done <"$ROOT/launch/jobset.yaml"
+
+if [[ $dry_run ]]; then
+  printf "kubectl create --filename - <<'JOBSET'\n%sJOBSET\n" "$jobset"
+else
+  kubectl create --filename - <<<"$jobset"
+fi
+say "follow it: $(quoted kubectl --namespace "$namespace" logs --follow --selector "jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0")"
+say "delete it: $(quoted kubectl --namespace "$namespace" delete jobset "$name")"

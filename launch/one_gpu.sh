@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# launch/one_gpu.sh pack|unpack|train [OPTIONS] [-- ARGUMENTS]
+#
+# Trains on one GPU box without network that is lent for minutes at a time and takes folders of limited size. Every step ends in time, is
+# taken up by the same command where it was cut off, and says what it did as JSON lines in BOX/progress.jsonl.
+#
+#   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each
+#   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
+#   launch/one_gpu.sh train --inputs parts/2 -- \
+#     --config configs/smollm2.py --config.data.outcomes=box/outcomes --workdir box/run   # until it does not end with 75
+#
+# pack: puts the base weights of the cache ($SATJAX_CACHE or ~/.cache/satjax) and the paths after -- into folders.
+#   --out DIR            must not exist
+#   --weights A,B        names of folders of the cache (default: every one that holds weights)
+#   --mib N              the most that a folder may hold (default: 60)
+# unpack: keeps the part of one folder on the box, and lays everything out there once all parts have come: the base weights as BOX/cache,
+#   each path under its last name.
+#   --inputs DIR         one folder that pack made
+#   --box DIR            where the box keeps things between the steps (default: box)
+# train: unpack, an installation without network where BOX/wheels has come (into BOX/env, over what the box's Python has), and satjax train.
+#   --inputs DIR, --box DIR   as for unpack; --inputs is not needed once all parts have come
+#   --seconds N          after so many since the start a checkpoint is saved and training ends; at most 45 later all ends (default: 540)
+# All: --dry-run prints every command, runs none.
+#
+# Exit code of train: that of satjax train. 0: the router is in the workdir. 75: saved, run the same command again. 2: a mistake to mend.
+verb=${1:-}
+(($# == 0)) || shift
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# note EVENT NAME=NUMBER...: a line of progress.
+note() {
+  local pair line
+  line="{\"event\": \"$1\", \"time\": $(date +%s)"
+  shift
+  for pair in "$@"; do line+=", \"${pair%%=*}\": ${pair#*=}"; done
+  printf '%s}\n' "$line" >>"$box/progress.jsonl"
+}
+
+pack() {
+  out='' weights='' mib=60
+  parse_arguments "out" "weights mib" "" "$@"
+  check_number mib
+  local cache=${SATJAX_CACHE:-$HOME/.cache/satjax} names=() from=() path folder part number=0
+  [[ ! -e $out ]] || die "--out $out is there already: name a new folder"
+  if [[ $weights ]]; then
+    IFS=, read -r -a names <<<"$weights"
+  else
+    for path in "$cache"/*/; do
+      if compgen -G "$path*.gguf" >/dev/null || compgen -G "$path*.safetensors" >/dev/null; then names+=("$(basename "$path")"); fi
+    done
+  fi
+  for path in "${names[@]}"; do
+    [[ -d $cache/$path ]] || die "no base weights $path in $cache: see satjax doctor"
+  done
+  for path in "${REST[@]}"; do
+    [[ -e $path ]] || die "$path: there is no such file or folder"
+    path=$(realpath --no-symlinks -- "$path")
+    from+=(-C "$(dirname "$path")" "$(basename "$path")")
+  done
+  ((${#names[@]} + ${#REST[@]})) || die "nothing to pack: no base weights in $cache, and no paths after --"
+  # SHA256SUMS lies in every folder, so a part leaves some room for it.
+  local tar=(tar --create --dereference --sort name)
+  ((${#names[@]} == 0)) || tar+=(--transform "s|^\./|cache/|" -C "$cache" "${names[@]/#/./}")
+  tar+=("${from[@]}")
+  local split=(split --bytes "$((mib * 1024 - 64))K" --numeric-suffixes=1 --suffix-length 3 - "$out/part-")
+  if [[ $dry_run ]]; then
+    quoted mkdir -p "$out"
+    echo "$(quoted "${tar[@]}") | $(quoted "${split[@]}")"
+    echo "(cd $(quoted "$out") && sha256sum part-*) # as SHA256SUMS into one folder for each part"
+    return
+  fi
+  mkdir -p "$out"
+  "${tar[@]}" | "${split[@]}"
+  (cd "$out" && sha256sum part-* >SHA256SUMS)
+  for part in "$out"/part-*; do
+    number=$((number + 1)) folder=$out/$number
+    mkdir "$folder"
+    mv "$part" "$folder/"
+    cp "$out/SHA256SUMS" "$folder/"
+  done
+  rm "$out/SHA256SUMS"
+  say "$number folders in $out"
+}
+
+# Takes in the part of $inputs; once all are there, lays out what they hold. Nothing is there half: each step ends with a rename.
+take_in() {
+  local part sums=$inputs/SHA256SUMS all here
+  if [[ $dry_run ]]; then
+    quoted sha256sum --check --ignore-missing SHA256SUMS
+    echo "cat $(quoted "$box")/parts/part-* | $(quoted tar --extract --directory "$box")"
+    return
+  fi
+  [[ -f $sums ]] || die "--inputs $inputs: there is no SHA256SUMS in it; give a folder that pack made"
+  mkdir -p "$box/parts"
+  if ! cmp --silent "$sums" "$box/parts/SHA256SUMS"; then
+    [[ ! -e $box/parts/SHA256SUMS ]] || say "other inputs than before: their parts are gathered from the first"
+    rm -rf "$box/parts"
+    mkdir -p "$box/parts"
+    cp "$sums" "$box/parts/SHA256SUMS"
+  fi
+  [[ ! -e $box/parts/complete ]] || return 0
+  (cd "$inputs" && sha256sum --check --quiet --ignore-missing SHA256SUMS) || die "--inputs $inputs: a part is damaged; copy it again"
+  for part in "$inputs"/part-*; do
+    cp "$part" "$box/parts/.coming"
+    mv "$box/parts/.coming" "$box/parts/$(basename "$part")"
+  done
+  all=$(wc -l <"$sums") here=$(find "$box/parts" -name 'part-*' | wc -l)
+  note unpack "parts=$here" "of=$((all))"
+  say "$((here)) of $((all)) parts are here"
+  ((here == all)) || return 0
+  (cd "$box/parts" && sha256sum --check --quiet SHA256SUMS) || die "$box/parts: a part is damaged; remove that folder and unpack again"
+  cat "$box"/parts/part-* | tar --extract --directory "$box"
+  : >"$box/parts/complete"
+  rm "$box"/parts/part-*
+}
+
+unpack() {
+  inputs='' box=box
+  parse_arguments "inputs" "box" "" "$@"
+  take_in
+}
+
+# Says which satjax runs: that of BOX/wheels where these have come.
+install() {
+  satjax=satjax
+  if [[ -d $box/wheels ]]; then
+    satjax=$box/env/bin/satjax
+    if [[ ! -x $satjax ]]; then
+      run python3 -m venv --system-site-packages --clear "$box/env"
+      run "$box/env/bin/python" -m pip install --quiet --no-index --find-links "$box/wheels" satjax
+      [[ $dry_run ]] || note install
+    fi
+  fi
+  [[ $dry_run ]] || command -v "$satjax" >/dev/null || die "there is no satjax here: pack a folder named wheels with its wheel and what the box lacks"
+}
+
+train() {
+  inputs='' box=box seconds=540
+  parse_arguments "" "inputs box seconds" "" "$@"
+  check_number seconds
+  check_train_arguments
+  [[ ! $inputs ]] || take_in
+  [[ $dry_run || -e $box/parts/complete ]] || die "not all parts have come: unpack the other folders first"
+  install
+  local left=$((seconds - SECONDS)) code=0 steps
+  # What is compiled is kept: the next call on the box starts at once.
+  local command=(env "SATJAX_CACHE=$box/cache" "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$box/compiled}"
+    timeout --preserve-status --kill-after 45 "$((left > 0 ? left : 1))" "$satjax" train "${REST[@]}")
+  if [[ $dry_run ]]; then
+    quoted "${command[@]}"
+    return
+  fi
+  note train_start
+  "${command[@]}" &
+  trap 'kill -TERM $!' INT TERM
+  while kill -0 $! 2>/dev/null; do
+    code=0
+    wait $! || code=$?
+  done
+  # A run that was killed goes on from its last checkpoint like one that could save.
+  if ((code != 0)) && retryable "$code"; then code=$SAVED; fi
+  steps=$(sed -n '$s/^{"step": \([0-9]*\),.*/\1/p' "$(train_value workdir)/metrics.jsonl" 2>/dev/null || true)
+  note train_end "exit=$code" "steps=${steps:-0}" "seconds=$SECONDS"
+  exit "$code"
+}
+
+case $verb in
+  pack | unpack | train) "$verb" "$@" ;;
+  -h | --help) show_help ;;
+  *) die "'$verb' is no step: pack, unpack or train (see --help)" ;;
+esac

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# launch/slurm_job.sh RETRIES TRAIN ARGUMENTS
+#
+# The job that launch/slurm.sh submits: `satjax train` once to a task; back into the queue where that helps.
+# SLURM runs a copy of this script that lies elsewhere; --chdir says where the checkout is.
+# shellcheck source=common.sh
+source launch/common.sh
+
+retries=$1
+shift
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# Two minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here.
+trap 'scancel --signal TERM "$SLURM_JOB_ID"' TERM
+
+# The signal reaches the shell of a task as well, which has to stay until satjax has saved.
+# shellcheck disable=SC2016
+task='trap : TERM; "$@"; code=$?; echo "satjax-launch: exit $code"; exit "$code"'
+
+# In the background, since bash hears of signals only between commands and in `wait`. The first task that has saved must not end the others.
+{
+  code=0
+  srun --kill-on-bad-exit=0 bash -c "$task" task satjax train "$@" 2>&1 || code=$?
+  echo "$code" >"$scratch/own"
+} | tee "$scratch/log" &
+while kill -0 $! 2>/dev/null; do wait $! || true; done
+
+code=$(verdict "$scratch/log" "$(<"$scratch/own")")
+if ((code != 0)) && retryable "$code" && ((${SLURM_RESTART_COUNT:-0} < retries)); then
+  say "exit code $code; back into the queue, to go on from the last checkpoint (attempt $((${SLURM_RESTART_COUNT:-0} + 1)) of $retries)"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

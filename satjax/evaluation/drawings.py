@@ -1,0 +1,234 @@
+"""Drawings of a report's figures, each a PNG in base64, ready to stand in a page."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from satjax.evaluation.bench import ROUTER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE = 10
+"""Costs whose ends are this many times apart are drawn on a logarithmic axis."""
+
+LEAST_HEIGHT = 10
+"""Points of accuracy that an axis spans at least, so that chance does not look like an effect where no interval is drawn."""
+
+PLACES = tuple(
+    (distance, right, up)
+    for distance in (10, 28, 50, 76)
+    for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1), (1, 1), (-1, -1))
+)
+"""Where a name may stand from its dot: pixels, and towards which side; the nearest first."""
+NAME_COVERED = 1_000
+"""How much worse it is that a name covers a dot or another name than that it covers a point of a line."""
+
+
+def reliability(methods: dict[str, Any]) -> str:
+    """Mean outcome against mean probability, a line per method."""
+    figure = _figure(8, 5.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#999", linewidth=1, linestyle="--")
+    for name, method, style in _styled(methods):
+        found = method["reliability"]
+        marker = "o" if name == ROUTER else None
+        axes.plot(found["probability"], found["outcome"], label=name, marker=marker, **style)
+    axes.set(xlabel="mean probability", ylabel="mean outcome", xlim=(0, 1), ylim=(0, 1))
+    _legend_beside(axes)
+    return _png(figure)
+
+
+def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) -> str:
+    """Mean outcome against mean cost: a hull per method, the zero router, the oracle, and the single candidates as named dots."""
+    from matplotlib.ticker import LogLocator
+
+    figure = _figure(10.5, 5.8)
+    axes = figure.subplots()
+    low, high = (1000 * end for end in references["range"])
+    if low > 0 and high > WIDE * low:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+    for label, linestyle in (("oracle", ":"), ("zero_router", "--")):
+        axes.plot(
+            *_budgets(references[label]["hull"], high),
+            label=label.replace("_", " "),
+            color="#777",
+            linestyle=linestyle,
+            linewidth=1.8,
+            zorder=2.5,
+        )
+    for name, method, style in _styled(methods):
+        axes.plot(*_budgets(method["cost"]["hull"], high), label=name, **style)
+    dots = [(1000 * found["cost"], 100 * found["outcome"], name) for name, found in references["candidates"].items()]
+    axes.scatter([x for x, _, _ in dots], [y for _, y, _ in dots], color="#b22", s=22, zorder=4)
+    axes.set(xlabel="cost per 1,000 calls, US dollars", ylabel="mean outcome, %")
+    axes.margins(x=0.1, y=0.08)
+    _legend_beside(axes)
+    _name_dots(figure, axes, dots)
+    return _png(figure)
+
+
+def _budgets(hull: dict[str, list[float]], high: float) -> tuple[np.ndarray, np.ndarray]:
+    """A hull in dollars per 1,000 calls and percent, level up to `high`; so many points that its straight lines bend on a logarithmic axis."""
+    cost, outcome = 1000 * np.array(hull["cost"]), 100 * np.array(hull["outcome"])
+    end = max(high, cost[-1])
+    between = np.geomspace(cost[0], end, 200) if cost[0] > 0 else np.linspace(cost[0], end, 200)
+    x = np.union1d(cost, between)
+    return x, np.interp(x, cost, outcome)
+
+
+def release_stream(releases: list[dict[str, Any]]) -> str:
+    """Routing accuracy at each release, the newest candidate named below: the paper's Figure 5."""
+    figure = _figure(max(7, 2.5 + 0.55 * len(releases)), 5.6)
+    axes = figure.subplots()
+    x = np.arange(len(releases))
+    for name, style in (
+        ("oracle", {"color": "C2", "marker": "^", "linestyle": ":"}),
+        ("router", {"color": "black", "marker": "o", "linewidth": 2.5, "zorder": 3}),
+        ("best_single", {"color": "C0", "marker": "s"}),
+        ("random", {"color": "#888", "marker": "x", "linestyle": "--"}),
+    ):
+        axes.plot(x, _percent([step[name] for step in releases]), label=name.replace("_", " "), markersize=5, **style)
+    names = [f"{step['newest']}  {step['release_date']}" for step in releases]
+    axes.set_xticks(x, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set(ylabel="routing accuracy, %")
+    _legend_beside(axes)
+    return _png(figure)
+
+
+def onboarding(sizes: dict[str, Any]) -> str:
+    """AUROCs and routing accuracy of candidates that training never met by the number of aptitude items that they answered."""
+    figure = _figure(10.5, 4.2)
+    aurocs, routed = figure.subplots(1, 2)
+    x = [int(size) for size in sizes]
+    pooled = np.array([found["auroc_pooled"] for found in sizes.values()], float)
+    ends = np.array([found["auroc_pooled_interval"] for found in sizes.values()], float).T
+    aurocs.errorbar(
+        x,
+        pooled,
+        abs(ends - pooled),
+        color="black",
+        marker="o",
+        linewidth=2.5,
+        capsize=4,
+        label="pooled, with 95 % interval",
+    )
+    for name, marker in (("per_candidate", "s"), ("within_instruction", "^")):
+        values = [found[f"auroc_{name}"] for found in sizes.values()]
+        aurocs.plot(x, np.array(values, float), marker=marker, label=name.replace("_", " "))
+    aurocs.set(ylabel="AUROC")
+    aurocs.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+    accuracy = _percent([found["routed"] for found in sizes.values()])
+    routed.plot(x, accuracy, color="black", marker="o", linewidth=2.5)
+    middle, half = (accuracy.max() + accuracy.min()) / 2, max(LEAST_HEIGHT, 1.2 * np.ptp(accuracy)) / 2
+    routed.set(ylabel="routing accuracy, all candidates new, %", ylim=(middle - half, middle + half))
+    for axes in (aurocs, routed):
+        axes.set_xscale("log")
+        axes.set_xticks(x, list(sizes))
+        axes.minorticks_off()
+        axes.set(xlabel="aptitude items answered")
+        axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def coverage(figures: dict[str, Any]) -> str:
+    """What unions of weaker candidates cover of the best one's right answers, and what they could do themselves: the paper's Figure 1."""
+    figure = _figure(10.5, 4.2)
+    x = [int(size) for size in figures["sizes"]]
+    best = figures["best_candidate"]
+    labels = (("covers_best", f"also right where {best} is, %"), ("oracle", "right with an oracle to choose, %"))
+    for axes, (name, label) in zip(figure.subplots(1, 2), labels, strict=True):
+        for kind, style in (
+            ("best", {"color": "black", "marker": "o", "linewidth": 2.5}),
+            ("mean", {"color": "C0", "marker": "s"}),
+        ):
+            values = _percent([found[name][kind] for found in figures["sizes"].values()])
+            axes.plot(x, values, label=f"{kind} of the unions", **style)
+        if name == "oracle":
+            axes.axhline(100 * figures["best_candidate_right"], color="#b22", linestyle="--", label=best)
+        axes.set(xlabel="weaker candidates in the union", ylabel=label)
+        axes.set_xticks(x)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _styled(methods: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Methods with a style each that tells more of them apart than there are colours; the router last, in front."""
+    others = [name for name in methods if name != ROUTER]
+    for i, name in enumerate(others):
+        yield name, methods[name], {"color": f"C{i % 10}", "linestyle": ("-", "-.")[i // 10 % 2], "linewidth": 1.2}
+    if ROUTER in methods:
+        yield ROUTER, methods[ROUTER], {"color": "black", "linewidth": 2.5, "zorder": 3}
+
+
+def _percent(values: list[float | None]) -> np.ndarray:
+    return 100 * np.array(values, float)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _legend_beside(axes: "Axes") -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, str]]) -> None:
+    """Names each dot (x, y, name) at the first of the places where the name covers least."""
+    from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # settles the layout, and with it where everything stands
+    frame = axes.get_window_extent()
+    at_D2 = axes.transData.transform([(x, y) for x, y, _ in dots])
+    on_lines_P2 = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.get_lines()])
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in at_D2]
+
+    def covered(box: Bbox) -> int:
+        outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+        return NAME_COVERED * (box.count_overlaps(taken) + outside) + box.count_contains(on_lines_P2)
+
+    for (x, y, name), (across, along) in zip(dots, at_D2, strict=True):
+        note = axes.annotate(
+            name.rsplit("/", 1)[-1],
+            (x, y),
+            (0, 0),
+            textcoords="figure pixels",
+            va="bottom",
+            fontsize=7.5,
+            color="#722",
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": "#b99", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            in_layout=False,
+        )
+        width, height = Text.get_window_extent(note).size
+        boxes = [
+            Bbox.from_bounds(
+                across + distance * right - width * (1 - right) / 2,
+                along + distance * up - height * (1 - up) / 2,
+                width,
+                height,
+            )
+            for distance, right, up in PLACES
+        ]
+        best = min(boxes, key=covered)
+        note.xyann = best.x0, best.y0
+        taken.append(best)
+
+
+def _png(figure: "Figure") -> str:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return base64.b64encode(picture.getvalue()).decode()

@@ -1,0 +1,90 @@
+"""What is in an outcome table, and what is missing from it, as JSON-ready data."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from satjax.outcomes.merge import leaks
+from satjax.outcomes.table import SPLITS, OutcomeTable
+
+ENOUGH = 20
+"""Training items that a task needs for an aptitude test of the default size."""
+NUM_TASKS = 50
+
+
+def describe(table: OutcomeTable) -> dict[str, Any]:
+    """Items, candidates and outcomes in figures; `missing` says in sentences what a user may want to mend first.
+
+    Means are over the items that a candidate answered; `oracle` is the mean of the best observed outcome of each item, `random` that of a
+    random observed one. Text lengths are in characters: median, 90th percentile, longest.
+    """
+    seen_MN = ~np.isnan(table.scores_MN)
+    answered_N = seen_MN.any(axis=0)
+    answered = table.scores_MN[:, answered_N]
+    length_N = np.array([len(item.text) for item in table.items])
+    splits = Counter(item.split for item in table.items)
+    in_training = Counter(item.task for item in table.items if item.split == "train")
+    candidates = [
+        {
+            "id": candidate.id,
+            "mean": float(np.nanmean(scores_N)) if seen_N.any() else None,
+            "observed": float(seen_N.mean()),
+            "params_b": candidate.params_b,
+            "family": candidate.family,
+            "release_date": candidate.release_date,
+        }
+        for candidate, scores_N, seen_N in zip(table.candidates, table.scores_MN, seen_MN, strict=True)
+    ]
+    return {
+        "items": len(table.items),
+        "splits": {name: splits[name] for name in SPLITS if splits[name]},
+        "sources": sorted({item.source for item in table.items if item.source}),
+        "tasks": len(table.tasks),
+        "categories": len(table.categories),
+        "text_length": [int(np.percentile(length_N, 50)), int(np.percentile(length_N, 90)), int(length_N.max())],
+        "outcomes": int(seen_MN.sum()),
+        "soft_outcomes": int((seen_MN & (table.scores_MN > 0) & (table.scores_MN < 1)).sum()),
+        "costs": 0 if table.cost_usd_MN is None else int((~np.isnan(table.cost_usd_MN)).sum()),
+        "random": float(np.nanmean(answered, axis=0).mean()) if answered.size else None,
+        "oracle": float(np.nanmax(answered, axis=0).mean()) if answered.size else None,
+        "candidates": sorted(candidates, key=lambda entry: -(entry["mean"] or 0.0)),
+        "missing": _missing(table, splits, in_training, seen_MN),
+    }
+
+
+def _missing(table: OutcomeTable, splits: Counter, in_training: Counter, seen_MN: np.ndarray) -> list[str]:
+    found = []
+    if not splits["train"]:
+        found.append("no training items: no router can be trained, and no aptitude test drawn")
+    if not splits["test"]:
+        found.append(
+            "no test items: nothing can be evaluated; `satjax evaluate --split val` measures on validation items"
+        )
+    if splits["train"] and not splits["val"]:
+        found.append("no validation items: a tenth of the training items is taken for it")
+    full = sum(count >= ENOUGH for count in in_training.values())
+    if splits["train"] and full < NUM_TASKS:
+        found.append(
+            f"{ENOUGH} training items in {NUM_TASKS} tasks, which the default aptitude test takes ({full} have them): lower "
+            "aptitude.num_tasks, or let aptitude.clusters make tasks of the instructions"
+        )
+    if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:
+        found.append(f"no outcomes at all: {_some(never)}")
+    partly = [n for n, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if 0 < seen_N.mean() < 1]
+    if partly:
+        found.append(f"some outcomes unobserved (they count nowhere): {_some(partly)}")
+    if unanswered := int((~seen_MN.any(axis=0)).sum()):
+        found.append(f"{unanswered} items that no candidate answered")
+    if undated := [candidate.id for candidate in table.candidates if not candidate.release_date]:
+        found.append(f"no release date (`satjax protocol release-stream` needs it): {_some(undated)}")
+    if pairs := leaks(table):
+        a, b = pairs[0]
+        found.append(
+            f"{len(pairs)} questions stand in two splits, such as {a.id!r} ({a.split}) and {b.id!r} ({b.split}): leave one of each out"
+        )
+    return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

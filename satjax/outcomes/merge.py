@@ -1,0 +1,97 @@
+"""Joins outcome tables, and finds what must not be joined: questions that stand in two splits."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.splits import folded
+from satjax.outcomes.table import Candidate, Item, OutcomeTable
+
+Entry = TypeVar("Entry", Item, Candidate)
+
+
+def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
+    """One table of all items and candidates, in the order of the tables, whose names the errors use; pairs that none observed stay NaN.
+
+    An item or candidate of the same id in two tables is one; what only one of them says of it is kept. Raises SatjaxError, naming both
+    tables, where they disagree on it or on an outcome, and where one question (blanks folded) stands in two splits.
+    """
+    if not tables:
+        raise SatjaxError("there is nothing to merge; name at least one outcome table")
+    items = _united(tables, "item", {name: table.items for name, table in tables.items()})
+    candidates = _united(tables, "candidate", {name: table.candidates for name, table in tables.items()})
+    _refuse_leaks(tables)
+    row, column = ({key: i for i, key in enumerate(kept)} for kept in (candidates, items))
+    shape = len(candidates), len(items)
+    scores_MN, cost_MN = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    for name, table in tables.items():
+        where = np.ix_([row[m] for m in table.candidate_ids], [column[i] for i in table.item_ids])
+        _fill(scores_MN, where, table.scores_MN, "outcomes", name, table)
+        if table.cost_usd_MN is not None:
+            _fill(cost_MN, where, table.cost_usd_MN, "costs", name, table)
+    costs = None if np.isnan(cost_MN).all() else cost_MN
+    return OutcomeTable(tuple(items.values()), tuple(candidates.values()), scores_MN, costs)
+
+
+def leaks(table: OutcomeTable) -> list[tuple[Item, Item]]:
+    """Pairs of items with one question, blanks folded, in two splits: the first two splits' items of each such question."""
+    first: dict[str, Item] = {}
+    found: dict[str, tuple[Item, Item]] = {}
+    for item in table.items:
+        text = folded(item.text)
+        before = first.setdefault(text, item)
+        if before.split != item.split:
+            found.setdefault(text, (before, item))
+    return list(found.values())
+
+
+def _united(tables: Mapping[str, OutcomeTable], kind: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Entry]:
+    kept: dict[str, Entry] = {}
+    said_by: dict[str, str] = {}
+    for name, several in entries.items():
+        for entry in several:
+            said_by.setdefault(entry.id, name)
+            before = kept.setdefault(entry.id, entry)
+            values = {}
+            for field in dataclasses.fields(entry):
+                old, new = getattr(before, field.name), getattr(entry, field.name)
+                if old and new and old != new:
+                    raise SatjaxError(
+                        f"{said_by[entry.id]} and {name} disagree on the {field.name} of {kind} {entry.id!r} "
+                        f"({_short(old)} and {_short(new)}); mend one of them"
+                    )
+                values[field.name] = old or new
+            kept[entry.id] = dataclasses.replace(before, **values)
+    return kept
+
+
+def _refuse_leaks(tables: Mapping[str, OutcomeTable]) -> None:
+    first: dict[str, tuple[Item, str]] = {}
+    for name, table in tables.items():
+        for item in table.items:
+            before, said_by = first.setdefault(folded(item.text), (item, name))
+            if before.split != item.split:
+                raise SatjaxError(
+                    f"one question stands in two splits: item {before.id!r} of {said_by} in {before.split}, item {item.id!r} of {name} in "
+                    f"{item.split} ({_short(item.text)}); leave one of them out"
+                )
+
+
+def _fill(whole_MN: np.ndarray, where: tuple, part_MN: np.ndarray, what: str, name: str, table: OutcomeTable) -> None:
+    before_MN = whole_MN[where]
+    differ = ~np.isnan(before_MN) & ~np.isnan(part_MN) & (before_MN != part_MN)
+    if differ.any():
+        m, n = np.argwhere(differ)[0]
+        raise SatjaxError(
+            f"{what} of candidate {table.candidate_ids[m]!r} on item {table.item_ids[n]!r} differ: {before_MN[m, n]:g} before, "
+            f"{part_MN[m, n]:g} in {name} ({int(differ.sum())} pairs); leave one of them out"
+        )
+    whole_MN[where] = np.where(np.isnan(part_MN), before_MN, part_MN)
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return repr(text if len(text) <= 60 else f"{text[:57]}…")

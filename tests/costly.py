@@ -1,0 +1,16 @@
+"""A synthetic zoo whose calls cost something: the stronger a candidate, the dearer."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from satjax.outcomes import OutcomeTable, synthetic_zoo
+
+
+def costly_zoo(num_items: int = 400, num_candidates: int = 5) -> OutcomeTable:
+    """Mean costs span two orders of magnitude in the order of mean outcomes; single calls vary by half around them."""
+    table = synthetic_zoo(seed=5, num_items=num_items, num_candidates=num_candidates)
+    rank_M = np.argsort(np.argsort(np.nanmean(table.scores_MN, axis=1)))
+    expected_M = 1e-4 * 100 ** (rank_M / (num_candidates - 1))
+    factor_MN = np.random.default_rng(0).uniform(0.5, 1.5, table.scores_MN.shape)
+    return replace(table, cost_usd_MN=(expected_M[:, None] * factor_MN).astype(np.float32))

@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from satjax.evaluation.cost import aiq, apgr, cpt, quality_cost_curve
+from satjax.evaluation.cost_figures import (
+    expected_costs,
+    quality_against_cost,
+    strong_against_weak,
+    strong_and_weak,
+    zero_router,
+)
+from satjax.outcomes import Candidate, Item, OutcomeTable, read_table
+from tests.costly import costly_zoo
+
+NAN = np.nan
+TABLE = costly_zoo()
+TEST = TABLE.split("test")
+OUTCOME, COST = TEST.scores_MN.T, TEST.cost_usd_MN.T
+rng = np.random.default_rng(1)
+GOOD = np.clip(np.stack([0.4 * OUTCOME + 0.6 * rng.random(OUTCOME.shape) for _ in range(2)]), 0, 1)
+CHANCE = rng.random((1, *OUTCOME.shape))
+PROBABILITIES = {"good": GOOD, "chance": CHANCE}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return quality_against_cost(PROBABILITIES, TABLE, "test", OUTCOME, COST)
+
+
+def table(scores, costs=None, splits=None) -> OutcomeTable:
+    items = tuple(Item(str(n), "text", "task", split=split) for n, split in enumerate(splits))
+    as_float = [None if each is None else np.array(each, np.float32) for each in (scores, costs)]
+    return OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(len(scores))), *as_float)
+
+
+def test_only_training_calls_tell_what_a_call_will_cost():
+    costs = [[1, 3, 100], [NAN, 4, 100], [NAN, NAN, 100]]
+    few = table(np.ones((3, 3)), costs, ["train", "train", "test"])
+    np.testing.assert_array_equal(expected_costs(few, "test"), [2, 4, NAN])
+    assert expected_costs(few, "train") is None
+    assert expected_costs(table(np.ones((3, 3)), costs, ["val", "val", "test"]), "test") is None
+    assert expected_costs(table(np.ones((3, 3)), None, ["train", "train", "test"]), "test") is None
+    unknown = [[NAN, NAN, 1]] * 3
+    assert expected_costs(table(np.ones((3, 3)), unknown, ["train", "train", "test"]), "test") is None
+
+
+def test_figures_are_those_of_the_curves(found):
+    references, methods = found
+    expected = expected_costs(TABLE, "test")
+    curves = [quality_cost_curve(seed, OUTCOME, COST, expected) for seed in GOOD]
+    values = [aiq(curve) for curve in curves]
+    assert methods["good"]["aiq"]["mean"] == pytest.approx(np.mean(values))
+    assert methods["good"]["aiq"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert methods["good"]["aiq"]["n"] == references["n"] == len(OUTCOME)
+    assert methods["good"]["points"]["cost"] == pytest.approx(curves[0].cost_L)
+    assert methods["good"]["points"]["lambda"] == pytest.approx(curves[0].lambda_L)
+    assert methods["good"]["hull"]["outcome"] == pytest.approx(curves[0].hull_outcome_K)
+    assert references["range"] == pytest.approx(curves[0].cost_range)
+    for name, candidate in references["candidates"].items():
+        m = TABLE.candidate_ids.index(name)
+        assert candidate["cost"] == pytest.approx(COST[:, m].mean(), rel=1e-5)
+        assert candidate["outcome"] == pytest.approx(OUTCOME[:, m].mean())
+        assert candidate["expected_cost"] == expected[m]
+
+
+def test_methods_lie_between_zero_router_and_oracle_or_not(found):
+    references, methods = found
+    zero, oracle = references["zero_router"]["aiq"], references["oracle"]["aiq"]
+    assert methods["chance"]["aiq"]["mean"] < zero < methods["good"]["aiq"]["mean"] < oracle
+    for name, above in (("good", True), ("chance", False)):
+        method = methods[name]
+        assert method["aiq"]["low"] < method["aiq"]["mean"] < method["aiq"]["high"]
+        gain = method["above_zero_router"]
+        assert gain["mean"] == pytest.approx(method["aiq"]["mean"] - zero)
+        assert (gain["low"] > 0) == above
+        assert (gain["high"] < 0) != above
+
+
+def test_the_zero_router_is_the_hull_of_the_candidates(found):
+    references, _ = found
+    hull = references["zero_router"]["hull"]
+    cost, outcome = zero_router(OUTCOME, COST)
+    assert (hull["cost"], hull["outcome"]) == (pytest.approx(cost), pytest.approx(outcome))
+    points = [(candidate["cost"], candidate["outcome"]) for candidate in references["candidates"].values()]
+    assert all(np.interp(x, cost, outcome) >= y - 1e-6 for x, y in points)
+    assert hull["cost"][0] == pytest.approx(references["range"][0])
+    assert len(zero_router(np.array([[1.0, NAN]]), np.array([[2.0, NAN]]))[0]) == 1
+
+
+def test_nothing_without_costs_where_they_are_needed():
+    bare = replace(TABLE, cost_usd_MN=None)
+    assert quality_against_cost(PROBABILITIES, bare, "test", OUTCOME, COST) is None
+    assert quality_against_cost(PROBABILITIES, TABLE, "test", OUTCOME, np.full_like(COST, NAN)) is None
+    assert strong_against_weak(PROBABILITIES, bare, "test", OUTCOME) is None
+
+
+def test_a_candidate_of_unknown_price_is_left_out():
+    costs = TABLE.cost_usd_MN.copy()
+    costs[2, [item.split == "train" for item in TABLE.items]] = NAN
+    references, methods = quality_against_cost({"good": GOOD}, replace(TABLE, cost_usd_MN=costs), "test", OUTCOME, COST)
+    others = [m for m in range(5) if m != 2]
+    assert list(references["candidates"]) == [TABLE.candidate_ids[m] for m in others]
+    curve = quality_cost_curve(
+        GOOD[0][:, others], OUTCOME[:, others], COST[:, others], expected_costs(TABLE, "test")[others]
+    )
+    assert methods["good"]["points"]["cost"] == pytest.approx(curve.cost_L)
+
+
+def test_one_price_has_no_range():
+    flat = replace(TABLE, cost_usd_MN=np.full_like(TABLE.cost_usd_MN, 0.5))
+    references, methods = quality_against_cost({"good": GOOD}, flat, "test", OUTCOME, np.full_like(COST, 0.5))
+    assert references["zero_router"]["aiq"] is None
+    assert methods["good"]["aiq"]["mean"] is methods["good"]["above_zero_router"]["mean"] is None
+
+
+def test_the_pair_is_the_best_and_the_cheapest_of_the_training_split():
+    scores = [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    splits = ["train", "train", "test"]
+    # By the test item alone c0 would be the worst, and the dearest.
+    assert strong_and_weak(table(scores, [[3, 3, 9], [2, 2, 0], [1, 1, 8]], splits), "test") == (0, 2)
+    assert (
+        strong_and_weak(table(scores, [[1, 1, 9], [2, 2, 0], [3, 3, 8]], splits), "test") is None
+    )  # the best is the cheapest
+    assert strong_and_weak(table(scores, None, splits), "test") is None  # three of unknown price
+    assert strong_and_weak(table(scores[1::-1], None, splits), "test") == (1, 0)
+    assert strong_and_weak(table(scores[:2], None, ["test"] * 3), "test") is None
+    assert strong_and_weak(table(scores[:2], None, ["val", "val", "test"]), "test") is None
+
+
+def test_pair_figures_are_means_over_seeds_of_the_difference_of_probabilities():
+    references, methods = strong_against_weak(PROBABILITIES, TABLE, "test", OUTCOME)
+    strong, weak = strong_and_weak(TABLE, "test")
+    assert references["strong"] == {
+        "candidate": TABLE.candidate_ids[strong],
+        "outcome": pytest.approx(OUTCOME[:, strong].mean()),
+    }
+    case = OUTCOME[:, weak], OUTCOME[:, strong]
+    scores = [seed[:, strong] - seed[:, weak] for seed in GOOD]
+    good = methods["good"]
+    assert good["apgr"]["mean"] == pytest.approx(np.mean([apgr(score, *case) for score in scores]))
+    assert good["cpt50"]["mean"] == pytest.approx(np.mean([cpt(score, *case, 0.5) for score in scores]))
+    assert good["cpt80"]["mean"] == pytest.approx(np.mean([cpt(score, *case, 0.8) for score in scores]))
+    for name in ("apgr", "cpt50", "cpt80"):
+        assert good[name]["low"] <= good[name]["mean"] <= good[name]["high"]
+        assert methods["chance"][name]["deviation"] is None
+    oracle = references["oracle"]
+    assert oracle["apgr"] >= good["apgr"]["mean"] > methods["chance"]["apgr"]["mean"]
+    assert oracle["cpt80"] <= good["cpt80"]["mean"] < methods["chance"]["cpt80"]["mean"]
+
+
+def test_instructions_that_one_of_the_two_lacks_do_not_count_and_no_gap_is_none():
+    strong, weak = strong_and_weak(TABLE, "test")
+    outcome = OUTCOME.copy()
+    outcome[:7, weak] = NAN
+    references, methods = strong_against_weak({"good": GOOD}, TABLE, "test", outcome)
+    assert references["n"] == methods["good"]["apgr"]["n"] == len(OUTCOME) - 7
+    outcome[:, strong] = 0
+    references, methods = strong_against_weak({"good": GOOD}, TABLE, "test", outcome)
+    assert references["oracle"] == {"apgr": None, "cpt50": None, "cpt80": None}
+    assert methods["good"]["cpt50"]["mean"] is None
+
+
+def test_real_pairs(shared_data):
+    """RouteLLM's own pair, and RouterBench's best and cheapest candidates."""
+    mmlu, bench = (read_table(shared_data / name) for name in ("routellm_mmlu", "routerbench"))
+    for outcomes, strong, weak in (
+        (mmlu, "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        (bench, "gpt-4-1106-preview", "mistralai/mistral-7b-chat"),
+    ):
+        pair = strong_and_weak(outcomes, "test")
+        assert [outcomes.candidate_ids[m] for m in pair] == [strong, weak]

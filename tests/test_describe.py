@@ -1,0 +1,61 @@
+"""A table is described as it is, with everything that a user may want to mend first."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from satjax.outcomes import Candidate, OutcomeTable, describe, synthetic_zoo
+from tests.test_table import small, tables
+
+
+def test_figures_of_a_small_table():
+    found = describe(small())
+    assert found["items"] == 3
+    assert found["splits"] == {"train": 2, "test": 1}
+    assert (found["tasks"], found["outcomes"], found["soft_outcomes"], found["costs"]) == (2, 5, 1, 6)
+    assert found["text_length"] == [6, 6, 6]
+    # Items have outcomes (0, 0.5), (1, 0) and (unobserved, 1).
+    assert found["random"] == pytest.approx((0.25 + 0.5 + 1) / 3)
+    assert found["oracle"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert [(entry["id"], entry["mean"]) for entry in found["candidates"]] == [("alpha", 0.5), ("beta", 0.5)]
+    assert [entry["observed"] for entry in found["candidates"]] == pytest.approx([2 / 3, 1])
+
+
+def test_what_is_missing_is_said():
+    missing = describe(small())["missing"]
+    assert any(line.startswith("no validation items") for line in missing)
+    assert any("(0 have them)" in line for line in missing)
+    assert "some outcomes unobserved (they count nowhere): alpha" in missing
+    assert any(line.endswith("alpha, beta") and "release date" in line for line in missing)
+
+
+def test_leaks_and_silent_candidates_are_said():
+    table = small()
+    items = tuple(dataclasses.replace(item, text="the same") for item in table.items)
+    scores = np.array([[0, 1, 0], [np.nan, np.nan, np.nan]], np.float32)
+    missing = describe(OutcomeTable(items, table.candidates, scores))["missing"]
+    assert any("1 questions stand in two splits, such as 'i0' (train) and 'i2' (test)" in line for line in missing)
+    assert "no outcomes at all: beta" in missing
+    nobody = describe(OutcomeTable(items, (Candidate("a"),), np.full((1, 3), np.nan, np.float32)))
+    assert (nobody["random"], nobody["oracle"], nobody["candidates"][0]["mean"]) == (None, None, None)
+    assert "3 items that no candidate answered" in nobody["missing"]
+
+
+def test_nothing_is_missing_from_a_whole_table():
+    table = synthetic_zoo(num_items=300)
+    dated = tuple(dataclasses.replace(c, release_date="2024-01") for c in table.candidates)
+    (line,) = describe(dataclasses.replace(table, candidates=dated))["missing"]
+    assert "aptitude.clusters" in line  # fourteen tasks
+
+
+@given(tables())
+@settings(max_examples=50, deadline=None)
+def test_any_table_can_be_described(table):
+    found = json.loads(json.dumps(describe(table)))
+    assert found["outcomes"] <= len(table.items) * len(table.candidates)
+    assert sum(found["splits"].values()) == found["items"] == len(table.items)
+    if found["oracle"] is not None:
+        assert found["random"] <= found["oracle"] + 1e-6

@@ -1,0 +1,104 @@
+import base64
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+
+from satjax.evaluation import drawings
+
+HULL = {"cost": [1e-4, 4e-3], "outcome": [0.5, 0.9]}
+STEP = {"newest": "a", "release_date": "2024-01", "router": 0.5, "best_single": None, "random": 0.1, "oracle": 0.9}
+SHARE = {"mean": 0.25, "best": 0.5}
+SIZE = {
+    "auroc_pooled": 0.7,
+    "auroc_pooled_interval": [0.6, 0.8],
+    "auroc_per_candidate": None,
+    "auroc_within_instruction": 0.6,
+    "routed": 0.5,
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """The figures that were saved."""
+    saved, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **options: (saved.append(self), savefig(self, *a, **options))
+    )
+    return saved
+
+
+def pixels(png: str) -> np.ndarray:
+    return matplotlib.image.imread(io.BytesIO(base64.b64decode(png)))
+
+
+def cost_figures(names: list[str], costs: list[float], outcomes: list[float]) -> dict:
+    points = zip(names, costs, outcomes, strict=True)
+    return {
+        "range": [min(costs), max(costs)],
+        "candidates": {name: {"cost": cost, "outcome": outcome} for name, cost, outcome in points},
+        "zero_router": {"hull": HULL},
+        "oracle": {"hull": {"cost": [1e-4], "outcome": [0.95]}},
+    }
+
+
+def methods(count: int) -> dict:
+    one = {"reliability": {"probability": [0.1, 0.9], "outcome": [0.2, 0.8]}, "cost": {"hull": HULL}}
+    return {"router": one, **{f"m{i}": one for i in range(count)}}
+
+
+def test_names_of_candidates_close_to_each_other_do_not_cover_each_other(drawn):
+    names = [f"org/candidate-{i}" for i in range(6)]
+    costs, outcomes = [1e-4, 1.05e-4, 1.1e-4, 5e-3, 5.2e-3, 5.4e-3], [0.5, 0.502, 0.498, 0.9, 0.901, 0.903]
+    drawings.quality_against_cost(cost_figures(names, costs, outcomes), methods(2))
+    (axes,) = drawn[0].axes
+    notes = [each for each in axes.get_children() if isinstance(each, Annotation)]
+    assert [note.get_text() for note in notes] == [name.removeprefix("org/") for name in names]
+    boxes = [Text.get_window_extent(note) for note in notes]
+    assert all(box.count_overlaps([other for other in boxes if other is not box]) == 0 for box in boxes)
+    frame = axes.get_window_extent()
+    assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+
+
+def test_costs_far_apart_have_a_logarithmic_axis_and_lines_bend_on_it(drawn):
+    for costs, scale in (([1e-4, 5e-3], "log"), ([1e-3, 5e-3], "linear"), ([0.0, 5e-3], "linear")):
+        drawings.quality_against_cost(cost_figures(["a", "b"], costs, [0.5, 0.9]), methods(1))
+        assert drawn[-1].axes[0].get_xscale() == scale
+    router = next(line for line in drawn[0].axes[0].get_lines() if line.get_label() == "router")
+    cost, outcome = router.get_data()
+    np.testing.assert_allclose(outcome, np.interp(cost, [0.1, 4], [50, 90]))
+    assert cost[-1] == pytest.approx(5)
+    assert len(cost) > 100
+
+
+def test_every_method_has_a_line_of_its_own_and_the_router_is_in_front(drawn):
+    drawings.reliability(methods(15))
+    lines = [line for line in drawn[0].axes[0].get_lines() if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == [*(f"m{i}" for i in range(15)), "router"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
+    assert lines[-1].get_zorder() == max(line.get_zorder() for line in lines)
+
+
+def test_protocols_are_drawn_with_what_is_missing_left_out(drawn):
+    for png in (
+        drawings.release_stream([STEP, {**STEP, "newest": "b"}]),
+        drawings.onboarding({"16": SIZE, "64": {**SIZE, "auroc_pooled_interval": [None, None]}}),
+        drawings.coverage(
+            {
+                "best_candidate": "a",
+                "best_candidate_right": 0.75,
+                "sizes": {"1": {"covers_best": SHARE, "oracle": SHARE}},
+            }
+        ),
+    ):
+        assert pixels(png).std() > 0.05
+    stream, onboarding, coverage = drawn
+    assert [label.get_text() for label in stream.axes[0].get_xticklabels()] == ["a  2024-01", "b  2024-01"]
+    assert [axes.get_xscale() for axes in onboarding.axes] == ["log", "log"]
+    assert [label.get_text() for label in onboarding.axes[0].get_xticklabels()] == ["16", "64"]
+    low, high = onboarding.axes[1].get_ylim()
+    assert high - low >= 10
+    assert coverage.axes[1].get_lines()[-1].get_ydata() == [75, 75]

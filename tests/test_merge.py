@@ -1,0 +1,100 @@
+"""Tables are joined without losing, doubling or contradicting anything, and never across splits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.errors import SatjaxError
+from satjax.outcomes import Candidate, Item, OutcomeTable, leaks, merge_tables
+from satjax.outcomes.splits import folded
+from tests.test_table import assert_same, small, tables
+
+
+def table(
+    items: list[Item], candidates: list[str], scores: list[list[float]], cost: list | None = None
+) -> OutcomeTable:
+    costs = None if cost is None else np.array(cost, np.float32)
+    return OutcomeTable(
+        tuple(items), tuple(Candidate(name) for name in candidates), np.array(scores, np.float32), costs
+    )
+
+
+def item(name: str, split: str = "train", text: str | None = None) -> Item:
+    return Item(name, text or f"question {name}", "task", split=split)
+
+
+def message(*several: OutcomeTable) -> str:
+    with pytest.raises(SatjaxError) as caught:
+        merge_tables(dict(zip(("one", "two", "three"), several, strict=False)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_items_and_candidates_and_nan_where_nothing_was_observed():
+    merged = merge_tables(
+        {
+            "one": table([item("i"), item("j")], ["a", "b"], [[1, 0], [0, np.nan]], [[1, 1], [2, np.nan]]),
+            "two": table([item("j"), item("k", "test")], ["b", "c"], [[1, 0.5], [0, 1]]),
+        }
+    )
+    assert merged.item_ids == ("i", "j", "k")
+    assert merged.candidate_ids == ("a", "b", "c")
+    nan = np.nan
+    np.testing.assert_array_equal(merged.scores_MN, [[1, 0, nan], [0, 1, 0.5], [nan, 0, 1]])
+    np.testing.assert_array_equal(merged.cost_usd_MN, [[1, 1, nan], [2, nan, nan], [nan, nan, nan]])
+
+
+@given(tables())
+@settings(max_examples=50, deadline=None)
+def test_a_table_merged_with_itself_or_in_parts_is_the_same(whole):
+    if leaks(whole):
+        assert "two splits" in message(whole, whole)
+        return
+    assert_same(merge_tables({"one": whole, "again": whole}), whole)
+    parts = {str(n): whole.select_items(np.array([n])) for n in range(len(whole.items))}
+    assert_same(merge_tables(parts), whole)
+    rows = {name: whole.select_candidates([name]) for name in whole.candidate_ids}
+    assert_same(merge_tables(rows), whole)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc "), st.sampled_from(("train", "val", "test"))), max_size=6))
+def test_leaks_are_the_questions_of_two_splits(entries):
+    items = [item(f"i{n}", split, f"q {letter} ") for n, (letter, split) in enumerate(entries)]
+    found = leaks(table(items, ["a"], [[0.0] * len(items)]))
+    splits: dict[str, set[str]] = {}
+    for entry in items:
+        splits.setdefault(folded(entry.text), set()).add(entry.split)
+    assert {folded(a.text) for a, _ in found} == {text for text, several in splits.items() if len(several) > 1}
+    assert all(folded(a.text) == folded(b.text) and a.split != b.split for a, b in found)
+
+
+def test_one_question_in_two_splits_names_both():
+    one, two = (
+        table([item("i", text="What  now?")], ["a"], [[1]]),
+        table([item("j", "test", "What now?")], ["a"], [[1]]),
+    )
+    said = message(one, two)
+    assert "item 'i' of one in train, item 'j' of two in test" in said
+    assert "What now?" in said
+
+
+def test_contradictions_name_both_tables():
+    one = table([item("i")], ["a"], [[1]])
+    assert "one and two disagree on the text of item 'i'" in message(
+        one, table([item("i", text="other")], ["a"], [[1]])
+    )
+    assert "outcomes of candidate 'a' on item 'i' differ: 1 before, 0 in two" in message(
+        one, table([item("i")], ["a"], [[0]])
+    )
+    large = dataclasses.replace(one, candidates=(Candidate("a", params_b=7),))
+    larger = dataclasses.replace(one, candidates=(Candidate("a", params_b=8),))
+    assert "disagree on the params_b of candidate 'a' ('7' and '8')" in message(large, larger)
+    assert merge_tables({"one": one, "large": large}).candidates == large.candidates
+    assert "nothing to merge" in message()
+
+
+def test_order_and_names_of_the_first_table_stay():
+    assert_same(merge_tables({"one": small()}), small())
