@@ -174,6 +174,15 @@ def _build_parser() -> argparse.ArgumentParser:
     imports.add_argument("source", nargs="+", type=Path, metavar="SRC")
     imports.add_argument("--out", required=True, type=Path, metavar="DIR")
 
+    convert = verb(
+        "convert",
+        _convert,
+        "Write a router's LLM as Hugging Face safetensors, adapters merged.",
+        "satjax convert --router runs/first/router --out runs/first/llm",
+    )
+    convert.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
+
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
     return parser
 
@@ -326,6 +335,13 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
     write_table(table, options.out)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _convert(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.convert import convert
+
+    print(f"model: {convert(options.router, options.out)}")
     return 0
 
 

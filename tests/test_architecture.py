@@ -23,7 +23,7 @@ ORDER = [
     ("scoring",),
     ("export",),
     ("model_card",),
-    ("train", "router"),
+    ("train", "router", "convert"),
     ("evaluation",),
     ("render", "doctor"),
     ("cli",),
