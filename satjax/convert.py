@@ -20,7 +20,7 @@ from satjax.weights.lazy import Index, LazyTensor, lazy
 from satjax.weights.names import decoder_tensors, is_fused
 from satjax.weights.safetensors_dir import INDEX
 
-SHARD_BYTES = 4 * 10**9
+SHARD_BYTES = 2 * 10**9
 """Largest file of weights; one is written at a time, and held in memory for it."""
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 ARCHITECTURES = {
@@ -34,8 +34,9 @@ ARCHITECTURES = {
 def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
     """Writes the LLM of a router directory to `out`, which must not be there yet: config, tokenizer, and weights in the router's `param_dtype`.
 
-    Files of more than `shard_bytes` are split. Raises SatjaxError where no single LLM equals the router's: its adapters serve
-    the candidates' tokens only, or it never had the LLM's upper layers.
+    Weights of more than `shard_bytes` are split into files of at most that size. The host holds what was trained, and one file. Raises
+    SatjaxError where there is no LLM to write: adapters that serve the candidates' tokens only are part of none, and where the ability
+    head scores alone the LLM is its base model.
     """
     files = read_router(router)
     llm = files.config.llm

@@ -117,6 +117,7 @@ class _Reader:
         if found == shape:
             return self.tensors[name]
         self.problems.append(f"{name} is missing" if found is None else f"{name} is {found}, not {shape}")
+        # Of the right shape, so that the rest can be looked at; `finish` raises before anybody reads it.
         return LazyTensor(shape, np.dtype(np.float32), lambda index: np.zeros(()))
 
     def linear(self, name: str, width_in: int, width_out: int) -> LazyTensor:
@@ -190,12 +191,12 @@ def decoder_params(tensors: Tensors, config: DecoderConfig, dtype: Any = np.floa
 
     def layer(index: int) -> Iterator[tuple[str, LazyTensor]]:
         for name, parts in names.items():
-            rows = [shape[0] for shape in parts.values()]
-            (_, *rest), *_ = parts.values()
-            whole, start = read.take(f"model.layers.{index}.{name}", (sum(rows), *rest)), 0
-            for path, size in zip(parts, rows, strict=True):
-                yield path, _turned(path, whole.rows(start, start + size))
-                start += size
+            shapes = list(parts.values())
+            rows = sum(shape[0] for shape in shapes)
+            whole, start = read.take(f"model.layers.{index}.{name}", (rows, *shapes[0][1:])), 0
+            for path, shape in parts.items():
+                yield path, _turned(path, whole.rows(start, start + shape[0]))
+                start += shape[0]
 
     params = {
         path: _turned(path, read.take(TOP_NAMES[path], shape)).astype(dtype)
