@@ -90,6 +90,8 @@ def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> d
 
 def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
     """Reads some of what `save_params` wrote into the memory of the host: parameters by path, with their shapes and dtypes."""
+    if not shapes:
+        return {}
     like = {path: np.broadcast_to(np.zeros((), jnp.dtype(dtype)), shape) for path, (shape, dtype) in shapes.items()}
     arrays = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in like}
     some = ocp.args.PyTreeRestore(item=like, restore_args=arrays, partial_restore=True)

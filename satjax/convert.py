@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from satjax.assembly import assemble
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
 from satjax.export import read_router
 from satjax.files import check_space, replacing
 from satjax.models.linear import Linear
 from satjax.weights.base import BaseFiles, open_base
+from satjax.weights.fetch import check_digest, resolve
 from satjax.weights.lazy import Index, LazyTensor, lazy
-from satjax.weights.names import decoder_tensors, is_fused
+from satjax.weights.names import decoder_config, decoder_params, decoder_tensors, is_fused
 from satjax.weights.safetensors_dir import INDEX
 
 SHARD_BYTES = 2 * 10**9
@@ -51,35 +51,33 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
         )
     if out.exists():
         raise SatjaxError(f"--out {out} is there already; name a directory that is not, or remove it")
-    assembly = assemble(files.config, files.base_sha256)
-    base = open_base(assembly.bases["llm"].directory)
-    learned = load_arrays(
-        router / "params", {path: shape for path, shape in files.learned.items() if path.startswith("llm/")}
-    )
-    params = _merged(assembly.base_params, learned)
-    tensors = {
-        name: tensor.astype(files.config.param_dtype)
-        for name, tensor in decoder_tensors(params, assembly.model.decoder, fused=is_fused(base.tensors)).items()
-    }
+    source, dtype = resolve(llm.weights), files.config.param_dtype
+    check_digest(source, files.base_sha256["llm"])
+    base = open_base(source.directory)
+    config = decoder_config(base.config, lora_rank=llm.lora_rank, join_layer=llm.join_layer)
+    wanted = {path: shape for path, shape in files.learned.items() if path.startswith("llm/")}
+    learned = {path.removeprefix("llm/"): lazy(value) for path, value in load_arrays(router / "params", wanted).items()}
+    params = _merged({**decoder_params(base.tensors, config, dtype), **learned})
+    named = decoder_tensors(params, config, fused=is_fused(base.tensors))
+    tensors = {name: tensor.astype(dtype) for name, tensor in named.items()}
     with replacing(out) as fresh:
         check_space(fresh, sum(tensor.nbytes for tensor in tensors.values()))
         _write_weights(fresh, tensors, shard_bytes)
-        _write_json(fresh / "config.json", _hf_config(base.config, files.config.param_dtype))
-        _write_tokenizer(fresh, assembly.bases["llm"].directory, base)
+        _write_json(fresh / "config.json", _hf_config(base.config, dtype))
+        _write_tokenizer(fresh, source.directory, base)
     return out
 
 
-def _merged(base: Mapping[str, LazyTensor], learned: Mapping[str, np.ndarray]) -> dict[str, LazyTensor]:
-    """Parameters of the LLM by path within it, each kernel with its adapter (`satjax.models.linear.Linear`) added."""
-    whole = {**base, **{path: lazy(value) for path, value in learned.items()}}
-    params = {}
-    for path, tensor in whole.items():
-        part, _, inner = path.partition("/")
+def _merged(params: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """Parameters of a decoder without adapters: each is added to the kernel beside it (`satjax.models.linear.Linear`)."""
+    merged = {}
+    for path, tensor in params.items():
         at, _, leaf = path.rpartition("/")
-        if part == "llm" and leaf not in ("lora_a", "lora_b"):
-            adapted = leaf == "kernel" and f"{at}/lora_a" in whole
-            params[inner] = _adapted(tensor, whole[f"{at}/lora_a"], whole[f"{at}/lora_b"]) if adapted else tensor
-    return params
+        if leaf in ("lora_a", "lora_b"):
+            continue
+        adapted = leaf == "kernel" and f"{at}/lora_a" in params
+        merged[path] = _adapted(tensor, params[f"{at}/lora_a"], params[f"{at}/lora_b"]) if adapted else tensor
+    return merged
 
 
 def _adapted(kernel: LazyTensor, lora_a: LazyTensor, lora_b: LazyTensor) -> LazyTensor:
