@@ -1,10 +1,14 @@
 """Training checkpoints with Orbax: asynchronous, atomic, a few kept, restored onto whatever mesh is there."""
 
+import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from satjax.errors import SatjaxError
@@ -80,9 +84,25 @@ def save_params(directory: Path, params: dict[str, jax.Array]) -> None:
 
 def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Reads what `save_params` wrote, laid out as `abstract` says."""
+    with _explained(directory), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(directory.absolute(), abstract)
+
+
+def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
+    """Reads some of what `save_params` wrote into the memory of the host: parameters by path, with their shapes and dtypes."""
+    if not shapes:
+        return {}
+    like = {path: np.broadcast_to(np.zeros((), jnp.dtype(dtype)), shape) for path, (shape, dtype) in shapes.items()}
+    arrays = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in like}
+    some = ocp.args.PyTreeRestore(item=like, restore_args=arrays, partial_restore=True)
+    with _explained(directory), ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(directory.absolute(), args=some)
+
+
+@contextlib.contextmanager
+def _explained(directory: Path) -> Iterator[None]:
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(directory.absolute(), abstract)
+        yield
     except Exception as error:
         raise SatjaxError(
             f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); export the router again"

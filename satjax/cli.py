@@ -209,6 +209,15 @@ def _build_parser() -> argparse.ArgumentParser:
     merged.add_argument("--out", required=True, type=Path, metavar="DIR")
     merged.set_defaults(of=_merge)
 
+    convert = verb(
+        "convert",
+        _convert,
+        "Write a router's LLM as Hugging Face safetensors, adapters merged.",
+        "satjax convert --router runs/first/router --out runs/first/llm",
+    )
+    convert.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
+
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
     return parser
 
@@ -423,6 +432,13 @@ def _merge(options: argparse.Namespace) -> int:
     table = merge_tables({name: read_outcomes(name) for name in options.outcomes})
     write_table(table, options.out)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _convert(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.convert import convert
+
+    print(f"model: {convert(options.router, options.out)}")
     return 0
 
 

@@ -20,6 +20,7 @@ from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
 from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.text_features import feature_store
+from satjax.weights.lazy import place_tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Router:
         }
         learned = load_params(directory / "params", abstract)
         params = {
-            path: learned[path] if path in learned else jax.device_put(assembly.base_params[path], here)
+            path: learned[path] if path in learned else place_tensor(assembly.base_params[path], here)
             for path in shapes
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)

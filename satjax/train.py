@@ -47,6 +47,7 @@ from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.sharding import make_mesh, param_shardings, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
+from satjax.weights.lazy import place_tensor
 
 INTERRUPTED_EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
@@ -181,9 +182,13 @@ def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
 
 def place_params(job: Job) -> Params:
     """Base weights and freshly initialized parameters, laid out on the mesh."""
-    params = initial_params(job.assembly.model, job.config.seed, job.assembly.base_params)
-    shardings = param_shardings(params, job.mesh)
-    return {path: jax.device_put(value, shardings[path]) for path, value in params.items()}
+    _, shapes = abstract_model(job.assembly.model)
+    shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
+    fresh = initial_params(job.assembly.model, job.config.seed, base)
+    return {
+        path: place_tensor(base[path], sharding) if path in base else jax.device_put(fresh[path], sharding)
+        for path, sharding in shardings.items()
+    }
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: list[int]) -> Params:

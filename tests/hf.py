@@ -8,6 +8,7 @@ from flax import nnx
 
 from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.text_encoder import EncoderConfig, TextEncoder
+from satjax.weights.lazy import LazyTensor, lazy
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
 
 SIZES = {
@@ -25,8 +26,8 @@ SIZES = {
 }
 
 
-def tensors_of(model: Any) -> dict[str, np.ndarray]:
-    return {name: value.detach().float().numpy() for name, value in model.state_dict().items()}
+def tensors_of(model: Any) -> dict[str, LazyTensor]:
+    return {name: lazy(value.detach().float().numpy()) for name, value in model.state_dict().items()}
 
 
 def randomize(torch: Any, model: Any, seed: int = 0) -> Any:
@@ -45,7 +46,7 @@ def randomize(torch: Any, model: Any, seed: int = 0) -> Any:
 
 
 def with_params(graphdef: nnx.GraphDef, params: dict[str, Any]) -> Any:
-    state = [(tuple(path.split("/")), nnx.Param(jnp.asarray(value))) for path, value in params.items()]
+    state = [(tuple(path.split("/")), nnx.Param(jnp.asarray(np.asarray(value)))) for path, value in params.items()]
     return nnx.merge(graphdef, nnx.from_flat_state(state))
 
 

@@ -23,7 +23,7 @@ ORDER = [
     ("scoring",),
     ("export",),
     ("model_card",),
-    ("train", "router"),
+    ("train", "router", "convert"),
     ("rank_file",),
     ("evaluation",),
     ("render", "doctor"),

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.checkpoint import Checkpoints, canonical_json, load_params, save_params
+from satjax.checkpoint import Checkpoints, canonical_json, load_arrays, load_params, save_params
 from satjax.errors import SatjaxError
 
 
@@ -51,6 +51,17 @@ def test_params_round_trip_and_damage_is_one_line(tmp_path):
         np.testing.assert_array_equal(loaded[path], value)
     with pytest.raises(SatjaxError, match="cannot be read as this router's parameters"):
         load_params(tmp_path / "absent", abstract(params))
+
+
+def test_some_params_come_onto_the_host(tmp_path):
+    save_params(tmp_path / "params", {"x/y": jnp.arange(6.0).reshape(2, 3), "z": jnp.ones(2, jnp.bfloat16)})
+    loaded = load_arrays(tmp_path / "params", {"z": ((2,), "bfloat16")})
+    assert loaded.keys() == {"z"}
+    assert type(loaded["z"]) is np.ndarray
+    np.testing.assert_array_equal(loaded["z"], np.ones(2, jnp.bfloat16))
+    assert load_arrays(tmp_path / "params", {}) == {}
+    with pytest.raises(SatjaxError, match="cannot be read as this router's parameters"):
+        load_arrays(tmp_path / "absent", {"z": ((2,), "bfloat16")})
 
 
 def test_json_does_not_depend_on_the_order_of_keys():

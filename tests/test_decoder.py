@@ -49,11 +49,12 @@ def reference(torch, kind: str, **settings):
         ("Llama", {"rope_scaling": LLAMA3_ROPE, "rope_theta": 500_000.0}),
         ("Llama", {"attention_bias": False, "head_dim": 16}),
         ("Qwen2", {"rope_theta": 1_000_000.0}),
+        ("Qwen2", {"rope_theta": 1_000_000.0, "tie_word_embeddings": True}),
         ("Phi3", {}),
         ("Phi3", longrope(long=False)),
         ("Phi3", longrope(long=True)),
     ],
-    ids=["llama", "tied", "llama3-rope", "wide-heads", "qwen2", "phi3", "phi3-short", "phi3-long"],
+    ids=["llama", "tied", "llama3-rope", "wide-heads", "qwen2", "qwen2-tied", "phi3", "phi3-short", "phi3-long"],
 )
 def test_small_random_models(torch, kind, settings):
     model = reference(torch, kind, **settings)
@@ -75,10 +76,9 @@ def test_smollm2_from_its_gguf(torch):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     base = open_base(smollm2().directory)
-    tensors = dict(base.tensors.items())
-    decoder, _ = our_decoder(tensors, base.config)
+    decoder, _ = our_decoder(base.tensors, base.config)
     model = LlamaForCausalLM(LlamaConfig(**base.config)).eval()
-    state = {name: torch.tensor(value) for name, value in tensors.items()}
+    state = {name: torch.tensor(value[...]) for name, value in base.tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}

@@ -30,8 +30,9 @@ def test_every_dtype_comes_back_as_it_is(tmp_path, dtype):
         save_file({"a": value, "b": value[0]}, str(tmp_path / "model.safetensors"))
     read = SafetensorsDir(tmp_path)["a"]
     assert read.dtype == dtype
-    assert type(read) is np.ndarray
-    np.testing.assert_array_equal(read.astype(np.float64), value.astype(np.float64))
+    assert type(read[...]) is np.ndarray
+    np.testing.assert_array_equal(read[...].astype(np.float64), value.astype(np.float64))
+    np.testing.assert_array_equal(read[1:, 2:3].astype(np.float64), value[1:, 2:3].astype(np.float64))
 
 
 def test_bfloat16_after_other_tensors_is_found_at_its_offset(tmp_path, torch):
@@ -41,7 +42,7 @@ def test_bfloat16_after_other_tensors_is_found_at_its_offset(tmp_path, torch):
     save_torch({**values, "d": torch.randn(5)}, str(tmp_path / "model.safetensors"))
     read = SafetensorsDir(tmp_path)
     for name, value in values.items():
-        np.testing.assert_array_equal(read[name].astype(np.float32), value.float().numpy())
+        np.testing.assert_array_equal(read[name][...].astype(np.float32), value.float().numpy())
 
 
 def test_shards_read_as_one_mapping(tmp_path):
@@ -53,7 +54,7 @@ def test_shards_read_as_one_mapping(tmp_path):
     assert set(read) == set(values)
     assert len(read) == 4
     for name, value in values.items():
-        np.testing.assert_array_equal(read[name], value)
+        np.testing.assert_array_equal(read[name][...], value)
     with pytest.raises(KeyError):
         read["e"]
 

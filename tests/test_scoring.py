@@ -7,9 +7,8 @@ import pytest
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
-from satjax.models.router_model import initial_params
 from satjax.scoring import Scorer
-from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table
+from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
 
 
 def scorer_of(directory, **changes):
@@ -18,7 +17,7 @@ def scorer_of(directory, **changes):
     test = sample_aptitude_test(table, 6, 4, 0)
     profiles = [profile_from_outcomes(table, test, name) for name in table.candidate_ids]
     assembly = assemble(config.router)
-    params = initial_params(assembly.model, 0, assembly.base_params)
+    params = untrained_params(assembly)
     # An untrained adapter is zero, and soft tokens would hardly show behind the text.
     params = {path: value + 0.1 if "/lora_b" in path else value for path, value in params.items()}
     reader = ProfileReader(

@@ -10,11 +10,11 @@ import pytest
 from satjax.assembly import assemble
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
-from satjax.models.router_model import abstract_model, bind, initial_params
+from satjax.models.router_model import abstract_model, bind
 from satjax.sharding import make_mesh, param_shardings
 from satjax.text_features import FeatureReader, feature_store
 from satjax.vectors import VectorStore
-from tests.tiny import ABILITY_ALONE, tiny_config
+from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params
 
 TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 5)}" for n in range(23)]
 
@@ -24,7 +24,7 @@ def parts(tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("tiny"), **ABILITY_ALONE, router__prompt__buckets=(64, 128))
     assembly = assemble(config.router)
     graphdef, _ = abstract_model(assembly.model)
-    return assembly, graphdef, initial_params(assembly.model, 0, assembly.base_params)
+    return assembly, graphdef, untrained_params(assembly)
 
 
 @pytest.fixture(scope="module")

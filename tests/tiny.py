@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from satjax.assembly import Assembly
 from satjax.config import TrainConfig, from_mapping
+from satjax.models.router_model import Params, initial_params
 from satjax.outcomes import OutcomeTable, synthetic_zoo
 from satjax.outcomes.parquet import write_table
+from satjax.weights.lazy import place_tensor
 
 LLAMA = {
     "model_type": "llama",
@@ -199,6 +203,13 @@ ABILITY_ALONE: dict[str, Any] = {
 def tiny_config(directory: Path, **changes: Any) -> TrainConfig:
     """`tiny_settings` as a config; `router__llm__join_layer=0` changes one setting."""
     return from_mapping(TrainConfig, tiny_settings(directory, **changes))
+
+
+def untrained_params(assembly: Assembly, seed: int = 0) -> Params:
+    """All parameters of a router that no step has changed, on the first device."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    base = {path: place_tensor(value, here) for path, value in assembly.base_params.items()}
+    return base | initial_params(assembly.model, seed, base)
 
 
 def write_tiny_config(path: Path, directory: Path, **changes: Any) -> Path:

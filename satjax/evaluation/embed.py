@@ -56,7 +56,7 @@ def _embed(base: BaseModel, texts: list[str], query_prefix: str) -> Computed:
     config = encoder_config(files.config, query_prefix)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextEncoder(config, nnx.Rngs(0))))
     leaves = [
-        (tuple(path.split("/")), nnx.Param(jnp.asarray(value)))
+        (tuple(path.split("/")), nnx.Param(jnp.asarray(value[...])))
         for path, value in encoder_params(files.tensors, config).items()
     ]
     state = nnx.from_flat_state(leaves)

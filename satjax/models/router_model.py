@@ -1,11 +1,10 @@
 """The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (DESIGN section 2)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -176,16 +175,14 @@ def abstract_model(config: RouterModelConfig) -> tuple[nnx.GraphDef, dict[str, j
     }
 
 
-def initial_params(config: RouterModelConfig, seed: int, given: Mapping[str, np.ndarray | Array]) -> Params:
-    """All parameters: those of `given` (base weights) as they are, the rest initialized from `seed`."""
-    _, shapes = abstract_model(config)
+def initial_params(config: RouterModelConfig, seed: int, given: Collection[str]) -> Params:
+    """Freshly initialized parameters, from `seed`: all but those whose paths are `given` (base weights)."""
 
     def rest(key: Array) -> Params:
         _, state = nnx.split(RouterModel(config, nnx.Rngs(params=key)))
         return {_join(path): leaf[...] for path, leaf in nnx.to_flat_state(state) if _join(path) not in given}
 
-    fresh = jax.jit(rest)(jax.random.key(seed))
-    return {path: jnp.asarray(given[path]) if path in given else fresh[path] for path in shapes}
+    return jax.jit(rest)(jax.random.key(seed))
 
 
 def bind(graphdef: nnx.GraphDef, params: Mapping[str, Array]) -> RouterModel:

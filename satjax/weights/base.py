@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from satjax.errors import SatjaxError
 from satjax.weights.fetch import weight_files
 from satjax.weights.gguf import GGUFFile
+from satjax.weights.lazy import LazyTensor
 from satjax.weights.safetensors_dir import SafetensorsDir
 
 
@@ -19,12 +19,12 @@ from satjax.weights.safetensors_dir import SafetensorsDir
 class BaseFiles:
     """A model as Hugging Face would name it.
 
-    `config` has the keys of a `config.json`. `tensors` are read when asked for, linear maps as `[out, in]`: float32 from a
-    GGUF file, their own dtype from safetensors. `tokenizer` neither cuts nor pads.
+    `config` has the keys of a `config.json`. `tensors` hold linear maps as `[out, in]`: float32 from a GGUF file, their own dtype
+    from safetensors. `tokenizer` neither cuts nor pads.
     """
 
     config: dict[str, Any]
-    tensors: Mapping[str, np.ndarray]
+    tensors: Mapping[str, LazyTensor]
     tokenizer: Tokenizer
 
 

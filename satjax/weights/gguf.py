@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from satjax.errors import SatjaxError
+from satjax.weights.lazy import LazyTensor
 
 TOP = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -34,8 +35,8 @@ QWEN2_WORDS = (
 CONTROL, USER_DEFINED = 3, 4
 
 
-class GGUFFile(Mapping[str, np.ndarray]):
-    """One GGUF file as float32 tensors by Hugging Face name, dequantized when asked for.
+class GGUFFile(Mapping[str, LazyTensor]):
+    """One GGUF file as float32 tensors by Hugging Face name, each dequantized whole when a part of it is read.
 
     llama.cpp stores the rows of q and k of Llama-type models permuted for its own rotary embedding; that is undone here.
     Raises SatjaxError for a file that is truncated, or of an architecture or rotary embedding that is not read.
@@ -64,7 +65,11 @@ class GGUFFile(Mapping[str, np.ndarray]):
                 f"{file}: rope scaling in a GGUF file is not supported; use the safetensors of this model"
             )
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> LazyTensor:
+        shape = tuple(int(n) for n in reversed(self._tensors[name].shape))
+        return LazyTensor(shape, np.dtype(np.float32), lambda index: self._dequantized(name, shape)[index])
+
+    def _dequantized(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         from gguf.quants import dequantize
 
         tensor = self._tensors[name]
@@ -74,7 +79,7 @@ class GGUFFile(Mapping[str, np.ndarray]):
             raise SatjaxError(
                 f"{self.file}: tensor {tensor.name} has the quantization {tensor.tensor_type.name}, which the gguf package does not read; use another"
             ) from error
-        value = value.reshape(tuple(int(n) for n in reversed(tensor.shape)))
+        value = value.reshape(shape)
         if self.architecture == "llama" and ".self_attn." in name:
             if ".q_proj." in name:
                 return _unpermute(value, self._value("attention.head_count"))

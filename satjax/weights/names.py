@@ -1,4 +1,4 @@
-"""Hugging Face names and shapes to ours: one map per architecture, every mismatch reported at once."""
+"""Hugging Face names and shapes to ours: one map per architecture, every mismatch reported at once. No tensor is read here."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +10,9 @@ from satjax.errors import SatjaxError
 from satjax.models.decoder import DecoderConfig
 from satjax.models.rope import RopeConfig
 from satjax.models.text_encoder import EncoderConfig
+from satjax.weights.lazy import LazyTensor, below, stacked
 
-Tensors = Mapping[str, np.ndarray]
+Tensors = Mapping[str, LazyTensor]
 DECODER_TYPES = ("llama", "mistral", "qwen2", "phi3")
 
 
@@ -103,26 +104,24 @@ def encoder_config(hf: Mapping[str, Any], query_prefix: str = "") -> EncoderConf
 
 
 class _Reader:
-    """Takes tensors by name, transposed and checked; collects what does not fit instead of stopping at the first."""
+    """Takes tensors by name, checked; collects what does not fit instead of stopping at the first."""
 
     def __init__(self, tensors: Tensors, what: str):
         self.tensors, self.what = tensors, what
         self.used: set[str] = set()
         self.problems: list[str] = []
 
-    def take(self, name: str, shape: tuple[int, ...], rows: slice = slice(None)) -> np.ndarray:
+    def take(self, name: str, shape: tuple[int, ...]) -> LazyTensor:
         self.used.add(name)
-        if name not in self.tensors:
-            self.problems.append(f"{name} is missing")
-            return np.zeros(shape, np.float32)
-        value = self.tensors[name][rows]
-        if value.shape != shape:
-            self.problems.append(f"{name} is {value.shape}, not {shape}")
-            return np.zeros(shape, np.float32)
-        return value
+        found = self.tensors[name].shape if name in self.tensors else None
+        if found == shape:
+            return self.tensors[name]
+        self.problems.append(f"{name} is missing" if found is None else f"{name} is {found}, not {shape}")
+        # Of the right shape, so that the rest can be looked at; `finish` raises before anybody reads it.
+        return LazyTensor(shape, np.dtype(np.float32), lambda index: np.zeros(()))
 
-    def linear(self, name: str, width_in: int, width_out: int, rows: slice = slice(None)) -> np.ndarray:
-        return self.take(f"{name}.weight", (rows.stop - rows.start if rows.stop else width_out, width_in), rows).T
+    def linear(self, name: str, width_in: int, width_out: int) -> LazyTensor:
+        return self.take(f"{name}.weight", (width_out, width_in)).T
 
     def skip(self, unwanted: Callable[[str], Any]) -> None:
         self.used |= {name for name in self.tensors if unwanted(name)}
@@ -139,65 +138,113 @@ class _Reader:
             )
 
 
-def decoder_params(tensors: Tensors, config: DecoderConfig, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+TOP_NAMES = {
+    "embedding": "model.embed_tokens.weight",
+    "norm/scale": "model.norm.weight",
+    "head/kernel": "lm_head.weight",
+}
+
+
+def _top_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes, as Hugging Face has them, of the parameters outside the layers."""
+    table = (config.vocab_size, config.width)
+    shapes: dict[str, tuple[int, ...]] = {"embedding": table, "norm/scale": (config.width,)}
+    return shapes if config.tied_head else {**shapes, "head/kernel": table}
+
+
+def _layer_names(config: DecoderConfig, fused: bool) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Tensors of a layer by Hugging Face name: the parameters that make up its rows, from the top, with their shapes there."""
+    width, mlp = config.width, config.mlp_width
+    q, kv = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
+    attention: dict[str, tuple[int, ...]]
+    attention = {f"attention/{name}/kernel": (rows, width) for name, rows in (("q", q), ("k", kv), ("v", kv))}
+    gated: dict[str, tuple[int, ...]] = {f"mlp/{name}/kernel": (mlp, width) for name in ("gate", "up")}
+    names: dict[str, dict[str, tuple[int, ...]]] = {
+        "input_layernorm.weight": {"attention_norm/scale": (width,)},
+        "post_attention_layernorm.weight": {"mlp_norm/scale": (width,)},
+        "self_attn.o_proj.weight": {"attention/o/kernel": (width, q)},
+        "mlp.down_proj.weight": {"mlp/down/kernel": (width, mlp)},
+    }
+    if fused:
+        return names | {"self_attn.qkv_proj.weight": attention, "mlp.gate_up_proj.weight": gated}
+    for path, shape in (attention | gated).items():
+        part, name, _ = path.split("/")
+        at = f"{'self_attn' if part == 'attention' else part}.{name}_proj"
+        names[f"{at}.weight"] = {path: shape}
+        if part == "attention" and config.qkv_bias:
+            names[f"{at}.bias"] = {f"attention/{name}/bias": shape[:1]}
+    return names
+
+
+def _turned(path: str, tensor: LazyTensor) -> LazyTensor:
+    """Kernels are `[in, out]` with us and `[out, in]` there; nothing else differs."""
+    return tensor.T if path.endswith("kernel") else tensor
+
+
+def decoder_params(tensors: Tensors, config: DecoderConfig, dtype: Any = np.float32) -> dict[str, LazyTensor]:
     """Base parameters of `satjax.models.decoder.Decoder` by path (LoRA's are not among them), layers stacked.
 
     The tensors may have more layers than the config.
     """
     read = _Reader(tensors, "LLM")
-    width, mlp = config.width, config.mlp_width
-    q, kv = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
-    fused = "model.layers.0.self_attn.qkv_proj.weight" in tensors
+    names = _layer_names(config, fused=is_fused(tensors))
 
-    def layer(index: int) -> Iterator[tuple[str, np.ndarray]]:
-        at = f"model.layers.{index}."
-        yield "attention_norm/scale", read.take(at + "input_layernorm.weight", (width,))
-        yield "mlp_norm/scale", read.take(at + "post_attention_layernorm.weight", (width,))
-        bounds = {"q": slice(0, q), "k": slice(q, q + kv), "v": slice(q + kv, q + 2 * kv)}
-        for name, rows in bounds.items():
-            if fused:
-                yield f"attention/{name}/kernel", read.linear(at + "self_attn.qkv_proj", width, q + 2 * kv, rows)
-                continue
-            size = rows.stop - rows.start
-            yield f"attention/{name}/kernel", read.linear(at + f"self_attn.{name}_proj", width, size)
-            if config.qkv_bias:
-                yield f"attention/{name}/bias", read.take(at + f"self_attn.{name}_proj.bias", (size,))
-        yield "attention/o/kernel", read.linear(at + "self_attn.o_proj", q, width)
-        yield "mlp/down/kernel", read.linear(at + "mlp.down_proj", mlp, width)
-        if fused:
-            yield "mlp/gate/kernel", read.linear(at + "mlp.gate_up_proj", width, 2 * mlp, slice(0, mlp))
-            yield "mlp/up/kernel", read.linear(at + "mlp.gate_up_proj", width, 2 * mlp, slice(mlp, 2 * mlp))
-        else:
-            yield "mlp/gate/kernel", read.linear(at + "mlp.gate_proj", width, mlp)
-            yield "mlp/up/kernel", read.linear(at + "mlp.up_proj", width, mlp)
+    def layer(index: int) -> Iterator[tuple[str, LazyTensor]]:
+        for name, parts in names.items():
+            shapes = list(parts.values())
+            rows = sum(shape[0] for shape in shapes)
+            whole, start = read.take(f"model.layers.{index}.{name}", (rows, *shapes[0][1:])), 0
+            for path, shape in parts.items():
+                yield path, _turned(path, whole.rows(start, start + shape[0]))
+                start += shape[0]
 
     params = {
-        "embedding": np.asarray(read.take("model.embed_tokens.weight", (config.vocab_size, width)), dtype),
-        "norm/scale": np.asarray(read.take("model.norm.weight", (width,)), dtype),
+        path: _turned(path, read.take(TOP_NAMES[path], shape)).astype(dtype)
+        for path, shape in _top_shapes(config).items()
     }
-    if not config.tied_head:
-        params["head/kernel"] = np.asarray(read.linear("lm_head", width, config.vocab_size), dtype)
-    for stack, layers in (("lower", range(config.join_layer)), ("upper", range(config.join_layer, config.num_layers))):
+    for stack, layers in _stacks(config).items():
         params |= {f"{stack}/{path}": value for path, value in _stacked(layer, layers, dtype).items()}
     read.skip(lambda name: (found := re.match(r"model\.layers\.(\d+)\.", name)) and int(found[1]) >= config.num_layers)
     read.finish(("rotary_emb.inv_freq", "lm_head.weight") if config.tied_head else ("rotary_emb.inv_freq",))
     return params
 
 
-def encoder_params(tensors: Tensors, config: EncoderConfig, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+def decoder_tensors(
+    params: Mapping[str, LazyTensor], config: DecoderConfig, *, fused: bool = False
+) -> dict[str, LazyTensor]:
+    """The tensors that `decoder_params` makes these parameters of, by Hugging Face name; `fused` as Phi-3 has them."""
+    tensors = {TOP_NAMES[path]: _turned(path, params[path]) for path in _top_shapes(config)}
+    for stack, layers in _stacks(config).items():
+        for row, index in enumerate(layers):
+            for name, parts in _layer_names(config, fused).items():
+                rows = [_turned(path, params[f"{stack}/{path}"].entry(row)) for path in parts]
+                tensors[f"model.layers.{index}.{name}"] = below(rows)
+    return tensors
+
+
+def is_fused(tensors: Mapping[str, Any]) -> bool:
+    """Whether q, k and v stand in one tensor, gate and up in another, as Phi-3 has them."""
+    return "model.layers.0.self_attn.qkv_proj.weight" in tensors
+
+
+def _stacks(config: DecoderConfig) -> dict[str, range]:
+    return {"lower": range(config.join_layer), "upper": range(config.join_layer, config.num_layers)}
+
+
+def encoder_params(tensors: Tensors, config: EncoderConfig, dtype: Any = np.float32) -> dict[str, LazyTensor]:
     """Parameters of `satjax.models.text_encoder.TextEncoder` by path, layers stacked."""
     prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
     read, width = _Reader(tensors, "text encoder"), config.width
 
-    def both(name: str, width_in: int, width_out: int, path: str) -> Iterator[tuple[str, np.ndarray]]:
+    def both(name: str, width_in: int, width_out: int, path: str) -> Iterator[tuple[str, LazyTensor]]:
         yield f"{path}/kernel", read.linear(name, width_in, width_out)
         yield f"{path}/bias", read.take(f"{name}.bias", (width_out,))
 
-    def norm(name: str, path: str) -> Iterator[tuple[str, np.ndarray]]:
+    def norm(name: str, path: str) -> Iterator[tuple[str, LazyTensor]]:
         yield f"{path}/scale", read.take(f"{name}.weight", (width,))
         yield f"{path}/bias", read.take(f"{name}.bias", (width,))
 
-    def layer(index: int) -> Iterator[tuple[str, np.ndarray]]:
+    def layer(index: int) -> Iterator[tuple[str, LazyTensor]]:
         at = f"{prefix}encoder.layer.{index}."
         for name, path in (("self.query", "q"), ("self.key", "k"), ("self.value", "v"), ("output.dense", "o")):
             yield from both(f"{at}attention.{name}", width, width, path)
@@ -213,22 +260,19 @@ def encoder_params(tensors: Tensors, config: EncoderConfig, dtype: Any = np.floa
     }
     at = f"{prefix}embeddings."
     params = {
-        path: np.asarray(read.take(f"{at}{name}.weight", (rows, width)), dtype) for path, (name, rows) in tables.items()
+        path: read.take(f"{at}{name}.weight", (rows, width)).astype(dtype) for path, (name, rows) in tables.items()
     }
-    params |= {path: np.asarray(value, dtype) for path, value in norm(at + "LayerNorm", "norm")}
+    params |= {path: value.astype(dtype) for path, value in norm(at + "LayerNorm", "norm")}
     params |= {f"layers/{path}": value for path, value in _stacked(layer, range(config.num_layers), dtype).items()}
     read.finish(("position_ids", "pooler.dense.weight", "pooler.dense.bias"))
     return params
 
 
 def _stacked(
-    layer: Callable[[int], Iterator[tuple[str, np.ndarray]]], layers: range, dtype: Any
-) -> dict[str, np.ndarray]:
-    """Layer by layer into preallocated stacks, so that at most one layer is held twice."""
-    stacks: dict[str, np.ndarray] = {}
-    for row, index in enumerate(layers):
-        for path, value in layer(index):
-            if path not in stacks:
-                stacks[path] = np.empty((len(layers), *value.shape), dtype)
-            stacks[path][row] = value
-    return stacks
+    layer: Callable[[int], Iterator[tuple[str, LazyTensor]]], layers: range, dtype: Any
+) -> dict[str, LazyTensor]:
+    parts: dict[str, list[LazyTensor]] = {}
+    for index in layers:
+        for path, part in layer(index):
+            parts.setdefault(path, []).append(part)
+    return {path: stacked(values, dtype) for path, values in parts.items()}

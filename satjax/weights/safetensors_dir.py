@@ -1,16 +1,27 @@
-"""Tensors of a Hugging Face directory of safetensors files, read one at a time."""
+"""Tensors of a Hugging Face directory of safetensors files, read part by part."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from satjax.errors import SatjaxError
+from satjax.weights.lazy import Index, LazyTensor
 
 INDEX = "model.safetensors.index.json"
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+}
 
 
 def shards(directory: Path) -> list[Path]:
@@ -34,8 +45,8 @@ def shards(directory: Path) -> list[Path]:
     return files
 
 
-class SafetensorsDir(Mapping[str, np.ndarray]):
-    """All tensors of a directory's `shards` by name; each is read when it is asked for, in its own dtype.
+class SafetensorsDir(Mapping[str, LazyTensor]):
+    """All tensors of a directory's `shards` by name, in their own dtypes; a file is open only while it is read.
 
     Raises SatjaxError for a file that is truncated, and for a name that stands in two shards.
     """
@@ -50,18 +61,19 @@ class SafetensorsDir(Mapping[str, np.ndarray]):
                     )
                 self._file_of[name] = file
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> LazyTensor:
         file = self._file_of[name]
-        try:
-            with safe_open(str(file), framework="numpy") as opened:
-                dtype = opened.get_slice(name).get_dtype()
-                if dtype != "BF16":
-                    return opened.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(file, error) from error
-        except (KeyError, AttributeError, TypeError) as error:
-            raise SatjaxError(f"{file}: tensor {name} has dtype {dtype}, which satjax does not read") from error
-        return _read_bfloat16(file, name)
+        with _opened(file) as tensors:
+            stored = tensors.get_slice(name)
+            shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+        if kind not in DTYPES:
+            raise SatjaxError(f"{file}: tensor {name} has dtype {kind}, which satjax does not read")
+
+        def read(index: Index) -> np.ndarray:
+            with _opened(file) as tensors:
+                return tensors.get_slice(name)[index] if shape else tensors.get_tensor(name)
+
+        return LazyTensor(shape, np.dtype(DTYPES[kind]), read)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)
@@ -71,22 +83,14 @@ class SafetensorsDir(Mapping[str, np.ndarray]):
 
 
 def _names(file: Path) -> list[str]:
+    with _opened(file) as tensors:
+        return list(tensors.keys())
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
-        with safe_open(str(file), framework="numpy") as opened:
-            return list(opened.keys())
+        with safe_open(str(file), framework="numpy") as tensors:
+            yield tensors
     except (SafetensorError, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> SatjaxError:
-    return SatjaxError(f"{file} is truncated or no safetensors file ({error}); copy or download it again")
-
-
-def _read_bfloat16(file: Path, name: str) -> np.ndarray:
-    """bfloat16 by its place in the file: not every version of the library has that type on its numpy side."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        start, end = header[name]["data_offsets"]
-        stream.seek(8 + size + start)
-        return np.frombuffer(stream.read(end - start), ml_dtypes.bfloat16).reshape(header[name]["shape"])
+        raise SatjaxError(f"{file} is truncated or no safetensors file ({error}); copy or download it again") from error
