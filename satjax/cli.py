@@ -14,8 +14,11 @@ from satjax import __version__
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT
 
-USER_ERROR = 2
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
+SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and
+Open MPI, and in indexed Kubernetes jobs (with the kubernetes package) JAX knows the rest; elsewhere give the first three flags. A batch must divide
+over all devices. Where a host is lost, or told to stop by SIGTERM, all processes end with exit code 75: start all of them again, as many as there are,
+and training goes on from the last checkpoint."""
 ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 
@@ -27,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 for an interrupted training."""
+    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 where the same command goes on."""
     logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
     logging.getLogger("satjax").setLevel(logging.INFO)
     # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options, rest)
     except SatjaxError as error:
         print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return error.exit_code
     except KeyboardInterrupt:
         print("satjax: interrupted", file=sys.stderr)
         return 130
@@ -90,6 +93,17 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
+    )
+    hosts = train.add_argument_group("several hosts", SEVERAL_HOSTS)
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="process 0, at a free port that all others reach")
+    hosts.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1: this host alone")
+    hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    hosts.add_argument(
+        "--join-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for all of them to come (default: 300); then those missing are named, and the exit code is 75",
     )
 
     evaluate = verb(
@@ -208,16 +222,25 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.config_file import load_config
-    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted, train
+    from satjax.distributed import find_cluster, together
 
-    config = load_config(options.config, rest)
-    try:
-        router = train(config, options.workdir)
-    except Interrupted as error:
-        print(f"satjax: {error}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
-    print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
+    cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
+    with together(cluster, options.join_timeout):
+        # Not before: these take seconds, and who is missing is known without them.
+        from satjax.agreement import is_first
+        from satjax.compilation_cache import use_compilation_cache
+        from satjax.config_file import load_config
+        from satjax.train import Interrupted, train
+
+        use_compilation_cache()
+        config = load_config(options.config, rest)
+        try:
+            router = train(config, options.workdir)
+        except Interrupted as error:
+            print(f"satjax: {error}", file=sys.stderr)
+            return error.exit_code
+        if is_first():
+            print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
     return 0
 
 
@@ -282,7 +305,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation import protocols, read_zoos, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render import protocol_tables, steps
-    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted
+    from satjax.train import Interrupted
 
     config = load_config(options.config, rest)
     zoos = read_zoos(options.zoos) if options.zoos else None
@@ -301,7 +324,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
                     figures = protocols.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
+        return error.exit_code
     path = write_report(figures, options.workdir)
     protocol_tables(figures)
     print(f"report: {path}")

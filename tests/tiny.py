@@ -201,14 +201,14 @@ def tiny_config(directory: Path, **changes: Any) -> TrainConfig:
     return from_mapping(TrainConfig, tiny_settings(directory, **changes))
 
 
-def write_tiny_config(path: Path, directory: Path) -> Path:
+def write_tiny_config(path: Path, directory: Path, **changes: Any) -> Path:
     """`tiny_settings` as a file that `satjax train --config` takes."""
     lines = (
         '"""A tiny run."""',
         "import json",
         "from ml_collections import ConfigDict",
         "def get_config():",
-        f"    settings = json.loads({json.dumps(tiny_settings(directory))!r})",
+        f"    settings = json.loads({json.dumps(tiny_settings(directory, **changes))!r})",
         '    return ConfigDict({**settings, "stages": tuple(settings["stages"])})',
     )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
