@@ -15,10 +15,9 @@ from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT
 
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
-SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and
-Open MPI, and in indexed Kubernetes jobs (with the kubernetes package) JAX knows the rest; elsewhere give the first three flags. A batch must divide
-over all devices. Where a host is lost, or told to stop by SIGTERM, all processes end with exit code 75: start all of them again, as many as there are,
-and training goes on from the last checkpoint."""
+SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and Open MPI,
+and in indexed Kubernetes jobs (with the kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one
+process gets SIGTERM, all end with exit code 75: start them again, on as many hosts as there are then, and training goes on from the last checkpoint."""
 ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 
@@ -232,7 +231,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
         from satjax.config_file import load_config
         from satjax.train import Interrupted, train
 
-        use_compilation_cache()
+        use_compilation_cache(options.workdir)
         config = load_config(options.config, rest)
         try:
             router = train(config, options.workdir)

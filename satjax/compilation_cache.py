@@ -13,14 +13,15 @@ def compilation_cache_dir() -> str:
     return os.environ.get(VARIABLE, str(cache_dir() / "compiled"))
 
 
-def use_compilation_cache() -> None:
+def use_compilation_cache(workdir: Path) -> None:
     """Turns the cache on, for accelerators; starts JAX's backend.
 
-    What XLA compiles for a CPU fits that very processor: in a home directory that different machines share it could crash one of them, so
-    there only the variable turns it on.
+    In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see. What XLA compiles
+    for a CPU fits that very processor: in a home directory that different machines share it could crash one of them, so there only the variable
+    turns it on.
     """
     import jax
 
     if VARIABLE not in os.environ and jax.default_backend() != "cpu":
-        Path(compilation_cache_dir()).mkdir(parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", compilation_cache_dir())
+        directory = compilation_cache_dir() if jax.process_count() == 1 else str(workdir.absolute() / "compiled")
+        jax.config.update("jax_compilation_cache_dir", directory)

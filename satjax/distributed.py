@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from satjax.errors import BUG, SatjaxError
+from satjax.errors import BUG, SatjaxError, TryAgain
 from satjax.roll_call import Roster, answer
 
 JOIN_TIMEOUT = 300.0
@@ -37,16 +37,13 @@ def find_cluster(
         return _recognised(timeout)
     if num_processes == 1 and process_id in (None, 0):
         return None
-    flags = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
-    absent = [name for name, value in flags.items() if value is None]
-    if absent:
+    if coordinator is None or num_processes is None or process_id is None:
+        flags = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
+        absent = next(name for name, value in flags.items() if value is None)
         raise SatjaxError(
-            f"{absent[0]} is missing: give --coordinator HOST:PORT, --num-processes N and --process-id I together, none of them "
+            f"{absent} is missing: give --coordinator HOST:PORT, --num-processes N and --process-id I together, none of them "
             "where the cluster is recognised, or --num-processes 1 to train on this host alone"
         )
-    assert coordinator is not None
-    assert num_processes is not None
-    assert process_id is not None
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise SatjaxError(f"--coordinator {coordinator}: give host and port of process 0, such as 10.0.0.2:8476")
@@ -63,19 +60,18 @@ def _recognised(timeout: float) -> Cluster | None:
 
     try:
         found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
-    except Exception as error:  # whatever a scheduler's metadata makes of it
-        raise SatjaxError(
+    except Exception as error:
+        # A name or metadata server that is not up yet looks no different from a cluster that JAX cannot read.
+        raise TryAgain(
             f"this cluster cannot be read ({' '.join(str(error).split())[:300]}): give --coordinator, --num-processes and --process-id, "
             "or --num-processes 1 to train on this host alone"
         ) from error
-    coordinator, num_processes, process_id, local_device_ids = found
+    coordinator, num_processes, process_id, local_devices = found
     if coordinator is None or num_processes is None or process_id is None or num_processes == 1:
         return None
     names = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
     hosts = tuple(names) if len(names) == num_processes else ()
-    return Cluster(
-        Roster(coordinator, num_processes, process_id, hosts), tuple(local_device_ids) if local_device_ids else None
-    )
+    return Cluster(Roster(coordinator, num_processes, process_id, hosts), tuple(local_devices or ()) or None)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError, TryAgain
 BETWEEN_TRIES = 0.3
 """Seconds."""
 HELLO_TIME = 5.0
-"""Seconds that a connection has to say who it is: anything may knock at an open port."""
+"""Seconds that a connection has to say who it is (anything may knock at an open port), and a message to be sent."""
+LONGEST_MESSAGE = 2**20
+"""Bytes: thousands of host names."""
 LONGEST_LIST = 8
 GRACE = 3.0
 """Seconds in which a loss is heard of here, where collectives fail of it everywhere at once."""
@@ -41,6 +43,7 @@ class Connection:
 
     def send(self, **message: Any) -> None:
         """Raises OSError where nobody is there."""
+        self.peer.settimeout(HELLO_TIME)
         self.peer.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self, timeout: float | None) -> dict[str, Any] | None:
@@ -48,7 +51,7 @@ class Connection:
         self.peer.settimeout(timeout)
         try:
             while b"\n" not in self.buffer:
-                if len(self.buffer) > 2**16 or not (more := self.peer.recv(4096)):
+                if len(self.buffer) > LONGEST_MESSAGE or not (more := self.peer.recv(4096)):
                     return None
                 self.buffer += more
                 if not self.buffer.startswith(b"{"):
@@ -154,7 +157,6 @@ class RollCall:
         self._ending.acquire()  # held for good: there is one end
         for peer in self.peers.values():
             with contextlib.suppress(OSError):
-                peer.peer.settimeout(HELLO_TIME)
                 peer.send(end=code, why=elsewhere)
         # Not sys.exit: JAX would wait there for processes that do not come, in threads and collectives that nothing interrupts.
         print(here.rstrip(), file=sys.stderr)

@@ -411,16 +411,27 @@ def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilitySc
     return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
 
 
+def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
+    """The learned parameters on the first process's host, gathered one by one; nothing on the others."""
+    whole: dict[str, np.ndarray | jax.Array] = {}
+    for path in sorted(job.learned):
+        value = jax.device_put(params[path], replicated(job.mesh))
+        if is_first():
+            whole[path] = np.asarray(value)
+    return whole
+
+
 def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
     config, trained_on = job.config, job.train.candidate_ids
-    learned = {path: jax.device_put(params[path], replicated(job.mesh)) for path in sorted(job.learned)}
+    learned = whole_params(job, params)
     reader: ProfileReader | AbilityScale
     abilities: dict[str, np.ndarray] = {}
     if job.reader:
         reader = job.reader
     else:
-        ability_MR = np.asarray(learned.pop("connector/ability"))
+        learned.pop("connector/ability", None)
+        ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
         reader = ability_scale(job, params, ability_MR)
         learned |= reader.params()
         abilities = dict(zip(trained_on, ability_MR, strict=True))
@@ -447,6 +458,4 @@ def export(job: Job, params: Params, target: Path) -> None:
         calibration=calibration,
         abilities=abilities,
     )
-    write_router(
-        target, files, jax.device_get(learned), job.assembly.writer.tokenizer, model_card(config, files, job.train)
-    )
+    write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))

@@ -16,21 +16,23 @@ def updates(monkeypatch, tmp_path):
 
 def test_accelerators_keep_programs_in_the_cache(updates, monkeypatch, tmp_path):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    use_compilation_cache()
+    use_compilation_cache(tmp_path / "run")
     assert updates == {"jax_compilation_cache_dir": str(tmp_path / "compiled")}
-    assert (tmp_path / "compiled").is_dir()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    use_compilation_cache(tmp_path / "run")
+    assert updates == {"jax_compilation_cache_dir": str(tmp_path / "run" / "compiled")}
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_cpu_keeps_none(updates, tmp_path):
-    use_compilation_cache()
+    use_compilation_cache(tmp_path)
     assert not updates
-    assert not (tmp_path / "compiled").exists()
 
 
 @pytest.mark.parametrize("directory", ["gs://bucket/compiled", ""])
-def test_the_variable_has_the_last_word(updates, monkeypatch, directory):
+def test_the_variable_has_the_last_word(updates, monkeypatch, tmp_path, directory):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv(VARIABLE, directory)
-    use_compilation_cache()
+    use_compilation_cache(tmp_path)
     assert compilation_cache_dir() == directory
     assert not updates
