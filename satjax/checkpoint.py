@@ -97,7 +97,8 @@ def save_params(directory: Path, params: Mapping[str, np.ndarray | jax.Array]) -
     with explain_full_disk(directory):
         check_space(directory.parent, _size(params))
         with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
-            checkpointer.save(directory.absolute(), dict(params))
+            # In a run of several processes Orbax refuses JAX arrays that one of them holds.
+            checkpointer.save(directory.absolute(), jax.device_get(dict(params)))
 
 
 def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

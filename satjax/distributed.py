@@ -63,7 +63,7 @@ def _recognised(timeout: float) -> Cluster | None:
     except Exception as error:
         # A name or metadata server that is not up yet looks no different from a cluster that JAX cannot read.
         raise TryAgain(
-            f"this cluster cannot be read ({' '.join(str(error).split())[:300]}): give --coordinator, --num-processes and --process-id, "
+            f"this cluster cannot be read ({_line(str(error))[:300]}): give --coordinator, --num-processes and --process-id, "
             "or --num-processes 1 to train on this host alone"
         ) from error
     coordinator, num_processes, process_id, local_devices = found
@@ -103,10 +103,14 @@ def together(cluster: Cluster | None, timeout: float = JOIN_TIMEOUT) -> Iterator
         )
         yield
     except SatjaxError as error:
-        roll_call.fail(error.exit_code, " ".join(str(error).split()))
+        roll_call.fail(error.exit_code, _line(str(error)))
     except KeyboardInterrupt:
         roll_call.fail(130, "interrupted")
     except BaseException as error:
-        roll_call.fail(BUG, f"{type(error).__name__}: {error}"[:500], traceback.format_exc())
+        roll_call.fail(BUG, _line(f"{type(error).__name__}: {error}")[:300], traceback.format_exc())
     roll_call.leave()
     jax.distributed.shutdown()
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

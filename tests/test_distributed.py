@@ -113,7 +113,11 @@ def test_a_kill_in_a_save_leaves_the_checkpoint_before(victim, home, whole, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "victim"), [(signal.SIGTERM, 1), (signal.SIGTERM, 0), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(
+    ("number", "victim"),
+    [(signal.SIGTERM, 1), (signal.SIGTERM, 0), (signal.SIGINT, 1)],
+    ids=["term-1", "term-0", "interrupt-1"],
+)
 def test_a_signal_to_one_process_saves_and_stops_all_of_them(number, victim, home, whole, tmp_path):
     processes = start(home / "ability.py", tmp_path, 2, {0: SLOWLY, 1: SLOWLY})
     deadline = time.monotonic() + 200
