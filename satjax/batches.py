@@ -15,19 +15,6 @@ WEAKEST = 1e-3
 
 
 @dataclass(frozen=True)
-class Batch:
-    """`groups` of B instructions with M candidates each.
-
-    `text`: `token` int32 `[G, B, L]` and `length` int32 `[G, B]`, or `feature` float32 `[G, B, F]`. `candidate` int32 `[G, M]` (rows of the
-    training candidates), `outcome` float32 `[G, B, M]`, NaN = unobserved.
-    """
-
-    text: dict[str, np.ndarray]
-    candidate: np.ndarray
-    outcome: np.ndarray
-
-
-@dataclass(frozen=True)
 class TrainingSet:
     """Training instructions and their outcomes `[N, M]`; `width` is each row's bucket.
 
@@ -42,12 +29,38 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.outcome)
 
+    def columns(self, width: int) -> dict[str, tuple[int, ...]]:
+        """Names of the arrays that `gather` gives, and the shape of one instruction in each."""
+        return (
+            {"feature": self.text.shape[1:]} if isinstance(self.text, np.ndarray) else {"token": (width,), "length": ()}
+        )
+
     def gather(self, index: np.ndarray, width: int) -> dict[str, np.ndarray]:
-        """What `Batch.text` holds of the instructions at an index of any shape."""
+        """The instructions at an index of any shape `[...]`: `token` int32 `[..., width]` and `length` int32, or `feature` float32 `[..., F]`."""
         if isinstance(self.text, np.ndarray):
             return {"feature": self.text[index]}
         rows = self.text.take(index.reshape(-1), width)
         return {"token": rows.token.reshape(*index.shape, width), "length": rows.length.reshape(index.shape)}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`groups` of B instructions with M candidates each.
+
+    `index` int `[G, B]` (rows of `data`, to be gathered at `width`: a host needs only its own of them), `candidate` int32 `[G, M]` (rows
+    of the training candidates), `outcome` float32 `[G, B, M]`, NaN = unobserved.
+    """
+
+    data: TrainingSet
+    index: np.ndarray
+    width: int
+    candidate: np.ndarray
+    outcome: np.ndarray
+
+    @property
+    def text(self) -> dict[str, np.ndarray]:
+        """All of its instructions, as `TrainingSet.gather` gives them."""
+        return self.data.gather(self.index, self.width)
 
 
 def training_table(
@@ -168,7 +181,9 @@ class BatchPlan:
 
     def _gather(self, width: int, index_GB: np.ndarray, candidate_GM: np.ndarray) -> Batch:
         return Batch(
-            self.data.gather(index_GB, width),
+            self.data,
+            index_GB,
+            width,
             candidate_GM.astype(np.int32),
             self.data.outcome[index_GB[:, :, None], candidate_GM[:, None, :]],
         )

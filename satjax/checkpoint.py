@@ -1,9 +1,13 @@
-"""Training checkpoints with Orbax: asynchronous, atomic, a few kept, restored onto whatever mesh is there."""
+"""Training checkpoints with Orbax: asynchronous, atomic, a few kept, restored onto whatever mesh is there.
+
+Every process of a run saves the shards that it holds, into a directory that all of them see, and the first one makes and renames directories.
+"""
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -29,9 +33,22 @@ class Checkpoints:
                 self.directory,
                 item_names=("state", "run"),
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                    max_to_keep=keep,
+                    cleanup_tmp_directories=True,
+                    enable_async_checkpointing=True,
+                    single_host_load_and_broadcast=jax.process_count() > 1,
                 ),
             )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes, unless an exception leaves other processes, who may not have it, with nobody to meet."""
+        if error is None or jax.process_count() == 1:
+            self.close()
 
     def latest_step(self) -> int | None:
         """Steps done at the newest complete checkpoint, if there is one."""
@@ -74,12 +91,16 @@ class Checkpoints:
         self.manager.close()
 
 
-def save_params(directory: Path, params: dict[str, jax.Array]) -> None:
-    """Writes parameters by path as one Orbax tree; the directory must not exist."""
+def save_params(directory: Path, params: Mapping[str, np.ndarray | jax.Array]) -> None:
+    """Writes parameters by path as one Orbax tree, by this process alone; the directory must not exist."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="params"
+    )
     with explain_full_disk(directory):
         check_space(directory.parent, _size(params))
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory.absolute(), params)
+        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+            # In a run of several processes Orbax refuses JAX arrays that one of them holds.
+            checkpointer.save(directory.absolute(), jax.device_get(dict(params)))
 
 
 def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

@@ -11,11 +11,13 @@ from typing import NoReturn
 import absl.logging
 
 from satjax import __version__
-from satjax.errors import SatjaxError
+from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError
 from satjax.pretrained import DEFAULT
 
-USER_ERROR = 2
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
+SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and Open MPI,
+and in indexed Kubernetes jobs (with the kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one
+process gets SIGTERM, all end with exit code 75: start them again, on as many hosts as there are then, and training goes on from the last checkpoint."""
 ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 
@@ -27,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 for an interrupted training."""
+    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 where the same command goes on."""
     logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
     logging.getLogger("satjax").setLevel(logging.INFO)
     # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options, rest)
     except SatjaxError as error:
         print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return error.exit_code
     except KeyboardInterrupt:
         print("satjax: interrupted", file=sys.stderr)
         return 130
@@ -96,6 +98,17 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
+    )
+    hosts = train.add_argument_group("several hosts", SEVERAL_HOSTS)
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="process 0, at a free port that all others reach")
+    hosts.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1: this host alone")
+    hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    hosts.add_argument(
+        "--join-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for all of them to come (default: 300); then those missing are named, and the exit code is 75",
     )
 
     evaluate = verb(
@@ -259,7 +272,7 @@ def _rank_file(options: argparse.Namespace) -> int:
     from satjax.rank_file import rank_file
     from satjax.render import progress
     from satjax.router import Router
-    from satjax.train import INTERRUPTED_EXIT_CODE, stop_requests
+    from satjax.train import stop_requests
 
     if not (options.input and options.output):
         raise SatjaxError("--input and --output go together: name both files")
@@ -285,16 +298,25 @@ def _rank_file(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.config_file import load_config
-    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted, train
+    from satjax.distributed import find_cluster, together
 
-    config = load_config(options.config, rest)
-    try:
-        router = train(config, options.workdir)
-    except Interrupted as error:
-        print(f"satjax: {error}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
-    print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
+    cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
+    with together(cluster, options.join_timeout):
+        # Not before: these take seconds, and who is missing is known without them.
+        from satjax.agreement import is_first
+        from satjax.compilation_cache import use_compilation_cache
+        from satjax.config_file import load_config
+        from satjax.train import Interrupted, train
+
+        use_compilation_cache(options.workdir)
+        config = load_config(options.config, rest)
+        try:
+            router = train(config, options.workdir)
+        except Interrupted as error:
+            print(f"satjax: {error}", file=sys.stderr)
+            return error.exit_code
+        if is_first():
+            print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
     return 0
 
 
@@ -365,7 +387,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation import protocols, read_zoos, write_html, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render import protocol_tables, steps
-    from satjax.train import INTERRUPTED_EXIT_CODE, Interrupted
+    from satjax.train import Interrupted
 
     config = load_config(options.config, rest)
     zoos = read_zoos(options.zoos) if options.zoos else None
@@ -384,7 +406,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
                     figures = protocols.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
+        return error.exit_code
     path, page = write_report(figures, options.workdir), options.workdir / "report.html"
     write_html(figures, page)
     protocol_tables(figures)

@@ -6,6 +6,7 @@ import sys
 
 from rich.console import Console
 
+from satjax.compilation_cache import compilation_cache_dir
 from satjax.config import EncoderWeights, LLMConfig
 from satjax.errors import SatjaxError
 from satjax.weights.fetch import cache_dir, is_present
@@ -43,6 +44,7 @@ def doctor() -> int:
         console.print(f"devices: none ({str(error).splitlines()[0]})", style="red")
         amiss.append("jax finds no device: check drivers, or set JAX_PLATFORMS=cpu")
     console.print(f"cache: {cache_dir()}")
+    console.print(f"compiled programs: {compilation_cache_dir() or 'not kept'}")
     for part, source in (("LLM", LLMConfig().weights), ("text encoder", EncoderWeights().weights)):
         try:
             present = is_present(source)

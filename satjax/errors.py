@@ -1,7 +1,12 @@
-"""The one exception that is meant for people."""
+"""The exceptions that are meant for people, and what a process ends with."""
 
 import difflib
 from collections.abc import Iterable
+
+BUG = 1
+USER_ERROR = 2
+INTERRUPTED_EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
 
 
 class SatjaxError(Exception):
@@ -9,6 +14,14 @@ class SatjaxError(Exception):
 
     The command line prints it without a traceback and exits with status 2; every other exception is a bug of ours.
     """
+
+    exit_code = USER_ERROR
+
+
+class TryAgain(SatjaxError):
+    """Nothing in the command is to be mended, and the same one may do better next time: launchers retry on its status, 75."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SatjaxError:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class RouterFiles:
 def write_router(
     directory: Path,
     files: RouterFiles,
-    params: dict[str, jax.Array],
+    params: Mapping[str, np.ndarray | jax.Array],
     tokenizer: Tokenizer | None,
     card: str,
 ) -> None:

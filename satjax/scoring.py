@@ -1,11 +1,13 @@
 """The score matrix for any number of instructions: tokenize, bucket, run, put back in order. Training and serving both use it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.assembly import Assembly
@@ -13,6 +15,7 @@ from satjax.capability import AccuracyNorms, ProfileReader
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.row_batches import row_batches
+from satjax.sharding import batch_sharding, batch_shards, place, replicated
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
 
@@ -24,7 +27,8 @@ class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
     Two programs are compiled per bucket at most: one instruction, and a full batch. Where the ability head alone scores, `store` keeps what it
-    reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures abilities by them.
+    reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures abilities by them. Where parameters lie on a
+    `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
     """
 
     def __init__(
@@ -34,23 +38,27 @@ class Scorer:
         reader: ProfileReader | AbilityScale,
         order_seed: int,
         store: VectorStore | None = None,
+        mesh: Mesh | None = None,
     ):
         graphdef, _ = abstract_model(assembly.model)
+        self.shards = 0 if mesh is None else batch_shards(mesh)
+        self.by_row = None if mesh is None else batch_sharding(mesh)
+        self.everywhere = None if mesh is None else replicated(mesh)
         self.params, self.writer, self.reader, self.order_seed = params, assembly.writer, reader, order_seed
         alone = assembly.model.head == "none"
-        self.features = FeatureReader(graphdef, assembly.writer, store) if alone else None
+        self.features = FeatureReader(graphdef, assembly.writer, store, mesh) if alone else None
 
-        @jax.jit
+        @partial(jax.jit, out_shardings=self.everywhere)
         def run(params: Params, token_BL: jax.Array, length_B: jax.Array, soft_MKD: jax.Array) -> jax.Array:
             soft_BMKD = jnp.broadcast_to(soft_MKD, (len(token_BL), *soft_MKD.shape))
             return bind(graphdef, params).score(token_BL, length_B, soft_BMKD)
 
-        @jax.jit
+        @partial(jax.jit, out_shardings=self.everywhere)
         def encode(params: Params, inputs: ProfileInputs) -> jax.Array:
             model = bind(graphdef, params)
             return model.soft_tokens(model.embed_profiles(inputs), inputs)
 
-        @jax.jit
+        @partial(jax.jit, out_shardings=self.everywhere)
         def run_features(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
             soft_BMKD = jnp.broadcast_to(soft_MKD, (len(feature_BF), *soft_MKD.shape))
             return bind(graphdef, params).score_features(feature_BF, soft_BMKD)
@@ -61,8 +69,9 @@ class Scorer:
         """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`; measured abilities are `[M, 1, 1, R + 1]`."""
         if isinstance(self.reader, AbilityScale):
             return as_tokens(self.reader.abilities(profiles))
+        everywhere = partial(_place, sharding=self.everywhere)
         orders = [
-            self._encode(self.params, self.reader.inputs(profiles, self.order_seed + i))
+            self._encode(self.params, jax.tree.map(everywhere, self.reader.inputs(profiles, self.order_seed + i)))
             for i in range(self.reader.num_orders)
         ]
         return jnp.stack(orders, axis=1)
@@ -72,23 +81,28 @@ class Scorer:
     ) -> np.ndarray:
         """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]
-        soft = soft_MOKD.reshape(num_candidates * num_orders, *soft_MOKD.shape[2:])
+        soft = _place(soft_MOKD.reshape(num_candidates * num_orders, *soft_MOKD.shape[2:]), self.everywhere)
         if self.features is not None and len(instructions):
             feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
             parts = [
-                np.asarray(self._run_features(self.params, _full(part), soft))[: len(part)]
+                np.asarray(self._run_features(self.params, _place(_full(part), self.everywhere), soft))[: len(part)]
                 for part in np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
             ]
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
-        for index, padded in row_batches(rows, self.writer.bucket):
-            scores = np.asarray(self._run(self.params, padded.token, padded.length, soft))[: len(index)]
+        for index, padded in row_batches(rows, self.writer.bucket, self.shards):
+            token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
+            scores = np.asarray(self._run(self.params, token, length, soft))[: len(index)]
             score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)
             on_progress(done)
         return score_BM
+
+
+def _place(value: np.ndarray | jax.Array, sharding: NamedSharding | None) -> np.ndarray | jax.Array:
+    return value if sharding is None else place(np.asarray(value), sharding)
 
 
 def profile_reader(assembly: Assembly, test: AptitudeTest, norms: AccuracyNorms) -> ProfileReader | None:

@@ -92,6 +92,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array that every process can give any part of, on the mesh; each gives what its own devices hold."""
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Parts that a batch is cut into."""
     return _extent(mesh, ("data", "fsdp"))

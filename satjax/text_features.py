@@ -13,11 +13,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from satjax.agreement import from_first, is_first
 from satjax.assembly import Assembly
 from satjax.instructions import PromptWriter, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import row_batches
-from satjax.sharding import batch_sharding, batch_shards, replicated
+from satjax.sharding import batch_sharding, batch_shards, place, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
 
@@ -40,9 +41,8 @@ class FeatureReader:
         store: VectorStore | None = None,
         mesh: Mesh | None = None,
     ):
-        # Hosts that find different texts on their disks would run different programs.
         self.writer, self.mesh = writer, mesh
-        self.store = store if jax.process_count() == 1 else None
+        self.store = store if store is None or jax.process_count() == 1 else FirstStore(store)
         self._run = jax.jit(
             lambda params, token_BL, length_B: bind(graphdef, params).features(token_BL, length_B),
             out_shardings=None if mesh is None else replicated(mesh),
@@ -51,7 +51,7 @@ class FeatureReader:
     def read(
         self, params: Params, instructions: Sequence[str], on_progress: Progress = lambda done, total: None
     ) -> np.ndarray:
-        """Features of at least one instruction; `on_progress` hears how many of how many are done.
+        """Features of at least one instruction; `on_progress` hears how many of how many are done, batch by batch.
 
         Raises SatjaxError for an instruction that is empty or no text.
         """
@@ -66,9 +66,31 @@ class FeatureReader:
         return vectors_of(instructions, compute, self.store, on_progress)
 
     def _place(self, value: np.ndarray) -> jax.Array | np.ndarray:
-        if self.mesh is None:
-            return value
-        return jax.make_array_from_callback(value.shape, batch_sharding(self.mesh), lambda index: value[index])
+        return value if self.mesh is None else place(value, batch_sharding(self.mesh))
+
+
+class FirstStore:
+    """What the first process finds in its store, for all of them: hosts that found different texts would run different programs."""
+
+    def __init__(self, store: VectorStore):
+        self.store = store
+
+    def find(self, texts: Sequence[str]) -> dict[int, np.ndarray]:
+        """As `VectorStore.find`, the same on every process."""
+        found = self.store.find(texts) if is_first() else {}
+        size = int(from_first(np.array(len(next(iter(found.values()), ())))))
+        known = np.flatnonzero(from_first(np.array([i in found for i in range(len(texts))], np.int32)))
+        if not len(known):
+            return {}
+        vector_KF = (
+            np.stack([found[i] for i in known.tolist()]) if is_first() else np.zeros((len(known), size), np.float32)
+        )
+        return dict(zip(known.tolist(), from_first(vector_KF), strict=True))
+
+    def keep(self, texts: Sequence[str], vector_BF: np.ndarray) -> None:
+        """As `VectorStore.keep`, on the first process."""
+        if is_first():
+            self.store.keep(texts, vector_BF)
 
 
 def feature_store(assembly: Assembly) -> VectorStore:

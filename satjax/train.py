@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from satjax.agreement import Stop, StopVote, check_same, is_first, wait_for_all
 from satjax.aptitude import (
     AptitudeTest,
     CapabilityProfile,
@@ -32,7 +35,7 @@ from satjax.calibration import Calibration, fit_calibration
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms, hide_items
 from satjax.checkpoint import Checkpoints, canonical_json
 from satjax.config import StageConfig, TrainConfig
-from satjax.errors import SatjaxError
+from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError
 from satjax.export import RouterFiles, write_router
 from satjax.feature_norms import SAMPLE, feature_norms
 from satjax.files import explain_full_disk
@@ -44,21 +47,23 @@ from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.scoring import Scorer, as_tokens, profile_reader
-from satjax.sharding import make_mesh, param_shardings, replicated
+from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import make_train_step, place_batch, rows_of_a_pass
 from satjax.weights.lazy import place_tensor
 
-INTERRUPTED_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
-
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came; everything up to `step` is saved."""
+    """SIGTERM or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
 
     def __init__(self, step: int):
         super().__init__(f"interrupted after step {step}; everything is saved: run the same command to go on")
         self.step = step
+
+
+SECONDS_TO_SEE_A_FILE = 60.0
 
 
 @dataclass(frozen=True)
@@ -79,22 +84,24 @@ class Job:
 def train(config: TrainConfig, workdir: Path) -> Path:
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 
-    A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters. Raises SatjaxError for
-    mistakes in the config or data and for a loss that is not finite; raises Interrupted after SIGTERM or SIGINT.
+    A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters, on whatever number of
+    processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
+    one writes everything but the checkpoints' arrays.
+
+    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite; raises Interrupted, on all processes after the
+    same step, when one of them got SIGTERM or SIGINT.
     """
     target = workdir / "router"
     with explain_full_disk(workdir):
         with stop_requests() as stop:
             job = prepare(config, workdir)
             run = {"config_sha256": hashlib.sha256(canonical_json(dataclasses.asdict(config)).encode()).hexdigest()}
-            checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-            try:
-                params = run_stages(job, checkpoints, run, workdir, stop)
-            finally:
-                checkpoints.close()
-        if jax.process_index() == 0:
-            export(job, params, target)
+            with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
+                params = run_stages(job, checkpoints, run, workdir, StopVote(stop, job.mesh))
+        export(job, params, target)
+        if is_first():
             plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
+        wait_for_all("exported")
     return target
 
 
@@ -119,6 +126,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 def prepare(config: TrainConfig, workdir: Path) -> Job:
     """Opens data and base weights; draws the aptitude test once and keeps it in the workdir, where nothing is made before all fits."""
+    check_same("config", canonical_json(dataclasses.asdict(config)).encode())
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
@@ -145,9 +153,30 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
-    if not test_path.is_file():
+    check_same("outcomes or aptitude test", fingerprint(train_table, test))
+    if is_first() and not test_path.is_file():
         test.write(test_path)
+    wait_for_all("aptitude test")
+    check_shared(test_path)
     return Job(config, table, test, train_table, norms, assembly, reader, mesh, frozenset(learned))
+
+
+def fingerprint(table: OutcomeTable, test: AptitudeTest) -> bytes:
+    """The same where training reads the same."""
+    texts = "\n".join(f"{item.id} {item.text}" for item in table.items)
+    return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), table.scores_MN.tobytes()])
+
+
+def check_shared(path: Path) -> None:
+    """Raises SatjaxError where the first process's file is not seen; a network file system may take its time."""
+    deadline = time.monotonic() + SECONDS_TO_SEE_A_FILE
+    while not path.is_file():
+        if time.monotonic() > deadline:
+            raise SatjaxError(
+                f"--workdir {path.parent} is not shared: process 0 wrote {path.name} there, process {jax.process_index()} "
+                f"({socket.gethostname()}) does not see it; give a directory that all hosts see"
+            )
+        time.sleep(0.1)
 
 
 def training_set(job: Job, params: Params, on_progress: Progress = lambda done, total: None) -> TrainingSet:
@@ -177,7 +206,8 @@ def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
         chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
         feature_NF = feature_reader(job).read(params, [job.train.items[i].text for i in chosen])
     norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
-    return {path: jax.device_put(value, params[path].sharding) for path, value in norms.items()}
+    shardings = param_shardings(norms, job.mesh)
+    return {path: place(np.asarray(value), shardings[path]) for path, value in norms.items()}
 
 
 def place_params(job: Job) -> Params:
@@ -186,12 +216,12 @@ def place_params(job: Job) -> Params:
     shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
     fresh = initial_params(job.assembly.model, job.config.seed, base)
     return {
-        path: place_tensor(base[path], sharding) if path in base else jax.device_put(fresh[path], sharding)
+        path: place_tensor(base[path], sharding) if path in base else place(np.asarray(fresh[path]), sharding)
         for path, sharding in shardings.items()
     }
 
 
-def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: list[int]) -> Params:
+def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: Stop) -> Params:
     """All stages from the newest checkpoint on; returns the parameters after the last step."""
     config = job.config
     graphdef, shapes = abstract_model(job.assembly.model)
@@ -204,8 +234,8 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 f"{workdir} holds a run of another config; use another --workdir, or remove it to start over"
             )
         params, opt_state = restore(job, checkpoints, params, done)
-    with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=jax.process_index() == 0) as log:
-        data = training_set(job, params, log.counter("reading instructions"))
+    with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:
+        data = training_set(job, params, interruptible(log.counter("reading instructions"), stop, done))
         if config.router.ability_head.rank and not done:
             params |= measured_norms(job, params, data)
         log.say(
@@ -221,6 +251,17 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 done = first + stage.steps
             first += stage.steps
     return params
+
+
+def interruptible(on_progress: Progress, stop: Stop, done: int) -> Progress:
+    """Progress of something that goes before the steps, and that keeps what it has made by itself."""
+
+    def count(ready: int, total: int) -> None:
+        on_progress(ready, total)
+        if stop():
+            raise Interrupted(done)
+
+    return count
 
 
 def abstract_on_mesh(tree: Any, like: dict[str, jax.Array], mesh: Mesh) -> Any:
@@ -275,8 +316,12 @@ class StageLoop:
         readings = [no_profiles()]
         if job.reader:
             readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
-        self.inputs = [jax.device_put(reading, replicated(job.mesh)) for reading in readings]
+        self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
         self.key = (config.seed, number)
+
+    def place(self, value: np.ndarray | jax.Array) -> jax.Array:
+        """What every device reads the whole of."""
+        return place(np.asarray(value), replicated(self.job.mesh))
 
     def inputs_of(self, step: int) -> ProfileInputs:
         """Profiles as the step reads them: task orders take turns, and some items are hidden where the config says so."""
@@ -285,7 +330,7 @@ class StageLoop:
             return inputs
         rng = np.random.default_rng((*self.key, 2, step - self.first))
         numbers = self.job.reader.numbers(*accuracy_and_count(hide_items(self.item_outcome_MTK, most, rng)))
-        accuracy_MT, certainty_MT = jax.device_put(numbers, replicated(self.job.mesh))
+        accuracy_MT, certainty_MT = map(self.place, numbers)
         return dataclasses.replace(inputs, accuracy_MT=accuracy_MT, certainty_MT=certainty_MT)
 
     def run(
@@ -296,7 +341,7 @@ class StageLoop:
         checkpoints: Checkpoints,
         run: dict,
         log: RunLog,
-        stop: list[int],
+        stop: Stop,
     ) -> Params:
         """Steps from `done` to the stage's end; a missing optimizer state starts fresh."""
         job, stage, config = self.job, self.stage, self.job.config
@@ -313,7 +358,7 @@ class StageLoop:
             embeds,
         )
         embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
-        embedded = [jnp.zeros(()) if embeds else embed(params, inputs) for inputs in self.inputs]
+        embedded = [self.place(np.zeros(())) if embeds else embed(params, inputs) for inputs in self.inputs]
         last = self.first + stage.steps
 
         def save(step: int) -> None:
@@ -331,12 +376,12 @@ class StageLoop:
             if unread:
                 self._record(*unread, log, checkpoints)
             unread = (step + 1, metrics)
-            at_end = step + 1 == last
-            if at_end or stop or (step + 1) % config.checkpoint.every_steps == 0:
+            at_end, stopping = step + 1 == last, stop()
+            if at_end or stopping or (step + 1) % config.checkpoint.every_steps == 0:
                 self._record(*unread, log, checkpoints)
                 unread = None
                 save(step + 1)
-            if stop and not (at_end and last == config.total_steps):
+            if stopping and not (at_end and last == config.total_steps):
                 checkpoints.wait()
                 raise Interrupted(step + 1)
         return {**frozen, **trainable}
@@ -344,6 +389,7 @@ class StageLoop:
     def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
+            checkpoints.wait()
             kept = checkpoints.latest_step()
             where = "nothing was saved before it" if kept is None else f"the last checkpoint, of step {kept}, is intact"
             raise SatjaxError(
@@ -367,24 +413,34 @@ def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilitySc
     text = {item.id: item.text for item in job.table.items}
     texts = [text[name] for task in job.test.tasks for name in task.item_ids]
     graphdef, _ = abstract_model(job.assembly.model)
-    reader = FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly))
-    demand = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF))
-    demand_XR = np.asarray(demand(params, reader.read(params, texts)))
+    everywhere = replicated(job.mesh)
+    demand = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
+    demand_XR = np.asarray(demand(params, place(feature_reader(job).read(params, texts), everywhere)))
     return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
 
 
+def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
+    """The learned parameters on the first process's host, gathered one by one; nothing on the others."""
+    whole: dict[str, np.ndarray | jax.Array] = {}
+    for path in sorted(job.learned):
+        value = jax.device_put(params[path], replicated(job.mesh))
+        if is_first():
+            whole[path] = np.asarray(value)
+    return whole
+
+
 def export(job: Job, params: Params, target: Path) -> None:
-    """Calibrates on the validation split and writes the router directory."""
+    """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
     config, trained_on = job.config, job.train.candidate_ids
-    here = {path: jax.device_put(value, jax.devices()[0]) for path, value in params.items()}
-    learned = {path: here[path] for path in sorted(job.learned)}
+    learned = whole_params(job, params)
     reader: ProfileReader | AbilityScale
     abilities: dict[str, np.ndarray] = {}
     if job.reader:
         reader = job.reader
     else:
-        ability_MR = np.asarray(learned.pop("connector/ability"))
-        reader = ability_scale(job, here, ability_MR)
+        learned.pop("connector/ability", None)
+        ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
+        reader = ability_scale(job, params, ability_MR)
         learned |= reader.params()
         abilities = dict(zip(trained_on, ability_MR, strict=True))
     calibration = Calibration()
@@ -392,12 +448,14 @@ def export(job: Job, params: Params, target: Path) -> None:
     if config.calibration_instructions and validation:
         chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
         held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
-        scorer = Scorer(job.assembly, here, reader, config.seed, feature_store(job.assembly))
+        scorer = Scorer(job.assembly, params, reader, config.seed, feature_store(job.assembly), job.mesh)
         if abilities:
             soft = as_tokens(jnp.asarray(ability_MR))
         else:
             soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in trained_on])
         calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+    if not is_first():
+        return
     files = RouterFiles(
         config=config.router,
         norms=job.norms,

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from einops import repeat
 from flax import nnx
@@ -15,7 +14,7 @@ from satjax.batches import Batch
 from satjax.config import BatchConfig, LossConfig
 from satjax.losses import total_loss
 from satjax.models.router_model import Params, ProfileInputs, bind
-from satjax.sharding import RULES, check_batch, param_shardings, replicated
+from satjax.sharding import RULES, check_batch, param_shardings, place, replicated
 
 Metrics = dict[str, jax.Array]
 
@@ -29,23 +28,26 @@ def rows_of_a_pass(config: BatchConfig, mesh: Mesh) -> int:
 
 
 def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
-    """A batch on the mesh, its groups cut into the passes of `accumulate`; each host hands over the rows it holds only.
+    """A batch on the mesh, its groups cut into the passes of `accumulate`; each host gathers the rows that its devices hold, and no others.
 
     `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
     by_row, whole = NamedSharding(mesh, PartitionSpec(None, RULES["batch"])), replicated(mesh)
+    index_AR = batch.index.reshape(passes, rows)
+
+    def column(name: str, shape: tuple[int, ...]) -> jax.Array:
+        return jax.make_array_from_callback(
+            (passes, rows, *shape),
+            by_row,
+            lambda index: batch.data.gather(index_AR[(index or ())[:2]], batch.width)[name],
+        )
+
     return {
-        "text": {
-            name: _place(value.reshape(passes, rows, *value.shape[2:]), by_row) for name, value in batch.text.items()
-        },
-        "candidate": _place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
-        "outcome": _place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
+        "text": {name: column(name, shape) for name, shape in batch.data.columns(batch.width).items()},
+        "candidate": place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
+        "outcome": place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
     }
-
-
-def _place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def make_train_step(

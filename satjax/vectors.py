@@ -5,7 +5,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,16 @@ from satjax.files import explain_full_disk
 VECTORS_PER_SEGMENT = 256
 
 log = logging.getLogger("satjax")
+
+
+class Store(Protocol):
+    """Where vectors of texts are found and kept."""
+
+    def find(self, texts: Sequence[str]) -> dict[int, np.ndarray]:
+        """The vectors of those texts that are kept, by their index."""
+
+    def keep(self, texts: Sequence[str], vector_BF: np.ndarray) -> None:
+        """Keeps some more."""
 
 
 class VectorStore:
@@ -67,7 +77,7 @@ Computed = Iterator[tuple[np.ndarray, np.ndarray]]
 def vectors_of(
     texts: Sequence[str],
     compute: Callable[[list[str]], Computed],
-    store: VectorStore | None = None,
+    store: Store | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> np.ndarray:
     """Vectors float32 `[B, F]` of at least one text: those that `store` holds, and the rest from `compute`, which keeps them as they come.

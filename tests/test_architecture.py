@@ -8,7 +8,7 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
-    ("files", "config", "metrics"),
+    ("files", "config", "metrics", "roll_call"),
     ("vectors",),
     ("config_file",),
     ("outcomes",),
@@ -17,8 +17,9 @@ ORDER = [
     ("batches", "row_batches"),
     ("models",),
     ("weights",),
-    ("assembly", "capability", "calibration", "measurement"),
+    ("compilation_cache", "assembly", "capability", "calibration", "measurement"),
     ("losses", "sharding", "optimizer", "run_log"),
+    ("agreement", "distributed"),
     ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
     ("scoring",),
     ("export",),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from satjax.agreement import Stop
 from satjax.aptitude import profile_from_outcomes
 from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
@@ -33,12 +34,9 @@ def job_on(config: TrainConfig, workdir: Path, mesh: MeshConfig | None = None) -
     return dataclasses.replace(job, mesh=make_mesh(mesh, jax.devices()[:size]))
 
 
-def run(job: Job, workdir: Path, stop: list[int] | None = None) -> dict[str, np.ndarray]:
-    checkpoints = Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep)
-    try:
-        params = run_stages(job, checkpoints, {"config_sha256": "x"}, workdir, stop if stop is not None else [])
-    finally:
-        checkpoints.close()
+def run(job: Job, workdir: Path, stop: Stop = lambda: False) -> dict[str, np.ndarray]:
+    with Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep) as checkpoints:
+        params = run_stages(job, checkpoints, {"config_sha256": "x"}, workdir, stop)
     return {path: np.asarray(value) for path, value in params.items()}
 
 
@@ -77,7 +75,7 @@ def test_eight_devices_give_the_curve_of_one(shape, home, one_device, tmp_path):
 )
 def test_a_checkpoint_restores_on_another_mesh(before, after, home, one_device, tmp_path):
     with pytest.raises(Interrupted, match="after step 1; everything is saved"):
-        run(job_on(tiny_config(home), tmp_path, before), tmp_path, stop=[15])
+        run(job_on(tiny_config(home), tmp_path, before), tmp_path, stop=lambda: True)
     params = run(job_on(tiny_config(home), tmp_path, after), tmp_path)
     np.testing.assert_allclose(losses(tmp_path), one_device[0], rtol=1e-4)
     assert difference(params, one_device[1]) < 1e-3
@@ -121,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
 
 def test_a_workdir_belongs_to_one_config(home, tmp_path):
     with pytest.raises(Interrupted):
-        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=[2])
+        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
     with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
         train(tiny_config(home, seed=9), tmp_path)
 
@@ -175,7 +173,7 @@ def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
     whole = run(job_on(config, tmp_path / "whole", ONE), tmp_path / "whole")
     assert losses(tmp_path / "whole") != one_device[0]
     with pytest.raises(Interrupted):
-        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=[15])
+        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=lambda: True)
     again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     assert difference(whole, again) == 0
@@ -247,7 +245,8 @@ def resumes_and_exports(config, directory):
     start = {path: np.asarray(value) for path, value in place_params(job).items() if path.startswith("ability/")}
     assert start
     with pytest.raises(Interrupted):
-        run(job, directory / "a", stop=[15])
+        run(job, directory / "a", stop=lambda: bool(losses(directory / "a")))
+    assert len(losses(directory / "a")) < 10
     resumed, whole = run(job, directory / "a"), run(job_on(config, directory / "b", ONE), directory / "b")
     assert difference(resumed, whole) == 0
     for path, value in start.items():
@@ -257,6 +256,15 @@ def resumes_and_exports(config, directory):
     for path in start:
         np.testing.assert_array_equal(router._scorer.params[path], whole[path])
     return job, whole
+
+
+def test_a_signal_while_instructions_are_read_stops_before_the_first_step(home, tmp_path):
+    config = tiny_config(home, **ABILITY_ALONE)
+    with pytest.raises(Interrupted, match="after step 0; everything is saved"):
+        run(job_on(config, tmp_path, ONE), tmp_path, stop=lambda: True)
+    assert not losses(tmp_path)
+    run(job_on(config, tmp_path, ONE), tmp_path)
+    assert len(losses(tmp_path)) == 10
 
 
 def test_the_heads_train(home, tmp_path):
@@ -284,7 +292,7 @@ def test_the_aptitude_test_is_drawn_once_and_without_held_out_candidates(home, t
 
 def test_metrics_name_every_objective(home, tmp_path):
     with pytest.raises(Interrupted):
-        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=[15])
+        run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
     (line,) = (json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert line.keys() == {
         "step",

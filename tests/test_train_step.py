@@ -1,11 +1,14 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.batches import Batch
+from satjax.batches import Batch, TrainingSet
 from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
+from satjax.instructions import TokenRows
 from satjax.models.router_model import abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
@@ -68,35 +71,44 @@ def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts)
     assert float(jnp.vdot(gradient[path], direction)) == pytest.approx(slope, rel=0.05)
 
 
+def batch_of(groups: int, instructions: int) -> Batch:
+    """A batch of token rows that are all different, in an order of its own."""
+    rows = groups * instructions
+    text = TokenRows(np.arange(rows * 4, dtype=np.int32).reshape(rows, 4), np.full(rows, 4, np.int32))
+    outcome = np.zeros((rows, 3), np.float32)
+    data = TrainingSet(text, np.full(rows, 4), outcome, np.ones(rows, bool))
+    index = np.random.default_rng(0).permutation(rows).reshape(groups, instructions)
+    return Batch(data, index, 4, np.zeros((groups, 3), np.int32), outcome[index])
+
+
 def test_a_pass_must_divide_over_the_mesh():
-    mesh = make_mesh(MeshConfig(8, 1, 1))
-    batch = Batch(
-        {"token": np.zeros((1, 6, 4), np.int32), "length": np.ones((1, 6), np.int32)},
-        np.zeros((1, 2), np.int32),
-        np.zeros((1, 6, 2), np.float32),
-    )
     with pytest.raises(SatjaxError, match="8"):
-        place_batch(batch, BatchConfig(instructions=6), mesh)
+        place_batch(batch_of(1, 6), BatchConfig(instructions=6), make_mesh(MeshConfig(8, 1, 1)))
 
 
 def test_a_batch_lies_split_by_rows():
-    mesh = make_mesh(MeshConfig(2, 2, 2))
-    batch = Batch(
-        {"token": np.arange(64, dtype=np.int32).reshape(2, 8, 4), "length": np.ones((2, 8), np.int32)},
-        np.zeros((2, 3), np.int32),
-        np.zeros((2, 8, 3), np.float32),
-    )
+    mesh, batch = make_mesh(MeshConfig(2, 2, 2)), batch_of(2, 8)
     placed = place_batch(batch, BatchConfig(groups=2, instructions=8, accumulate=2), mesh)
     assert placed["text"]["token"].shape == (2, 8, 4)
     assert placed["text"]["token"].addressable_shards[0].data.shape == (2, 2, 4)
     assert placed["outcome"].sharding == replicated(mesh)
     np.testing.assert_array_equal(placed["text"]["token"], batch.text["token"])
+    np.testing.assert_array_equal(placed["text"]["length"], batch.text["length"])
 
 
 def test_features_lie_split_by_rows_too():
-    mesh = make_mesh(MeshConfig(2, 2, 2))
-    feature = np.arange(48, dtype=np.float32).reshape(2, 8, 3)
-    batch = Batch({"feature": feature}, np.zeros((2, 3), np.int32), np.zeros((2, 8, 3), np.float32))
+    mesh, batch = make_mesh(MeshConfig(2, 2, 2)), batch_of(2, 8)
+    feature = np.arange(48, dtype=np.float32).reshape(16, 3)
+    batch = dataclasses.replace(batch, data=dataclasses.replace(batch.data, text=feature))
     placed = place_batch(batch, BatchConfig(groups=2, instructions=8), mesh)
     assert placed["text"]["feature"].addressable_shards[0].data.shape == (1, 4, 3)
-    np.testing.assert_array_equal(placed["text"]["feature"][0], feature.reshape(16, 3))
+    np.testing.assert_array_equal(placed["text"]["feature"][0], feature[batch.index.reshape(-1)])
+
+
+def test_no_host_gathers_more_than_its_devices_hold(monkeypatch):
+    gathered, gather = [], TrainingSet.gather
+    monkeypatch.setattr(TrainingSet, "gather", lambda *arguments: gathered.append(arguments[1]) or gather(*arguments))
+    batch = batch_of(4, 8)
+    place_batch(batch, BatchConfig(groups=4, instructions=8, accumulate=2), make_mesh(MeshConfig(8, 1, 1)))
+    assert {index.shape for index in gathered} == {(2, 2)}
+    assert {row for index in gathered for row in index.ravel()} == set(range(32))

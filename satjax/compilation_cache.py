@@ -1,0 +1,27 @@
+"""Where compiled programs are kept, so that a run that starts again does not compile again."""
+
+import os
+from pathlib import Path
+
+from satjax.weights.fetch import cache_dir
+
+VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def compilation_cache_dir() -> str:
+    """JAX's own variable where it is set (empty = nothing is kept), else a folder of satjax's cache."""
+    return os.environ.get(VARIABLE, str(cache_dir() / "compiled"))
+
+
+def use_compilation_cache(workdir: Path) -> None:
+    """Turns the cache on, for accelerators; starts JAX's backend.
+
+    In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see. What XLA compiles
+    for a CPU fits that very processor: in a home directory that different machines share it could crash one of them, so there only the variable
+    turns it on.
+    """
+    import jax
+
+    if VARIABLE not in os.environ and jax.default_backend() != "cpu":
+        directory = compilation_cache_dir() if jax.process_count() == 1 else str(workdir.absolute() / "compiled")
+        jax.config.update("jax_compilation_cache_dir", directory)
