@@ -35,6 +35,33 @@ def test_smoke_and_smollm2_are_there():
     assert {"smoke", "smollm2"} <= {path.stem for path in CONFIGS.glob("*.py")}
 
 
+@pytest.mark.parametrize(
+    ("variant", "seen"),
+    [
+        ("phi35.py", ("instruction_first", "yes_no", 0, "float32", False, True)),
+        ("phi35.py:lora", ("instruction_first", "yes_no", 16, "bfloat16", False, False)),
+        ("phi35.py:paper", ("capability_first", "yes", 0, "float32", True, True)),
+        ("phi35.py:lora,paper", ("capability_first", "yes", 16, "bfloat16", True, False)),
+        ("qwen25.py:1.5b", ("instruction_first", "yes_no", 0, "float32", False, True)),
+        ("qwen25.py:lora", ("instruction_first", "yes_no", 16, "bfloat16", False, False)),
+    ],
+)
+def test_words_after_the_name_of_a_size_choose_its_variant(variant, seen):
+    config = load_config(str(CONFIGS / variant))
+    router, everything = config.router, "llm/.*" in config.stages[1].trainable
+    found = (router.prompt.layout, router.head, router.llm.lora_rank, router.param_dtype)
+    assert (*found, config.batch.one_positive, everything) == seen
+    assert config.stages[0].instructions == "aptitude_tasks"
+    assert config.stages[0].trainable == ("connector/.*",)
+
+
+def test_the_size_of_qwen_is_a_variant():
+    weights = [load_config(str(CONFIGS / f"qwen25.py{word}")).router.llm.weights for word in ("", ":0.5b", ":1.5b")]
+    assert weights == [f"hub:Qwen/Qwen2.5-{size}B-Instruct" for size in ("0.5", "0.5", "1.5")]
+    assert "'0.5b,1.5b' names two sizes" in fault(str(CONFIGS / "qwen25.py:0.5b,1.5b"))
+    assert "variant 'laura' is not known; there are lora and paper" in fault(str(CONFIGS / "phi35.py:laura"))
+
+
 def test_flags_change_single_values():
     plain = load_config(SMOKE)
     changed = load_config(
