@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,8 +43,26 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         check_digest(bases[part], digest)
     llm = open_base(bases["llm"].directory)
     encoder = open_base(bases["encoder"].directory) if "encoder" in bases else None
+    writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
+    model = model_config(config, llm.config, encoder.config if encoder else None, writer)
+    dtype = jax.numpy.dtype(config.param_dtype)
+    base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, model.decoder, dtype).items()}
+    if encoder and model.encoder:
+        base |= {
+            f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, model.encoder, dtype).items()
+        }
+    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases)
+
+
+def model_config(
+    config: RouterConfig, llm: Mapping[str, Any], encoder: Mapping[str, Any] | None, writer: PromptWriter
+) -> RouterModelConfig:
+    """Shapes of the router model, from the `config.json` of its base models; no weights are needed.
+
+    Raises SatjaxError where the config and the base models do not fit.
+    """
     decoder = decoder_config(
-        llm.config,
+        llm,
         lora_rank=config.llm.lora_rank,
         lora_tokens=config.llm.lora_tokens,
         join_layer=config.llm.join_layer,
@@ -53,19 +72,17 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         raise SatjaxError(
             f"config router.ability_head: layer {config.ability_head.depth} is read; {config.llm.weights} has {decoder.num_layers}"
         )
-    psi = encoder_config(encoder.config, config.encoder.query_prefix) if encoder else None
     longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
     if longest > decoder.max_positions:
         raise SatjaxError(
             f"config router.prompt.buckets: {config.prompt.max_tokens} tokens are too many for {config.llm.weights}, which reads "
             f"{decoder.max_positions}; shorten the longest bucket"
         )
-    writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
     on_cpu = jax.default_backend() == "cpu"
     compute_dtype = ("float32" if on_cpu else "bfloat16") if config.compute_dtype == "auto" else config.compute_dtype
-    model = RouterModelConfig(
+    return RouterModelConfig(
         decoder=decoder,
-        encoder=psi,
+        encoder=encoder_config(encoder, config.encoder.query_prefix) if encoder is not None else None,
         profile_encoder=config.profile_encoder,
         ability_head=config.ability_head,
         layout=config.prompt.layout,
@@ -76,8 +93,3 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         compute_dtype=compute_dtype,
         remat=config.llm.remat,
     )
-    dtype = jax.numpy.dtype(config.param_dtype)
-    base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, decoder, dtype).items()}
-    if encoder and psi:
-        base |= {f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, psi, dtype).items()}
-    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases)

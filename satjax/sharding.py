@@ -5,16 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 
 AXES = ("data", "fsdp", "tensor")
 
+BATCH = ("data", "fsdp")
+
 RULES: dict[str, tuple[str, ...] | str | None] = {
-    "batch": ("data", "fsdp"),
+    "batch": BATCH,
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -48,7 +51,7 @@ LOGICAL_AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices (of all hosts); one axis of the config may be -1."""
+    """A mesh over all devices (of all hosts); one axis of the config may be -1. On a TPU slice its axes lie along the slice's own, where they can."""
     devices = jax.devices() if devices is None else devices
     shape = [config.data, config.fsdp, config.tensor]
     if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
@@ -62,10 +65,10 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         raise SatjaxError(
             f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes"
         )
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """Where a parameter lies; what the table does not name, or an axis that its mesh axis does not divide, is replicated."""
     logical = next((axes for pattern, axes in LOGICAL_AXES if re.fullmatch(pattern, path)), ())
     entries = [RULES[name] for name in logical]
@@ -87,6 +90,41 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks for `x` to lie by its logical axes, on the mesh that is in use (`jax.sharding.use_abstract_mesh`); without one, as it is.
+
+    Without this the partitioner may split a product over `fsdp` along the width instead of the batch, and then moves whole batches of
+    activations between all chips where the weights of one layer would do.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axis and RULES[axis] for axis in axes)))
+
+
+def spread(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Rows spread over the mesh in use, as `batch`, with as many rows of zeros after them as it takes; without a mesh, as they are."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return arrays
+    missing = -len(arrays[0]) % _extent(mesh, BATCH)
+    return tuple(constrain(jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))), "batch") for x in arrays)
+
+
+def gather_layer(path: str, value: jax.Array) -> jax.Array:
+    """A layer's parameter, whole along `fsdp` for as long as the layer runs (ZeRO-3, Rajbhandari et al. 2020); without a mesh, as it is.
+
+    `path` is that of the stacked parameter. The gradient, which every use of the layer adds to, is summed over the mesh once, and each device
+    keeps its part.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return value
+    axes = tuple(param_spec(path, (1, *value.shape), mesh))[1:]
+    part = jax.lax.with_sharding_constraint(value, PartitionSpec(*axes))
+    return jax.lax.with_sharding_constraint(part, PartitionSpec(*(None if axis == "fsdp" else axis for axis in axes)))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same everywhere."""
     return NamedSharding(mesh, PartitionSpec())
@@ -94,7 +132,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_shards(mesh: Mesh) -> int:
     """Parts that a batch is cut into."""
-    return _extent(mesh, ("data", "fsdp"))
+    return _extent(mesh, BATCH)
 
 
 def check_batch(rows: int, mesh: Mesh, what: str) -> None:
@@ -106,5 +144,5 @@ def check_batch(rows: int, mesh: Mesh, what: str) -> None:
         )
 
 
-def _extent(mesh: Mesh, axes: tuple[str, ...] | str) -> int:
+def _extent(mesh: Mesh | AbstractMesh, axes: tuple[str, ...] | str) -> int:
     return int(np.prod([mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes)]))

@@ -1,0 +1,199 @@
+"""Whether a config fits a TPU slice, how fast it would run, and on which mesh: everything that `satjax preflight` says."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from satjax.config import MeshConfig, TrainConfig
+from satjax.errors import SatjaxError
+from satjax.preflight.chips import Topology, slice_of, topology
+from satjax.preflight.compile import Program, compile_step, open_topology
+from satjax.preflight.model_flops import rank_flops, train_flops
+from satjax.preflight.roofline import by_kind, largest, roofline
+from satjax.preflight.steps import (
+    Plan,
+    abstract_params,
+    lower_rank_step,
+    lower_train_step,
+    make_plan,
+    rank_rows,
+    rank_sets,
+    with_rows,
+)
+from satjax.sharding import batch_shards, make_mesh
+
+Progress = Callable[[str, int, int], object]
+ROWS_PER_CHIP = (1, 2, 4)
+"""Instructions of one pass on one chip that a sweep tries."""
+SCALES = (4, 16, 64, 256)
+"""Chips of the weak-scaling curve."""
+
+
+def preflight(
+    config: TrainConfig,
+    topology_name: str,
+    *,
+    num_candidates: int = 25,
+    sweep: bool = False,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Figures of the train step and the rank step on a slice such as `v5e:16x16`; with `sweep` also of other meshes, batches and slice sizes.
+
+    Everything is of one chip and one step for a batch of the longest bucket. `num_candidates` are the training candidates that the data would
+    have. Raises SatjaxError for an unknown slice, a config that does not fit its mesh, or where libtpu is missing.
+    """
+    where = topology(topology_name)
+    devices = open_topology(where)
+    plan = make_plan(config, num_candidates)
+    mesh = make_mesh(config.mesh, devices)
+    jobs = _jobs(plan, where, mesh, devices) if sweep else []
+    done = 0
+
+    def counted(figures: dict[str, Any]) -> dict[str, Any]:
+        nonlocal done
+        done += 1
+        on_progress("compiling", done, 2 + len(jobs))
+        return figures
+
+    on_progress("compiling", 0, 2 + len(jobs))
+    train = counted(train_figures(plan, where, mesh))
+    rank = counted(rank_figures(plan, where, mesh))
+    figures: dict[str, Any] = {
+        "topology": where.name,
+        "chips": where.num_chips,
+        "chip": {
+            key: value
+            for key, value in dataclasses.asdict(where.chip).items()
+            if key not in ("slices", "options", "name")
+        },
+        "stage": plan.stage.name,
+        "bucket": plan.bucket,
+        "candidates": plan.candidates,
+        "fits": train["memory"]["fits"] and rank["memory"]["fits"],
+        "train": train,
+        "rank": rank,
+    }
+    if sweep:
+        found = [job | counted(_short(train_figures(*arguments))) for job, arguments in jobs]
+        figures["sweep"] = [row for row in found if row["topology"] == where.name and row["purpose"] == "mesh"]
+        figures["suggestion"] = suggestion(figures["sweep"])
+        figures["scaling"] = with_efficiency([row for row in found if row["purpose"] == "scaling"])
+    return figures
+
+
+def batch_rows(plan: Plan) -> int:
+    """Instructions of one pass."""
+    batch = plan.config.batch
+    return batch.groups * batch.instructions // batch.accumulate
+
+
+def train_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
+    """Figures of the train step on one mesh."""
+    program = compile_step(lower_train_step(plan, mesh), abstract_params(plan, mesh), plan.trained)
+    return _figures(program, where, mesh, batch_rows(plan), plan.config.batch.accumulate, train_flops(plan))
+
+
+def rank_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
+    """Figures of the rank step on one mesh."""
+    program = compile_step(lower_rank_step(plan, mesh), abstract_params(plan, mesh))
+    rows = rank_rows(plan, mesh)
+    return _figures(program, where, mesh, rows, 1, rank_flops(plan, rows, rank_sets(plan)))
+
+
+def _figures(program: Program, where: Topology, mesh: Mesh, rows: int, passes: int, useful: float) -> dict[str, Any]:
+    memory = dataclasses.asdict(program.memory) | {
+        "hbm": where.chip.hbm,
+        "spare": where.chip.hbm - program.memory.total,
+    }
+    figures: dict[str, Any] = {
+        "mesh": dict(mesh.shape),
+        "rows_per_chip": rows / batch_shards(mesh),
+        "passes": passes,
+        "memory": memory,
+        "compile_seconds": round(program.seconds, 1),
+    }
+    if program.work is None:
+        return figures
+    time = roofline(program.work, where, [device.coords for device in mesh.devices.flat])
+    return figures | {
+        "flops": program.work.flops,
+        "flops_with_loops_once": program.work.flops_once,
+        "flops_xla": program.xla_flops,
+        "model_flops": useful / where.num_chips,
+        "hbm_bytes": program.work.hbm_bytes,
+        "collectives": by_kind(program.work.collectives),
+        "largest_collectives": largest(program.work.collectives),
+        "seconds": dataclasses.asdict(time) | {"step": time.step},
+        "bound": time.bound,
+        "mfu": useful / where.num_chips / where.chip.flops / time.step,
+        "rows_per_second": rows * passes / time.step,
+    }
+
+
+def mesh_shapes(num_chips: int) -> list[MeshConfig]:
+    """Meshes worth comparing: parameters cut over all chips or 16 of them, each layer's products over 1 or 4."""
+    shapes = []
+    for tensor in (1, 4):
+        for fsdp in sorted({num_chips // tensor, min(16, num_chips // tensor)}):
+            if fsdp and num_chips % (fsdp * tensor) == 0:
+                shapes.append(MeshConfig(num_chips // (fsdp * tensor), fsdp, tensor))
+    return shapes
+
+
+def _jobs(plan: Plan, where: Topology, mesh: Mesh, devices: list[Any]) -> list[tuple[dict[str, Any], tuple]]:
+    """What a sweep compiles: other meshes and batches on the slice, and the config's own mesh and batch on slices of other sizes."""
+    jobs: list[tuple[dict[str, Any], tuple]] = []
+    for shape in mesh_shapes(where.num_chips):
+        for per_chip in ROWS_PER_CHIP:
+            one = with_rows(plan, per_chip * where.num_chips)
+            jobs.append(({"purpose": "mesh", "topology": where.name}, (one, where, make_mesh(shape, devices))))
+    per_shard = batch_rows(plan) // batch_shards(mesh)
+    for chips in SCALES:
+        if part := slice_of(where.chip, chips):
+            smaller = make_mesh(_scaled(plan.config.mesh, chips), open_topology(part))
+            one = with_rows(plan, per_shard * batch_shards(smaller))
+            jobs.append(({"purpose": "scaling", "topology": part.name, "chips": chips}, (one, part, smaller)))
+    return jobs
+
+
+def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A weak-scaling curve with each step's time against that of the smallest slice, of 16 chips or more, that the step fits."""
+    base = next((row["step_seconds"] for row in rows if row["chips"] >= 16 and row["fits"]), None)
+    return [row | {"efficiency": base / row["step_seconds"] if base and row["fits"] else None} for row in rows]
+
+
+def _scaled(mesh: MeshConfig, chips: int) -> MeshConfig:
+    """The config's mesh on fewer chips: the axis that takes what is left does so, one that is too long is cut."""
+    sizes = [mesh.data, mesh.fsdp, mesh.tensor]
+    if -1 in sizes:
+        fixed = [min(size, chips) for size in sizes if size != -1]
+        if all(chips % size == 0 for size in fixed) and len(fixed) == 2 and fixed[0] * fixed[1] <= chips:
+            return mesh
+        raise SatjaxError(f"config mesh {tuple(sizes)} does not go on {chips} chips")
+    return MeshConfig(-1, min(mesh.fsdp, chips // mesh.tensor), mesh.tensor)
+
+
+def _short(figures: dict[str, Any]) -> dict[str, Any]:
+    short = {
+        "mesh": figures["mesh"],
+        "rows_per_chip": figures["rows_per_chip"],
+        "total_bytes": figures["memory"]["total"],
+        "fits": figures["memory"]["fits"],
+        "compile_seconds": figures["compile_seconds"],
+    }
+    if figures["memory"]["fits"]:
+        short |= {
+            "step_seconds": figures["seconds"]["step"],
+            "seconds": figures["seconds"],
+            "bound": figures["bound"],
+            "mfu": figures["mfu"],
+            "rows_per_second": figures["rows_per_second"],
+        }
+    return short
+
+
+def suggestion(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The mesh and batch of a sweep that does most instructions a second; None where nothing fits."""
+    return max((row for row in rows if row["fits"]), key=lambda row: row["rows_per_second"], default=None)
