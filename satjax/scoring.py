@@ -1,6 +1,5 @@
 """The score matrix for any number of instructions: tokenize, bucket, run, put back in order. Training and serving both use it."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from satjax.capability import AccuracyNorms, ProfileReader
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.row_batches import row_batches
-from satjax.sharding import constrain, replicated
+from satjax.sharding import constrain, on_mesh, replicated
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
 
@@ -31,7 +30,7 @@ def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.W
     """
 
     def run(params: Params, token_BL: jax.Array, length_B: jax.Array, soft_MKD: jax.Array) -> jax.Array:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else contextlib.nullcontext():
+        with on_mesh(mesh):
             soft_BMKD = constrain(jnp.broadcast_to(soft_MKD, (len(token_BL), *soft_MKD.shape)), "batch")
             return bind(graphdef, params).score(token_BL, length_B, soft_BMKD)
 

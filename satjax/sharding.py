@@ -1,7 +1,8 @@
 """How arrays lie on the (data, fsdp, tensor) mesh: one table of logical axes, one table of rules."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ BATCH = ("data", "fsdp")
 
 RULES: dict[str, tuple[str, ...] | str | None] = {
     "batch": BATCH,
+    "replica": "data",
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -90,8 +92,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
+def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Inside, and while a function is traced there, `constrain`, `spread` and `layer_on_rows` mean this mesh; None is none."""
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Asks for `x` to lie by its logical axes, on the mesh that is in use (`jax.sharding.use_abstract_mesh`); without one, as it is.
+    """Asks for `x` to lie by its logical axes, on the mesh in use (`on_mesh`); without one, as it is.
 
     Without this the partitioner may split a product over `fsdp` along the width instead of the batch, and then moves whole batches of
     activations between all chips where the weights of one layer would do.
@@ -99,7 +106,20 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(axis and RULES[axis] for axis in axes)))
+    entries = [RULES[axis] if axis else None for axis in axes]
+    fitting = (
+        entry if entry and size % _extent(mesh, entry) == 0 else None
+        for entry, size in zip(entries, x.shape, strict=False)
+    )
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+
+
+def looked_up(x_BLD: jax.Array) -> jax.Array:
+    """Rows of an embedding table, which is cut along its width, as rows of the batch.
+
+    In two steps that devices can take among their own `fsdp` neighbours; in one, the partitioner would send the whole batch to all.
+    """
+    return constrain(constrain(x_BLD, "replica", None, "embed"), "batch")
 
 
 def spread(*arrays: jax.Array) -> tuple[jax.Array, ...]:
@@ -111,18 +131,35 @@ def spread(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(constrain(jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))), "batch") for x in arrays)
 
 
-def gather_layer(path: str, value: jax.Array) -> jax.Array:
-    """A layer's parameter, whole along `fsdp` for as long as the layer runs (ZeRO-3, Rajbhandari et al. 2020); without a mesh, as it is.
+def layer_on_rows(
+    run: Callable[..., Any], path: str, names: Sequence[str], values: Sequence[jax.Array]
+) -> Callable[..., Any]:
+    """`run(rows, layer, more_rows)` of one layer on each device's own rows, with the layer's parameters whole along `fsdp` meanwhile.
 
-    `path` is that of the stacked parameter. The gradient, which every use of the layer adds to, is summed over the mesh once, and each device
-    keeps its part.
+    `rows` and `more_rows` are trees of arrays whose first axis is the batch, as are the results; `layer` are the layer's parameters `values`, whose
+    names continue `path` of the stack. A device gathers them as it comes to the layer and keeps its own part; in the backward pass the gradients
+    of all uses are added up before they are summed over the mesh and scattered, once (ZeRO-3, Rajbhandari et al. 2020). Left to itself the
+    partitioner reduces each use of a weight apart, to the whole of it. Products over `tensor` are the partitioner's. Without a mesh: `run`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return value
-    axes = tuple(param_spec(path, (1, *value.shape), mesh))[1:]
-    part = jax.lax.with_sharding_constraint(value, PartitionSpec(*axes))
-    return jax.lax.with_sharding_constraint(part, PartitionSpec(*(None if axis == "fsdp" else axis for axis in axes)))
+        return run
+    rows, parts = PartitionSpec(BATCH), []
+    for name, value in zip(names, values, strict=True):
+        axes = tuple(param_spec(f"{path}/{name}", (1, *value.shape), mesh))[1:]
+        parts.append(PartitionSpec(*(axis if axis == "fsdp" else None for axis in axes)))
+
+    def gathered(part: PartitionSpec, value: jax.Array) -> jax.Array:
+        # Told to vary before its first use, a parameter has one gradient to sum, not one of each use.
+        if "fsdp" not in part:
+            return jax.lax.pcast(value, BATCH, to="varying")
+        value = jax.lax.pcast(value, "data", to="varying")
+        return jax.lax.all_gather(value, "fsdp", axis=part.index("fsdp"), tiled=True)
+
+    def whole(carry: Any, layer: Sequence[jax.Array], shared: Any) -> Any:
+        return run(carry, [gathered(part, value) for part, value in zip(parts, layer, strict=True)], shared)
+
+    return jax.shard_map(whole, in_specs=(rows, parts, rows), out_specs=rows, axis_names=set(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -15,7 +15,7 @@ from satjax.batches import Batch
 from satjax.config import BatchConfig, LossConfig
 from satjax.losses import total_loss
 from satjax.models.router_model import Params, ProfileInputs, bind
-from satjax.sharding import RULES, check_batch, constrain, param_shardings, replicated
+from satjax.sharding import RULES, check_batch, constrain, on_mesh, param_shardings, replicated
 
 Metrics = dict[str, jax.Array]
 
@@ -90,7 +90,7 @@ def make_train_step(
         trainable: Params, frozen: Params, opt_state: Any, batch: dict, inputs: ProfileInputs, embedding: jax.Array
     ) -> tuple[Params, Any, Metrics]:
         def one_pass(gradient: Params, part: dict) -> tuple[Params, Metrics]:
-            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            with on_mesh(mesh):
                 (value, parts), more = jax.value_and_grad(loss_of, has_aux=True)(
                     trainable, frozen, part, inputs, embedding
                 )

@@ -18,7 +18,6 @@ from satjax.models.linear import Linear, RMSNorm
 from satjax.models.rope import RopeConfig, rope_tables, rotate
 from satjax.models.stack import run_stack, stack_layers
 from satjax.models.summary import Summary, summarize
-from satjax.sharding import constrain
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,13 @@ class Block(nnx.Module):
 
     def __call__(self, carry: tuple[Array, Array | None], places: Places) -> tuple[Array, Array | None]:
         """Text and suffix stay apart, so that a gradient that only the suffix needs costs nothing on the text."""
-        text, suffix = constrain(carry[0], "batch"), carry[1]
+        text, suffix = carry
         adapted = self.text_adapted
         q, k, v = self.attention.project(self.attention_norm(text), places.text_rope, adapted)
         text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True), adapted)
         text = text + self.mlp(self.mlp_norm(text), adapted)
         if suffix is not None:
             assert places.suffix_rope is not None
-            suffix = constrain(suffix, "batch")
             qs, ks, vs = self.attention.project(self.attention_norm(suffix), places.suffix_rope, True)
             suffix = suffix + self.attention.merge(suffix_attention(qs, ks, vs, k, v, places.length_B), True)
             suffix = suffix + self.mlp(self.mlp_norm(suffix), True)
@@ -169,7 +167,7 @@ class Decoder(nnx.Module):
         text_rope = rope_tables(config.rope, config.head_width, text_position, whole_B)
         places = Places(length_B, text_rope)
         carry: tuple[Array, Array | None] = (text_BLD, None)
-        tap = lambda carry: summarize(carry[0], length_B)  # noqa: E731
+        tap = lambda carry, places: summarize(carry[0], places.length_B)  # noqa: E731
         summaries = []
         if self.lower is not None:
             carry, below = run_stack(self.lower, carry, places, path="llm/lower", remat=remat, tap=tap)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.linear import Linear
 from satjax.models.profile_encoder import AbilityTable, TaskSetConnector, TextConnector
 from satjax.models.text_encoder import EncoderConfig, TextEncoder
-from satjax.sharding import constrain, spread
+from satjax.sharding import constrain, looked_up, spread
 
 Params = dict[str, Array]
 """Parameters by path, such as `llm/upper/attention/q/kernel`: what is trained, saved and sharded."""
@@ -46,17 +47,17 @@ class RouterModelConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ProfileInputs:
-    """Profiles as arrays.
+    """Profiles as arrays (or, where a step is only lowered, as what jax has in the place of arrays).
 
     `token` and `length` hold what psi reads: `tasks`: `[T, L]` and `[T]`, one keyword text per task, the same for every
     candidate; `text`: `[M, C, L]` and `[M, C]`, the profile's text in chunks (length 0 = no chunk). `accuracy_MT` is
     standardized per task, `certainty_MT` is the share of the task's items that were observed.
     """
 
-    token: Array
-    length: Array
-    accuracy_MT: Array
-    certainty_MT: Array
+    token: Any
+    length: Any
+    accuracy_MT: Any
+    certainty_MT: Any
 
 
 def no_profiles() -> ProfileInputs:
@@ -114,7 +115,7 @@ class RouterModel(nnx.Module):
         if config.head == "none":
             return self.score_features(self.features(token_BL, length_B), soft_BMKD)
         num_candidates = soft_BMKD.shape[1]
-        text_BLD = constrain(self.llm.embed(token_BL).astype(dtype), "batch")
+        text_BLD = looked_up(self.llm.embed(token_BL).astype(dtype))
         if config.layout == "instruction_first":
             tail_SD = self.llm.embed(jnp.asarray(config.tail_ids, jnp.int32)).astype(dtype)
             tail_BMSD = jnp.broadcast_to(tail_SD, (*soft_BMKD.shape[:2], *tail_SD.shape))
@@ -134,7 +135,7 @@ class RouterModel(nnx.Module):
 
     def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b f"]:
         """What the ability head reads of an instruction, float32 `[B, F]`: the same for every zoo, and fixed where the LLM is."""
-        text_BLD = self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype))
+        text_BLD = looked_up(self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype)))
         return read_summary(self.llm(text_BLD, length_B).summary, self.config.ability_head)
 
     def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from satjax.models.attention import key_mask, text_attention
 from satjax.models.linear import LayerNorm, Linear
 from satjax.models.stack import run_stack, stack_layers
-from satjax.sharding import constrain
+from satjax.sharding import looked_up
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class EncoderBlock(nnx.Module):
 
     def __call__(self, x: Array, length_B: Array) -> Array:
         """Every token attends to all tokens of its row."""
-        x = constrain(x, "batch")
         q, k, v = (rearrange(f(x), "b l (n h) -> b l n h", n=self.num_heads) for f in (self.q, self.k, self.v))
         mixed = rearrange(text_attention(q, k, v, length_B, causal=False), "b l n h -> b l (n h)")
         x = self.attention_norm(x + self.o(mixed))
@@ -64,7 +63,7 @@ class TextEncoder(nnx.Module):
     ) -> Float[Array, "b e"]:
         """Embeddings, float32 `[B, E]`; L must not exceed `max_positions`. A row of length 0 gives zeros."""
         num_tokens = token_BL.shape[1]
-        x = constrain(self.embedding[...][token_BL], "batch") + self.positions[...][:num_tokens] + self.segments[...][0]
+        x = looked_up(self.embedding[...][token_BL]) + self.positions[...][:num_tokens] + self.segments[...][0]
         x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B, path="encoder/layers")
         x = x.astype(jnp.float32)
         mask = key_mask(length_B, num_tokens)[..., None]

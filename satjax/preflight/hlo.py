@@ -132,8 +132,11 @@ class _Module:
                 if not in_fusion:
                     hbm_bytes += runs * self.hbm_bytes(name, instruction)
                 if (kind := instruction.opcode.removesuffix("-start")) in COLLECTIVES:
-                    # The pieces of one collective, spread over several fusions, have one channel.
-                    channel = instruction.attribute("channel_id", r"\d+") or f"{name}/{instruction.name}"
+                    # A collective that is spread over several fusions stands in each of them, with its channel and chain.
+                    channel = f"{name}/{instruction.name}"
+                    if in_fusion:
+                        chain = re.search(r'chain_id="(\d+)"', instruction.attributes)
+                        channel = f"{instruction.attribute('channel_id', r'[0-9]+')}/{chain and chain[1]}"
                     hidden = in_fusion or instruction.opcode.endswith("-start")
                     size = max(instruction.size, sum(b.size for b in self.operands(name, instruction)))
                     if instruction.opcode.endswith("-start"):
