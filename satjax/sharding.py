@@ -142,7 +142,7 @@ def layer_on_rows(
     partitioner reduces each use of a weight apart, to the whole of it. Products over `tensor` are the partitioner's. Without a mesh: `run`.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or _extent(mesh, BATCH) == 1:
         return run
     rows, parts = PartitionSpec(BATCH), []
     for name, value in zip(names, values, strict=True):
@@ -160,6 +160,12 @@ def layer_on_rows(
         return run(carry, [gathered(part, value) for part, value in zip(parts, layer, strict=True)], shared)
 
     return jax.shard_map(whole, in_specs=(rows, parts, rows), out_specs=rows, axis_names=set(BATCH))
+
+
+def gathers_layers() -> bool:
+    """Whether layers are gathered on the mesh in use: parameters are cut along its `fsdp`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape["fsdp"] > 1
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

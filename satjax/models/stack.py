@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from satjax.sharding import layer_on_rows
+from satjax.sharding import gathers_layers, layer_on_rows
 
 
 def _all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -57,6 +57,6 @@ def run_stack(
         ]
         return layer_on_rows(run, path, names, used)(carry, used, shared)
 
-    if remat != "none" or not jax.sharding.get_abstract_mesh().empty:
+    if remat != "none" or gathers_layers():
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
     return jax.lax.scan(body, carry, [value for _, value in leaves])

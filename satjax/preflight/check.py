@@ -152,7 +152,7 @@ def _jobs(plan: Plan, where: Topology, mesh: Mesh, devices: list[Any]) -> list[t
     per_shard = batch_rows(plan) // batch_shards(mesh)
     for chips in SCALES:
         if part := slice_of(where.chip, chips):
-            smaller = make_mesh(_scaled(plan.config.mesh, chips), open_topology(part))
+            smaller = make_mesh(scaled_mesh(plan.config.mesh, chips), open_topology(part))
             one = with_rows(plan, per_shard * batch_shards(smaller))
             jobs.append(({"purpose": "scaling", "topology": part.name, "chips": chips}, (one, part, smaller)))
     return jobs
@@ -164,15 +164,15 @@ def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {"efficiency": base / row["step_seconds"] if base and row["fits"] else None} for row in rows]
 
 
-def _scaled(mesh: MeshConfig, chips: int) -> MeshConfig:
-    """The config's mesh on fewer chips: the axis that takes what is left does so, one that is too long is cut."""
-    sizes = [mesh.data, mesh.fsdp, mesh.tensor]
-    if -1 in sizes:
-        fixed = [min(size, chips) for size in sizes if size != -1]
-        if all(chips % size == 0 for size in fixed) and len(fixed) == 2 and fixed[0] * fixed[1] <= chips:
-            return mesh
-        raise SatjaxError(f"config mesh {tuple(sizes)} does not go on {chips} chips")
-    return MeshConfig(-1, min(mesh.fsdp, chips // mesh.tensor), mesh.tensor)
+def scaled_mesh(mesh: MeshConfig, chips: int) -> MeshConfig:
+    """The config's mesh on another number of chips: what is left goes to the axis that takes it, or to `data`; `fsdp` gives way first."""
+    if chips % mesh.tensor:
+        raise SatjaxError(f"config mesh.tensor = {mesh.tensor} does not divide {chips} chips; choose another")
+    rest = chips // mesh.tensor
+    if mesh.fsdp == -1:
+        return mesh
+    fsdp = min(mesh.fsdp, rest)
+    return MeshConfig(rest // fsdp, fsdp, mesh.tensor)
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:
