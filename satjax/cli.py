@@ -166,11 +166,14 @@ def _build_parser() -> argparse.ArgumentParser:
     preflight.add_argument(
         "--sweep",
         action="store_true",
-        help="compare meshes and batches, suggest one, and predict weak scaling: about 15 compilations",
+        help="also compile other meshes and batches, and suggest one: a dozen compilations",
+    )
+    preflight.add_argument(
+        "--scaling", action="store_true", help="also compile slices of 4 to 256 chips: the predicted weak scaling"
     )
     preflight.add_argument("--json", action="store_true", help="print JSON instead of tables")
     preflight.add_argument(
-        "--out", type=Path, metavar="FILE", help="also write the JSON here, and a plot of a sweep beside it"
+        "--out", type=Path, metavar="FILE", help="also write the JSON here, and a plot of what was compared beside it"
     )
 
     profile = verb(
@@ -346,12 +349,13 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
             options.topology,
             num_candidates=options.candidates,
             sweep=options.sweep,
+            scaling=options.scaling,
             on_progress=on_progress,
         )
     text = json.dumps({"config": options.config, "changes": rest, **figures}, indent=1)
     if options.out:
         write_text(options.out, text + "\n")
-        if options.sweep:
+        if options.sweep or options.scaling:
             plot_preflight(figures, options.out.with_suffix(".png"))
     if options.json:
         print(text)

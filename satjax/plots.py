@@ -35,7 +35,7 @@ def plot_preflight(figures: dict[str, Any], target: Path) -> None:
     figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
     speed, memory, scaling = figure.subplots(1, 3)
     meshes: dict[str, list[dict]] = {}
-    for row in figures["sweep"]:
+    for row in figures.get("sweep", ()):
         meshes.setdefault(" x ".join(map(str, row["mesh"].values())), []).append(row)
     for name, rows in meshes.items():
         fitting = [row for row in rows if row["fits"]]
@@ -49,8 +49,9 @@ def plot_preflight(figures: dict[str, Any], target: Path) -> None:
         xlabel="rows to a part of the batch", ylabel="instructions/s on a chip, at most", title=figures["topology"]
     )
     memory.set(xlabel="rows to a part of the batch", ylabel="GiB on a chip", title="memory (dashed: the chip's)")
-    speed.legend(title="data x fsdp x tensor", fontsize=8)
-    known = [row for row in figures["scaling"] if row["efficiency"] is not None]
+    if meshes:
+        speed.legend(title="data x fsdp x tensor", fontsize=8)
+    known = [row for row in figures.get("scaling", ()) if row["efficiency"] is not None]
     scaling.plot([row["chips"] for row in known], [row["efficiency"] for row in known], marker="o")
     scaling.set(xlabel="chips", ylabel="efficiency", title="predicted weak scaling", xscale="log", ylim=(0, 1.2))
     for axes in (speed, memory, scaling):

@@ -146,25 +146,26 @@ def preflight_tables(figures: dict[str, Any]) -> None:
                     row["kind"], f"{_gib(row['bytes'])} in {row['runs']} runs over {row['chips']} chips, {where}"
                 )
         console.print(table)
-    if "sweep" not in figures:
-        console.print("--sweep compares meshes, batches and slice sizes", style="dim")
-        return
-    for title, rows in (("meshes", figures["sweep"]), ("weak scaling", figures["scaling"])):
+    for title in ("sweep", "scaling"):
+        if title not in figures:
+            console.print(f"--{title} compares more", style="dim")
+            continue
         table = _plain_table()
         for column in (title, "mesh", "rows a chip", "memory", "least ms", "MFU", "efficiency"):
             table.add_column(column)
-        for row in rows:
-            fits = (
-                ("no", "", "") if not row["fits"] else (f"{1000 * row['step_seconds']:.1f}", _percent(row["mfu"]), "")
-            )
+        for row in figures[title]:
+            speed = (f"{1000 * row['step_seconds']:.1f}", _percent(row["mfu"])) if row["fits"] else ("does not fit", "")
             efficiency = row.get("efficiency")
-            cells = (*fits[:2], "" if efficiency is None else f"{efficiency:.3f}")
-            table.add_row(row["topology"], _mesh(row), f"{row['rows_per_chip']:g}", _gib(row["total_bytes"]), *cells)
+            last = "" if efficiency is None else f"{efficiency:.3f}"
+            table.add_row(
+                row["topology"], _mesh(row), f"{row['rows_per_chip']:g}", _gib(row["total_bytes"]), *speed, last
+            )
         console.print(table)
-    best = figures["suggestion"]
-    console.print(
-        f"suggested mesh: {_mesh(best)} with {best['rows_per_chip']:g} rows to a part" if best else "no mesh fits"
-    )
+    if "sweep" in figures:
+        best = figures["suggestion"]
+        console.print(
+            f"suggested mesh: {_mesh(best)}, {best['rows_per_chip']:g} rows a part" if best else "no mesh fits"
+        )
 
 
 SECONDS = {"compute": "compute", "hbm": "HBM", "ici_hidden": "hidden collectives", "ici_exposed": "exposed collectives"}

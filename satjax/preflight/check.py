@@ -37,9 +37,11 @@ def preflight(
     *,
     num_candidates: int = 25,
     sweep: bool = False,
+    scaling: bool = False,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Figures of the train step and the rank step on a slice such as `v5e:16x16`; with `sweep` also of other meshes, batches and slice sizes.
+    """Figures of the train step and the rank step on a slice such as `v5e:16x16`; with `sweep` also of the train step on other meshes with
+    other batches, and which of them is best; with `scaling` on slices of other sizes with the same rows on each chip.
 
     Everything is of one chip and one step for a batch of the longest bucket. `num_candidates` are the training candidates that the data would
     have. Raises SatjaxError for an unknown slice, a config that does not fit its mesh, or where libtpu is missing.
@@ -48,16 +50,17 @@ def preflight(
     devices = open_topology(where)
     plan = make_plan(config, num_candidates)
     mesh = make_mesh(config.mesh, devices)
-    jobs = _jobs(plan, where, mesh, devices) if sweep else []
-    done = 0
+    meshes = _other_meshes(plan, where, devices) if sweep else []
+    slices = _other_slices(plan, where, mesh) if scaling else []
+    done, total = 0, 2 + len(meshes) + sum(part != where for part, _, _ in slices)
 
     def counted(figures: dict[str, Any]) -> dict[str, Any]:
         nonlocal done
         done += 1
-        on_progress("compiling", done, 2 + len(jobs))
+        on_progress("compiling", done, total)
         return figures
 
-    on_progress("compiling", 0, 2 + len(jobs))
+    on_progress("compiling", 0, total)
     train = counted(train_figures(plan, where, mesh))
     rank = counted(rank_figures(plan, where, mesh))
     figures: dict[str, Any] = {
@@ -76,10 +79,14 @@ def preflight(
         "rank": rank,
     }
     if sweep:
-        found = [job | counted(_short(train_figures(*arguments))) for job, arguments in jobs]
-        figures["sweep"] = [row for row in found if row["topology"] == where.name and row["purpose"] == "mesh"]
+        figures["sweep"] = [_short(counted(train_figures(one, where, other)), where) for one, other in meshes]
         figures["suggestion"] = suggestion(figures["sweep"])
-        figures["scaling"] = with_efficiency([row for row in found if row["purpose"] == "scaling"])
+    if scaling:
+        rows = [
+            _short(train if part == where else counted(train_figures(one, part, other)), part)
+            for part, one, other in slices
+        ]
+        figures["scaling"] = with_efficiency(rows)
     return figures
 
 
@@ -142,20 +149,22 @@ def mesh_shapes(num_chips: int) -> list[MeshConfig]:
     return shapes
 
 
-def _jobs(plan: Plan, where: Topology, mesh: Mesh, devices: list[Any]) -> list[tuple[dict[str, Any], tuple]]:
-    """What a sweep compiles: other meshes and batches on the slice, and the config's own mesh and batch on slices of other sizes."""
-    jobs: list[tuple[dict[str, Any], tuple]] = []
-    for shape in mesh_shapes(where.num_chips):
-        for per_chip in ROWS_PER_CHIP:
-            one = with_rows(plan, per_chip * where.num_chips)
-            jobs.append(({"purpose": "mesh", "topology": where.name}, (one, where, make_mesh(shape, devices))))
+def _other_meshes(plan: Plan, where: Topology, devices: list[Any]) -> list[tuple[Plan, Mesh]]:
+    """Every mesh worth comparing with every batch."""
+    meshes = [make_mesh(shape, devices) for shape in mesh_shapes(where.num_chips)]
+    return [(with_rows(plan, rows * where.num_chips), mesh) for mesh in meshes for rows in ROWS_PER_CHIP]
+
+
+def _other_slices(plan: Plan, where: Topology, mesh: Mesh) -> list[tuple[Topology, Plan, Mesh]]:
+    """The config's own mesh and batch on slices of 4 to 256 chips, the slice that was asked for among them."""
     per_shard = batch_rows(plan) // batch_shards(mesh)
+    found = []
     for chips in SCALES:
-        if part := slice_of(where.chip, chips):
-            smaller = make_mesh(scaled_mesh(plan.config.mesh, chips), open_topology(part))
-            one = with_rows(plan, per_shard * batch_shards(smaller))
-            jobs.append(({"purpose": "scaling", "topology": part.name, "chips": chips}, (one, part, smaller)))
-    return jobs
+        part = where if chips == where.num_chips else slice_of(where.chip, chips)
+        if part is not None:
+            other = mesh if part == where else make_mesh(scaled_mesh(plan.config.mesh, chips), open_topology(part))
+            found.append((part, with_rows(plan, per_shard * batch_shards(other)), other))
+    return found
 
 
 def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -175,8 +184,10 @@ def scaled_mesh(mesh: MeshConfig, chips: int) -> MeshConfig:
     return MeshConfig(rest // fsdp, fsdp, mesh.tensor)
 
 
-def _short(figures: dict[str, Any]) -> dict[str, Any]:
+def _short(figures: dict[str, Any], where: Topology) -> dict[str, Any]:
     short = {
+        "topology": where.name,
+        "chips": where.num_chips,
         "mesh": figures["mesh"],
         "rows_per_chip": figures["rows_per_chip"],
         "total_bytes": figures["memory"]["total"],
