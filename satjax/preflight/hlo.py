@@ -124,6 +124,7 @@ class _Module:
     def work(self) -> Work:
         flops = flops_once = hbm_bytes = 0.0
         found: dict[str, Collective] = {}
+        beside: dict[str, int] = {}
         for name, (runs, in_fusion) in self.runs.items():
             for instruction in self.computations[name].values():
                 count = self.flops(name, instruction)
@@ -142,6 +143,10 @@ class _Module:
                     if instruction.opcode.endswith("-start"):
                         size = max(b.size for b in instruction.buffers)
                     known = found.get(channel)
+                    if in_fusion:
+                        both = (*instruction.buffers, *self.operands(name, instruction))
+                        moved = runs * sum(buffer.size for buffer in both if buffer.in_hbm)
+                        beside[channel] = min(moved, beside.get(channel, moved))
                     if known is None or size > known.size:
                         source = re.search(r'op_name="([^"]*)"', instruction.attributes)
                         found[channel] = Collective(
@@ -153,7 +158,7 @@ class _Module:
                             " ".join(f"{b.dtype}{list(b.dims)}".replace(" ", "") for b in instruction.buffers[:4]),
                             source[1] if source else "",
                         )
-        return Work(flops, hbm_bytes, tuple(found.values()), flops_once)
+        return Work(flops, hbm_bytes + sum(beside.values()), tuple(found.values()), flops_once)
 
     @cached_property
     def runs(self) -> Mapping[str, tuple[int, bool]]:
@@ -186,16 +191,18 @@ class _Module:
         ]
         return max(bounds, default=1)
 
-    def operands(self, computation: str, instruction: Instruction) -> Iterator[Buffer]:
-        for name in instruction.operands:
-            if source := self.computations[computation].get(name):
-                yield from source.buffers
+    def operand_buffers(self, computation: str, instruction: Instruction) -> list[tuple[Buffer, ...]]:
+        scope = self.computations[computation]
+        return [scope[name].buffers if name in scope else () for name in instruction.operands]
+
+    def operands(self, computation: str, instruction: Instruction) -> list[Buffer]:
+        return [buffer for buffers in self.operand_buffers(computation, instruction) for buffer in buffers]
 
     def flops(self, computation: str, instruction: Instruction) -> float:
         """Two per multiplication and addition of a product; what is done element by element is not counted."""
         if instruction.opcode not in ("convolution", "dot"):
             return 0.0
-        left, right = list(self.operands(computation, instruction))[:2]
+        left, right = self.operands(computation, instruction)[:2]
         (out,) = instruction.buffers
         if instruction.opcode == "dot":
             contracted = re.findall(r"\d+", instruction.attribute("lhs_contracting_dims", r"\{[\d,]*\}") or "")
@@ -215,37 +222,69 @@ class _Module:
         return 2.0 * positions * axis["r"]["i"] * axis["r"]["o"] * axis["l"]["b"] / batch_groups
 
     def hbm_bytes(self, computation: str, instruction: Instruction) -> float:
-        """Operands and results that lie in HBM; of a stacked array that is read or written by slices, the slices."""
-        if instruction.opcode in FREE or instruction.opcode.endswith("-done"):
+        """Operands and results that lie in HBM; of a stacked array that is read or written by slices, the slices.
+
+        What a fusion hands on to a collective that runs beside it is the collective's.
+        """
+        opcode = instruction.opcode
+        if opcode in FREE or opcode.endswith("-done"):
             return 0.0
-        if instruction.opcode.endswith("-start"):
-            return float(sum(b.size for b in self.operands(computation, instruction) if b.in_hbm))
-        called = _called(instruction, "calls") if instruction.opcode == "fusion" else ""
-        inside = self.computations[called] if called else {}
-        read = sum(
-            self.read_bytes(inside, index, buffer)
-            for index, buffer in enumerate(self.operands(computation, instruction))
-            if buffer.in_hbm
-        )
-        return float(read + self.written_bytes(computation, instruction, inside))
+        if opcode == "custom-call" and "tpu_custom_call" not in instruction.attributes:
+            return 0.0  # a mark for the compiler, no kernel
+        sizes = [sum(b.size for b in buffers if b.in_hbm) for buffers in self.operand_buffers(computation, instruction)]
+        if opcode == "fusion":
+            inside = self.computations[_called(instruction, "calls")]
+            root = next(inner for inner in inside.values() if inner.is_root)
+            results = root.operands if root.opcode == "tuple" else (root.name,)
+            read = sum(self.read(inside, _parameters(inside, i), size) for i, size in enumerate(sizes) if size)
+            pairs = zip(results, instruction.buffers, strict=False)
+            return float(read + sum(self.written(inside, name, b.size) for name, b in pairs if b.in_hbm))
+        if opcode == "dynamic-update-slice":
+            return 2.0 * sizes[1]
+        if opcode == "dynamic-slice":
+            return 2.0 * instruction.size
+        written = 0 if opcode.endswith("-start") else sum(b.size for b in instruction.buffers if b.in_hbm)
+        return float(sum(sizes) + written)
 
-    def read_bytes(self, inside: Mapping[str, Instruction], index: int, buffer: Buffer) -> int:
-        names = {i.name for i in inside.values() if i.opcode == "parameter" and i.argument == str(index)}
-        uses = [i for i in inside.values() if names & set(i.operands)]
-        if uses and all(i.opcode == "dynamic-slice" for i in uses):
-            return sum(i.size for i in uses)
-        if uses and all(i.opcode == "dynamic-update-slice" and i.operands[0] in names for i in uses):
+    def read(self, inside: Mapping[str, Instruction], names: set[str], size: int) -> int:
+        """Bytes that a fusion reads of its operand of `size` bytes, which it knows by these names."""
+        total = 0
+        for use in inside.values():
+            if not names & set(use.operands):
+                continue
+            if use.opcode == "dynamic-slice":
+                total += use.size
+            elif use.opcode == "bitcast":
+                total += self.read(inside, {use.name}, size)
+            elif use.opcode == "fusion":
+                nested = self.computations[_called(use, "calls")]
+                places = [index for index, name in enumerate(use.operands) if name in names]
+                total += sum(self.read(nested, _parameters(nested, index), size) for index in places)
+            elif use.opcode == "tuple" or use.opcode in COLLECTIVES:
+                continue
+            elif not (use.opcode == "dynamic-update-slice" and use.operands[0] in names):
+                return size
+        return min(total, size)
+
+    def written(self, inside: Mapping[str, Instruction], name: str, size: int) -> int:
+        """Bytes that a fusion writes of its result `name`, of `size` bytes: none of what it only hands on."""
+        source = inside[name]
+        while source.opcode == "bitcast" and source.operands[0] in inside:
+            source = inside[source.operands[0]]
+        if source.opcode == "parameter" or source.opcode in COLLECTIVES:
             return 0
-        return buffer.size
+        if source.opcode == "dynamic-update-slice":
+            return inside[source.operands[1]].size if source.operands[1] in inside else size
+        if source.opcode == "fusion":
+            nested = self.computations[_called(source, "calls")]
+            root = next(inner for inner in nested.values() if inner.is_root)
+            return size if root.opcode == "tuple" else self.written(nested, root.name, size)
+        return size
 
-    def written_bytes(self, computation: str, instruction: Instruction, inside: Mapping[str, Instruction]) -> int:
-        scope = inside or self.computations[computation]
-        root = next((inner for inner in inside.values() if inner.is_root), instruction)
-        if root.opcode == "bitcast":
-            root = scope.get(root.operands[0], root)
-        if root.opcode == "dynamic-update-slice" and root.operands[1] in scope:
-            return scope[root.operands[1]].size
-        return sum(buffer.size for buffer in instruction.buffers if buffer.in_hbm)
+
+def _parameters(inside: Mapping[str, Instruction], index: int) -> set[str]:
+    """What a fusion calls its operand number `index`."""
+    return {i.name for i in inside.values() if i.opcode == "parameter" and i.argument == str(index)}
 
 
 def _called(instruction: Instruction, key: str) -> str:
