@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from satjax.config import MeshConfig
@@ -67,7 +68,8 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         raise SatjaxError(
             f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes"
         )
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:

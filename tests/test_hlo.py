@@ -27,13 +27,13 @@ TEXT = """HloModule step, is_scheduled=true
 }
 
 %piece (q0: bf16[4,32]) -> bf16[16,32] {
-  %q0 = bf16[4,32]{1,0} parameter(0)
-  ROOT %all-gather.2 = bf16[16,32]{1,0} all-gather(%q0), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}, metadata={op_name="jit(step)/layer"}
+  %q0 = bf16[4,32]{1,0:S(1)} parameter(0)
+  ROOT %all-gather.2 = bf16[16,32]{1,0:S(1)} all-gather(%q0), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}, metadata={op_name="jit(step)/layer"}
 }
 
 %piece.clone (q0: bf16[4,32]) -> bf16[16,32] {
-  %q0 = bf16[4,32]{1,0} parameter(0)
-  ROOT %all-gather.3 = bf16[16,32]{1,0} all-gather(%q0), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}, metadata={op_name="jit(step)/layer"}
+  %q0 = bf16[4,32]{1,0:S(1)} parameter(0)
+  ROOT %all-gather.3 = bf16[16,32]{1,0:S(1)} all-gather(%q0), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}, metadata={op_name="jit(step)/layer"}
 }
 
 %condition (state: (s32[], bf16[16,64])) -> pred[] {
@@ -99,6 +99,22 @@ def test_a_stacked_array_counts_by_slice_and_vector_memory_does_not_count():
 def test_only_the_positions_of_a_window_that_meet_the_input_count(line, flops):
     text = f"ENTRY %main (l: f32[6,4,8], r: f32[6,8,5]) -> f32[6,4,5] {{\n  %l = f32[6,4,8]{{2,1,0}} parameter(0)\n  %r = f32[6,8,5]{{2,1,0}} parameter(1)\n  ROOT {line}\n}}\n"
     assert read_work(text).flops == flops
+
+
+@pytest.mark.parametrize(
+    ("groups", "devices"),
+    [
+        ("mesh['a'=2,'b'=3] {'a'}", (0, 3)),
+        ("mesh['a'=1,'b'=3,'c'=2], device_ids=([2,3]T(1,0)) {'b'}", (0, 1, 2)),
+        ("mesh['a'=6,'b'=1] {'a','b'}", (0, 1, 2, 3, 4, 5)),
+        ("[3,2]<=[6]", (0, 1)),
+        ("[3,2]<=[2,3]T(1,0)", (0, 3)),
+        ("{{0,4},{1,5}}", (0, 4)),
+    ],
+)
+def test_groups_of_devices_in_every_notation(groups, devices):
+    text = f"ENTRY %main (x: f32[8]) -> f32[8] {{\n  %x = f32[8]{{0}} parameter(0)\n  ROOT %r = f32[8]{{0}} all-reduce(%x), channel_id=1, replica_groups={groups}, use_global_device_ids=true\n}}\n"
+    assert read_work(text).collectives[0].devices == devices
 
 
 def test_a_compiled_scan_counts_every_layer():

@@ -366,17 +366,24 @@ def _group(instruction: Instruction) -> tuple[int, ...]:
     """Positions of the first group of devices that exchange data."""
     if pairs := instruction.attribute("source_target_pairs", r"\{\{[^}]*\}"):
         return tuple(map(int, re.findall(r"\d+", pairs)))[:2]
-    if named := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", instruction.attributes):
-        axes = re.findall(r"'(\w+)'=(\d+)", named[1])
-        chosen = re.findall(r"'(\w+)'", named[2])
-        grid = np.arange(math.prod(int(size) for _, size in axes)).reshape([int(size) for _, size in axes])
+    if named := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?\)?)\))?\s*\{([^}]*)\}", instruction.attributes
+    ):
+        axes = [(name, int(size)) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])]
+        chosen = re.findall(r"'(\w+)'", named[3])
+        order = _order(named[2]) if named[2] else np.arange(math.prod(size for _, size in axes))
+        grid = order.reshape([size for _, size in axes])
         index = tuple(slice(None) if name in chosen else 0 for name, _ in axes)
         return tuple(grid[index].reshape(-1).tolist())
-    if iota := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", instruction.attributes):
-        shape = [int(size) for size in iota[3].split(",")]
-        order = np.arange(math.prod(shape)).reshape(shape)
-        if iota[4]:
-            order = order.transpose([int(axis) for axis in iota[4].split(",")])
-        return tuple(order.reshape(int(iota[1]), int(iota[2]))[0].tolist())
+    if iota := re.search(r"replica_groups=\[(\d+),(\d+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", instruction.attributes):
+        return tuple(_order(iota[3]).reshape(int(iota[1]), int(iota[2]))[0].tolist())
     explicit = re.search(r"replica_groups=\{\{([\d,]*)\}", instruction.attributes)
     return tuple(int(member) for member in explicit[1].split(",")) if explicit else (0,)
+
+
+def _order(text: str) -> np.ndarray:
+    """Device numbers as XLA writes them in short: `[4,16]T(1,0)` counts through a grid of that shape, its axes transposed."""
+    shape, _, axes = text.partition("T")
+    sizes = [int(size) for size in re.findall(r"\d+", shape)]
+    order = np.arange(math.prod(sizes)).reshape(sizes)
+    return order.transpose([int(axis) for axis in re.findall(r"\d+", axes)] or None).reshape(-1)
