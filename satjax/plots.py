@@ -45,10 +45,8 @@ def plot_preflight(figures: dict[str, Any], target: Path) -> None:
             [row["rows_per_chip"] for row in rows], [row["total_bytes"] / 2**30 for row in rows], marker="o", label=name
         )
     memory.axhline(figures["chip"]["hbm"] / 2**30, color="black", linewidth=0.8, linestyle="--")
-    speed.set(
-        xlabel="rows to a part of the batch", ylabel="instructions/s on a chip, at most", title=figures["topology"]
-    )
-    memory.set(xlabel="rows to a part of the batch", ylabel="GiB on a chip", title="memory (dashed: the chip's)")
+    speed.set(xlabel="rows of a chip", ylabel="instructions/s of a chip, at most", title=figures["topology"])
+    memory.set(xlabel="rows of a chip", ylabel="GiB of a chip", title="memory (dashed: the chip's)")
     if meshes:
         speed.legend(title="data x fsdp x tensor", fontsize=8)
     known = [row for row in figures.get("scaling", ()) if row["efficiency"] is not None]

@@ -122,7 +122,7 @@ def preflight_tables(figures: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
         f"{figures['topology']}: {figures['chips']} chips, stage {figures['stage']!r}, "
-        f"{figures['bucket']} tokens, {figures['candidates']} candidates; figures are of one chip and one step"
+        f"{figures['bucket']} tokens, {figures['candidates']} candidates; meshes are data x fsdp x tensor, figures are of one chip and one step"
     )
     for name in ("train", "rank"):
         found, memory = figures[name], figures[name]["memory"]
@@ -140,7 +140,7 @@ def preflight_tables(figures: dict[str, Any]) -> None:
             parts = ", ".join(f"{label} {1000 * seconds[key]:.1f}" for key, label in SECONDS.items())
             table.add_row("least time", f"{1000 * seconds['step']:.1f} ms ({parts}), bound by {found['bound']}")
             table.add_row("predicted MFU", _percent(found["mfu"]))
-            for row in found["collectives"]:
+            for row in (row for row in found["collectives"] if row["bytes"] >= SHOWN):
                 where = ("in a loop" if row["in_loop"] else "once") + (", hidden" if row["hidden"] else ", exposed")
                 table.add_row(
                     row["kind"], f"{_gib(row['bytes'])} in {row['runs']} runs over {row['chips']} chips, {where}"
@@ -151,7 +151,7 @@ def preflight_tables(figures: dict[str, Any]) -> None:
             console.print(f"--{title} compares more", style="dim")
             continue
         table = _plain_table()
-        for column in (title, "mesh", "rows a chip", "memory", "least ms", "MFU", "efficiency"):
+        for column in (title, "mesh", "rows", "memory", "least ms", "MFU", "efficiency"):
             table.add_column(column)
         for row in figures[title]:
             speed = (f"{1000 * row['step_seconds']:.1f}", _percent(row["mfu"])) if row["fits"] else ("does not fit", "")
@@ -164,9 +164,12 @@ def preflight_tables(figures: dict[str, Any]) -> None:
     if "sweep" in figures:
         best = figures["suggestion"]
         console.print(
-            f"suggested mesh: {_mesh(best)}, {best['rows_per_chip']:g} rows a part" if best else "no mesh fits"
+            f"suggested mesh: {_mesh(best)}, {best['rows_per_chip']:g} rows on a chip" if best else "no mesh fits"
         )
 
+
+SHOWN = 2**20
+"""Collectives that move less in a step are left to the JSON."""
 
 SECONDS = {"compute": "compute", "hbm": "HBM", "ici_hidden": "hidden collectives", "ici_exposed": "exposed collectives"}
 
@@ -176,7 +179,7 @@ def _gib(size: float) -> str:
 
 
 def _mesh(figures: dict[str, Any]) -> str:
-    return " x ".join(f"{axis} {size}" for axis, size in figures["mesh"].items())
+    return "x".join(map(str, figures["mesh"].values()))
 
 
 def _about(figures: dict[str, Any]) -> Console:

@@ -5,51 +5,16 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from satjax.config import MeshConfig, TrainConfig, from_mapping
+from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 from satjax.preflight.steps import abstract_params, lower_rank_step, lower_train_step, make_plan, with_rows
 from satjax.sharding import make_mesh
-from satjax.weights.published import PUBLISHED
-
-SMALL = PUBLISHED["microsoft/Phi-3.5-mini-instruct"] | {
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "intermediate_size": 192,
-    "vocab_size": 128,
-    "rope_scaling": None,
-}
-PSI = PUBLISHED["intfloat/e5-large-v2"] | {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 64,
-}
-STAGES = (
-    {"name": "connector", "steps": 2, "learning_rate": 1e-3, "trainable": ("connector/.*",)},
-    {"name": "all", "steps": 2, "learning_rate": 1e-5, "trainable": ("connector/.*", "encoder/.*", "llm/.*")},
-)
+from tests.phi import small_plan
 
 
 @pytest.fixture
 def plan(monkeypatch):
-    """Phi-3.5 and E5 in small, trained whole, as `configs/phi35.py` has it."""
-    monkeypatch.setitem(PUBLISHED, "small", SMALL)
-    monkeypatch.setitem(PUBLISHED, "psi", PSI)
-    settings = {
-        "router": {
-            "llm": {"weights": "hub:small", "remat": "full"},
-            "encoder": {"weights": "hub:psi"},
-            "profile_encoder": {"kind": "text", "orders": 2},
-            "prompt": {"buckets": (32, 64)},
-        },
-        "aptitude": {"num_tasks": 4, "shots": 2},
-        "batch": {"groups": 4, "instructions": 4},
-        "stages": STAGES,
-    }
-    return make_plan(from_mapping(TrainConfig, settings), 5)
+    return small_plan(monkeypatch)
 
 
 def test_the_stage_that_trains_most_is_the_one_that_has_to_fit(plan):
