@@ -32,6 +32,8 @@ CORE = [
 EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
+    # libtpu compiles for TPUs on any machine; jax names the version that fits it.
+    "preflight": ["jax[tpu]>=0.10.2"],
     "dev": [
         "pytest>=8.3",
         "pytest-xdist>=3.6",

@@ -8,7 +8,7 @@ of the aptitude test's own tasks; stage 2 trains everything, encoder and connect
                                   against seven negatives; ours scores all candidates in one pass, and compares them
     configs/phi35.py:lora,paper   both
 
-Full training keeps 16 bytes for each parameter (float32 weights, gradients and two moments): 67 GB, sharded over all chips.
+Full training keeps 16 bytes for each parameter (float32 weights, gradients and two moments): 67 GB, sharded over 16 chips.
 `satjax preflight` tells whether that fits; where activations do not, --config.batch.accumulate=8 takes the same steps in eight passes.
 """
 
@@ -64,7 +64,9 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch": {**batch, "accumulate": 1},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+            # Parts of a 16th are whole tiles of the TPU's memory. Of smaller ones XLA makes all-reduces of whole weights in the place of gathers
+            # and scatters (`satjax preflight`); on fewer chips --config.mesh.fsdp takes as many as there are.
+            "mesh": {"data": -1, "fsdp": 16, "tensor": 1},
             "stages": (
                 {
                     "name": "connector",

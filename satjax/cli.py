@@ -14,6 +14,7 @@ from satjax import __version__
 from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError
 from satjax.pretrained import DEFAULT
 
+DOES_NOT_FIT = 1
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
 SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and Open MPI,
 and in indexed Kubernetes jobs (with the kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one
@@ -29,7 +30,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0, 2 for mistakes that the user can mend, 75 where the same command goes on."""
+    """Runs one verb; returns the exit code: 0, 1 where `preflight` or `doctor` finds something amiss, 2 for mistakes that the user can mend, 75 where
+    the same command goes on.
+    """
     logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
     logging.getLogger("satjax").setLevel(logging.INFO)
     # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _build_parser()
     try:
         options, rest = parser.parse_known_args(arguments)
-        if rest and options.verb not in ("train", "protocol"):
+        if rest and options.verb not in ("train", "protocol", "preflight"):
             parser.error(f"unknown argument {rest[0]!r}")
         return options.run(options, rest)
     except SatjaxError as error:
@@ -181,6 +184,30 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     protocol.add_argument(
         "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
+    )
+
+    preflight = verb(
+        "preflight",
+        _preflight,
+        "Compile the train and rank steps for a TPU slice that nobody holds: memory, collectives, speed. Exit code 1 where they do not fit.",
+        "satjax preflight --config configs/phi35.py --topology v5e:16x16",
+    )
+    preflight.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
+    preflight.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:16x16 or v5p:4x4x4")
+    preflight.add_argument(
+        "--candidates", type=int, default=25, metavar="M", help="training candidates that the data has (default: 25)"
+    )
+    preflight.add_argument(
+        "--sweep",
+        action="store_true",
+        help="also compile other meshes and batches, and suggest one: a dozen compilations",
+    )
+    preflight.add_argument(
+        "--scaling", action="store_true", help="also compile slices of 4 to 256 chips: the predicted weak scaling"
+    )
+    preflight.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    preflight.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the JSON here, and a plot of what was compared beside it"
     )
 
     profile = verb(
@@ -412,6 +439,37 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     protocol_tables(figures)
     print(f"report: {path}\npage:   {page}")
     return 0
+
+
+def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config_file import load_config
+    from satjax.files import write_text
+    from satjax.plots import plot_preflight
+    from satjax.preflight import preflight
+    from satjax.render import preflight_tables, steps
+
+    if options.candidates < 1:
+        raise SatjaxError(f"--candidates {options.candidates}: at least 1 is needed")
+    config = load_config(options.config, rest)
+    with steps() as on_progress:
+        figures = preflight(
+            config,
+            options.topology,
+            num_candidates=options.candidates,
+            sweep=options.sweep,
+            scaling=options.scaling,
+            on_progress=on_progress,
+        )
+    text = json.dumps({"config": options.config, "changes": rest, **figures}, indent=1)
+    if options.out:
+        write_text(options.out, text + "\n")
+        if options.sweep or options.scaling:
+            plot_preflight(figures, options.out.with_suffix(".png"))
+    if options.json:
+        print(text)
+    else:
+        preflight_tables(figures)
+    return 0 if figures["fits"] else DOES_NOT_FIT
 
 
 def _profile(options: argparse.Namespace, rest: list[str]) -> int:

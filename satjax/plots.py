@@ -1,6 +1,7 @@
 """Pictures of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,4 +25,33 @@ def plot_training_curve(metrics: Path, target: Path) -> None:
     axes.set(xlabel="optimizer step", ylabel="training loss", title="satjax training")
     axes.grid(alpha=0.3)
     axes.legend()
+    figure.savefig(target)
+
+
+def plot_preflight(figures: dict[str, Any], target: Path) -> None:
+    """Predicted throughput and memory of every mesh and batch of a sweep, and the weak-scaling curve: a PNG at `target`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
+    speed, memory, scaling = figure.subplots(1, 3)
+    meshes: dict[str, list[dict]] = {}
+    for row in figures.get("sweep", ()):
+        meshes.setdefault(" x ".join(map(str, row["mesh"].values())), []).append(row)
+    for name, rows in meshes.items():
+        fitting = [row for row in rows if row["fits"]]
+        per_chip = [row["rows_per_second"] / figures["chips"] for row in fitting]
+        speed.plot([row["rows_per_chip"] for row in fitting], per_chip, marker="o", label=name)
+        memory.plot(
+            [row["rows_per_chip"] for row in rows], [row["total_bytes"] / 2**30 for row in rows], marker="o", label=name
+        )
+    memory.axhline(figures["chip"]["hbm"] / 2**30, color="black", linewidth=0.8, linestyle="--")
+    speed.set(xlabel="rows of a chip", ylabel="instructions/s of a chip, at most", title=figures["topology"])
+    memory.set(xlabel="rows of a chip", ylabel="GiB of a chip", title="memory (dashed: the chip's)")
+    if meshes:
+        speed.legend(title="data x fsdp x tensor", fontsize=8)
+    known = [row for row in figures.get("scaling", ()) if row["efficiency"] is not None]
+    scaling.plot([row["chips"] for row in known], [row["efficiency"] for row in known], marker="o")
+    scaling.set(xlabel="chips", ylabel="efficiency", title="predicted weak scaling", xscale="log", ylim=(0, 1.2))
+    for axes in (speed, memory, scaling):
+        axes.grid(alpha=0.3)
     figure.savefig(target)

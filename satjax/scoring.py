@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
@@ -15,12 +16,26 @@ from satjax.capability import AccuracyNorms, ProfileReader
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.row_batches import row_batches
-from satjax.sharding import batch_sharding, batch_shards, place, replicated
+from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
 
 ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
+
+
+def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.Wrapped:
+    """`run(params, token_BL, length_B, soft_MKD) -> float32[B, M]`, jitted: what ranking a batch of instructions costs.
+
+    On a mesh the rows are to be split as `satjax.sharding.batch_sharding` says, parameters may lie in any way, and the scores are everywhere.
+    """
+
+    def run(params: Params, token_BL: jax.Array, length_B: jax.Array, soft_MKD: jax.Array) -> jax.Array:
+        with on_mesh(mesh):
+            soft_BMKD = constrain(jnp.broadcast_to(soft_MKD, (len(token_BL), *soft_MKD.shape)), "batch")
+            return bind(graphdef, params).score(token_BL, length_B, soft_BMKD)
+
+    return jax.jit(run, out_shardings=None if mesh is None else replicated(mesh))
 
 
 class Scorer:
@@ -49,11 +64,6 @@ class Scorer:
         self.features = FeatureReader(graphdef, assembly.writer, store, mesh) if alone else None
 
         @partial(jax.jit, out_shardings=self.everywhere)
-        def run(params: Params, token_BL: jax.Array, length_B: jax.Array, soft_MKD: jax.Array) -> jax.Array:
-            soft_BMKD = jnp.broadcast_to(soft_MKD, (len(token_BL), *soft_MKD.shape))
-            return bind(graphdef, params).score(token_BL, length_B, soft_BMKD)
-
-        @partial(jax.jit, out_shardings=self.everywhere)
         def encode(params: Params, inputs: ProfileInputs) -> jax.Array:
             model = bind(graphdef, params)
             return model.soft_tokens(model.embed_profiles(inputs), inputs)
@@ -63,7 +73,7 @@ class Scorer:
             soft_BMKD = jnp.broadcast_to(soft_MKD, (len(feature_BF), *soft_MKD.shape))
             return bind(graphdef, params).score_features(feature_BF, soft_BMKD)
 
-        self._run, self._encode, self._run_features = run, encode, run_features
+        self._run, self._encode, self._run_features = score_step(graphdef, mesh), encode, run_features
 
     def soft_tokens(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
         """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`; measured abilities are `[M, 1, 1, R + 1]`."""

@@ -1,20 +1,26 @@
 """How arrays lie on the (data, fsdp, tensor) mesh: one table of logical axes, one table of rules."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 
 AXES = ("data", "fsdp", "tensor")
 
+BATCH = ("data", "fsdp")
+
 RULES: dict[str, tuple[str, ...] | str | None] = {
-    "batch": ("data", "fsdp"),
+    "batch": BATCH,
+    "replica": "data",
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -48,7 +54,7 @@ LOGICAL_AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices (of all hosts); one axis of the config may be -1."""
+    """A mesh over all devices (of all hosts); one axis of the config may be -1. On a TPU slice its axes lie along the slice's own, where they can."""
     devices = jax.devices() if devices is None else devices
     shape = [config.data, config.fsdp, config.tensor]
     if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
@@ -62,10 +68,11 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         raise SatjaxError(
             f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes"
         )
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """Where a parameter lies; what the table does not name, or an axis that its mesh axis does not divide, is replicated."""
     logical = next((axes for pattern, axes in LOGICAL_AXES if re.fullmatch(pattern, path)), ())
     entries = [RULES[name] for name in logical]
@@ -87,6 +94,82 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
+def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Inside, and while a function is traced there, `constrain`, `spread` and `layer_on_rows` mean this mesh; None is none."""
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks for `x` to lie by its logical axes, on the mesh in use (`on_mesh`); without one, as it is.
+
+    Without this the partitioner may split a product over `fsdp` along the width instead of the batch, and then moves whole batches of
+    activations between all chips where the weights of one layer would do.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    entries = [RULES[axis] if axis else None for axis in axes]
+    fitting = (
+        entry if entry and size % _extent(mesh, entry) == 0 else None
+        for entry, size in zip(entries, x.shape, strict=False)
+    )
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+
+
+def looked_up(x_BLD: jax.Array) -> jax.Array:
+    """Rows of an embedding table, which is cut along its width, as rows of the batch.
+
+    In two steps that devices can take among their own `fsdp` neighbours; in one, the partitioner would send the whole batch to all.
+    """
+    return constrain(constrain(x_BLD, "replica", None, "embed"), "batch")
+
+
+def spread(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Rows spread over the mesh in use, as `batch`, with as many rows of zeros after them as it takes; without a mesh, as they are."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return arrays
+    missing = -len(arrays[0]) % _extent(mesh, BATCH)
+    return tuple(constrain(jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))), "batch") for x in arrays)
+
+
+def layer_on_rows(
+    run: Callable[..., Any], path: str, names: Sequence[str], values: Sequence[jax.Array]
+) -> Callable[..., Any]:
+    """`run(rows, layer, more_rows)` of one layer on each device's own rows, with the layer's parameters whole along `fsdp` meanwhile.
+
+    `rows` and `more_rows` are trees of arrays whose first axis is the batch, as are the results; `layer` are the layer's parameters `values`, whose
+    names continue `path` of the stack. A device gathers them as it comes to the layer and keeps its own part; in the backward pass the gradients
+    of all uses are added up before they are summed over the mesh and scattered, once (ZeRO-3, Rajbhandari et al. 2020). Left to itself the
+    partitioner reduces each use of a weight apart, to the whole of it. Products over `tensor` are the partitioner's. Without a mesh: `run`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or _extent(mesh, BATCH) == 1:
+        return run
+    rows, parts = PartitionSpec(BATCH), []
+    for name, value in zip(names, values, strict=True):
+        axes = tuple(param_spec(f"{path}/{name}", (1, *value.shape), mesh))[1:]
+        parts.append(PartitionSpec(*(axis if axis == "fsdp" else None for axis in axes)))
+
+    def gathered(part: PartitionSpec, value: jax.Array) -> jax.Array:
+        # Told to vary before its first use, a parameter has one gradient to sum, not one of each use.
+        if "fsdp" not in part:
+            return jax.lax.pcast(value, BATCH, to="varying")
+        value = jax.lax.pcast(value, "data", to="varying")
+        return jax.lax.all_gather(value, "fsdp", axis=part.index("fsdp"), tiled=True)
+
+    def whole(carry: Any, layer: Sequence[jax.Array], shared: Any) -> Any:
+        return run(carry, [gathered(part, value) for part, value in zip(parts, layer, strict=True)], shared)
+
+    return jax.shard_map(whole, in_specs=(rows, parts, rows), out_specs=rows, axis_names=set(BATCH))
+
+
+def gathers_layers() -> bool:
+    """Whether layers are gathered on the mesh in use: parameters are cut along its `fsdp`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape["fsdp"] > 1
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same everywhere."""
     return NamedSharding(mesh, PartitionSpec())
@@ -99,7 +182,7 @@ def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
 
 def batch_shards(mesh: Mesh) -> int:
     """Parts that a batch is cut into."""
-    return _extent(mesh, ("data", "fsdp"))
+    return _extent(mesh, BATCH)
 
 
 def check_batch(rows: int, mesh: Mesh, what: str) -> None:
@@ -111,5 +194,5 @@ def check_batch(rows: int, mesh: Mesh, what: str) -> None:
         )
 
 
-def _extent(mesh: Mesh, axes: tuple[str, ...] | str) -> int:
+def _extent(mesh: Mesh | AbstractMesh, axes: tuple[str, ...] | str) -> int:
     return int(np.prod([mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes)]))

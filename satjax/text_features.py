@@ -18,7 +18,7 @@ from satjax.assembly import Assembly
 from satjax.instructions import PromptWriter, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import row_batches
-from satjax.sharding import batch_sharding, batch_shards, place, replicated
+from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
 
@@ -43,10 +43,12 @@ class FeatureReader:
     ):
         self.writer, self.mesh = writer, mesh
         self.store = store if store is None or jax.process_count() == 1 else FirstStore(store)
-        self._run = jax.jit(
-            lambda params, token_BL, length_B: bind(graphdef, params).features(token_BL, length_B),
-            out_shardings=None if mesh is None else replicated(mesh),
-        )
+
+        def run(params: Params, token_BL: jax.Array, length_B: jax.Array) -> jax.Array:
+            with on_mesh(mesh):
+                return bind(graphdef, params).features(token_BL, length_B)
+
+        self._run = jax.jit(run, out_shardings=None if mesh is None else replicated(mesh))
 
     def read(
         self, params: Params, instructions: Sequence[str], on_progress: Progress = lambda done, total: None

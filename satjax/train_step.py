@@ -1,6 +1,6 @@
 """One optimizer step of one stage, as a jitted function on the mesh."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from satjax.batches import Batch
 from satjax.config import BatchConfig, LossConfig
 from satjax.losses import total_loss
 from satjax.models.router_model import Params, ProfileInputs, bind
-from satjax.sharding import RULES, check_batch, param_shardings, place, replicated
+from satjax.sharding import RULES, check_batch, constrain, on_mesh, param_shardings, place, replicated
 
 Metrics = dict[str, jax.Array]
 
@@ -27,13 +27,18 @@ def rows_of_a_pass(config: BatchConfig, mesh: Mesh) -> int:
     return rows
 
 
+def batch_layout(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """How a batch's instructions lie on the mesh, and how its candidates and outcomes do (see `place_batch`)."""
+    return NamedSharding(mesh, PartitionSpec(None, RULES["batch"])), replicated(mesh)
+
+
 def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
     """A batch on the mesh, its groups cut into the passes of `accumulate`; each host gathers the rows that its devices hold, and no others.
 
     `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
-    by_row, whole = NamedSharding(mesh, PartitionSpec(None, RULES["batch"])), replicated(mesh)
+    by_row, whole = batch_layout(mesh)
     index_AR = batch.index.reshape(passes, rows)
 
     def column(name: str, shape: tuple[int, ...]) -> jax.Array:
@@ -58,31 +63,40 @@ def make_train_step(
     trainable: Mapping[str, jax.Array],
     opt_state: Any,
     embeds_profiles: bool,
-) -> Callable[..., tuple[Params, Any, Metrics]]:
+) -> jax.stages.Wrapped:
     """`step(trainable, frozen, opt_state, batch, inputs, embedding) -> (trainable, opt_state, metrics)`.
 
     Gradients exist for the trainable parameters only. Where the stage trains psi (`embeds_profiles`), profiles are embedded inside
     the step; otherwise `embedding` is what psi gave once. `trainable` and `opt_state` show how these lie on the mesh. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
     """
 
+    # Results lie as their inputs do, or the second step would be compiled anew.
+    placed = param_shardings(trainable, mesh), jax.tree.map(lambda leaf: leaf.sharding, opt_state)
+
     def loss_of(trainable: Params, frozen: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> tuple:
         model = bind(graphdef, {**frozen, **trainable})
         soft_MKD = model.soft_tokens(model.embed_profiles(inputs) if embeds_profiles else embedding, inputs)
         num_groups, num_instructions = batch["outcome"].shape[:2]
         soft_RMKD = repeat(soft_MKD[batch["candidate"]], "g m k d -> (g b) m k d", b=num_instructions)
-        soft_RMKD = jax.lax.with_sharding_constraint(soft_RMKD, NamedSharding(mesh, PartitionSpec(RULES["batch"])))
+        soft_RMKD = constrain(soft_RMKD, "batch")
         text = batch["text"]
         if "feature" in text:
             score_RM = model.score_features(text["feature"], soft_RMKD)
         else:
             score_RM = model.score(text["token"], text["length"], soft_RMKD)
+        # A few kilobytes: every device takes the loss of the whole batch, or the groups would be sent around in pieces.
+        score_RM = constrain(score_RM)
         return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
 
     def step(
         trainable: Params, frozen: Params, opt_state: Any, batch: dict, inputs: ProfileInputs, embedding: jax.Array
     ) -> tuple[Params, Any, Metrics]:
         def one_pass(gradient: Params, part: dict) -> tuple[Params, Metrics]:
-            (value, parts), more = jax.value_and_grad(loss_of, has_aux=True)(trainable, frozen, part, inputs, embedding)
+            with on_mesh(mesh):
+                (value, parts), more = jax.value_and_grad(loss_of, has_aux=True)(
+                    trainable, frozen, part, inputs, embedding
+                )
+            more = jax.lax.with_sharding_constraint(more, placed[0])
             return jax.tree.map(jnp.add, gradient, more), {"loss": value, **parts}
 
         zero = jax.tree.map(lambda value: jnp.zeros(value.shape, jnp.float32), trainable)
@@ -95,8 +109,6 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, opt_state, trainable)
         return optax.apply_updates(trainable, updates), opt_state, metrics
 
-    # Results lie as their inputs do, or the second step would be compiled anew.
-    placed = param_shardings(trainable, mesh), jax.tree.map(lambda leaf: leaf.sharding, opt_state)
     # XLA's CPU client may still be copying a donated buffer into an asynchronous checkpoint.
     donate = () if mesh.devices.flat[0].platform == "cpu" else (0, 2)
     return jax.jit(step, donate_argnums=donate, out_shardings=(*placed, replicated(mesh)))

@@ -24,7 +24,7 @@ def test_layers_differ_and_a_scan_equals_a_loop():
     x = y = jnp.ones((2, 4))
     for i in range(3):
         y = y + jnp.tanh(y @ kernel[i] + bias[i]) * 0.5
-    np.testing.assert_allclose(run_stack(stack, x, 0.5)[0], y, atol=1e-6)
+    np.testing.assert_allclose(run_stack(stack, x, 0.5, path="llm/upper")[0], y, atol=1e-6)
 
 
 @pytest.mark.parametrize("remat", list(REMAT_POLICIES))
@@ -32,7 +32,9 @@ def test_remat_changes_no_gradient(remat):
     graphdef, state = nnx.split(stack_layers(Layer, 3, nnx.Rngs(0)))
 
     def loss(state, remat):
-        return jnp.sum(run_stack(nnx.merge(graphdef, state), jnp.ones((2, 4)), 0.5, remat=remat)[0] ** 2)
+        return jnp.sum(
+            run_stack(nnx.merge(graphdef, state), jnp.ones((2, 4)), 0.5, path="llm/upper", remat=remat)[0] ** 2
+        )
 
     plain, other = jax.grad(loss)(state, "none"), jax.grad(loss)(state, remat)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, other)

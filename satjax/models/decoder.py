@@ -173,17 +173,17 @@ class Decoder(nnx.Module):
         text_rope = rope_tables(config.rope, config.head_width, text_position, whole_B)
         places = Places(length_B, text_rope)
         carry: tuple[Array, Array | None] = (text_BLD, None)
-        tap = lambda carry: summarize(carry[0], length_B)  # noqa: E731
+        tap = lambda carry, places: summarize(carry[0], places.length_B)  # noqa: E731
         summaries = []
         if self.lower is not None:
-            carry, below = run_stack(self.lower, carry, places, remat=remat, tap=tap)
+            carry, below = run_stack(self.lower, carry, places, path="llm/lower", remat=remat, tap=tap)
             summaries.append(below)
         if suffix_BMSD is not None:
             suffix_position = length_B[:, None] + jnp.arange(suffix_BMSD.shape[2])
             cos, sin = rope_tables(config.rope, config.head_width, suffix_position, whole_B)
             places = Places(length_B, text_rope, (cos[:, None], sin[:, None]))
             carry = (carry[0], suffix_BMSD)
-        (text, suffix), above = run_stack(self.upper, carry, places, remat=remat, tap=tap)
+        (text, suffix), above = run_stack(self.upper, carry, places, path="llm/upper", remat=remat, tap=tap)
         summary = jax.tree.map(lambda *layers: jnp.concatenate(layers), *summaries, above)
         return States(self.norm(text), None if suffix is None else self.norm(suffix), summary)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.linear import Linear
 from satjax.models.profile_encoder import AbilityTable, TaskSetConnector, TextConnector
 from satjax.models.text_encoder import EncoderConfig, TextEncoder
+from satjax.sharding import constrain, looked_up, spread
 
 Params = dict[str, Array]
 """Parameters by path, such as `llm/upper/attention/q/kernel`: what is trained, saved and sharded."""
@@ -44,17 +46,17 @@ class RouterModelConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ProfileInputs:
-    """Profiles as arrays.
+    """Profiles as arrays (or, where a step is only lowered, as what jax has in the place of arrays).
 
     `token` and `length` hold what psi reads: `tasks`: `[T, L]` and `[T]`, one keyword text per task, the same for every
     candidate; `text`: `[M, C, L]` and `[M, C]`, the profile's text in chunks (length 0 = no chunk). `accuracy_MT` is
     standardized per task, `certainty_MT` is the share of the task's items that were observed.
     """
 
-    token: Array
-    length: Array
-    accuracy_MT: Array
-    certainty_MT: Array
+    token: Any
+    length: Any
+    accuracy_MT: Any
+    certainty_MT: Any
 
 
 def no_profiles() -> ProfileInputs:
@@ -83,10 +85,11 @@ class RouterModel(nnx.Module):
         """psi: `[T, E]` for `tasks`; `[M, E]` for `text`, chunks averaged by their length; nothing, `[0, 0]`, for `items`."""
         if self.encoder is None:
             return jnp.zeros((0, 0))
-        dtype = jnp.dtype(self.config.compute_dtype)
+        length_R, dtype = inputs.length.reshape(-1), jnp.dtype(self.config.compute_dtype)
+        rows = spread(inputs.token.reshape(len(length_R), -1), length_R)
+        flat = constrain(self.encoder(*rows, dtype=dtype)[: len(length_R)])
         if self.config.profile_encoder.kind == "tasks":
-            return self.encoder(inputs.token, inputs.length, dtype=dtype)
-        flat = self.encoder(rearrange(inputs.token, "m c l -> (m c) l"), inputs.length.reshape(-1), dtype=dtype)
+            return flat
         chunk_MCE = flat.reshape(*inputs.length.shape, -1)
         mean_ME = jnp.einsum("mce,mc->me", chunk_MCE, inputs.length.astype(jnp.float32))
         return mean_ME / jnp.maximum(jnp.linalg.norm(mean_ME, axis=-1, keepdims=True), 1e-9)
@@ -111,7 +114,7 @@ class RouterModel(nnx.Module):
         if config.head == "none":
             return self.score_features(self.features(token_BL, length_B), soft_BMKD)
         num_candidates = soft_BMKD.shape[1]
-        text_BLD = self.llm.embed(token_BL).astype(dtype)
+        text_BLD = looked_up(self.llm.embed(token_BL).astype(dtype))
         if config.layout == "instruction_first":
             tail_SD = self.llm.embed(jnp.asarray(config.tail_ids, jnp.int32)).astype(dtype)
             tail_BMSD = jnp.broadcast_to(tail_SD, (*soft_BMKD.shape[:2], *tail_SD.shape))
@@ -131,7 +134,7 @@ class RouterModel(nnx.Module):
 
     def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b f"]:
         """What the ability head reads of an instruction, float32 `[B, F]`: the same for every zoo, and fixed where the LLM is."""
-        text_BLD = self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype))
+        text_BLD = looked_up(self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype)))
         return read_summary(self.llm(text_BLD, length_B).summary, self.config.ability_head)
 
     def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from satjax.models.attention import key_mask, text_attention
 from satjax.models.linear import LayerNorm, Linear
 from satjax.models.stack import run_stack, stack_layers
+from satjax.sharding import looked_up
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class TextEncoder(nnx.Module):
     ) -> Float[Array, "b e"]:
         """Embeddings, float32 `[B, E]`; L must not exceed `max_positions`. A row of length 0 gives zeros."""
         num_tokens = token_BL.shape[1]
-        x = self.embedding[...][token_BL] + self.positions[...][:num_tokens] + self.segments[...][0]
-        x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B)
+        x = looked_up(self.embedding[...][token_BL]) + self.positions[...][:num_tokens] + self.segments[...][0]
+        x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B, path="encoder/layers")
         x = x.astype(jnp.float32)
         mask = key_mask(length_B, num_tokens)[..., None]
         pooled = jnp.sum(jnp.where(mask, x, 0.0), axis=1)

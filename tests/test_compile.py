@@ -1,0 +1,56 @@
+import importlib.util
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from satjax.config import MeshConfig
+from satjax.errors import SatjaxError
+from satjax.preflight.chips import topology
+from satjax.preflight.compile import compile_step, open_topology
+from satjax.sharding import make_mesh
+
+
+def lowered(mesh):
+    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
+    return {"x": x}, jax.jit(lambda x: x @ x.T, donate_argnums=0).lower(x)
+
+
+def test_memory_of_one_chip():
+    params, step = lowered(make_mesh(MeshConfig(1, 8, 1), jax.devices()[:8]))
+    program = compile_step(step, params, ["x"])
+    assert program.memory.fits
+    assert program.memory.parameters == program.memory.inputs == 64 * 32 * 4 // 8
+    assert program.memory.optimizer == 2 * program.memory.parameters
+    assert program.memory.total >= 64 * 64 * 4 // 8
+    assert program.work.flops == 2 * 64 * 64 * 32 / 8
+
+
+@pytest.mark.parametrize(
+    ("message", "needed"),
+    [
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (28.50G) exceeds available HBM (15.75G).",
+            28.5,
+        ),
+        ("Ran out of memory in memory space hbm. Used 18.25G of 15.75G hbm. Exceeded hbm capacity by 2.5G.", 18.25),
+    ],
+)
+def test_what_does_not_fit_is_no_error(message, needed):
+    params, _ = lowered(make_mesh(MeshConfig(1, 8, 1), jax.devices()[:8]))
+
+    def give_up():
+        raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
+
+    program = compile_step(SimpleNamespace(compile=give_up), params)
+    assert program.work is None
+    assert not program.memory.fits
+    assert program.memory.activations == needed * 2**30
+
+
+def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SatjaxError, match=r"pip install 'satjax\[preflight\]'"):
+        open_topology(topology("v5e:2x2"))

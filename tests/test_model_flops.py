@@ -1,0 +1,33 @@
+import pytest
+
+from satjax.preflight.model_flops import encoder_flops, forward_flops, rank_flops, train_flops
+from tests.phi import STAGES, small_plan
+
+KERNELS = 4 * 64 * 64 + 3 * 64 * 192
+"""Of one layer of the LLM."""
+TEXT = 3 * 64 * (2 * KERNELS + 4 * 64 * 64)
+SUFFIX = 3 * 5 * 4 * (2 * KERNELS + 4 * (64 + 4) * 64)
+"""Five candidates of one soft token and three of the tail, which see the text and themselves."""
+
+
+def test_one_instruction(monkeypatch):
+    assert forward_flops(small_plan(monkeypatch), 5) == (TEXT, SUFFIX)
+    assert rank_flops(small_plan(monkeypatch), 16, 5) == 16 * (TEXT + SUFFIX)
+
+
+def test_training_all_of_it_takes_three_passes(monkeypatch):
+    plan = small_plan(monkeypatch)
+    psi = 5 * 96 * 2 * (2 * (4 * 32 * 32 + 2 * 32 * 64) + 4 * 96 * 32)
+    assert encoder_flops(plan) == psi
+    assert train_flops(plan) == 16 * 3 * (TEXT + SUFFIX) + 3 * psi
+
+
+def test_text_that_nothing_trains_is_only_read(monkeypatch):
+    assert train_flops(small_plan(monkeypatch, STAGES[:1])) == 16 * (TEXT + 2 * SUFFIX)
+
+
+def test_capabilities_before_the_text_make_a_sequence_of_each_candidate(monkeypatch):
+    plan = small_plan(monkeypatch, STAGES[:1], prompt={"layout": "capability_first", "buckets": (32, 64)})
+    one = 3 * 65 * (2 * KERNELS + 4 * 65 * 64)
+    assert forward_flops(plan, 5) == (5 * one, 0.0)
+    assert train_flops(plan) == pytest.approx(16 * 2 * 5 * one)

@@ -1,0 +1,54 @@
+"""The steps that preflight lowers are those that run: shapes and shardings from a config alone, and what the partitioner makes of them."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+
+from satjax.config import MeshConfig
+from satjax.errors import SatjaxError
+from satjax.preflight.steps import abstract_params, lower_rank_step, lower_train_step, make_plan, with_rows
+from satjax.sharding import make_mesh
+from tests.phi import small_plan
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    return small_plan(monkeypatch)
+
+
+def test_the_stage_that_trains_most_is_the_one_that_has_to_fit(plan):
+    assert plan.stage.name == "all"
+    assert plan.embeds
+    assert (plan.bucket, plan.candidates, plan.model.compute_dtype) == (64, 5, "bfloat16")
+
+
+def test_rows_are_put_into_groups(plan):
+    batch = with_rows(plan, 6).config.batch
+    assert (batch.groups, batch.instructions) == (2, 3)
+
+
+def test_base_weights_have_the_dtype_of_the_config_and_what_is_learned_is_float32(plan):
+    router = dataclasses.replace(plan.config.router, param_dtype="bfloat16")
+    changed = dataclasses.replace(plan, config=dataclasses.replace(plan.config, router=router))
+    params = abstract_params(changed, make_mesh(MeshConfig(1, 8, 1)))
+    assert params["llm/upper/mlp/up/kernel"].dtype == jnp.bfloat16
+    assert params["connector/project/kernel"].dtype == jnp.float32
+
+
+def test_a_mesh_must_divide_the_batch(plan):
+    with pytest.raises(SatjaxError, match="multiple of 8"):
+        lower_train_step(with_rows(plan, 12), make_mesh(MeshConfig(1, 8, 1)))
+
+
+def test_base_models_that_are_nowhere_are_refused(plan):
+    llm = dataclasses.replace(plan.config.router.llm, weights="dir:/nowhere")
+    router = dataclasses.replace(plan.config.router, llm=llm)
+    with pytest.raises(SatjaxError, match="no such directory"):
+        make_plan(dataclasses.replace(plan.config, router=router), 5)
+
+
+def test_the_rank_step_lowers_on_a_mesh(plan):
+    mesh = make_mesh(MeshConfig(1, 8, 1))
+    lowered = lower_rank_step(plan, mesh)
+    assert lowered.out_info.shape == (64, 10)
