@@ -17,6 +17,7 @@ def test_all_is_well(capsys):
 
 @pytest.mark.parametrize("fetched", [False, True])
 def test_weights_on_disk_or_not(capsys, monkeypatch, tmp_path, fetched):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("SATJAX_CACHE", str(tmp_path))
     if fetched:
         for folder, file in (
@@ -28,6 +29,7 @@ def test_weights_on_disk_or_not(capsys, monkeypatch, tmp_path, fetched):
     assert doctor() == 0
     out = capsys.readouterr().out
     assert f"cache: {tmp_path}" in out
+    assert f"compiled programs: {tmp_path / 'compiled'}" in out
     assert out.count(": present") == 2 * fetched
     assert out.count("not here yet; the first train or rank fetches it") == 2 * (not fetched)
 
