@@ -3,7 +3,7 @@ import json
 import matplotlib.image
 import numpy as np
 
-from satjax.plots import plot_training_curve
+from satjax.plots import plot_preflight, plot_training_curve
 
 
 def test_each_stage_is_drawn(tmp_path):
@@ -23,3 +23,17 @@ def test_each_stage_is_drawn(tmp_path):
     assert orange not in colours(one)
     assert {blue, orange} <= colours(two)
     assert curve(["connector"]).shape == (540, 960, 4), "a run of one step has a curve too"
+
+
+def test_what_preflight_compared_is_drawn(tmp_path):
+    def row(chips, rows, seconds):
+        found = {"chips": chips, "mesh": {"data": 1, "fsdp": chips}, "rows_per_chip": rows, "total_bytes": rows * 2**30}
+        return {**found, "fits": seconds > 0, "rows_per_second": rows * chips, "efficiency": 0.9 if seconds else None}
+
+    figures = {"topology": "v5e:2x2", "chips": 4, "chip": {"hbm": 16 * 2**30}}
+    images = []
+    for more in ({"sweep": [row(4, 1, 1.0), row(4, 2, 0.0)]}, {"scaling": [row(4, 1, 0.0), row(16, 1, 1.0)]}):
+        plot_preflight({**figures, **more}, tmp_path / "figures.png")
+        images.append(matplotlib.image.imread(tmp_path / "figures.png"))
+    assert images[0].shape == images[1].shape
+    assert (images[0] != images[1]).any()
