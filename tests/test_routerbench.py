@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import routerbench
+from satjax.outcomes import upstream
 from satjax.outcomes.parquet import read_table
 from satjax.outcomes.routerbench import import_routerbench
 from satjax.outcomes.splits import split_of
@@ -66,7 +66,7 @@ def test_costs_may_be_absent(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([row(), row()], "row 3: sample 's.1' stands twice"),
+        ([row(), row()], "row 3: item 'routerbench/s.1' stands twice"),
         ([row(a="yes")], "row 2: a is 'yes', not a number"),
         ([row(b="3")], "row 2: score 3 of 'org/b' is outside [0, 1]"),
         ([row(prompt="")], "row 2: the prompt or its sample_id is empty"),
@@ -95,7 +95,7 @@ def test_bad_files(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match="cannot be read"):
         import_routerbench([binary])
     before = csv.field_size_limit()
-    monkeypatch.setattr(routerbench, "LARGEST_FIELD", 100)
+    monkeypatch.setattr(upstream, "LARGEST_FIELD", 100)
     with pytest.raises(SatjaxError, match="field larger than field limit"):
         import_routerbench([write(tmp_path, row(prompt="x" * 1000))])
     assert csv.field_size_limit() == before

@@ -1,10 +1,9 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
 from satjax.outcomes.describe import describe
+from satjax.outcomes.importers import import_outcomes
 from satjax.outcomes.merge import leaks, merge_tables
-from satjax.outcomes.mmlu_pro import import_mmlu_pro
 from satjax.outcomes.parquet import read_table, write_table
-from satjax.outcomes.routerbench import import_routerbench
 from satjax.outcomes.source import open_outcomes, read_outcomes
 from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
@@ -15,8 +14,7 @@ __all__ = [
     "Item",
     "OutcomeTable",
     "describe",
-    "import_mmlu_pro",
-    "import_routerbench",
+    "import_outcomes",
     "leaks",
     "merge_tables",
     "open_outcomes",
