@@ -16,10 +16,20 @@ from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, 
 WHAT = "samples of lm-evaluation-harness"
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d[-:]\d\d[-:]\d\d(?:\.\d+)?)\.jsonl")
 PREFERRED = ("acc", "exact_match")
-NOT_METRICS = frozenset(
-    ("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics")
-    + ("doc_hash", "prompt_hash", "target_hash")
+FIELDS = (
+    "doc_id",
+    "doc",
+    "target",
+    "arguments",
+    "resps",
+    "filtered_resps",
+    "filter",
+    "metrics",
+    "doc_hash",
+    "prompt_hash",
+    "target_hash",
 )
+"""What a sample holds beside its metrics."""
 
 
 def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> OutcomeTable:
@@ -84,7 +94,7 @@ def _read(
         if own != filtered:
             continue
         name = name or _default(record, lower, where)
-        if name not in record or name in NOT_METRICS:
+        if name not in record or name in FIELDS:
             raise SatjaxError(f"{where} has no metric {name!r}; choose one with --metric: {_listed(_metrics(record))}")
         if name in lower:
             raise SatjaxError(f"{where}: of metric {name!r} less is better; choose another with --metric")
@@ -120,7 +130,7 @@ def _metrics(record: dict[str, Any]) -> list[str]:
     listed = record.get("metrics")
     if isinstance(listed, list):
         return [name for name in listed if isinstance(name, str) and name in record]
-    return [name for name in record if name not in NOT_METRICS]
+    return [name for name in record if name not in FIELDS]
 
 
 def _default(record: dict[str, Any], lower: set[str], where: str) -> str:
