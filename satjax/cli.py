@@ -16,7 +16,7 @@ from satjax.pretrained import DEFAULT
 
 USER_ERROR = 2
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
-FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "csv", "jsonl")
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "csv", "jsonl")
 ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 

@@ -91,10 +91,11 @@ def test_texts_of_messages_and_attachments(tmp_path):
 
 def test_an_interrupted_log_and_a_sample_written_twice(tmp_path):
     path = tmp_path / "log.eval"
-    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("_journal/start.json", json.dumps({"eval": EVAL}))
         archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "I")))
-        archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "C")))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "C")))
     assert import_inspect([tmp_path]).scores_MN.tolist() == [[1]]
 
 

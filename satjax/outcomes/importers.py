@@ -9,6 +9,7 @@ from satjax.outcomes.helm import import_helm
 from satjax.outcomes.inspect_log import import_inspect
 from satjax.outcomes.lm_eval import import_lm_eval
 from satjax.outcomes.mmlu_pro import import_mmlu_pro
+from satjax.outcomes.opencompass import import_opencompass
 from satjax.outcomes.routerbench import import_routerbench
 from satjax.outcomes.table import OutcomeTable
 
@@ -18,6 +19,7 @@ IMPORTERS: Mapping[str, tuple[Callable[..., OutcomeTable], tuple[str, ...]]] = {
     "lm-eval": (import_lm_eval, ("metric",)),
     "inspect": (import_inspect, ("metric",)),
     "helm": (import_helm, ("metric",)),
+    "opencompass": (import_opencompass, ()),
     "csv": (import_csv, ("columns",)),
     "jsonl": (import_jsonl, ("columns",)),
 }
