@@ -122,7 +122,7 @@ def test_contradictions(tmp_path):
         ("prompt", "--columns has 'prompt'; write it as"),
         ("text=", "--columns has 'text='"),
         ("txet=prompt", "unknown column 'txet': did you mean 'text'"),
-        ("text=prompt", "has no column 'prompt'; name it with --columns (item_id, text, model_id, score)"),
+        ("text=prompt", "has no column 'prompt'; name it with --columns ('item_id', 'text', 'model_id', 'score')"),
         ("scores=a", "has no column 'a'"),
     ],
 )

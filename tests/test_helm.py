@@ -46,7 +46,9 @@ def test_real_runs():
     assert all(item.split == split_of(item.text) for item in table.items)
     # Their own means say the same.
     np.testing.assert_array_equal(import_helm([DATA], "quasi_exact_match").scores_MN, table.scores_MN)
-    with pytest.raises(SatjaxError, match="has no stat 'luck'; choose one with --metric: batch_size, exact_match, "):
+    with pytest.raises(
+        SatjaxError, match="has no stat 'luck'; choose one with --metric: 'batch_size', 'exact_match', "
+    ):
         import_helm([DATA], "luck")
 
 

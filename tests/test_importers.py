@@ -34,12 +34,16 @@ def test_options_of_other_formats_are_refused():
         import_outcomes("lm_eval", ["x"])
 
 
-def ends_well(form: str, path: Path) -> None:
+def imported(form: str, path: Path) -> OutcomeTable | str:
     try:
-        table = import_outcomes(form, [path])
-    except SatjaxError:
-        return
-    assert isinstance(table, OutcomeTable)
+        return import_outcomes(form, [path])
+    except SatjaxError as error:
+        return str(error)
+
+
+def ends_well(form: str, path: Path) -> None:
+    result = imported(form, path)
+    assert isinstance(result, OutcomeTable) or "\n" not in result
 
 
 def real(form: str, folder: Path) -> tuple[Path, list[Path]]:

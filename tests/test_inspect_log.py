@@ -45,9 +45,9 @@ def test_real_archives_with_two_scorers_and_two_epochs():
     assert (item.task, item.category, item.answer, item.split) == ("garden", "garden", "12", split_of(item.text))
     closeness = import_inspect(logs, "closeness").scores_MN
     np.testing.assert_allclose(closeness, [[0.1, 0.525, 0.1], [0.075, 0.5, 0.1]], rtol=1e-6)
-    with pytest.raises(SatjaxError, match="has the scores match, closeness; choose one with --metric"):
+    with pytest.raises(SatjaxError, match="has the scores 'match', 'closeness'; choose one with --metric"):
         import_inspect(logs)
-    with pytest.raises(SatjaxError, match="has no score 'exact'; choose one with --metric: match, closeness"):
+    with pytest.raises(SatjaxError, match="has no score 'exact'; choose one with --metric: 'match', 'closeness'"):
         import_inspect(logs, "exact")
 
 
@@ -136,7 +136,7 @@ def test_damaged_archives_and_bombs(tmp_path, monkeypatch):
     flipped[2000:2040] = b"\xff" * 40
     for damaged in (real[:-30], bytes(flipped), b"no zip", b"", real[5000:]):
         path.write_bytes(damaged)
-        with pytest.raises(SatjaxError, match="cannot be read as an Inspect log"):
+        with pytest.raises(SatjaxError, match=r"cannot be read as an Inspect log|is damaged"):
             import_inspect([path], "match")
     with pytest.raises(SatjaxError, match="cannot be read"):
         import_inspect([tmp_path / "absent.json"])
@@ -145,10 +145,10 @@ def test_damaged_archives_and_bombs(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match="unpacks to more than 20,000 bytes; import it in parts"):
         import_inspect([path], "match")
     monkeypatch.setattr(upstream, "LARGEST", 2000)
-    with pytest.raises(SatjaxError, match=r"member header.json unpacks to"):
+    with pytest.raises(SatjaxError, match=r"member 'header.json' unpacks to"):
         import_inspect([path], "match")
     # The same with a directory that claims the header to be small.
     size = zipfile.ZipFile(path).getinfo("header.json").file_size.to_bytes(4, "little")
     path.write_bytes(real.replace(size, (10).to_bytes(4, "little")))
-    with pytest.raises(SatjaxError, match="unpacks to more than 2,000 bytes"):
+    with pytest.raises(SatjaxError, match=r"member 'header.json' is damaged"):
         import_inspect([path], "match")

@@ -113,7 +113,7 @@ def test_which_metric_is_the_score(tmp_path):
     with pytest.raises(SatjaxError, match="of metric 'brier' less is better"):
         import_lm_eval([path], "brier")
     with pytest.raises(
-        SatjaxError, match="no metric 'doc'; choose one with --metric: 'brier', 'exact_match', 'f1', 'hit'"
+        SatjaxError, match="no metric 'doc'; choose one with --metric: 'brier', 'f1', 'hit', 'exact_match'"
     ):
         import_lm_eval([path], "doc")
     del several["exact_match"]

@@ -67,8 +67,8 @@ def test_predictions_in_parts_and_another_chat_template(tmp_path):
     [
         ({"0": prediction()}, {"accuracy": 50}, "says of no item whether it was right"),
         ({"0": prediction()}, {"details": [{"pred": "x"}]}, "says of no item whether it was right"),
-        ({}, {"details": [{"correct": True}]}, "detail 0 has no prediction in predictions/m"),
-        ({"0": prediction()}, {"details": [7]}, "detail 0 has no prediction"),
+        ({}, {"details": [{"correct": True}]}, "detail '0' has no prediction in predictions/m"),
+        ({"0": prediction()}, {"details": [7]}, "detail '0' has no prediction"),
         ({"0": prediction()}, {"details": [{"correct": "so"}]}, "correct is 'so', not a number"),
         ({"0": prediction()}, {"details": [{"correct": 2}]}, "score 2 of 'm' is outside"),
         ({"0": prediction(origin_prompt="")}, {"details": [{"correct": 1}]}, "has an empty text"),

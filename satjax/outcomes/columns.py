@@ -9,7 +9,7 @@ from satjax.errors import SatjaxError, unknown_name
 from satjax.outcomes.collector import Collector
 from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
-from satjax.outcomes.upstream import csv_rows, found, json_lines, number
+from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
 
 NATIVE = {
     "item": "item_id",
@@ -58,7 +58,7 @@ def _import(
             missing = [name for name in needed if name not in row]
             if missing:
                 raise SatjaxError(
-                    f"{where} has no column {missing[0]!r}; name it with --columns ({', '.join(list(row)[:12])})"
+                    f"{where} has no column {missing[0]!r}; name it with --columns ({listed(list(row)[:12])})"
                 )
             seen = True
             item = _item(row, names, where)

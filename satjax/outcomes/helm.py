@@ -9,7 +9,7 @@ from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import found, json_items, json_object, number, with_options
+from satjax.outcomes.upstream import found, json_items, json_object, listed, number, with_options
 
 WHAT = "a HELM run"
 DEFAULT = "exact_match"
@@ -59,7 +59,7 @@ def _read(path: Path, metric: str, collector: Collector) -> None:
                 total, count = totals.get(instance, (0.0, 0))
                 totals[instance] = total + number(stat["mean"], where, metric), count + 1
     if names and metric not in names:
-        raise SatjaxError(f"{stats} has no stat {metric!r}; choose one with --metric: {', '.join(sorted(names))}")
+        raise SatjaxError(f"{stats} has no stat {metric!r}; choose one with --metric: {listed(sorted(names))}")
     for instance, item in items.items():
         total, count = totals.get(instance, (0.0, 0))
         collector.add(candidate, item, total / count if count else float("nan"), f"{stats} instance {instance!r}")

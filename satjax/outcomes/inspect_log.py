@@ -12,6 +12,7 @@ from satjax.outcomes.upstream import (
     chat_text,
     found,
     json_items,
+    listed,
     no_number,
     number,
     parsed_object,
@@ -130,10 +131,10 @@ def _score(sample: dict[str, Any], metric: str | None, where: str) -> float:
     if not values:
         return float("nan")
     if metric is None and len(values) > 1:
-        raise SatjaxError(f"{where} has the scores {', '.join(values)}; choose one with --metric")
+        raise SatjaxError(f"{where} has the scores {listed(values)}; choose one with --metric")
     name = metric or next(iter(values))
     if name not in values:
-        raise SatjaxError(f"{where} has no score {name!r}; choose one with --metric: {', '.join(values)}")
+        raise SatjaxError(f"{where} has no score {name!r}; choose one with --metric: {listed(values)}")
     value = values[name]
     if isinstance(value, str) and value.lower() in VALUES:
         return VALUES[value.lower()]

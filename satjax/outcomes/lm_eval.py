@@ -11,7 +11,7 @@ from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, number
+from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, listed, number
 
 WHAT = "samples of lm-evaluation-harness"
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d[-:]\d\d[-:]\d\d(?:\.\d+)?)\.jsonl")
@@ -42,31 +42,30 @@ def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> Ou
     is not such a result.
     """
     collector = Collector()
-    for path, task in _latest(paths):
-        results = _results(path)
+    for path, named in _latest(paths):
+        results = _results(path, named["time"])
         candidate = str(results.get("model_name") or path.absolute().parent.name.replace("__", "/"))
-        _read(path, task, candidate, results, metric, collector)
+        _read(path, named["task"], candidate, results, metric, collector)
     return collector.table("no samples given; name a directory with samples_TASK_TIME.jsonl (lm_eval --log_samples)")
 
 
-def _latest(paths: Iterable[Path | str]) -> list[tuple[Path, str]]:
-    """Files with their tasks: those named, and of a directory the last of each task."""
-    chosen: dict[Any, tuple[Path, str]] = {}
+def _latest(paths: Iterable[Path | str]) -> list[tuple[Path, re.Match[str]]]:
+    """Files and what their names say: those given, and of a directory the last of each task."""
+    chosen: dict[Any, tuple[Path, re.Match[str]]] = {}
     for given in paths:
         for path in found([given], "samples_*.jsonl"):
-            if not (match := NAME.fullmatch(path.name)):
+            if not (named := NAME.fullmatch(path.name)):
                 raise SatjaxError(
                     f"{path}: samples are expected as samples_TASK_TIME.jsonl; give the file its name back"
                 )
             # Names sort by their time.
-            chosen[(path.parent, match["task"]) if Path(given).is_dir() else path] = path, match["task"]
+            chosen[(path.parent, named["task"]) if Path(given).is_dir() else path] = path, named
     return list(chosen.values())
 
 
-def _results(path: Path) -> dict[str, Any]:
+def _results(path: Path, time: str) -> dict[str, Any]:
     """What stands beside the samples of a run, or of another run into the same directory; nothing where only samples were kept."""
-    match = NAME.fullmatch(path.name)
-    beside = path.with_name(f"results_{match['time']}.json") if match else path
+    beside = path.with_name(f"results_{time}.json")
     if not beside.is_file():
         others = sorted(path.absolute().parent.glob("results_*.json"))
         if not others:
@@ -95,7 +94,7 @@ def _read(
             continue
         name = name or _default(record, lower, where)
         if name not in record or name in FIELDS:
-            raise SatjaxError(f"{where} has no metric {name!r}; choose one with --metric: {_listed(_metrics(record))}")
+            raise SatjaxError(f"{where} has no metric {name!r}; choose one with --metric: {listed(_metrics(record))}")
         if name in lower:
             raise SatjaxError(f"{where}: of metric {name!r} less is better; choose another with --metric")
         text = _prompt(record["arguments"])
@@ -111,7 +110,7 @@ def _read(
         )
         collector.add(candidate, item, number(record[name], where, f"metric {name}"), where, fingerprint=_hash(record))
     if filters and filtered not in filters:
-        raise SatjaxError(f"{path} has no filter {filtered!r}; it has {_listed(filters)}")
+        raise SatjaxError(f"{path} has no filter {filtered!r}; it has {listed(sorted(filters))}")
 
 
 def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _default(record: dict[str, Any], lower: set[str], where: str) -> str:
     for name in names:
         if isinstance(record[name], bool | int | float) and record[name] in (0, 1):
             return name
-    raise SatjaxError(f"{where} has no metric that is 0 or 1; choose one with --metric: {_listed(names)}")
+    raise SatjaxError(f"{where} has no metric that is 0 or 1; choose one with --metric: {listed(names)}")
 
 
 def _prompt(arguments: Any) -> str:
@@ -169,7 +168,3 @@ def _chat(context: str) -> str:
 
 def _hash(record: dict[str, Any]) -> str:
     return str(record.get("doc_hash") or hashlib.sha256(json.dumps(record["doc"], sort_keys=True).encode()).hexdigest())
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, sorted(names))) or "there is none"

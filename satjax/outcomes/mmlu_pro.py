@@ -11,7 +11,7 @@ from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import explained, read_bounded, with_options, zip_members
+from satjax.outcomes.upstream import explained, read_whole, with_options, zip_members
 
 WHAT = "MMLU-Pro results"
 SAME_QUESTION = 0.6
@@ -64,23 +64,21 @@ def _same_question(a: str, b: str) -> bool:
 
 
 def _records(path: Path) -> list[Any]:
+    def only(names: list[str]) -> list[str]:
+        results = [name for name in names if name.endswith(".json") and "__MACOSX" not in name]
+        if len(results) != 1:
+            raise SatjaxError(f"{path}: {len(results)} JSON files in it, one is expected; download it again")
+        return results
+
+    if path.suffix == ".zip":
+        ((_, text),) = zip_members(path, WHAT, only)
+    else:
+        text = read_whole(path, WHAT)
     with explained(path, WHAT):
-        if path.suffix == ".zip":
-            members = list(zip_members(path, WHAT, _results))
-            if len(members) != 1:
-                raise SatjaxError(f"{path}: {len(members)} JSON files in it, one is expected; download it again")
-            text = members[0][1]
-        else:
-            with path.open("rb") as stream:
-                text = read_bounded(stream, str(path))
         records = json.loads(text)
     if not isinstance(records, list) or not records:
         raise SatjaxError(f"{path}: a JSON list of answered questions is expected; download it again")
     return records
-
-
-def _results(names: list[str]) -> list[str]:
-    return [name for name in names if name.endswith(".json") and "__MACOSX" not in name]
 
 
 def _outcome(record: Any, path: Path, number: int) -> tuple[Item, float]:

@@ -36,7 +36,7 @@ def _read(path: Path, collector: Collector) -> None:
     predictions = _predictions(path.parents[2] / "predictions" / candidate, dataset)
     items = []
     for name, detail in _details(path):
-        where = f"{path} detail {name}"
+        where = f"{path} detail {name!r}"
         if name not in predictions or not isinstance(detail, dict):
             raise SatjaxError(f"{where} has no prediction in predictions/{candidate}; copy the run whole")
         value = next((detail[key] for key in CORRECT if key in detail), None)

@@ -8,16 +8,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import ijson
 import pyarrow as pa
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.splits import folded
 
 LARGEST = 256 * 2**20
 """Bytes of one piece that is held in memory whole: a line, a member of an archive, a small JSON file."""
 LARGEST_FIELD = 4 * 2**20
+"""Characters of one field of a CSV file."""
 LARGEST_ARCHIVE = 64 * 2**30
 """Bytes of all members of an archive, unpacked; they are read one by one, never to disk."""
 ZSTANDARD = 93
@@ -101,8 +103,7 @@ def json_items(path: Path, prefix: str, what: str, *, pairs: bool = False) -> It
 
 def json_object(path: Path, what: str) -> dict[str, Any]:
     """A small JSON file that holds an object."""
-    with explained(path, what), path.open("rb") as stream:
-        return parsed_object(read_bounded(stream, str(path)), str(path), what)
+    return parsed_object(read_whole(path, what), str(path), what)
 
 
 def parsed_object(text: bytes, where: str, what: str) -> dict[str, Any]:
@@ -116,24 +117,25 @@ def parsed_object(text: bytes, where: str, what: str) -> dict[str, Any]:
     return value
 
 
-def read_bounded(stream: IO[bytes] | pa.NativeFile, where: str) -> bytes:
-    """All of a stream, which must not be larger than LARGEST."""
-    text = stream.read(LARGEST + 1)
-    if len(text) > LARGEST:
-        raise SatjaxError(f"{where} unpacks to more than {LARGEST:,} bytes, more than any real result; get it again")
-    return text
+def read_whole(path: Path, what: str) -> bytes:
+    """A file that must not be larger than LARGEST."""
+    with explained(path, what), path.open("rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise SatjaxError(f"{path} is larger than {LARGEST:,} bytes; is it {what}?")
+    return content
 
 
 def zip_members(path: Path, what: str, choose: Callable[[list[str]], Iterable[str]]) -> Iterator[tuple[str, bytes]]:
     """Chosen members of an archive, and where each stands: one at a time, never on disk.
 
-    Sizes in a zip are claims, so what comes out is counted too.
+    Sizes in a zip are claims: a member is read up to its own and must end there.
     """
     left = LARGEST_ARCHIVE
     with explained(path, what), zipfile.ZipFile(path) as archive:
         # A name that stands twice was written again; the last writing counts.
         for name in choose(list(dict.fromkeys(archive.namelist()))):
-            info, where = archive.getinfo(name), f"{path} member {name}"
+            info, where = archive.getinfo(name), f"{path} member {name!r}"
             if info.file_size > LARGEST:
                 raise SatjaxError(
                     f"{where} unpacks to {info.file_size:,} bytes, more than any real result; get it again"
@@ -142,7 +144,9 @@ def zip_members(path: Path, what: str, choose: Callable[[list[str]], Iterable[st
                 content = _zstandard_member(path, info, where)
             else:
                 with archive.open(info) as stream:
-                    content = read_bounded(stream, where)
+                    content = stream.read(info.file_size + 1)
+            if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+                raise SatjaxError(f"{where} is damaged; get it again")
             left -= len(content)
             if left < 0:
                 raise SatjaxError(f"{path} unpacks to more than {LARGEST_ARCHIVE:,} bytes; import it in parts")
@@ -150,6 +154,7 @@ def zip_members(path: Path, what: str, choose: Callable[[list[str]], Iterable[st
 
 
 def _zstandard_member(path: Path, info: zipfile.ZipInfo, where: str) -> bytes:
+    """Up to one byte more than the member should have."""
     if info.flag_bits & 0x1:
         raise SatjaxError(f"{where} is encrypted; unlock it first")
     with path.open("rb") as stream:
@@ -161,10 +166,7 @@ def _zstandard_member(path: Path, info: zipfile.ZipInfo, where: str) -> bytes:
         stream.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
         packed = stream.read(min(info.compress_size, LARGEST))
     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as unpacked:
-        content = read_bounded(unpacked, where)
-    if zlib.crc32(content) != info.CRC:
-        raise zipfile.BadZipFile(f"Bad CRC-32 for member {info.filename!r}")
-    return content
+        return unpacked.read(info.file_size + 1)
 
 
 def number(value: Any, where: str, name: str) -> float:
@@ -181,7 +183,12 @@ def number(value: Any, where: str, name: str) -> float:
 
 def no_number(value: Any, where: str, name: str) -> NoReturn:
     """Raises the error for a value that is no number."""
-    raise SatjaxError(f"{where}: {name} is {str(value)[:40]!r}, not a number; mend or empty it")
+    raise SatjaxError(f"{where}: {folded(name)} is {str(value)[:40]!r}, not a number; mend or empty it")
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names out of a file, for an error."""
+    return ", ".join(repr(str(name)) for name in names) or "there is none"
 
 
 def chat_text(messages: list[Any]) -> str:
