@@ -21,6 +21,7 @@ CORE = [
     "gguf>=0.17",
     "tokenizers>=0.21",
     "pyarrow>=20",
+    "ijson>=3.3",
     "scikit-learn>=1.6",
     "scipy>=1.15",
     "matplotlib>=3.9",

@@ -19,6 +19,7 @@ PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-str
 SEVERAL_HOSTS = """Start the same command on every host, with a --workdir that all of them see. On TPU pods (also on GKE), under SLURM and Open MPI,
 and in indexed Kubernetes jobs (with the kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one
 process gets SIGTERM, all end with exit code 75: start them again, on as many hosts as there are then, and training goes on from the last checkpoint."""
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "csv", "jsonl")
 ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
 
 
@@ -227,10 +228,21 @@ def _build_parser() -> argparse.ArgumentParser:
         "import",
         _import,
         "Convert upstream results to an outcome table.",
-        "satjax import mmlu-pro model_outputs_*.zip --out outcomes/",
+        "satjax import mmlu-pro model_outputs_*.zip --out outcomes/\n"
+        "         satjax import lm-eval results/ --metric acc_norm --out outcomes/\n"
+        "         satjax import csv log.csv --columns text=prompt,candidate=model,score=correct --out outcomes/",
     )
-    imports.add_argument("format", choices=("mmlu-pro", "routerbench"))
-    imports.add_argument("source", nargs="+", type=Path, metavar="SRC")
+    imports.add_argument("format", choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
+    imports.add_argument("source", nargs="+", type=Path, metavar="SRC", help="files, or directories of them")
+    imports.add_argument(
+        "--metric", metavar="NAME", help="lm-eval, inspect, helm: which metric, scorer or stat is the score"
+    )
+    imports.add_argument(
+        "--columns",
+        metavar="item=A,text=B,…",
+        help="csv, jsonl: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
+        "if named otherwise than in an outcome table; scores=NAME for each candidate with a column of its own",
+    )
     imports.add_argument("--out", required=True, type=Path, metavar="DIR")
 
     outcomes = verb(
@@ -485,11 +497,11 @@ def _profile(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.outcomes import import_mmlu_pro, import_routerbench, import_routerbench_responses, write_table
+    from satjax.outcomes import import_outcomes, import_routerbench_responses, write_table
 
-    table = {"mmlu-pro": import_mmlu_pro, "routerbench": import_routerbench}[options.format](options.source)
-    with_responses = options.format == "routerbench"
-    write_table(table, options.out, import_routerbench_responses(options.source, table) if with_responses else None)
+    table = import_outcomes(options.format, options.source, metric=options.metric, columns=options.columns)
+    responses = import_routerbench_responses(options.source, table) if options.format == "routerbench" else None
+    write_table(table, options.out, responses)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
     return 0
 

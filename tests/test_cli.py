@@ -175,6 +175,18 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
     assert (tmp_path / "out" / "responses.parquet").exists() == (form == "routerbench")
 
 
+def test_import_with_options(capsys, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("prompt,llm,right\nWhat?,a,1\nWhat?,b,0.5\n")
+    names = "text=prompt,candidate=llm,score=right"
+    assert main(["import", "csv", str(log), "--columns", names, "--out", str(tmp_path / "out")]) == 0
+    assert "2 candidates, 1 items" in capsys.readouterr().out
+    assert read_table(tmp_path / "out").scores_MN.tolist() == [[1], [0.5]]
+    runs = str(Path(__file__).parent / "data" / "lm_eval")
+    assert main(["import", "lm-eval", runs, "--out", str(tmp_path / "out")]) == 0
+    assert read_table(tmp_path / "out").candidate_ids == ("acme/garden-1", "acme/garden-2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -202,7 +214,8 @@ def test_import(shared_data, capsys, tmp_path, form, pattern, candidates, items)
             ["bench", "--router", "x", "--outcomes", "synthetic", "--seeds", "0", "--out", "y"],
             "at least 1 fit is needed",
         ),
-        (["import", "helm", "x", "--out", "y"], "invalid choice: 'helm'"),
+        (["import", "llmrec", "x", "--out", "y"], "invalid choice: 'llmrec'"),
+        (["import", "csv", "x", "--metric", "acc", "--out", "y"], "csv takes no --metric; leave it out"),
         (["import", "mmlu-pro", "x", "--out", "y"], "results are expected as model_outputs_NAME_5shots.zip"),
         (["import", "routerbench", "nowhere.csv", "--out", "y"], "nowhere.csv cannot be read"),
     ],

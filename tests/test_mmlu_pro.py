@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import mmlu_pro
+from satjax.outcomes import upstream
 from satjax.outcomes.mmlu_pro import import_mmlu_pro
 from satjax.outcomes.parquet import read_table
 from satjax.outcomes.splits import split_of
@@ -129,7 +129,7 @@ def test_bad_archives(tmp_path):
 
 
 def test_zip_bombs(tmp_path, monkeypatch):
-    monkeypatch.setattr(mmlu_pro, "LARGEST", 1000)
+    monkeypatch.setattr(upstream, "LARGEST", 1000)
     path = write(tmp_path, "bomb", " " * 100_000)
     with pytest.raises(SatjaxError, match="unpacks to 100,000 bytes"):
         import_mmlu_pro([path])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import routerbench
+from satjax.outcomes import upstream
 from satjax.outcomes.parquet import read_responses, read_table
-from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses
+from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses, message_text
 from satjax.outcomes.splits import split_of
 
 HEADER = [
@@ -60,7 +60,7 @@ def test_responses_of_a_real_file_are_those_of_the_converted_table(shared_data):
     theirs = read_responses(shared_data / "routerbench", converted)
     # The conversion left the upstream form of a list as it was.
     for a, b in zip(ours.places(imported).ravel(), theirs.places(imported).ravel(), strict=True):
-        assert ours.texts[a] == routerbench.message_text(theirs.texts[b])
+        assert ours.texts[a] == message_text(theirs.texts[b])
 
 
 def test_an_empty_cell_is_no_response_and_an_empty_text_is_one(tmp_path):
@@ -85,7 +85,7 @@ def test_costs_may_be_absent(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([row(), row()], "row 3: sample 's.1' stands twice"),
+        ([row(), row()], "row 3: item 'routerbench/s.1' stands twice"),
         ([row(a="yes")], "row 2: a is 'yes', not a number"),
         ([row(b="3")], "row 2: score 3 of 'org/b' is outside [0, 1]"),
         ([row(prompt="")], "row 2: the prompt or its sample_id is empty"),
@@ -114,7 +114,7 @@ def test_bad_files(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match="cannot be read"):
         import_routerbench([binary])
     before = csv.field_size_limit()
-    monkeypatch.setattr(routerbench, "LARGEST_FIELD", 100)
+    monkeypatch.setattr(upstream, "LARGEST_FIELD", 100)
     with pytest.raises(SatjaxError, match="field larger than field limit"):
         import_routerbench([write(tmp_path, row(prompt="x" * 1000))])
     assert csv.field_size_limit() == before

@@ -1,11 +1,11 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
 from satjax.outcomes.describe import describe
+from satjax.outcomes.importers import import_outcomes
 from satjax.outcomes.merge import leaks, merge_tables
-from satjax.outcomes.mmlu_pro import import_mmlu_pro
 from satjax.outcomes.parquet import read_responses, read_table, write_table
 from satjax.outcomes.responses import Responses
-from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses
+from satjax.outcomes.routerbench import import_routerbench_responses
 from satjax.outcomes.source import open_outcomes, read_outcomes
 from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
@@ -17,8 +17,7 @@ __all__ = [
     "OutcomeTable",
     "Responses",
     "describe",
-    "import_mmlu_pro",
-    "import_routerbench",
+    "import_outcomes",
     "import_routerbench_responses",
     "leaks",
     "merge_tables",

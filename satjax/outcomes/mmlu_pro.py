@@ -3,20 +3,17 @@
 import difflib
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from satjax.errors import SatjaxError
+from satjax.outcomes.collector import Collector
 from satjax.outcomes.splits import split_of
-from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.table import Item, OutcomeTable
+from satjax.outcomes.upstream import explained, read_whole, with_options, zip_members
 
-LARGEST = 256 * 2**20
-"""Bytes of one unpacked result file; the published ones have under 60 MB."""
+WHAT = "MMLU-Pro results"
 SAME_QUESTION = 0.6
 """Share of equal text above which two texts under one id are one question; upstream mended typing errors between its runs."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -32,25 +29,25 @@ def import_mmlu_pro(paths: Sequence[Path | str]) -> OutcomeTable:
     """
     if not paths:
         raise SatjaxError("no MMLU-Pro results given; name at least one model_outputs_NAME_5shots.zip")
-    items: dict[str, Item] = {}
-    scores: dict[str, dict[str, float]] = {}
+    collector = Collector()
+    texts: dict[str, str] = {}
     for path in map(Path, paths):
         name = _candidate_name(path)
-        if name in scores:
+        if name in collector:
             raise SatjaxError(f"{path}: candidate {name!r} stands in two files; give each candidate once")
-        scores[name] = {}
+        scores: dict[str, float] = {}
         for number, record in enumerate(_records(path)):
             item, score = _outcome(record, path, number)
-            if not _same_question(items.setdefault(item.id, item).text, item.text):
+            text = texts.setdefault(item.id, item.text)
+            if not _same_question(text, item.text):
                 raise SatjaxError(
                     f"{path}: {item.id} is another question than in an earlier file; import files of one release together"
                 )
-            if scores[name].setdefault(item.id, score) != score:
+            if item.id not in scores:
+                collector.add(name, item, score, f"{path} record {number}", fingerprint=item.id)
+            if scores.setdefault(item.id, score) != score:
                 raise SatjaxError(f"{path}: {item.id} stands twice with different results; keep one")
-    matrix = np.array([[found.get(item, np.nan) for item in items] for found in scores.values()], np.float32)
-    return OutcomeTable(
-        tuple(items.values()), tuple(Candidate(name) for name in scores), matrix.reshape(len(scores), len(items))
-    )
+    return collector.table("no MMLU-Pro results given; name at least one model_outputs_NAME_5shots.zip")
 
 
 def _candidate_name(path: Path) -> str:
@@ -67,32 +64,18 @@ def _same_question(a: str, b: str) -> bool:
 
 
 def _records(path: Path) -> list[Any]:
-    try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                members = [
-                    info
-                    for info in archive.infolist()
-                    if info.filename.endswith(".json") and "__MACOSX" not in info.filename
-                ]
-                if len(members) != 1:
-                    raise SatjaxError(f"{path}: {len(members)} JSON files in it, one is expected; download it again")
-                if members[0].file_size > LARGEST:
-                    raise SatjaxError(
-                        f"{path}: unpacks to {members[0].file_size:,} bytes, more than any real result; download it again"
-                    )
-                with archive.open(members[0]) as stream:
-                    # The size in the directory of a zip is only a claim.
-                    text = stream.read(LARGEST + 1)
-                if len(text) > LARGEST:
-                    raise SatjaxError(f"{path}: unpacks to more than {LARGEST:,} bytes; download it again")
-        else:
-            text = path.read_bytes()
+    def only(names: list[str]) -> list[str]:
+        results = [name for name in names if name.endswith(".json") and "__MACOSX" not in name]
+        if len(results) != 1:
+            raise SatjaxError(f"{path}: {len(results)} JSON files in it, one is expected; download it again")
+        return results
+
+    if path.suffix == ".zip":
+        ((_, text),) = zip_members(path, WHAT, only)
+    else:
+        text = read_whole(path, WHAT)
+    with explained(path, WHAT):
         records = json.loads(text)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError) as error:
-        raise SatjaxError(
-            f"{path} cannot be read as MMLU-Pro results ({' '.join(str(error).split())[:120]}); download it again"
-        ) from error
     if not isinstance(records, list) or not records:
         raise SatjaxError(f"{path}: a JSON list of answered questions is expected; download it again")
     return records
@@ -105,11 +88,10 @@ def _outcome(record: Any, path: Path, number: int) -> tuple[Item, float]:
             f"{path}: record {number} lacks {', '.join(missing) or 'a list of options'}; it is no MMLU-Pro result"
         )
     question = str(record["question"]).strip()
-    options = [f"{letter}. {option}" for letter, option in zip(LETTERS, record["options"], strict=False)]
     source, _, subject = str(record["src"]).removeprefix("ori_").partition("-")
     item = Item(
         id=f"mmlu_pro/{record['question_id']}",
-        text="\n".join([question, *options]),
+        text=with_options(question, zip(LETTERS, record["options"], strict=False)),
         task=f"{source.lower()}/{subject}" if subject else source.lower(),
         category=str(record["category"]),
         source="mmlu_pro",

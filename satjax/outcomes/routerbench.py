@@ -1,18 +1,18 @@
 """Importer of RouterBench's CSV files: one row per prompt, one column per candidate with its score, its response and its cost."""
 
 import ast
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.collector import Collector
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.splits import split_of
-from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.table import Item, OutcomeTable
+from satjax.outcomes.upstream import csv_rows, number
 
-LARGEST_FIELD = 4 * 2**20
 NEEDED = ("sample_id", "prompt", "eval_name")
 COST, RESPONSE = "|total_cost", "|model_response"
 
@@ -22,30 +22,17 @@ def import_routerbench(paths: Sequence[Path | str]) -> OutcomeTable:
 
     An empty cell, or a candidate that a file lacks, is unobserved. Splits go by the text of the prompt (`split_of`). Raises SatjaxError naming file and row for anything that is not such a table.
     """
-    items: dict[str, Item] = {}
-    scores: dict[str, dict[str, float]] = {}
-    costs: dict[str, dict[str, float]] = {}
+    collector = Collector()
     for path in map(Path, paths):
-        for number, row in _rows(path):
-            item = _item(row, path, number)
-            if item.id in items:
-                raise SatjaxError(f"{path} row {number}: sample {row['sample_id']!r} stands twice; keep one")
-            items[item.id] = item
+        for where, row in csv_rows(path, "a RouterBench table", NEEDED):
+            item = _item(row, where)
             for name in _candidates(row):
-                scores.setdefault(name, {})[item.id] = _score(row[name], path, number, name)
-                costs.setdefault(name, {})[item.id] = _number(row.get(name + COST, ""), path, number, name + COST)
-    if not scores:
-        raise SatjaxError(
-            "no candidate found: RouterBench files name each by a column NAME and a column NAME|model_response"
-        )
-    names = sorted(scores)
-    cost = _matrix(costs, names, items)
-    return OutcomeTable(
-        tuple(items.values()),
-        tuple(Candidate(name) for name in names),
-        _matrix(scores, names, items),
-        None if np.isnan(cost).all() else cost,
+                cost = number(row.get(name + COST), where, name + COST)
+                collector.add(name, item, number(row[name], where, name), where, cost=cost)
+    table = collector.table(
+        "no candidate found: RouterBench files name each by a column NAME and a column NAME|model_response"
     )
+    return table.select_candidates(sorted(table.candidate_ids))
 
 
 def import_routerbench_responses(paths: Sequence[Path | str], table: OutcomeTable) -> Responses:
@@ -55,8 +42,8 @@ def import_routerbench_responses(paths: Sequence[Path | str], table: OutcomeTabl
     places: dict[str, int] = {}
     place_MN = np.full(table.scores_MN.shape, NONE, np.int32)
     for path in map(Path, paths):
-        for number, cells in _rows(path):
-            n = column[_item(cells, path, number).id]
+        for where, cells in csv_rows(path, "a RouterBench table", NEEDED):
+            n = column[_item(cells, where).id]
             for name in _candidates(cells):
                 if cell := cells[name + RESPONSE]:
                     place_MN[row[name], n] = places.setdefault(message_text(cell), len(places))
@@ -67,34 +54,10 @@ def _candidates(row: dict[str, str]) -> list[str]:
     return [name for column in row if column.endswith(RESPONSE) and (name := column.removesuffix(RESPONSE)) in row]
 
 
-def _matrix(found: dict[str, dict[str, float]], names: Iterable[str], items: Iterable[str]) -> np.ndarray:
-    return np.array([[found[name].get(item, np.nan) for item in items] for name in names], np.float32)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    before = csv.field_size_limit(LARGEST_FIELD)
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise SatjaxError(f"{path}: column {missing[0]!r} is missing; give a table in RouterBench's format")
-            for number, row in enumerate(reader, start=2):
-                if None in row or None in row.values():
-                    raise SatjaxError(
-                        f"{path} row {number}: it has another number of fields than the header; the file is cut short or altered, download it again"
-                    )
-                yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SatjaxError(f"{path} cannot be read as a RouterBench table ({error}); download it again") from error
-    finally:
-        csv.field_size_limit(before)
-
-
-def _item(row: dict[str, str], path: Path, number: int) -> Item:
+def _item(row: dict[str, str], where: str) -> Item:
     text = message_text(row["prompt"])
     if not text.strip() or not row["sample_id"]:
-        raise SatjaxError(f"{path} row {number}: the prompt or its sample_id is empty; leave the row out")
+        raise SatjaxError(f"{where}: the prompt or its sample_id is empty; leave the row out")
     task = row["eval_name"].replace("-", "_")
     return Item(f"routerbench/{row['sample_id']}", text, task, row["eval_name"], "routerbench", split_of(text))
 
@@ -109,21 +72,3 @@ def message_text(text: str) -> str:
         if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
             return "\n".join(value)
     return text
-
-
-def _score(text: str, path: Path, number: int, column: str) -> float:
-    score = _number(text, path, number, column)
-    if score < 0 or score > 1:
-        raise SatjaxError(f"{path} row {number}: score {score:g} of {column!r} is outside [0, 1]; rescale the scores")
-    return score
-
-
-def _number(text: str, path: Path, number: int, column: str) -> float:
-    if not text.strip():
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise SatjaxError(
-            f"{path} row {number}: {column} is {text[:40]!r}, not a number; mend or empty that cell"
-        ) from error

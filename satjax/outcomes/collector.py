@@ -1,0 +1,78 @@
+"""Outcomes as they are read, one at a time, until they make a table."""
+
+import numpy as np
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.table import Candidate, Item, OutcomeTable
+
+
+class Collector:
+    """Items and candidates in the order in which they are first met, with one outcome for each pair.
+
+    `where` is the file and place that an outcome comes from, as errors name it.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[str, Item] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._scores: dict[str, dict[str, float]] = {}
+        self._costs: dict[str, dict[str, float]] = {}
+
+    def __contains__(self, candidate: str) -> bool:
+        return candidate in self._scores
+
+    def item(self, item: Item, where: str, fingerprint: str | None = None) -> Item:
+        """The item as it was first met under this id.
+
+        Raises SatjaxError for an empty text, and for another question than before: another `fingerprint`, which is the text unless given.
+        """
+        known = self._items.get(item.id)
+        if known is None:
+            if not item.text.strip():
+                raise SatjaxError(f"{where}: item {item.id!r} has an empty text; leave it out")
+            known = self._items[item.id] = item
+            self._fingerprints[item.id] = item.text if fingerprint is None else fingerprint
+        elif self._fingerprints[item.id] != (item.text if fingerprint is None else fingerprint):
+            raise SatjaxError(
+                f"{where}: item {item.id!r} is another question than before; import files of one release together"
+            )
+        return known
+
+    def add(
+        self,
+        candidate: str,
+        item: Item,
+        score: float,
+        where: str,
+        *,
+        cost: float = np.nan,
+        fingerprint: str | None = None,
+    ) -> None:
+        """Score in [0, 1] and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
+        known = self.item(item, where, fingerprint)
+        if not candidate:
+            raise SatjaxError(f"{where}: the candidate has no name; give it one")
+        if score < 0 or score > 1:
+            raise SatjaxError(f"{where}: score {score:g} of {candidate!r} is outside [0, 1]; rescale the scores")
+        if cost < 0 or cost == np.inf:
+            raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
+        scores = self._scores.setdefault(candidate, {})
+        if known.id in scores:
+            raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
+        scores[known.id] = score
+        if cost == cost:
+            self._costs.setdefault(candidate, {})[known.id] = cost
+
+    def table(self, nothing: str) -> OutcomeTable:
+        """All of it; raises SatjaxError saying `nothing` where no outcome was added. Without any cost the table has none."""
+        if not self._scores:
+            raise SatjaxError(nothing)
+        column = {name: n for n, name in enumerate(self._items)}
+        scores_MN = np.full((len(self._scores), len(column)), np.nan, np.float32)
+        cost_MN = np.full_like(scores_MN, np.nan) if self._costs else None
+        for m, (candidate, scores) in enumerate(self._scores.items()):
+            scores_MN[m, [column[item] for item in scores]] = list(scores.values())
+            if cost_MN is not None and (costs := self._costs.get(candidate)):
+                cost_MN[m, [column[item] for item in costs]] = list(costs.values())
+        candidates = tuple(Candidate(name) for name in self._scores)
+        return OutcomeTable(tuple(self._items.values()), candidates, scores_MN, cost_MN)

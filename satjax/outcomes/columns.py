@@ -1,0 +1,114 @@
+"""Importer of CSV and JSONL files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from satjax.errors import SatjaxError, unknown_name
+from satjax.outcomes.collector import Collector
+from satjax.outcomes.splits import folded, split_of
+from satjax.outcomes.table import SPLITS, Item, OutcomeTable
+from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
+
+NATIVE = {
+    "item": "item_id",
+    "text": "text",
+    "candidate": "model_id",
+    "score": "score",
+    "task": "task",
+    "category": "category",
+    "source": "source",
+    "answer": "answer",
+    "split": "split",
+    "cost": "cost_usd",
+}
+"""What a column may hold, and its name where none is given: that of the native form."""
+WIDE = "scores"
+
+
+def import_csv(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
+    """Outcomes of CSV files with a header; see `import_jsonl`."""
+    return _import(paths, columns, "*.csv", lambda path: csv_rows(path, "a CSV table"))
+
+
+def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
+    """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` for columns named otherwise than in the native form.
+
+    Text, candidate and score must be there. Rows without an item id have one by their text; without a split, the split that goes by
+    it (`split_of`). An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
+    which is named as its column. Raises SatjaxError naming file and row for missing columns, contradictions and scores outside [0, 1].
+    """
+    return _import(paths, columns, "*.jsonl", lambda path: json_lines(path, "a JSONL file"))
+
+
+def _import(
+    paths: Sequence[Path | str],
+    columns: str | None,
+    pattern: str,
+    rows_of: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]],
+) -> OutcomeTable:
+    names, wide = parse_columns(columns)
+    needed = [names["text"], *(wide or (names["candidate"], names["score"]))]
+    collector = Collector()
+    for path in found(paths, pattern):
+        seen = False
+        for where, row in rows_of(path):
+            # A JSONL object may leave out what it does not have, but not in all rows.
+            missing = [name for name in needed if name not in row]
+            if missing:
+                raise SatjaxError(
+                    f"{where} has no column {missing[0]!r}; name it with --columns ({listed(list(row)[:12])})"
+                )
+            seen = True
+            item = _item(row, names, where)
+            if wide:
+                for name in wide:
+                    collector.add(name, item, number(row[name], where, name), where)
+            else:
+                collector.add(
+                    _text(row[names["candidate"]]),
+                    item,
+                    number(row[names["score"]], where, names["score"]),
+                    where,
+                    cost=number(row.get(names["cost"]), where, names["cost"]),
+                )
+        if not seen:
+            raise SatjaxError(f"{path} has no rows")
+    return collector.table("no files given; name at least one")
+
+
+def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
+    """Names of columns by what they hold, and the candidates' columns of a wide table; raises SatjaxError for what no column can hold."""
+    names, wide = dict(NATIVE), list[str]()
+    for entry in (columns or "").split(",") if columns else ():
+        key, equals, name = (part.strip() for part in entry.partition("="))
+        if not equals or not name:
+            raise SatjaxError(f"--columns has {entry!r}; write it as item=NAME,text=NAME,candidate=NAME,score=NAME")
+        if key == WIDE:
+            wide.append(name)
+        elif key in names:
+            names[key] = name
+        else:
+            raise unknown_name("column", key, [*NATIVE, WIDE])
+    return names, wide
+
+
+def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
+    text = _text(row[names["text"]])
+    split = _text(row.get(names["split"])) or split_of(text)
+    if split not in SPLITS:
+        raise SatjaxError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}; mend or empty it")
+    return Item(
+        id=_text(row.get(names["item"])) or hashlib.sha256(folded(text).encode()).hexdigest()[:16],
+        text=text,
+        task=_text(row.get(names["task"])),
+        category=_text(row.get(names["category"])),
+        source=_text(row.get(names["source"])),
+        split=split,
+        answer=_text(row.get(names["answer"])) or None,
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,37 @@
+"""Upstream formats by name, and which of their options each takes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from satjax.errors import SatjaxError, unknown_name
+from satjax.outcomes.columns import import_csv, import_jsonl
+from satjax.outcomes.helm import import_helm
+from satjax.outcomes.inspect_log import import_inspect
+from satjax.outcomes.lm_eval import import_lm_eval
+from satjax.outcomes.mmlu_pro import import_mmlu_pro
+from satjax.outcomes.opencompass import import_opencompass
+from satjax.outcomes.routerbench import import_routerbench
+from satjax.outcomes.table import OutcomeTable
+
+IMPORTERS: Mapping[str, tuple[Callable[..., OutcomeTable], tuple[str, ...]]] = {
+    "mmlu-pro": (import_mmlu_pro, ()),
+    "routerbench": (import_routerbench, ()),
+    "lm-eval": (import_lm_eval, ("metric",)),
+    "inspect": (import_inspect, ("metric",)),
+    "helm": (import_helm, ("metric",)),
+    "opencompass": (import_opencompass, ()),
+    "csv": (import_csv, ("columns",)),
+    "jsonl": (import_jsonl, ("columns",)),
+}
+
+
+def import_outcomes(form: str, paths: Sequence[Path | str], **options: str | None) -> OutcomeTable:
+    """The outcomes of files of this format; options that are None count as not given, others must be the format's own."""
+    if form not in IMPORTERS:
+        raise unknown_name("format", form, IMPORTERS)
+    importer, takes = IMPORTERS[form]
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in takes:
+            raise SatjaxError(f"{form} takes no --{name}; leave it out")
+    return importer(paths, **given)

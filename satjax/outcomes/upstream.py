@@ -1,0 +1,208 @@
+"""Reading files of other tools: piece by piece, within bounds, and in one line of error for people."""
+
+import contextlib
+import csv
+import json
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import ijson
+import pyarrow as pa
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.splits import folded
+
+LARGEST = 256 * 2**20
+"""Bytes of one piece that is held in memory whole: a line, a member of an archive, a small JSON file."""
+LARGEST_FIELD = 4 * 2**20
+"""Characters of one field of a CSV file."""
+LARGEST_ARCHIVE = 64 * 2**30
+"""Bytes of all members of an archive, unpacked; they are read one by one, never to disk."""
+ZSTANDARD = 93
+"""Compression method of zip members that the standard library reads from Python 3.14 on."""
+
+
+@contextlib.contextmanager
+def explained(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a damaged or foreign file raises into one line that names it."""
+    try:
+        yield
+    except (
+        *(OSError, EOFError, ValueError, RecursionError, MemoryError, OverflowError, NotImplementedError, RuntimeError),
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, pa.ArrowException, ijson.JSONError, csv.Error),
+    ) as error:
+        raise SatjaxError(
+            f"{path} cannot be read as {what} ({' '.join(str(error).split())[:120] or type(error).__name__}); is it damaged, or of another format?"
+        ) from error
+
+
+def found(paths: Sequence[Path | str], *patterns: str) -> list[Path]:
+    """The files among `paths`, and those below its directories that match; raises SatjaxError for what holds none."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            below = sorted({file for pattern in patterns for file in path.rglob(pattern)})
+            if not below:
+                raise SatjaxError(f"{path}: no {' or '.join(patterns)} in this directory or below")
+            files += below
+        else:
+            files.append(path)
+    return list(dict.fromkeys(files))
+
+
+def json_lines(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line of a JSONL file stands, as errors name it, and its object; empty lines are passed over."""
+    with explained(path, what), path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(LARGEST):
+            number += 1
+            where = f"{path} line {number}"
+            if len(line) == LARGEST:
+                raise SatjaxError(f"{where} is longer than {LARGEST:,} bytes; is it {what}?")
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise SatjaxError(
+                    f"{where} is no JSON ({str(error)[:80]}); the file is cut short or damaged"
+                ) from error
+            if not isinstance(value, dict):
+                raise SatjaxError(f"{where} is no JSON object; is it {what}?")
+            yield where, value
+
+
+def csv_rows(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row of a CSV file stands, as errors name it, and its values by the names in the header."""
+    before = csv.field_size_limit(LARGEST_FIELD)
+    try:
+        with explained(path, what), path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            for name in needed:
+                if name not in (reader.fieldnames or ()):
+                    raise SatjaxError(f"{path}: column {name!r} is missing; it is not {what}")
+            for line, row in enumerate(reader, start=2):
+                if None in row or None in row.values():
+                    raise SatjaxError(
+                        f"{path} row {line}: it has another number of fields than the header; the file is cut short or altered"
+                    )
+                yield f"{path} row {line}", row
+    finally:
+        csv.field_size_limit(before)
+
+
+def json_items(path: Path, prefix: str, what: str, *, pairs: bool = False) -> Iterator[Any]:
+    """The values at `prefix` of a large JSON file, in ijson's notation, one at a time; with `pairs`, members of the object there."""
+    with explained(path, what), path.open("rb") as stream:
+        yield from (ijson.kvitems if pairs else ijson.items)(stream, prefix, use_float=True)
+
+
+def json_object(path: Path, what: str) -> dict[str, Any]:
+    """A small JSON file that holds an object."""
+    return parsed_object(read_whole(path, what), str(path), what)
+
+
+def parsed_object(text: bytes, where: str, what: str) -> dict[str, Any]:
+    """Bytes that hold one JSON object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SatjaxError(f"{where} is no JSON ({str(error)[:80]}); the file is cut short or damaged") from error
+    if not isinstance(value, dict):
+        raise SatjaxError(f"{where} is no JSON object; is it {what}?")
+    return value
+
+
+def read_whole(path: Path, what: str) -> bytes:
+    """A file that must not be larger than LARGEST."""
+    with explained(path, what), path.open("rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise SatjaxError(f"{path} is larger than {LARGEST:,} bytes; is it {what}?")
+    return content
+
+
+def zip_members(path: Path, what: str, choose: Callable[[list[str]], Iterable[str]]) -> Iterator[tuple[str, bytes]]:
+    """Chosen members of an archive, and where each stands: one at a time, never on disk.
+
+    Sizes in a zip are claims: a member is read up to its own and must end there.
+    """
+    left = LARGEST_ARCHIVE
+    with explained(path, what), zipfile.ZipFile(path) as archive:
+        # A name that stands twice was written again; the last writing counts.
+        for name in choose(list(dict.fromkeys(archive.namelist()))):
+            info, where = archive.getinfo(name), f"{path} member {name!r}"
+            if info.file_size > LARGEST:
+                raise SatjaxError(
+                    f"{where} unpacks to {info.file_size:,} bytes, more than any real result; get it again"
+                )
+            if info.compress_type == ZSTANDARD:
+                content = _zstandard_member(path, info, where)
+            else:
+                with archive.open(info) as stream:
+                    content = stream.read(info.file_size + 1)
+            if zlib.crc32(content) != info.CRC:
+                raise SatjaxError(f"{where} is damaged; get it again")
+            left -= len(content)
+            if left < 0:
+                raise SatjaxError(f"{path} unpacks to more than {LARGEST_ARCHIVE:,} bytes; import it in parts")
+            yield where, content
+
+
+def _zstandard_member(path: Path, info: zipfile.ZipInfo, where: str) -> bytes:
+    """Up to one byte more than the member should have."""
+    if info.flag_bits & 0x1:
+        raise SatjaxError(f"{where} is encrypted; unlock it first")
+    with path.open("rb") as stream:
+        stream.seek(info.header_offset)
+        header = stream.read(30)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile(f"no member at byte {info.header_offset}")
+        # Lengths of name and extra field, which precede the data.
+        stream.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
+        packed = stream.read(min(info.compress_size, LARGEST))
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as unpacked:
+        return unpacked.read(info.file_size + 1)
+
+
+def number(value: Any, where: str, name: str) -> float:
+    """A score or cost as a float, NaN for nothing; raises SatjaxError for what is no number."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return float("nan")
+    try:
+        if isinstance(value, bool | int | float | str):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    no_number(value, where, name)
+
+
+def no_number(value: Any, where: str, name: str) -> NoReturn:
+    """Raises the error for a value that is no number."""
+    raise SatjaxError(f"{where}: {folded(name)} is {str(value)[:40]!r}, not a number; mend or empty it")
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names out of a file, for an error."""
+    return ", ".join(repr(str(name)) for name in names) or "there is none"
+
+
+def chat_text(messages: list[Any]) -> str:
+    """Text of chat messages, whose content is text, or parts of which some have text."""
+    texts = []
+    for message in messages:
+        content = message.get("content", message.get("prompt")) if isinstance(message, dict) else message
+        for part in content if isinstance(content, list) else [content]:
+            text = part.get("text") if isinstance(part, dict) else part
+            if isinstance(text, str) and text.strip():
+                texts.append(text)
+    return "\n\n".join(texts)
+
+
+def with_options(question: str, options: Iterable[tuple[str, Any]]) -> str:
+    """A question and its lettered options, as MMLU-Pro's importer writes them."""
+    return "\n".join([question, *(f"{letter}. {option}" for letter, option in options)])

@@ -1,0 +1,144 @@
+"""CSV and JSONL with named columns: long and wide tables, defaults, and every mistake by its row."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.columns import import_csv, import_jsonl
+from satjax.outcomes.splits import split_of
+
+NAMES = ["item_id", "text", "model_id", "score"]
+
+
+def write_csv(path: Path, *rows: list, header: list[str] = NAMES) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def write_jsonl(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_native_names_are_the_default(tmp_path):
+    header = [*NAMES, "task", "category", "source", "answer", "split", "cost_usd"]
+    rows = [
+        ["i", "What?", "a", "1", "t", "c", "s", "that", "test", "0.5"],
+        ["i", "What?", "b", "0.25", "t", "c", "s", "that", "test", ""],
+        ["j", "Why?", "a", "", "t", "c", "s", "", "", "2"],
+    ]
+    table = import_csv([write_csv(tmp_path / "long.csv", *rows, header=header)])
+    assert table.candidate_ids == ("a", "b")
+    np.testing.assert_array_equal(table.scores_MN, [[1, np.nan], [0.25, np.nan]])
+    np.testing.assert_array_equal(table.cost_usd_MN, [[0.5, 2], [np.nan, np.nan]])
+    first, second = table.items
+    assert (first.id, first.task, first.category, first.source, first.answer) == ("i", "t", "c", "s", "that")
+    assert (first.split, second.split, second.answer) == ("test", split_of("Why?"), None)
+
+
+def test_named_columns_and_ids_by_the_text(tmp_path):
+    rows = [["What?", "a", "1"], ["What?", "b", "0"], ["Why?", "a", "0"]]
+    path = write_csv(tmp_path / "log.csv", *rows, header=["prompt", "llm", "right"])
+    table = import_csv([path], "text=prompt, candidate=llm,score=right")
+    assert table.candidate_ids == ("a", "b")
+    np.testing.assert_array_equal(table.scores_MN, [[1, 0], [0, np.nan]])
+    assert len(table.item_ids[0]) == 16
+
+
+def test_a_column_for_each_candidate(tmp_path):
+    rows = [{"prompt": "What?", "a": True, "b": 0.5}, {"prompt": "Why?", "a": None, "b": "1"}]
+    table = import_jsonl([write_jsonl(tmp_path / "wide.jsonl", *rows)], "text=prompt,scores=a,scores=b")
+    assert table.candidate_ids == ("a", "b")
+    np.testing.assert_array_equal(table.scores_MN, [[1, np.nan], [0.5, 1]])
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.text(min_size=1, max_size=4), st.sampled_from("abc")),
+        st.floats(0, 1, width=32) | st.none(),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_both_forms_say_the_same(tmp_path_factory, outcomes):
+    outcomes = {(text, name): score for (text, name), score in outcomes.items() if text.strip()}
+    if not outcomes:
+        return
+    folder = tmp_path_factory.mktemp("forms")
+    rows = [{"item_id": text, "text": text, "model_id": name, "score": s} for (text, name), s in outcomes.items()]
+    lines = import_jsonl([write_jsonl(folder / "a.jsonl", *rows)])
+    as_text = [[r["item_id"], r["text"], r["model_id"], "" if r["score"] is None else repr(r["score"])] for r in rows]
+    for (text, name), score in outcomes.items():
+        cell = lines.scores_MN[lines.candidate_ids.index(name), lines.item_ids.index(text)]
+        assert cell == np.float32(score) if score is not None else np.isnan(cell)
+    if not any("\r" in text or "\0" in text for text, _ in outcomes):
+        table = import_csv([write_csv(folder / "a.csv", *as_text)])
+        assert table.items == lines.items
+        np.testing.assert_array_equal(table.scores_MN, lines.scores_MN)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (["i", "What?", "a", "yes"], "row 2: score is 'yes', not a number"),
+        (["i", "What?", "a", "2"], "row 2: score 2 of 'a' is outside [0, 1]"),
+        (["i", " ", "a", "1"], "row 2: item 'i' has an empty text"),
+        (["i", "What?", "", "1"], "row 2: the candidate has no name"),
+        (["i", "What?"], "row 2: it has another number of fields"),
+        (["i", "What?", "a", "1", "more"], "row 2: it has another number of fields"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, row, words):
+    path = write_csv(tmp_path / "bad.csv", row)
+    with pytest.raises(SatjaxError) as caught:
+        import_csv([path])
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_contradictions(tmp_path):
+    rows = [["i", "What?", "a", "1"], ["i", "What?", "a", "1"]]
+    with pytest.raises(SatjaxError, match=r"row 3: item 'i' stands twice for candidate 'a'"):
+        import_csv([write_csv(tmp_path / "twice.csv", *rows)])
+    rows[1] = ["i", "Why?", "b", "1"]
+    with pytest.raises(SatjaxError, match=r"row 3: item 'i' is another question than before"):
+        import_csv([write_csv(tmp_path / "other.csv", *rows)])
+    path = write_csv(tmp_path / "split.csv", ["i", "What?", "a", "1", "dev"], header=[*NAMES, "split"])
+    with pytest.raises(SatjaxError, match="split 'dev' is none of train, val, test"):
+        import_csv([path])
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("prompt", "--columns has 'prompt'; write it as"),
+        ("text=", "--columns has 'text='"),
+        ("txet=prompt", "unknown column 'txet': did you mean 'text'"),
+        ("text=prompt", "has no column 'prompt'; name it with --columns ('item_id', 'text', 'model_id', 'score')"),
+        ("scores=a", "has no column 'a'"),
+    ],
+)
+def test_bad_columns(tmp_path, columns, words):
+    with pytest.raises(SatjaxError) as caught:
+        import_csv([write_csv(tmp_path / "a.csv", ["i", "What?", "a", "1"])], columns)
+    assert words in str(caught.value)
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(SatjaxError, match="has no rows"):
+        import_csv([write_csv(tmp_path / "none.csv")])
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SatjaxError, match="cannot be read as a CSV table"):
+        import_csv([tmp_path / "binary.csv"])
+    with pytest.raises(SatjaxError, match="cannot be read"):
+        import_jsonl([tmp_path / "absent.jsonl"])
+    with pytest.raises(SatjaxError, match="no files given"):
+        import_jsonl([])

@@ -1,0 +1,97 @@
+"""The HELM importer on real runs, and on what it must refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satjax.errors import SatjaxError
+from satjax.outcomes.helm import import_helm
+from satjax.outcomes.splits import split_of
+
+DATA = Path(__file__).parent / "data" / "helm"
+SPEC = {"name": "sums:kind=easy,model=org_m", "adapter_spec": {"model": "org/m"}, "groups": ["arithmetic", "all"]}
+
+
+def state(name: str = "id1", **changes) -> dict:
+    return {"instance": {"id": name, "input": {"text": f"Q {name}?"}, "references": []} | changes}
+
+
+def result(name: str = "id1", mean: object = 1.0, metric: str = "exact_match", **changes) -> dict:
+    return {"instance_id": name, "train_trial_index": 0, "stats": [{"name": {"name": metric}, "mean": mean}]} | changes
+
+
+def write(folder: Path, states: list, results: list, spec: object = SPEC) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in (
+        ("run_spec", spec),
+        ("scenario_state", {"adapter_spec": {}, "request_states": states}),
+        ("per_instance_stats", results),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+def test_real_runs():
+    table = import_helm([DATA])
+    assert table.candidate_ids == ("simple/garden1", "simple/garden2")
+    nan = np.nan
+    np.testing.assert_array_equal(table.scores_MN, [[1, 1, 1, 0, 1, 1, 1, 0], [0, 1, 0, 1, nan, nan, nan, nan]])
+    choice, answer = table.items[0], table.items[4]
+    assert choice.id == "helm/simple_mcqa/id0"
+    assert choice.text == "A gardener plants 3 rows of 4 tulips. How many tulips is that?\nA. 7\nB. 12\nC. 34"
+    assert (choice.task, choice.category, choice.source, choice.answer) == ("simple_mcqa", "simple_mcqa", "helm", "12")
+    assert answer.text == "A gardener plants 3 rows of 4 tulips. How many tulips is that?"
+    assert all(item.split == split_of(item.text) for item in table.items)
+    # Their own means say the same.
+    np.testing.assert_array_equal(import_helm([DATA], "quasi_exact_match").scores_MN, table.scores_MN)
+    with pytest.raises(
+        SatjaxError, match="has no stat 'luck'; choose one with --metric: 'batch_size', 'exact_match', "
+    ):
+        import_helm([DATA], "luck")
+
+
+def test_trials_are_averaged_and_perturbed_copies_left_out(tmp_path):
+    perturbed = {"name": "typos"}
+    run = write(
+        tmp_path,
+        [state(), state(), state("id1", perturbation=perturbed), state("id2")],
+        [result(), result(mean=0.5), result(mean=0.0, perturbation=perturbed), result("id2", None)],
+    )
+    table = import_helm([run])
+    np.testing.assert_array_equal(table.scores_MN, [[0.75, np.nan]])
+    assert (table.items[0].task, table.items[0].category) == ("sums:kind=easy", "arithmetic")
+
+
+@pytest.mark.parametrize(
+    ("states", "results", "spec", "words"),
+    [
+        ([state()], [result()], {"name": "x"}, "does not name a run and its model"),
+        ([state()], [result()], [], "no JSON object"),
+        ([7], [result()], SPEC, "request 0 has no instance"),
+        ([state()], [7], SPEC, "entry 0 has no stats"),
+        ([state()], [result("id2")], SPEC, "instance 'id2' is not in scenario_state.json"),
+        ([state()], [result(mean=2)], SPEC, "instance 'id1': score 2 of 'org/m' is outside"),
+        ([state()], [result(mean="much")], SPEC, "exact_match is 'much', not a number"),
+        ([state(input={"text": " "})], [result()], SPEC, "has an empty text"),
+    ],
+)
+def test_bad_runs(tmp_path, states, results, spec, words):
+    with pytest.raises(SatjaxError) as caught:
+        import_helm([write(tmp_path, states, results, spec)])
+    assert words in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(SatjaxError, match=r"no run_spec\.json in this directory"):
+        import_helm([tmp_path])
+    run = write(tmp_path, [state()], [result()])
+    (run / "per_instance_stats.json").write_text('[{"instance_id": "id1", "stats": [')
+    with pytest.raises(SatjaxError, match=r"per_instance_stats\.json cannot be read as a HELM run"):
+        import_helm([run])
+    (run / "scenario_state.json").unlink()
+    with pytest.raises(SatjaxError, match=r"scenario_state\.json cannot be read"):
+        import_helm([run])

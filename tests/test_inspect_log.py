@@ -1,0 +1,154 @@
+"""The importer of Inspect's logs on real ones in both forms, and on what it must refuse."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satjax.errors import SatjaxError
+from satjax.outcomes import upstream
+from satjax.outcomes.inspect_log import import_inspect
+from satjax.outcomes.splits import split_of
+
+DATA = Path(__file__).parent / "data" / "inspect"
+EVAL = {"task": "sums", "model": "org/m", "dataset": {"name": "arithmetic"}}
+
+
+def sample(number: int | str = 1, value: object = "C", **changes) -> dict:
+    value = {"id": number, "epoch": 1, "input": f"Q {number}?", "target": "4", "scores": {"match": {"value": value}}}
+    return value | changes
+
+
+def write(folder: Path, *samples: object, form: str = "eval", name: str = "log", header: object = EVAL) -> Path:
+    path = folder / f"{name}.{form}"
+    if form == "json":
+        path.write_text(json.dumps({"version": 2, "status": "success", "eval": header, "samples": samples}))
+        return path
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for n, value in enumerate(samples):
+            archive.writestr(f"samples/{n}_epoch_1.json", json.dumps(value))
+        archive.writestr("header.json", json.dumps({"version": 2, "eval": header}))
+    return path
+
+
+def test_real_archives_with_two_scorers_and_two_epochs():
+    logs = sorted(DATA.glob("*_garden.eval"))
+    table = import_inspect(logs, "match")
+    assert table.candidate_ids == ("mock/garden-1", "mock/garden-2")
+    assert table.item_ids == ("inspect/garden/tulips", "inspect/garden/rain", "inspect/garden/half")
+    # The means of the epochs, as the reductions in the logs have them.
+    np.testing.assert_array_equal(table.scores_MN, [[1, 0.5, 0.5], [0.5, 1, 0.5]])
+    item = table.items[0]
+    assert item.text == "A gardener plants 3 rows of 4 tulips. How many tulips is that?"
+    assert (item.task, item.category, item.answer, item.split) == ("garden", "garden", "12", split_of(item.text))
+    closeness = import_inspect(logs, "closeness").scores_MN
+    np.testing.assert_allclose(closeness, [[0.1, 0.525, 0.1], [0.075, 0.5, 0.1]], rtol=1e-6)
+    with pytest.raises(SatjaxError, match="has the scores 'match', 'closeness'; choose one with --metric"):
+        import_inspect(logs)
+    with pytest.raises(SatjaxError, match="has no score 'exact'; choose one with --metric: 'match', 'closeness'"):
+        import_inspect(logs, "exact")
+
+
+def test_a_real_archive_and_a_real_json_file_of_multiple_choice():
+    table = import_inspect(sorted(DATA.glob("*_garden-choice.*")))
+    np.testing.assert_array_equal(table.scores_MN, [[1, 0], [1, 1]])
+    assert table.items[0].text == "Ice left in a warm kitchen turns into what?\nA. steam\nB. sand\nC. water"
+    assert table.items[0].answer == "C"
+
+
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_values_of_scores(tmp_path, form):
+    values = ["C", "I", "P", "N", True, 0.25, "0.75", "yes", "False", None]
+    path = write(tmp_path, *(sample(n, value) for n, value in enumerate(values)), form=form)
+    expected = [1, 0, 0.5, 0, 1, 0.25, 0.75, 1, 0, np.nan]
+    np.testing.assert_array_equal(import_inspect([path]).scores_MN, [np.float32(expected)])
+    path = write(tmp_path, sample(1, {"form": 1, "style": 0.5}), form=form)
+    assert import_inspect([path], "match.style").scores_MN.tolist() == [[0.5]]
+
+
+def test_epochs_that_failed_count_nowhere(tmp_path):
+    epochs = [sample(1, "C"), sample(1, epoch=2, scores={}), sample(2, scores=None), sample(1, "I", epoch=3)]
+    np.testing.assert_array_equal(import_inspect([write(tmp_path, *epochs)]).scores_MN, [[0.5, np.nan]])
+
+
+def test_costs_are_those_of_all_model_calls(tmp_path):
+    usage = {"org/m": {"total_cost": 0.25}, "org/grader": {"total_cost": 0.5}, "other": {"input_tokens": 3}}
+    table = import_inspect([write(tmp_path, sample(1, model_usage=usage), sample(2, model_usage={"m": {}}))])
+    np.testing.assert_array_equal(table.cost_usd_MN, [[0.75, np.nan]])
+
+
+def test_texts_of_messages_and_attachments(tmp_path):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image", "image": "…"}]},
+    ]
+    attached = sample(2, input="attachment://abc", attachments={"abc": "A long text."})
+    table = import_inspect([write(tmp_path, sample(1, input=messages), attached)])
+    assert [item.text for item in table.items] == ["Be brief.\n\nWhat is it?", "A long text."]
+
+
+def test_an_interrupted_log_and_a_sample_written_twice(tmp_path):
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("_journal/start.json", json.dumps({"eval": EVAL}))
+        archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "I")))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "C")))
+    assert import_inspect([tmp_path]).scores_MN.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("form", ["eval", "json"])
+@pytest.mark.parametrize(
+    ("samples", "header", "words"),
+    [
+        ([sample()], {"task": "sums"}, "is no Inspect log"),
+        ([sample()], None, "is no Inspect log"),
+        ([7], EVAL, "sample"),
+        ([{"id": 1}], EVAL, "has no id or no input"),
+        ([sample(), sample()], EVAL, "sample '1' epoch 1 stands twice"),
+        ([sample(1, "perhaps")], EVAL, "score match is 'perhaps', not a number"),
+        ([sample(1, [1, 0])], EVAL, "score match is '[1, 0]', not a number"),
+        ([sample(1, 3)], EVAL, "sample '1': score 3 of 'org/m' is outside [0, 1]"),
+        ([sample(1, input=" ")], EVAL, "has an empty text"),
+        ([], EVAL, "no samples in these logs"),
+    ],
+)
+def test_bad_logs(tmp_path, form, samples, header, words):
+    path = write(tmp_path, *samples, form=form, header=header)
+    with pytest.raises(SatjaxError) as caught:
+        import_inspect([path])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_logs_of_one_task(tmp_path):
+    paths = [write(tmp_path, sample(), name=name) for name in ("a", "b")]
+    with pytest.raises(SatjaxError, match="stands twice for candidate 'org/m'"):
+        import_inspect(paths)
+
+
+def test_damaged_archives_and_bombs(tmp_path, monkeypatch):
+    real = next(DATA.glob("garden-1_garden.eval")).read_bytes()
+    path = tmp_path / "log.eval"
+    flipped = bytearray(real)
+    flipped[2000:2040] = b"\xff" * 40
+    for damaged in (real[:-30], bytes(flipped), b"no zip", b"", real[5000:]):
+        path.write_bytes(damaged)
+        with pytest.raises(SatjaxError, match=r"cannot be read as an Inspect log|is damaged"):
+            import_inspect([path], "match")
+    with pytest.raises(SatjaxError, match="cannot be read"):
+        import_inspect([tmp_path / "absent.json"])
+    path.write_bytes(real)
+    monkeypatch.setattr(upstream, "LARGEST_ARCHIVE", 20_000)
+    with pytest.raises(SatjaxError, match="unpacks to more than 20,000 bytes; import it in parts"):
+        import_inspect([path], "match")
+    monkeypatch.setattr(upstream, "LARGEST", 2000)
+    with pytest.raises(SatjaxError, match=r"member 'header.json' unpacks to"):
+        import_inspect([path], "match")
+    # The same with a directory that claims the header to be small.
+    size = zipfile.ZipFile(path).getinfo("header.json").file_size.to_bytes(4, "little")
+    path.write_bytes(real.replace(size, (10).to_bytes(4, "little")))
+    with pytest.raises(SatjaxError, match=r"member 'header.json' is damaged"):
+        import_inspect([path], "match")

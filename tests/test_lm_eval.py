@@ -1,0 +1,166 @@
+"""The lm-evaluation-harness importer on real output of it, and on what it must refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from satjax.errors import SatjaxError
+from satjax.outcomes import upstream
+from satjax.outcomes.lm_eval import import_lm_eval
+from satjax.outcomes.splits import split_of
+
+DATA = Path(__file__).parent / "data" / "lm_eval"
+TIME = "2026-01-02T03-04-05.678901"
+
+
+def sample(number: int = 0, **changes) -> dict:
+    value = {
+        "doc_id": number,
+        "doc": {"q": number},
+        "target": "4",
+        "arguments": {"gen_args_0": {"arg_0": f"Q: {number}?", "arg_1": {"until": []}}},
+        "resps": [["4"]],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": f"h{number}",
+        "exact_match": 1.0,
+    }
+    return value | changes
+
+
+def write(
+    folder: Path, *samples: dict | str, task: str = "sums", time: str = TIME, results: dict | None = None
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"samples_{task}_{time}.jsonl"
+    path.write_text("".join(s if isinstance(s, str) else json.dumps(s) + "\n" for s in samples), encoding="utf-8")
+    if results is not None:
+        (folder / f"results_{time}.json").write_text(json.dumps(results), encoding="utf-8")
+    return path
+
+
+def test_real_output_of_two_models():
+    table = import_lm_eval([DATA])
+    assert table.candidate_ids == ("acme/garden-1", "acme/garden-2")
+    assert table.item_ids == (
+        *(f"lm_eval/garden_gen/{n}" for n in range(4)),
+        *(f"lm_eval/garden_mc/{n}" for n in range(4)),
+    )
+    # As lm_eval's own means say: 0.75 by the filter that comes first, 0.25 by acc; and 0.5, 0.75.
+    np.testing.assert_array_equal(table.scores_MN, [[1, 1, 1, 0, 0, 1, 0, 0], [0, 1, 0, 1, 0, 1, 1, 1]])
+    first, choice = table.items[0], table.items[4]
+    assert first.text == "Q: A gardener plants 3 rows of 4 tulips. How many tulips is that?\nA:"
+    assert (first.task, first.category, first.source, first.answer) == ("garden_gen", "garden_all", "lm_eval", "12")
+    assert choice.text == "Question: A gardener plants 3 rows of 4 tulips. How many tulips is that?\nAnswer:"
+    assert all(item.split == split_of(item.text) for item in table.items)
+
+
+def test_real_output_by_another_filter_and_metric():
+    gen, mc = ([next(DATA.glob(f"acme__garden-{m}/samples_garden_{kind}_*")) for m in (1, 2)] for kind in ("gen", "mc"))
+    results = [json.loads(next(DATA.glob(f"acme__garden-{m}/results_*")).read_text())["results"] for m in (1, 2)]
+    table = import_lm_eval(gen, "exact_match,number")
+    assert table.scores_MN.mean(axis=1).tolist() == [r["garden_gen"]["exact_match,number"] for r in results]
+    table = import_lm_eval(mc, "acc_norm")
+    assert table.scores_MN.mean(axis=1).tolist() == [r["garden_mc"]["acc_norm,none"] for r in results]
+    with pytest.raises(SatjaxError, match="has no filter 'number'; it has 'none'"):
+        import_lm_eval(mc, "acc,number")
+
+
+def test_the_last_run_of_a_task_counts(tmp_path):
+    write(tmp_path / "org__m", sample(exact_match=0.0), time="2026-01-01T00-00-00")
+    write(tmp_path / "org__m", sample(exact_match=1.0), time="2026-01-03T00-00-00")
+    write(tmp_path / "org__m", sample(exact_match=0.0), time="2026-01-02T00-00-00")
+    table = import_lm_eval([tmp_path])
+    assert table.candidate_ids == ("org/m",)
+    assert table.scores_MN.tolist() == [[1]]
+    with pytest.raises(SatjaxError, match="stands twice for candidate 'org/m'"):
+        import_lm_eval(sorted(tmp_path.rglob("*.jsonl")))
+
+
+def test_one_document_under_two_chat_templates_is_one_item(tmp_path):
+    messages = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}])
+    write(tmp_path / "a", sample(arguments={"gen_args_0": {"arg_0": messages, "arg_1": {}}}))
+    write(tmp_path / "b", sample(arguments={"gen_args_0": {"arg_0": "<|user|>2 + 2?<|end|>", "arg_1": {}}}))
+    table = import_lm_eval([tmp_path / "a", tmp_path / "b"])
+    assert [item.text for item in table.items] == ["Be brief.\n\n2 + 2?"]
+    write(tmp_path / "c", sample(doc_hash="other"))
+    with pytest.raises(SatjaxError, match="is another question than before"):
+        import_lm_eval([tmp_path])
+
+
+def test_options_that_are_filled_in_are_all_in_the_text(tmp_path):
+    requests = {
+        f"gen_args_{n}": {"arg_0": f"The cat, {name}", "arg_1": " sat"} for n, name in enumerate(("Tom", "Rex"))
+    }
+    table = import_lm_eval([write(tmp_path, sample(arguments=requests))])
+    assert table.items[0].text == "The cat, Tom\nThe cat, Rex"
+    # Earlier versions wrote lists, and no hash.
+    earlier = sample(arguments=[["2 + 2 =", " 4"], ["2 + 2 =", " 5"], ["", " 5"]])
+    del earlier["doc_hash"], earlier["metrics"], earlier["filter"]
+    assert import_lm_eval([write(tmp_path, earlier)]).items[0].text == "2 + 2 ="
+
+
+def test_which_metric_is_the_score(tmp_path):
+    several = sample(metrics=["brier", "f1", "hit", "exact_match"], brier=0.0, f1=0.5, hit=1, exact_match=0.25)
+    results = {"higher_is_better": {"sums": {"brier": False, "f1": True}}, "model_name": "named"}
+    path = write(tmp_path, several, results=results)
+    assert import_lm_eval([path]).candidate_ids == ("named",)
+    assert import_lm_eval([path]).scores_MN.tolist() == [[0.25]]
+    assert import_lm_eval([path], "f1").scores_MN.tolist() == [[0.5]]
+    with pytest.raises(SatjaxError, match="of metric 'brier' less is better"):
+        import_lm_eval([path], "brier")
+    with pytest.raises(
+        SatjaxError, match="no metric 'doc'; choose one with --metric: 'brier', 'f1', 'hit', 'exact_match'"
+    ):
+        import_lm_eval([path], "doc")
+    del several["exact_match"]
+    assert import_lm_eval([write(tmp_path, several)]).scores_MN.tolist() == [[1]]
+    del several["hit"]
+    with pytest.raises(SatjaxError, match="no metric that is 0 or 1; choose one with --metric: 'f1'"):
+        import_lm_eval([write(tmp_path, several)])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2 is no JSON"),
+        ("[1]", "line 2 is no JSON object"),
+        ("[" * 100_000, "line 2 is no JSON"),
+        ("\xff\n", "line 2 is no JSON"),
+        ({"doc_id": 1}, "line 2 lacks doc, arguments"),
+        (sample(1, exact_match=[1, 2]), "metric exact_match is '[1, 2]', not a number"),
+        (sample(1, exact_match=2), "score 2 of"),
+        (sample(1, arguments={}), "has an empty text"),
+        (sample(1, arguments=7), "has an empty text"),
+        (sample(0), "stands twice"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, line, words):
+    path = write(tmp_path, sample(), line)
+    with pytest.raises(SatjaxError) as caught:
+        import_lm_eval([path])
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_files(tmp_path, monkeypatch):
+    with pytest.raises(SatjaxError, match="name a directory"):
+        import_lm_eval([])
+    with pytest.raises(SatjaxError, match="no samples_"):
+        import_lm_eval([tmp_path])
+    with pytest.raises(SatjaxError, match="give the file its name back"):
+        import_lm_eval([tmp_path / "log.jsonl"])
+    with pytest.raises(SatjaxError, match="cannot be read as samples"):
+        import_lm_eval([tmp_path / f"samples_a_{TIME}.jsonl"])
+    path = write(tmp_path, sample(), results={})
+    (tmp_path / f"results_{TIME}.json").write_text("[]")
+    with pytest.raises(SatjaxError, match="no JSON object"):
+        import_lm_eval([path])
+    shutil.rmtree(tmp_path)
+    monkeypatch.setattr(upstream, "LARGEST", 50)
+    with pytest.raises(SatjaxError, match="line 1 is longer than 50 bytes"):
+        import_lm_eval([write(tmp_path, sample())])
