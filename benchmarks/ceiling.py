@@ -26,12 +26,13 @@ from satjax.calibration import fit_calibration
 from satjax.config import TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation import evaluate
+from satjax.job import prepare
 from satjax.metrics import correctness
 from satjax.models.router_model import abstract_model, bind
 from satjax.outcomes import OutcomeTable, open_outcomes, write_table
 from satjax.router import Router
 from satjax.text_features import FeatureReader, feature_store
-from satjax.train import prepare, train
+from satjax.train import train
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")

@@ -42,7 +42,7 @@ def find_cluster(
         absent = next(name for name, value in flags.items() if value is None)
         raise SatjaxError(
             f"{absent} is missing: give --coordinator HOST:PORT, --num-processes N and --process-id I together, none of them "
-            "where the cluster is recognised, or --num-processes 1 to train on this host alone"
+            "where the cluster is recognised, or --num-processes 1 for this host alone"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
@@ -64,7 +64,7 @@ def _recognised(timeout: float) -> Cluster | None:
         # A name or metadata server that is not up yet looks no different from a cluster that JAX cannot read.
         raise TryAgain(
             f"this cluster cannot be read ({_line(str(error))[:300]}): give --coordinator, --num-processes and --process-id, "
-            "or --num-processes 1 to train on this host alone"
+            "or --num-processes 1 for this host alone"
         ) from error
     coordinator, num_processes, process_id, local_devices = found
     if coordinator is None or num_processes is None or process_id is None or num_processes == 1:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.errors import SatjaxError, unknown_name
+from satjax.agreement import is_first, wait_for_all
+from satjax.errors import SatjaxError, TryAgain, unknown_name
 from satjax.export import router_sha256
 from satjax.files import explain_full_disk, replacing_file, write_text
 from satjax.instructions import is_instruction
@@ -70,30 +71,25 @@ def rank_file(
     *,
     text: str = "instruction",
     candidates: tuple[str, ...] | None = None,
-    stop: list[int] | None = None,
+    stop: Sequence[int] = (),
     on_progress: Progress = lambda done, total: None,
-) -> bool:
+) -> None:
     """Writes `target`: for each row of `source`, in its order, the likeliest `candidate`, its `probability`, each candidate's probability in
     a float32 column under its name, and the input's columns but `text`. Rows without an instruction get nulls.
 
     `directory` is the router's. With several processes (`jax.distributed`) each ranks a share of the chunks, all reach the same files, and
-    the first process joins them. Returns False where `stop` was filled meanwhile: what is done is kept, and the same call goes on from there.
-    Raises SatjaxError for files that do not fit, for a target that exists, and where the parts there belong to another input or router.
+    the first process joins them. Raises TryAgain where `stop` was filled meanwhile: what is done is kept, and the same call goes on from
+    there. Raises SatjaxError for files that do not fit, for a target that exists, and where the parts there belong to another input or router.
     """
-    stop = [] if stop is None else stop
     plan = _plan(router, source, target, text, candidates)
     _claim(plan, directory)
     mine = range(jax.process_index(), plan.num_chunks, jax.process_count())
     _rank_chunks(router, plan, mine, stop, on_progress)
     if stop:
-        return False
-    if jax.process_count() > 1:
-        from jax.experimental.multihost_utils import sync_global_devices
-
-        sync_global_devices("every chunk is ranked")
-    if jax.process_index() == 0:
+        raise TryAgain("interrupted; what is ranked is kept: run the same command to go on")
+    wait_for_all("every chunk is ranked")
+    if is_first():
         _join(plan)
-    return True
 
 
 def _plan(router: Router, source: Path, target: Path, text: str, candidates: tuple[str, ...] | None) -> Plan:
@@ -151,7 +147,7 @@ def _claim(plan: Plan, directory: Path) -> None:
     write_text(path, written)
 
 
-def _rank_chunks(router: Router, plan: Plan, mine: range, stop: list[int], on_progress: Progress) -> None:
+def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], on_progress: Progress) -> None:
     """Ranks those chunks that have no part yet; leaves off early, with nothing half done, where `stop` is filled."""
     todo = {chunk for chunk in mine if not plan.part(chunk).is_file()}
     sizes = [min(ROWS, plan.num_rows - chunk * ROWS) for chunk in mine]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
 from satjax.assembly import assemble
@@ -19,6 +20,7 @@ from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
 from satjax.scoring import Scorer, as_tokens, profile_reader
+from satjax.sharding import replicated
 from satjax.text_features import feature_store
 from satjax.weights.lazy import place_tensor
 
@@ -57,18 +59,21 @@ class Router:
         self._soft = {name: soft[name] for name in self._profiles}
 
     @classmethod
-    def load(cls, directory: str | Path = DEFAULT, *, keep_features: bool = False) -> "Router":
+    def load(
+        cls, directory: str | Path = DEFAULT, *, keep_features: bool = False, mesh: Mesh | None = None
+    ) -> "Router":
         """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
 
         `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores
-        the same instructions again.
+        the same instructions again. `mesh`: many instructions at once are split over its devices, and parameters lie on each of them; without
+        one, on the first device of this process.
         Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
         """
         directory = Path(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)
         _, shapes = abstract_model(assembly.model)
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else replicated(mesh)
         abstract = {
             path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
             for path, (shape, dtype) in files.learned.items()
@@ -79,8 +84,9 @@ class Router:
             for path in shapes
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
+        store = feature_store(assembly) if keep_features else None
         return cls(
-            Scorer(assembly, params, reader, files.order_seed, feature_store(assembly) if keep_features else None),
+            Scorer(assembly, params, reader, files.order_seed, store, mesh),
             files.test,
             files.profiles,
             files.calibration,

@@ -89,6 +89,17 @@ def param_shardings(shapes: Mapping[str, Any], mesh: Mesh) -> dict[str, NamedSha
     return {path: NamedSharding(mesh, param_spec(path, leaf.shape, mesh)) for path, leaf in shapes.items()}
 
 
+def abstract_on_mesh(tree: Any, like: Mapping[str, Any], mesh: Mesh) -> Any:
+    """Shapes of an optimizer state or parameters with the sharding of the parameter each leaf belongs to."""
+
+    def leaf(path: tuple, value: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey) and key.key in like]
+        sharding = like[names[-1]].sharding if names else replicated(mesh)
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading axis over the data and fsdp axes, the rest whole."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))

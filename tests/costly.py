@@ -1,9 +1,11 @@
 """A synthetic zoo whose calls cost something: the stronger a candidate, the dearer."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from satjax.evaluation.cost import QualityCostCurve, choices_at_prices, curve_of
 from satjax.outcomes import OutcomeTable, synthetic_zoo
 
 
@@ -14,3 +16,9 @@ def costly_zoo(num_items: int = 400, num_candidates: int = 5) -> OutcomeTable:
     expected_M = 1e-4 * 100 ** (rank_M / (num_candidates - 1))
     factor_MN = np.random.default_rng(0).uniform(0.5, 1.5, table.scores_MN.shape)
     return replace(table, cost_usd_MN=(expected_M[:, None] * factor_MN).astype(np.float32))
+
+
+def quality_cost_curve(*arguments: Any, **options: Any) -> QualityCostCurve | None:
+    """The curve of what `choices_at_prices` chooses, given the same; None where that is nothing."""
+    choices = choices_at_prices(*arguments, **options)
+    return None if choices is None else curve_of(choices)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SLOWLY = """
 import time
-import satjax.train as module
+import satjax.stage_loop as module
 place_batch = module.place_batch
 def slowly(*arguments):
     time.sleep(0.1)
@@ -25,7 +25,7 @@ def die_in_step(number: int) -> str:
     """A prelude: SIGKILL in the midst of the process's n-th step, which the other processes have begun."""
     return f"""
 import os, signal
-import satjax.train as module
+import satjax.stage_loop as module
 place_batch, calls = module.place_batch, []
 def dying(*arguments):
     calls.append(0)
@@ -61,23 +61,30 @@ def start(
     ids: Sequence[int] | None = None,
     arguments: Sequence[str] = (),
 ) -> list[subprocess.Popen]:
-    """Starts the processes (those of `ids` only, if given); `preludes` is code that a process runs before anything else."""
+    """`launch` of `satjax train`."""
+    train = ["train", "--config", str(config), "--workdir", str(workdir), *arguments]
+    return launch(train, config.parent / "cache", num_processes, preludes, ids)
+
+
+def launch(
+    arguments: Sequence[str],
+    cache: Path,
+    num_processes: int = 1,
+    preludes: Mapping[int, str] | None = None,
+    ids: Sequence[int] | None = None,
+) -> list[subprocess.Popen]:
+    """Starts the processes of a verb (those of `ids` only, if given); `preludes` is code that a process runs before anything else."""
     port = free_port()
     processes = []
     for process_id in range(num_processes) if ids is None else ids:
         code = (preludes or {}).get(
             process_id, ""
         ) + "\nimport sys\nfrom satjax.cli import main\nsys.exit(main(sys.argv[1:]))"
-        command = [sys.executable, "-c", code, "train", "--config", str(config), "--workdir", str(workdir), *arguments]
+        command = [sys.executable, "-c", code, *arguments]
         if num_processes > 1:
             command += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(num_processes)]
             command += ["--process-id", str(process_id)]
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": "",
-            "JAX_PLATFORMS": "cpu",
-            "SATJAX_CACHE": str(config.parent / "cache"),
-        }
+        environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "SATJAX_CACHE": str(cache)}
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # what a tiny model gains by them is less than they cost
         processes.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

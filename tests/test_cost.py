@@ -11,9 +11,9 @@ from satjax.evaluation.cost import (
     curve_of,
     mean_over_budgets,
     nondecreasing_hull,
-    quality_cost_curve,
 )
 from satjax.outcomes import read_table
+from tests.costly import quality_cost_curve
 
 NAN = np.nan
 SEEDS = st.integers(0, 10_000)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from satjax.evaluation.cost import aiq, apgr, cpt, quality_cost_curve
+from satjax.evaluation.cost import aiq, apgr, cpt
 from satjax.evaluation.cost_figures import (
     expected_costs,
     quality_against_cost,
@@ -12,7 +12,7 @@ from satjax.evaluation.cost_figures import (
     zero_router,
 )
 from satjax.outcomes import Candidate, Item, OutcomeTable, read_table
-from tests.costly import costly_zoo
+from tests.costly import costly_zoo, quality_cost_curve
 
 NAN = np.nan
 TABLE = costly_zoo()

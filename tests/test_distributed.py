@@ -174,7 +174,7 @@ module.load_config = lambda file, rest: load(file, [*rest, "--config.seed=5"])
         assert code == 2
         assert "processes 1 have another config than process 0" in said
     alone = f"import os, sys\nsys.argv[sys.argv.index({str(tmp_path)!r})] = {str(tmp_path / 'elsewhere')!r}"
-    wait = "\nimport satjax.train as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
+    wait = "\nimport satjax.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: alone + wait})):
         assert code == 2
         assert re.search(r"--workdir \S+elsewhere is not shared: process 0 wrote aptitude_test.json", said), said
@@ -231,7 +231,5 @@ def test_hosts_of_a_tpu_pod_have_names(monkeypatch):
 def test_a_cluster_that_cannot_be_read_is_one_line(monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"):
         monkeypatch.setenv(name, "x")
-    with pytest.raises(
-        SatjaxError, match=r"this cluster cannot be read .* --num-processes 1 to train on this host alone"
-    ):
+    with pytest.raises(SatjaxError, match=r"this cluster cannot be read .* --num-processes 1 for this host alone"):
         find_cluster(None, None, None)

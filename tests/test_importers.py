@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satjax.cli import FORMATS
+from satjax.cli.outcomes import FORMATS
 from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable, import_outcomes
 from satjax.outcomes.importers import IMPORTERS

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from satjax import rank_file as module
-from satjax.errors import SatjaxError
+from satjax.config import MeshConfig
+from satjax.errors import SatjaxError, TryAgain
 from satjax.rank_file import rank_file
 from satjax.router import Router
+from satjax.sharding import make_mesh
+from tests.processes import finish, launch
 from tests.trained import Trained
 
 WORDS = [
@@ -59,14 +63,15 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(module, "ROWS", 5)
 
 
-def run(router: Router, trained: Trained, source: Path, target: Path, **options) -> bool:
-    return rank_file(router, trained.router, source, target, **options)
+def run(router: Router, trained: Trained, source: Path, target: Path, **options) -> None:
+    rank_file(router, trained.router, source, target, **options)
+    assert target.is_file() == (jax.process_index() == 0)
 
 
 def test_every_row_has_the_probabilities_of_a_single_call(router, trained, tmp_path, small_chunks):
     texts = instructions(23)
     source = write_input(tmp_path / "in.parquet", texts, id=[f"row {n}" for n in range(23)])
-    assert run(router, trained, source, tmp_path / "out.parquet")
+    run(router, trained, source, tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")
     assert found.column_names == ["candidate", "probability", *router.candidates, "id"]
     assert found["id"].to_pylist() == [f"row {n}" for n in range(23)]
@@ -101,7 +106,7 @@ def test_chunks_hold_every_row_once_whatever_the_row_groups(tmp_path_factory, gr
 
 def test_rows_without_an_instruction_get_nulls_and_a_warning(router, trained, tmp_path, small_chunks, caplog):
     texts = ["one", None, "  ", "two", None, None, None, None, None, None]
-    assert run(router, trained, write_input(tmp_path / "in.parquet", texts), tmp_path / "out.parquet")
+    run(router, trained, write_input(tmp_path / "in.parquet", texts), tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")
     empty = [text is None or not text.strip() for text in texts]
     for name in found.column_names:
@@ -119,7 +124,8 @@ def test_an_interrupted_job_goes_on_with_what_is_done(router, trained, tmp_path,
         if done >= 10:
             stop.append(signal.SIGTERM)
 
-    assert not run(router, trained, source, target, stop=stop, on_progress=progress)
+    with pytest.raises(TryAgain, match="run the same command to go on"):
+        run(router, trained, source, target, stop=stop, on_progress=progress)
     assert not target.exists()
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out.parquet.parts").glob("*.parquet")}
     assert 2 <= len(kept) < 5
@@ -128,11 +134,11 @@ def test_an_interrupted_job_goes_on_with_what_is_done(router, trained, tmp_path,
     monkeypatch.setattr(
         module, "_rank_chunk", lambda r, p, chunk, rows: (ranked.append(chunk), once(r, p, chunk, rows))[1]
     )
-    assert run(router, trained, source, target, on_progress=lambda *a: heard.append(a))
+    run(router, trained, source, target, on_progress=lambda *a: heard.append(a))
     assert len(ranked) == 5 - len(kept)
     assert heard[-1] == (23, 23)
     whole = tmp_path / "whole.parquet"
-    assert run(router, trained, source, whole)
+    run(router, trained, source, whole)
     assert pq.read_table(target).equals(pq.read_table(whole))
 
 
@@ -140,10 +146,10 @@ def test_hosts_share_the_chunks_and_the_first_joins_them(router, trained, tmp_pa
     source, target = write_input(tmp_path / "in.parquet", instructions(23)), tmp_path / "out.parquet"
     waited: list[str] = []
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    monkeypatch.setattr("jax.experimental.multihost_utils.sync_global_devices", waited.append)
+    monkeypatch.setattr(module, "wait_for_all", waited.append)
     for host in (1, 0):
         monkeypatch.setattr("jax.process_index", lambda host=host: host)
-        assert run(router, trained, source, target)
+        run(router, trained, source, target)
         if host:
             assert sorted(p.name for p in (tmp_path / "out.parquet.parts").glob("p*")) == [
                 "part-00000001.parquet",
@@ -151,7 +157,7 @@ def test_hosts_share_the_chunks_and_the_first_joins_them(router, trained, tmp_pa
             ]
     assert len(waited) == 2
     monkeypatch.setattr("jax.process_count", lambda: 1)
-    assert run(router, trained, source, tmp_path / "whole.parquet")
+    run(router, trained, source, tmp_path / "whole.parquet")
     assert pq.read_table(target).equals(pq.read_table(tmp_path / "whole.parquet"))
 
 
@@ -175,6 +181,25 @@ def test_a_killed_job_goes_on_from_the_command_line(trained, tmp_path):
     texts, router = instructions(40), Router.load(trained.router)
     best = pq.read_table(target)["probability"].to_numpy()
     np.testing.assert_allclose(best, router.probability(texts).max(axis=1), atol=1e-6)
+
+
+def test_rows_are_split_over_the_devices_of_a_mesh(router, trained, tmp_path, small_chunks):
+    texts = instructions(23)
+    source = write_input(tmp_path / "in.parquet", texts)
+    spread = Router.load(trained.router, mesh=make_mesh(MeshConfig(data=4), jax.devices()[:4]))
+    run(spread, trained, source, tmp_path / "out.parquet")
+    best = pq.read_table(tmp_path / "out.parquet")["probability"].to_numpy()
+    np.testing.assert_allclose(best, router.probability(texts).max(axis=1), atol=1e-5)
+
+
+def test_two_processes_rank_one_file(trained, tmp_path):
+    source, target = write_input(tmp_path / "in.parquet", instructions(40)), tmp_path / "out.parquet"
+    small = "import satjax.rank_file as r\nr.ROWS = 3"
+    files = ["rank", "--router", str(trained.router), "--input", str(source), "--output", str(target)]
+    results = finish(launch(files, tmp_path / "cache", 2, dict.fromkeys((0, 1), small)))
+    assert [code for code, _ in results] == [0, 0], results
+    best = pq.read_table(target)["probability"].to_numpy()
+    np.testing.assert_allclose(best, Router.load(trained.router).probability(instructions(40)).max(axis=1), atol=1e-5)
 
 
 def message(router: Router, trained: Trained, *arguments, **options) -> str:
@@ -203,9 +228,10 @@ def test_what_does_not_fit_is_one_line(router, trained, tmp_path):
 def test_parts_of_another_job_are_not_gone_on_with(router, trained, tmp_path, small_chunks):
     target = tmp_path / "out.parquet"
     first = write_input(tmp_path / "in.parquet", instructions(12))
-    assert not run(router, trained, first, target, stop=[signal.SIGTERM])
+    with pytest.raises(TryAgain):
+        run(router, trained, first, target, stop=[signal.SIGTERM])
     other = write_input(tmp_path / "other.parquet", instructions(12, seed=1))
     assert "parts of another input" in message(router, trained, other, target)
     assert "parts of another" in message(router, trained, first, target, candidates=router.candidates[:2])
     assert json.loads((tmp_path / "out.parquet.parts" / "job.json").read_text())
-    assert run(router, trained, first, target)
+    run(router, trained, first, target)

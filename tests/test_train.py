@@ -15,12 +15,15 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.export import read_router
+from satjax.finish import export
+from satjax.interruption import Interrupted
+from satjax.job import Job, place_params, prepare, training_set
 from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
-from satjax.train import Interrupted, Job, export, place_params, prepare, run_stages, train, training_set
+from satjax.train import run_stages, train
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config
 
 ONE = MeshConfig(1, 1, 1)

@@ -9,10 +9,11 @@ from satjax.batches import Batch, TrainingSet
 from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
+from satjax.job import place_params, prepare, training_set
 from satjax.models.router_model import abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
-from satjax.train import StageLoop, initial_optimizer_state, place_params, prepare, training_set
+from satjax.stage_loop import StageLoop, initial_optimizer_state
 from satjax.train_step import make_train_step, place_batch
 from tests.tiny import tiny_config
 

@@ -47,19 +47,6 @@ class QualityCostCurve:
     n: int
 
 
-def quality_cost_curve(
-    probability_BM: Float[ndarray, "b m"],
-    outcome_BM: Float[ndarray, "b m"],
-    cost_BM: Float[ndarray, "b m"],
-    mean_cost_M: Float[ndarray, "m"],
-    *,
-    lambda_L: Float[ndarray, "l"] | None = None,
-) -> QualityCostCurve | None:
-    """The curve of `choices_at_prices`, which says what goes in; None where nothing can be chosen."""
-    choices = choices_at_prices(probability_BM, outcome_BM, cost_BM, mean_cost_M, lambda_L=lambda_L)
-    return None if choices is None else curve_of(choices)
-
-
 def choices_at_prices(
     probability_BM: Float[ndarray, "b m"],
     outcome_BM: Float[ndarray, "b m"],

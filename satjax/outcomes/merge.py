@@ -23,7 +23,6 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
         raise SatjaxError("there is nothing to merge; name at least one outcome table")
     items = _united(tables, "item", {name: table.items for name, table in tables.items()})
     candidates = _united(tables, "candidate", {name: table.candidates for name, table in tables.items()})
-    _refuse_leaks(tables)
     row, column = ({key: i for i, key in enumerate(kept)} for kept in (candidates, items))
     shape = len(candidates), len(items)
     scores_MN, cost_MN = (np.full(shape, np.nan, np.float32) for _ in range(2))
@@ -33,7 +32,14 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
         if table.cost_usd_MN is not None:
             _fill(cost_MN, where, table.cost_usd_MN, "costs", name, table)
     costs = None if np.isnan(cost_MN).all() else cost_MN
-    return OutcomeTable(tuple(items.values()), tuple(candidates.values()), scores_MN, costs)
+    merged = OutcomeTable(tuple(items.values()), tuple(candidates.values()), scores_MN, costs)
+    for a, b in leaks(merged):
+        of_a, of_b = (next(name for name, table in tables.items() if entry.id in table.item_ids) for entry in (a, b))
+        raise SatjaxError(
+            f"one question stands in two splits: item {a.id!r} of {of_a} in {a.split}, item {b.id!r} of {of_b} in {b.split} "
+            f"({_short(a.text)}); leave one of them out"
+        )
+    return merged
 
 
 def leaks(table: OutcomeTable) -> list[tuple[Item, Item]]:
@@ -66,18 +72,6 @@ def _united(tables: Mapping[str, OutcomeTable], kind: str, entries: Mapping[str,
                 values[field.name] = old or new
             kept[entry.id] = dataclasses.replace(before, **values)
     return kept
-
-
-def _refuse_leaks(tables: Mapping[str, OutcomeTable]) -> None:
-    first: dict[str, tuple[Item, str]] = {}
-    for name, table in tables.items():
-        for item in table.items:
-            before, said_by = first.setdefault(folded(item.text), (item, name))
-            if before.split != item.split:
-                raise SatjaxError(
-                    f"one question stands in two splits: item {before.id!r} of {said_by} in {before.split}, item {item.id!r} of {name} in "
-                    f"{item.split} ({_short(item.text)}); leave one of them out"
-                )
 
 
 def _fill(whole_MN: np.ndarray, where: tuple, part_MN: np.ndarray, what: str, name: str, table: OutcomeTable) -> None:

@@ -17,8 +17,7 @@ from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstrac
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.row_batches import TOKENS_PER_CALL
 from satjax.scoring import score_step
-from satjax.sharding import batch_sharding, batch_shards, param_shardings, replicated
-from satjax.train import abstract_on_mesh
+from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve

@@ -1,0 +1,57 @@
+"""The command line: verbs only; what they do lives elsewhere."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import absl.logging
+
+from satjax import __version__
+from satjax.cli import evaluation, outcomes, ranking, training
+from satjax.cli.parser import Parser, verb_adder
+from satjax.errors import SatjaxError
+
+TAKE_CONFIG_FLAGS = ("train", "protocol", "preflight")
+"""Verbs that hand on `--config.a.b=v`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code: 0, 1 where `preflight` or `doctor` finds something amiss, 2 for mistakes that the user can mend, 75 where
+    the same command goes on.
+    """
+    logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
+    logging.getLogger("satjax").setLevel(logging.INFO)
+    # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    parser = _build_parser()
+    try:
+        options, rest = parser.parse_known_args(arguments)
+        if rest and options.verb not in TAKE_CONFIG_FLAGS:
+            parser.error(f"unknown argument {rest[0]!r}")
+        return options.run(options, rest)
+    except SatjaxError as error:
+        print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("satjax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _build_parser() -> Parser:
+    parser = Parser(prog="satjax", description="Rank candidate LLMs for an instruction without running any of them.")
+    parser.add_argument("--version", action="version", version=f"satjax {__version__}")
+    verb = verb_adder(parser)
+    for group in (ranking, training, evaluation, outcomes):
+        group.add_verbs(verb)
+    verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
+    return parser
+
+
+def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.doctor import doctor
+
+    return doctor()

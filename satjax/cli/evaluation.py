@@ -1,0 +1,180 @@
+"""`satjax evaluate`, `bench` and `protocol`: routers against real outcomes."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from satjax.cli.parser import ROUTER_HELP, Verb, names_in
+from satjax.errors import SatjaxError
+from satjax.pretrained import DEFAULT
+
+PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
+
+
+def add_verbs(verb: Verb) -> None:
+    """Adds `evaluate`, `bench`, `protocol`."""
+    evaluate = verb(
+        "evaluate",
+        _evaluate,
+        "Compare a router's probabilities with real outcomes.",
+        "satjax evaluate --router runs/first/router --outcomes DIR --out runs/first/report",
+    )
+    evaluate.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    evaluate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    evaluate.add_argument(
+        "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
+    )
+    evaluate.add_argument("--candidates", metavar="A,B", help="evaluate these only")
+    evaluate.add_argument(
+        "--new-candidates",
+        default="profile",
+        choices=("profile", "skip"),
+        help="candidates the router does not know: profile them from the table, or skip them (default: profile)",
+    )
+    evaluate.add_argument(
+        "--zoos",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of zoos to measure routing on, beside `all` (configs/zoos.toml)",
+    )
+    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
+
+    bench = verb(
+        "bench",
+        _bench,
+        "Compare a router with the baselines that it has to beat: report.json and report.html.",
+        "satjax bench --router runs/first/router --outcomes DIR --zoos configs/zoos.toml --out runs/first/bench",
+    )
+    bench.add_argument(
+        "--router", action="extend", nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
+    )
+    bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
+    bench.add_argument("--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)")
+    bench.add_argument(
+        "--baselines",
+        metavar="A,B",
+        help="these only (default: all that embeddings suffice for, and rerank where there are responses; llm_text runs where it is named)",
+    )
+    bench.add_argument("--candidates", metavar="A,B", help="measure these only")
+    bench.add_argument(
+        "--limit", type=int, metavar="N", help="measure on N instructions drawn at random (default: all)"
+    )
+    bench.add_argument(
+        "--reranker",
+        metavar="WEIGHTS",
+        help="the text encoder of rerank, one that averages over tokens, such as hub:thenlper/gte-base (default: MiniLM)",
+    )
+    bench.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
+    )
+    bench.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json and report.html go")
+
+    protocol = verb(
+        "protocol",
+        _protocol,
+        "Train a recipe again on less, and measure it on what it did not see: report.json and report.html.",
+        "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
+    )
+    protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
+    protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
+    protocol.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
+    )
+    protocol.add_argument(
+        "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
+    )
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.evaluation import evaluate, read_zoos, write_report
+    from satjax.outcomes import open_outcomes
+    from satjax.render import progress, report_table
+    from satjax.router import Router
+
+    table = open_outcomes(options.outcomes)
+    zoos = read_zoos(options.zoos) if options.zoos else None
+    router = Router.load(options.router, keep_features=True)
+    with progress("scoring") as on_progress:
+        report = evaluate(
+            router,
+            table,
+            split=options.split,
+            candidates=names_in(options.candidates),
+            new_candidates=options.new_candidates,
+            zoos=zoos,
+            on_progress=on_progress,
+        )
+    path = write_report(report.figures, options.out)
+    report_table(report.figures)
+    print(f"report: {path}")
+    return 0
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config import EncoderWeights
+    from satjax.evaluation import bench, read_zoos, write_html, write_report
+    from satjax.outcomes import open_outcomes, read_responses
+    from satjax.render import bench_table, steps
+    from satjax.router import Router
+    from satjax.weights.fetch import resolve
+
+    if options.seeds < 1:
+        raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
+    table = open_outcomes(options.outcomes)
+    responses = read_responses(options.outcomes, table)
+    if names := names_in(options.candidates):
+        table = table.select_candidates(names)
+    zoos = read_zoos(options.zoos) if options.zoos else None
+    routers = [Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT]]
+    with steps() as on_progress:
+        figures = bench(
+            routers,
+            table,
+            encoder=resolve(EncoderWeights().weights),
+            split=options.split,
+            zoos=zoos,
+            seeds=options.seeds,
+            baselines=names_in(options.baselines),
+            responses=responses,
+            reranker=resolve(options.reranker) if options.reranker else None,
+            limit=options.limit,
+            on_progress=on_progress,
+        )
+    path, page = write_report(figures, options.out), options.out / "report.html"
+    write_html(figures, page)
+    bench_table(figures)
+    print(f"report: {path}\npage:   {page}")
+    return 0
+
+
+def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config_file import load_config
+    from satjax.evaluation import protocols, read_zoos, write_html, write_report
+    from satjax.interruption import Interrupted
+    from satjax.outcomes import open_outcomes
+    from satjax.render import protocol_tables, steps
+
+    config = load_config(options.config, rest)
+    zoos = read_zoos(options.zoos) if options.zoos else None
+    try:
+        with steps() as on_progress:
+            match options.protocol:
+                case "unseen-families":
+                    figures = protocols.unseen_families(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                case "leave-category-out":
+                    figures = protocols.leave_category_out(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                case "onboarding":
+                    figures = protocols.onboarding(config, options.workdir, on_progress=on_progress)
+                case "release-stream":
+                    figures = protocols.release_stream(config, options.workdir, on_progress=on_progress)
+                case _:
+                    figures = protocols.coverage(open_outcomes(config.data.outcomes))
+    except Interrupted as error:
+        print(f"satjax: {error}", file=sys.stderr)
+        return error.exit_code
+    path, page = write_report(figures, options.workdir), options.workdir / "report.html"
+    write_html(figures, page)
+    protocol_tables(figures)
+    print(f"report: {path}\npage:   {page}")
+    return 0

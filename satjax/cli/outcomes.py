@@ -1,0 +1,105 @@
+"""`satjax import`, `outcomes` and `profile`: what candidates did, from upstream to a capability profile."""
+
+import argparse
+import json
+from pathlib import Path
+
+from satjax.cli.parser import Verb
+
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "csv", "jsonl")
+
+
+def add_verbs(verb: Verb) -> None:
+    """Adds `import`, `outcomes`, `profile`."""
+    imports = verb(
+        "import",
+        _import,
+        "Convert upstream results to an outcome table.",
+        "satjax import mmlu-pro model_outputs_*.zip --out outcomes/\n"
+        "         satjax import lm-eval results/ --metric acc_norm --out outcomes/\n"
+        "         satjax import csv log.csv --columns text=prompt,candidate=model,score=correct --out outcomes/",
+    )
+    imports.add_argument("format", choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
+    imports.add_argument("source", nargs="+", type=Path, metavar="SRC", help="files, or directories of them")
+    imports.add_argument(
+        "--metric", metavar="NAME", help="lm-eval, inspect, helm: which metric, scorer or stat is the score"
+    )
+    imports.add_argument(
+        "--columns",
+        metavar="item=A,text=B,…",
+        help="csv, jsonl: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
+        "if named otherwise than in an outcome table; scores=NAME for each candidate with a column of its own",
+    )
+    imports.add_argument("--out", required=True, type=Path, metavar="DIR")
+
+    outcomes = verb(
+        "outcomes",
+        lambda options, rest: options.of(options),
+        "Look into outcome tables, or join them.",
+        "satjax outcomes describe DIR",
+    )
+    actions = outcomes.add_subparsers(dest="action", required=True, metavar="ACTION")
+    described = actions.add_parser("describe", help="What is in a table, and what is missing.")
+    described.add_argument("outcomes", metavar="DIR", help="an outcome table, or 'synthetic'")
+    described.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    described.set_defaults(of=_describe)
+    merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
+    merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
+    merged.add_argument("--out", required=True, type=Path, metavar="DIR")
+    merged.set_defaults(of=_merge)
+
+    profile = verb(
+        "profile",
+        _profile,
+        "Make a new candidate's capability profile from its outcomes.",
+        "satjax profile --outcomes DIR --aptitude-test ROUTER/aptitude_test.json --candidate NAME --out NAME.json",
+    )
+    profile.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    profile.add_argument(
+        "--aptitude-test", required=True, type=Path, metavar="FILE", help="the router's aptitude_test.json"
+    )
+    profile.add_argument("--candidate", required=True, metavar="NAME")
+    profile.add_argument("--out", required=True, type=Path, metavar="FILE")
+
+
+def _import(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.outcomes import import_outcomes, import_routerbench_responses, write_table
+
+    table = import_outcomes(options.format, options.source, metric=options.metric, columns=options.columns)
+    responses = import_routerbench_responses(options.source, table) if options.format == "routerbench" else None
+    write_table(table, options.out, responses)
+    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from satjax.outcomes import describe, read_outcomes
+    from satjax.render import description_tables
+
+    figures = describe(read_outcomes(options.outcomes))
+    if options.json:
+        print(json.dumps(figures, ensure_ascii=False, indent=1))
+    else:
+        description_tables(figures)
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from satjax.outcomes import merge_tables, read_outcomes, write_table
+
+    table = merge_tables({name: read_outcomes(name) for name in options.outcomes})
+    write_table(table, options.out)
+    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    return 0
+
+
+def _profile(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.aptitude import AptitudeTest, profile_from_outcomes
+    from satjax.outcomes import open_outcomes
+
+    table, test = open_outcomes(options.outcomes), AptitudeTest.read(options.aptitude_test)
+    profile = profile_from_outcomes(table, test, options.candidate)
+    profile.write(options.out)
+    observed = int(profile.count_T.sum())
+    print(f"profile: {options.out} ({observed} of {test.num_tasks * test.shots} aptitude items observed)")
+    return 0

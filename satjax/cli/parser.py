@@ -1,0 +1,63 @@
+"""What the verbs share: a parser that says what is wrong in one line, how a verb is added, and words that several of them use."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from satjax.errors import SatjaxError
+
+ROUTER_HELP = "an exported router (default: the one that comes with satjax)"
+SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI, and in indexed Kubernetes jobs (with the
+kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one process gets SIGTERM, all end with exit
+code 75: start them again, on as many hosts as there are then, and the work goes on from what is saved."""
+
+Run = Callable[[argparse.Namespace, list[str]], int]
+"""Runs a verb with its options and the arguments that are no options of its; returns the exit code."""
+Verb = Callable[[str, Run, str, str], argparse.ArgumentParser]
+"""Adds a verb by its name, what runs it, its help and an example."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises SatjaxError."""
+        raise SatjaxError(f"{message} (see `{self.prog} --help`)")
+
+
+def verb_adder(parser: Parser) -> Verb:
+    """What adds verbs to a parser."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run: Run, help: str, example: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    return verb
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """The names of a list with commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_host_flags(parser: argparse.ArgumentParser, description: str) -> None:
+    """The flags by which several processes find each other (`satjax.distributed.find_cluster`)."""
+    hosts = parser.add_argument_group("several hosts", description)
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="process 0, at a free port that all others reach")
+    hosts.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1: this host alone")
+    hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    hosts.add_argument(
+        "--join-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for all of them to come (default: 300); then those missing are named, and the exit code is 75",
+    )

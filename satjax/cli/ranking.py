@@ -1,0 +1,99 @@
+"""`satjax rank`: instructions of the command line, or of a file."""
+
+import argparse
+import json
+from pathlib import Path
+
+from satjax.cli.parser import ROUTER_HELP, SEVERAL_HOSTS, Verb, add_host_flags, names_in
+from satjax.errors import SatjaxError
+from satjax.pretrained import DEFAULT
+
+
+def add_verbs(verb: Verb) -> None:
+    """Adds `rank`."""
+    rank = verb(
+        "rank",
+        _rank,
+        "Rank the router's candidates for instructions.",
+        'satjax rank "Find all c such that Z_3[x]/(x^2 + c) is a field." --top 3\n'
+        "         satjax rank --input in.parquet --output out.parquet",
+    )
+    rank.add_argument("instruction", nargs="*", help="the text to route")
+    rank.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    rank.add_argument("--candidates", metavar="A,B", help="rank these only")
+    rank.add_argument("--top", type=int, metavar="K", help="show the first K")
+    rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
+    rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
+    rank.add_argument(
+        "--column", default="instruction", metavar="NAME", help="with --input: the instructions' (default: instruction)"
+    )
+    add_host_flags(
+        rank, "With --input: each host ranks a share of the rows, into files that all of them see. " + SEVERAL_HOSTS
+    )
+
+
+def _rank(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.render import ranking_table
+    from satjax.router import Router, ranking
+
+    if options.input or options.output:
+        return _rank_file(options)
+    if not options.instruction:
+        raise SatjaxError("there is nothing to rank; give instructions, or --input FILE --output FILE")
+    for text in options.instruction:
+        if not text.strip():
+            raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
+    router = Router.load(options.router)
+    names = names_in(options.candidates) or list(router.candidates)
+    probability_BM = router.probability(options.instruction, names)
+    rankings = [
+        (text, ranking(names, row, options.top)) for text, row in zip(options.instruction, probability_BM, strict=True)
+    ]
+    if options.json:
+        listed = [
+            {"instruction": text, "ranking": [{"candidate": r.candidate, "probability": r.probability} for r in ranked]}
+            for text, ranked in rankings
+        ]
+        print(json.dumps(listed, ensure_ascii=False, indent=1))
+    else:
+        for text, ranked in rankings:
+            ranking_table(text, ranked, len(names))
+    return 0
+
+
+def _rank_file(options: argparse.Namespace) -> int:
+    from satjax.distributed import find_cluster, together
+
+    if not (options.input and options.output):
+        raise SatjaxError("--input and --output go together: name both files")
+    if options.instruction or options.top or options.json:
+        raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
+    cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
+    with together(cluster, options.join_timeout):
+        import jax
+
+        from satjax.agreement import is_first
+        from satjax.config import MeshConfig
+        from satjax.interruption import stop_requests
+        from satjax.rank_file import rank_file
+        from satjax.render import progress
+        from satjax.router import Router
+        from satjax.sharding import make_mesh
+
+        devices = jax.local_devices()
+        router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
+        with stop_requests() as stop, progress("instructions") as on_progress:
+            rank_file(
+                router,
+                options.router,
+                options.input,
+                options.output,
+                text=options.column,
+                candidates=tuple(names_in(options.candidates) or ()) or None,
+                stop=stop,
+                on_progress=on_progress,
+            )
+        if is_first():
+            print(f"ranked: {options.output}")
+    return 0

@@ -1,0 +1,123 @@
+"""`satjax train`, what goes before it for a pod, and what comes after it for other frameworks."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags
+from satjax.errors import SatjaxError
+
+DOES_NOT_FIT = 1
+
+
+def add_verbs(verb: Verb) -> None:
+    """Adds `train`, `preflight`, `convert`."""
+    train = verb(
+        "train",
+        _train,
+        "Train a router; goes on by itself where an earlier run stopped.",
+        "satjax train --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/first",
+    )
+    train.add_argument(
+        "--config", required=True, metavar="FILE", help="a file with get_config(); --config.a.b=v changes one value"
+    )
+    train.add_argument(
+        "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
+    )
+    add_host_flags(train, "All with a --workdir that they share. " + SEVERAL_HOSTS)
+
+    preflight = verb(
+        "preflight",
+        _preflight,
+        "Compile the train and rank steps for a TPU slice that nobody holds: memory, collectives, speed. Exit code 1 where they do not fit.",
+        "satjax preflight --config configs/phi35.py --topology v5e:16x16",
+    )
+    preflight.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
+    preflight.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:16x16 or v5p:4x4x4")
+    preflight.add_argument(
+        "--candidates", type=int, default=25, metavar="M", help="training candidates that the data has (default: 25)"
+    )
+    preflight.add_argument(
+        "--sweep",
+        action="store_true",
+        help="also compile other meshes and batches, and suggest one: a dozen compilations",
+    )
+    preflight.add_argument(
+        "--scaling", action="store_true", help="also compile slices of 4 to 256 chips: the predicted weak scaling"
+    )
+    preflight.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    preflight.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the JSON here, and a plot of what was compared beside it"
+    )
+
+    convert = verb(
+        "convert",
+        _convert,
+        "Write a router's LLM as Hugging Face safetensors, adapters merged.",
+        "satjax convert --router runs/first/router --out runs/first/llm",
+    )
+    convert.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.distributed import find_cluster, together
+
+    cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
+    with together(cluster, options.join_timeout):
+        # Not before: these take seconds, and who is missing is known without them.
+        from satjax.agreement import is_first
+        from satjax.compilation_cache import use_compilation_cache
+        from satjax.config_file import load_config
+        from satjax.interruption import Interrupted
+        from satjax.train import train
+
+        use_compilation_cache(options.workdir)
+        config = load_config(options.config, rest)
+        try:
+            router = train(config, options.workdir)
+        except Interrupted as error:
+            print(f"satjax: {error}", file=sys.stderr)
+            return error.exit_code
+        if is_first():
+            print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
+    return 0
+
+
+def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.config_file import load_config
+    from satjax.files import write_text
+    from satjax.plots import plot_preflight
+    from satjax.preflight import preflight
+    from satjax.render import preflight_tables, steps
+
+    if options.candidates < 1:
+        raise SatjaxError(f"--candidates {options.candidates}: at least 1 is needed")
+    config = load_config(options.config, rest)
+    with steps() as on_progress:
+        figures = preflight(
+            config,
+            options.topology,
+            num_candidates=options.candidates,
+            sweep=options.sweep,
+            scaling=options.scaling,
+            on_progress=on_progress,
+        )
+    text = json.dumps({"config": options.config, "changes": rest, **figures}, indent=1)
+    if options.out:
+        write_text(options.out, text + "\n")
+        if options.sweep or options.scaling:
+            plot_preflight(figures, options.out.with_suffix(".png"))
+    if options.json:
+        print(text)
+    else:
+        preflight_tables(figures)
+    return 0 if figures["fits"] else DOES_NOT_FIT
+
+
+def _convert(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.convert import convert
+
+    print(f"model: {convert(options.router, options.out)}")
+    return 0

@@ -1,0 +1,95 @@
+"""What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from satjax.agreement import is_first
+from satjax.aptitude import (
+    CapabilityProfile,
+    profile_from_outcomes,
+)
+from satjax.calibration import Calibration, fit_calibration
+from satjax.capability import ProfileReader
+from satjax.errors import SatjaxError
+from satjax.export import RouterFiles, write_router
+from satjax.job import Job, feature_reader
+from satjax.measurement import AbilityScale
+from satjax.model_card import model_card
+from satjax.models.router_model import Params, abstract_model, bind
+from satjax.scoring import Scorer, as_tokens
+from satjax.sharding import place, replicated
+from satjax.text_features import feature_store
+
+
+def export(job: Job, params: Params, target: Path) -> None:
+    """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
+    config, trained_on = job.config, job.train.candidate_ids
+    learned = whole_params(job, params)
+    reader: ProfileReader | AbilityScale
+    abilities: dict[str, np.ndarray] = {}
+    if job.reader:
+        reader = job.reader
+    else:
+        learned.pop("connector/ability", None)
+        ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
+        reader = ability_scale(job, params, ability_MR)
+        learned |= reader.params()
+        abilities = dict(zip(trained_on, ability_MR, strict=True))
+    calibration = Calibration()
+    validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
+    if config.calibration_instructions and validation:
+        chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
+        held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
+        scorer = Scorer(job.assembly, params, reader, config.seed, feature_store(job.assembly), job.mesh)
+        if abilities:
+            soft = as_tokens(jnp.asarray(ability_MR))
+        else:
+            soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in trained_on])
+        calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+    if not is_first():
+        return
+    files = RouterFiles(
+        config=config.router,
+        norms=job.norms,
+        base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
+        order_seed=config.seed,
+        test=job.test,
+        profiles=all_profiles(job),
+        calibration=calibration,
+        abilities=abilities,
+    )
+    write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
+
+
+def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
+    """The learned parameters on the first process's host, gathered one by one; nothing on the others."""
+    whole: dict[str, np.ndarray | jax.Array] = {}
+    for path in sorted(job.learned):
+        value = jax.device_put(params[path], replicated(job.mesh))
+        if is_first():
+            whole[path] = np.asarray(value)
+    return whole
+
+
+def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilityScale:
+    """The scale that the trained head makes of the aptitude test, and of the training candidates' abilities."""
+    text = {item.id: item.text for item in job.table.items}
+    texts = [text[name] for task in job.test.tasks for name in task.item_ids]
+    graphdef, _ = abstract_model(job.assembly.model)
+    everywhere = replicated(job.mesh)
+    demand = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
+    demand_XR = np.asarray(demand(params, place(feature_reader(job).read(params, texts), everywhere)))
+    return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
+
+
+def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
+    """Profiles of every candidate of the table that has outcomes on the aptitude test, held-out ones too."""
+    profiles = []
+    for name in job.table.candidate_ids:
+        with contextlib.suppress(SatjaxError):
+            profiles.append(profile_from_outcomes(job.table, job.test, name))
+    return tuple(profiles)

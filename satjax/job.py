@@ -1,0 +1,148 @@
+"""What a training run starts from: data, aptitude test, base weights and mesh, opened and checked once."""
+
+import dataclasses
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from satjax.agreement import check_same, is_first, wait_for_all
+from satjax.aptitude import (
+    AptitudeTest,
+    cluster_tasks,
+    profile_from_outcomes,
+    sample_aptitude_test,
+)
+from satjax.assembly import Assembly, assemble
+from satjax.batches import TrainingSet, training_table
+from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
+from satjax.checkpoint import canonical_json
+from satjax.config import TrainConfig
+from satjax.errors import SatjaxError
+from satjax.feature_norms import SAMPLE, feature_norms
+from satjax.models.router_model import Params, abstract_model, initial_params
+from satjax.optimizer import trainable_paths
+from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.scoring import profile_reader
+from satjax.sharding import make_mesh, param_shardings, place
+from satjax.text_features import FeatureReader, Progress, feature_store
+from satjax.train_step import rows_of_a_pass
+from satjax.weights.lazy import place_tensor
+
+SECONDS_TO_SEE_A_FILE = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same through a whole training run; there is no `reader` where no profile is read (`items`)."""
+
+    config: TrainConfig
+    table: OutcomeTable
+    test: AptitudeTest
+    train: OutcomeTable
+    norms: AccuracyNorms
+    assembly: Assembly
+    reader: ProfileReader | None
+    mesh: Mesh
+    learned: frozenset[str]
+
+
+def prepare(config: TrainConfig, workdir: Path) -> Job:
+    """Opens data and base weights; draws the aptitude test once and keeps it in the workdir, where nothing is made before all fits."""
+    check_same("config", canonical_json(dataclasses.asdict(config)).encode())
+    mesh = make_mesh(config.mesh)
+    rows_of_a_pass(config.batch, mesh)
+    table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
+    table.select_candidates(config.data.held_out_candidates)
+    if config.aptitude.clusters:
+        table = cluster_tasks(table, config.aptitude.clusters, config.aptitude.seed)
+    seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
+    test_path = workdir / "aptitude_test.json"
+    if test_path.is_file():
+        test = AptitudeTest.read(test_path)
+    else:
+        aptitude = config.aptitude
+        test = sample_aptitude_test(
+            table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
+        )
+    train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
+    norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
+    assembly = assemble(config.router)
+    reader = profile_reader(assembly, test, norms)
+    if reader is None:
+        model = dataclasses.replace(assembly.model, num_candidates=len(train_table.candidates))
+        assembly = dataclasses.replace(assembly, model=model)
+    _, shapes = abstract_model(assembly.model)
+    learned = set(shapes) - set(assembly.base_params)
+    for stage in config.stages:
+        learned |= set(trainable_paths(shapes, stage))
+    check_same("outcomes or aptitude test", fingerprint(train_table, test))
+    if is_first() and not test_path.is_file():
+        test.write(test_path)
+    wait_for_all("aptitude test")
+    check_shared(test_path)
+    return Job(config, table, test, train_table, norms, assembly, reader, mesh, frozenset(learned))
+
+
+def fingerprint(table: OutcomeTable, test: AptitudeTest) -> bytes:
+    """The same where training reads the same."""
+    texts = "\n".join(f"{item.id} {item.text}" for item in table.items)
+    return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), table.scores_MN.tobytes()])
+
+
+def check_shared(path: Path) -> None:
+    """Raises SatjaxError where the first process's file is not seen; a network file system may take its time."""
+    deadline = time.monotonic() + SECONDS_TO_SEE_A_FILE
+    while not path.is_file():
+        if time.monotonic() > deadline:
+            raise SatjaxError(
+                f"--workdir {path.parent} is not shared: process 0 wrote {path.name} there, process {jax.process_index()} "
+                f"({socket.gethostname()}) does not see it; give a directory that all hosts see"
+            )
+        time.sleep(0.1)
+
+
+def training_set(job: Job, params: Params, on_progress: Progress = lambda done, total: None) -> TrainingSet:
+    """Training instructions with their outcomes: as token rows, or, where the ability head alone is trained, as features of a frozen LLM."""
+    outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
+    tasks = {task.name for task in job.test.tasks}
+    in_domain = np.array([item.task in tasks for item in job.train.items])
+    texts = [item.text for item in job.train.items]
+    if job.config.router.head == "none":
+        feature_NF = feature_reader(job).read(params, texts, on_progress)
+        return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)
+    rows = job.assembly.writer.encode(texts)
+    width = np.array([job.assembly.writer.bucket(length) for length in rows.length])
+    return TrainingSet(rows, width, outcome_NM, in_domain)
+
+
+def feature_reader(job: Job) -> FeatureReader:
+    """What the ability head reads, of any instruction, on the training mesh."""
+    graphdef, _ = abstract_model(job.assembly.model)
+    return FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly), job.mesh)
+
+
+def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
+    """`ability/mean` and `ability/spread` of the training instructions, or of a sample of them drawn by the seed."""
+    feature_NF = data.text
+    if not isinstance(feature_NF, np.ndarray):
+        chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
+        feature_NF = feature_reader(job).read(params, [job.train.items[i].text for i in chosen])
+    norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
+    shardings = param_shardings(norms, job.mesh)
+    return {path: place(np.asarray(value), shardings[path]) for path, value in norms.items()}
+
+
+def place_params(job: Job) -> Params:
+    """Base weights and freshly initialized parameters, laid out on the mesh."""
+    _, shapes = abstract_model(job.assembly.model)
+    shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
+    fresh = initial_params(job.assembly.model, job.config.seed, base)
+    return {
+        path: place_tensor(base[path], sharding) if path in base else place(np.asarray(fresh[path]), sharding)
+        for path, sharding in shardings.items()
+    }

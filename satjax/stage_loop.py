@@ -1,0 +1,152 @@
+"""The steps of one stage, and the state that they start from."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from satjax.agreement import Stop
+from satjax.aptitude import (
+    accuracy_and_count,
+    profile_from_outcomes,
+)
+from satjax.batches import BatchPlan, TrainingSet
+from satjax.capability import hide_items
+from satjax.checkpoint import Checkpoints
+from satjax.config import StageConfig
+from satjax.errors import SatjaxError
+from satjax.interruption import Interrupted
+from satjax.job import Job
+from satjax.models.router_model import Params, ProfileInputs, bind, no_profiles
+from satjax.optimizer import make_optimizer, partition, trainable_paths
+from satjax.run_log import RunLog
+from satjax.sharding import abstract_on_mesh, place, replicated
+from satjax.train_step import make_train_step, place_batch
+
+
+class StageLoop:
+    """The steps of one stage."""
+
+    def __init__(
+        self, job: Job, graphdef: nnx.GraphDef, number: int, stage: StageConfig, first: int, data: TrainingSet
+    ):
+        self.job, self.graphdef, self.stage, self.first = job, graphdef, stage, first
+        config = job.config
+        self.plan = BatchPlan(
+            data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
+        )
+        profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
+        outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
+        self.item_outcome_MTK = np.stack(outcomes)
+        readings = [no_profiles()]
+        if job.reader:
+            readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
+        self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
+        self.key = (config.seed, number)
+
+    def place(self, value: np.ndarray | jax.Array) -> jax.Array:
+        """What every device reads the whole of."""
+        return place(np.asarray(value), replicated(self.job.mesh))
+
+    def inputs_of(self, step: int) -> ProfileInputs:
+        """Profiles as the step reads them: task orders take turns, and some items are hidden where the config says so."""
+        inputs, most = self.inputs[step % len(self.inputs)], self.job.config.batch.hidden_items
+        if not most or not self.job.reader:
+            return inputs
+        rng = np.random.default_rng((*self.key, 2, step - self.first))
+        numbers = self.job.reader.numbers(*accuracy_and_count(hide_items(self.item_outcome_MTK, most, rng)))
+        accuracy_MT, certainty_MT = map(self.place, numbers)
+        return dataclasses.replace(inputs, accuracy_MT=accuracy_MT, certainty_MT=certainty_MT)
+
+    def run(
+        self,
+        params: Params,
+        opt_state: Any,
+        done: int,
+        checkpoints: Checkpoints,
+        run: dict,
+        log: RunLog,
+        stop: Stop,
+    ) -> Params:
+        """Steps from `done` to the stage's end; a missing optimizer state starts fresh."""
+        job, stage, config = self.job, self.stage, self.job.config
+        trainable, frozen = partition(params, trainable_paths(params, stage))
+        embeds = any(path.startswith("encoder/") for path in trainable)
+        opt_state = initial_optimizer_state(job, stage, trainable) if opt_state is None else opt_state
+        step_of = make_train_step(
+            self.graphdef,
+            make_optimizer(stage, config.optimizer),
+            config.loss,
+            job.mesh,
+            trainable,
+            opt_state,
+            embeds,
+        )
+        embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
+        embedded = [self.place(np.zeros(())) if embeds else embed(params, inputs) for inputs in self.inputs]
+        last = self.first + stage.steps
+
+        def save(step: int) -> None:
+            learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
+            checkpoints.save(step, {"params": learned, "optimizer": opt_state}, run)
+
+        unread: tuple[int, dict] | None = None
+        for step in range(max(done, self.first), last):
+            batch = place_batch(self.plan.batch(step - self.first), config.batch, job.mesh)
+            embedding = embedded[step % len(embedded)]
+            trainable, opt_state, metrics = step_of(
+                trainable, frozen, opt_state, batch, self.inputs_of(step), embedding
+            )
+            # Metrics are read one step late, so that the next step is under way while the host writes.
+            if unread:
+                self._record(*unread, log, checkpoints)
+            unread = (step + 1, metrics)
+            at_end, stopping = step + 1 == last, stop()
+            if at_end or stopping or (step + 1) % config.checkpoint.every_steps == 0:
+                self._record(*unread, log, checkpoints)
+                unread = None
+                save(step + 1)
+            if stopping and not (at_end and last == config.total_steps):
+                checkpoints.wait()
+                raise Interrupted(step + 1)
+        return {**frozen, **trainable}
+
+    def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        if not all(map(math.isfinite, values.values())):
+            checkpoints.wait()
+            kept = checkpoints.latest_step()
+            where = "nothing was saved before it" if kept is None else f"the last checkpoint, of step {kept}, is intact"
+            raise SatjaxError(
+                f"the loss is not finite at step {step} of stage {self.stage.name!r} ({json.dumps(values)}); {where}: "
+                "lower the stage's learning_rate or optimizer.clip_norm"
+            )
+        log.write(step, self.stage.name, values)
+
+
+def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> Any:
+    """A fresh optimizer state whose moments lie as their parameters do."""
+    optimizer = make_optimizer(stage, job.config.optimizer)
+    abstract = abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), trainable, job.mesh)
+    return jax.jit(optimizer.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(trainable)
+
+
+def restore(job: Job, checkpoints: Checkpoints, params: Params, done: int) -> tuple[Params, Any]:
+    """Learned parameters and optimizer state after `done` steps, on the present mesh."""
+    first = 0
+    for stage in job.config.stages:
+        if done <= first + stage.steps:
+            break
+        first += stage.steps
+    trainable, _ = partition(params, trainable_paths(params, stage))
+    optimizer = make_optimizer(stage, job.config.optimizer)
+    abstract = {
+        "params": abstract_on_mesh({path: params[path] for path in sorted(job.learned)}, params, job.mesh),
+        "optimizer": abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), params, job.mesh),
+    }
+    state = checkpoints.restore(done, abstract)
+    return {**params, **state["params"]}, state["optimizer"]
