@@ -23,15 +23,16 @@ from rich.table import Table
 
 from satjax.aptitude import AptitudeTest
 from satjax.calibration import fit_calibration
+from satjax.checkpoint import Checkpoints
 from satjax.config import TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation import evaluate
-from satjax.job import prepare
+from satjax.finish import demands
+from satjax.job import place_params, prepare
 from satjax.metrics import correctness
-from satjax.models.router_model import abstract_model, bind
 from satjax.outcomes import OutcomeTable, open_outcomes, write_table
 from satjax.router import Router
-from satjax.text_features import FeatureReader, feature_store
+from satjax.stage_loop import restore
 from satjax.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -66,19 +67,12 @@ def trained_on(config: TrainConfig, table: OutcomeTable, test: AptitudeTest, sha
     )
 
 
-def demands(config: TrainConfig, workdir: Path, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Demands float32 `[B, R + 1]` of texts, and abilities float32 `[M, R + 1]`, of a trained run."""
+def demands_and_abilities(config: TrainConfig, workdir: Path, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Demands float32 `[B, R + 1]` of texts, and abilities float32 `[M, R + 1]`, after the last checkpoint of a trained run."""
     job = prepare(config, workdir)
-    router = workdir / "router"
-    learned = json.loads((router / "abilities.json").read_text(encoding="utf-8"))
-    ability_MR = np.array([learned[name] for name in job.train.candidate_ids], np.float32)
-    loaded = Router.load(router, keep_features=True)
-    graphdef, _ = abstract_model(job.assembly.model)
-    params = {path: value for path, value in loaded._scorer.params.items() if path != "connector/ability"}
-    params["connector/ability"] = jnp.asarray(ability_MR)
-    feature_BF = FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly)).read(params, texts)
-    read = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF))
-    return np.asarray(read(params, feature_BF)), ability_MR
+    with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
+        params, _ = restore(job, checkpoints, place_params(job), config.total_steps)
+    return demands(job, params, texts), np.asarray(params["connector/ability"])
 
 
 @partial(jax.jit, static_argnames="steps")
@@ -116,7 +110,7 @@ def knowledge(config: TrainConfig, workdir: Path, table: OutcomeTable) -> dict[s
     splits = {name: table.split(name) for name in ("train", "val", "test")}
     demand, outcome = {}, {}
     for name, part in splits.items():
-        demand[name], ability_MR = demands(config, workdir, [item.text for item in part.items])
+        demand[name], ability_MR = demands_and_abilities(config, workdir, [item.text for item in part.items])
         outcome[name] = np.ascontiguousarray(part.scores_MN.T)
     covariance = np.cov(demand["train"].T)
     spread = covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))

@@ -1,6 +1,7 @@
 """What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -78,12 +79,16 @@ def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
 def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilityScale:
     """The scale that the trained head makes of the aptitude test, and of the training candidates' abilities."""
     text = {item.id: item.text for item in job.table.items}
-    texts = [text[name] for task in job.test.tasks for name in task.item_ids]
+    demand_XR = demands(job, params, [text[name] for task in job.test.tasks for name in task.item_ids])
+    return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
+
+
+def demands(job: Job, params: Params, texts: Sequence[str]) -> np.ndarray:
+    """What the trained head says that instructions ask for, float32 `[B, R + 1]` (`satjax.models.ability_head`)."""
     graphdef, _ = abstract_model(job.assembly.model)
     everywhere = replicated(job.mesh)
-    demand = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
-    demand_XR = np.asarray(demand(params, place(feature_reader(job).read(params, texts), everywhere)))
-    return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
+    read = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
+    return np.asarray(read(params, place(feature_reader(job).read(params, texts), everywhere)))
 
 
 def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
