@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.models.attention import suffix_attention, text_attention
+from satjax.models.attention import QUERY_BLOCK, suffix_attention, text_attention
 
 
 def plain_attention(query, key, value, mask):
@@ -23,10 +23,11 @@ def arrays(seed, *shapes):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
+@pytest.mark.parametrize("num_tokens", [7, QUERY_BLOCK, 2 * QUERY_BLOCK + 5])
 @pytest.mark.parametrize("causal", [True, False])
-def test_text(causal):
-    q, k, v = arrays(0, (2, 7, 4, 8), (2, 7, 2, 8), (2, 7, 2, 8))
-    length = np.array([7, 3])
+def test_text(causal, num_tokens):
+    q, k, v = arrays(0, (2, num_tokens, 4, 8), (2, num_tokens, 2, 8), (2, num_tokens, 2, 8))
+    length = np.array([num_tokens, num_tokens // 2])
     ours = np.asarray(text_attention(*map(jnp.asarray, (q, k, v, length)), causal=causal))
     for b, n in enumerate(length):
         mask = np.tril(np.ones((n, n), bool)) if causal else np.ones((n, n), bool)

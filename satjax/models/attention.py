@@ -9,6 +9,8 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 MASKED = -1e30
+QUERY_BLOCK = 128
+"""Causal queries that are scored at once: with blocks of L/n a share of (n - 1) / 2n of all pairs is never computed."""
 
 
 def _group_queries(query: Array, num_groups: int) -> Array:
@@ -17,12 +19,11 @@ def _group_queries(query: Array, num_groups: int) -> Array:
     return rearrange(scaled, "... (g r) h -> ... g r h", g=num_groups)
 
 
-def _softmax_parts(*scores: Array) -> list[Array]:
-    """Softmax over the last axes of several score blocks as if they were one."""
+def _weights(*scores: Array) -> tuple[list[Array], Array]:
+    """Unnormalized softmax weights over the last axes of several score blocks as if they were one, and their sum `[..., 1]`."""
     top = jnp.max(jnp.stack([jnp.max(block, axis=-1) for block in scores]), axis=0)
     weights = [jnp.exp(block - top[..., None]) for block in scores]
-    total = jnp.sum(jnp.stack([jnp.sum(weight, axis=-1) for weight in weights]), axis=0)
-    return [weight / total[..., None] for weight in weights]
+    return weights, jnp.sum(jnp.stack([jnp.sum(weight, axis=-1) for weight in weights]), axis=0)[..., None]
 
 
 def key_mask(length_B: Int[Array, " b"], num_tokens: int) -> Bool[Array, "b l"]:
@@ -38,17 +39,33 @@ def text_attention(
     *,
     causal: bool,
 ) -> Float[Array, "b l heads h"]:
-    """Self-attention over `length_B` tokens of each row; rows are padded on the right."""
-    num_tokens = query.shape[1]
-    scores = jnp.einsum(
-        "bqgrh,bkgh->bgrqk", _group_queries(query, key.shape[2]), key, preferred_element_type=jnp.float32
-    )
-    mask = key_mask(length_B, num_tokens)[:, None, None, None, :]
-    if causal:
-        mask = mask & jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
-    (weights,) = _softmax_parts(jnp.where(mask, scores, MASKED))
-    mixed = jnp.einsum("bgrqk,bkgh->bqgrh", weights.astype(value.dtype), value)
-    return rearrange(mixed, "b q g r h -> b q (g r) h")
+    """Self-attention over `length_B` tokens of each row; rows are padded on the right.
+
+    The query heads that share keys stand below each other, so that a group of them is one product, and weights are normalized after they
+    have mixed the values, which are fewer. Causal queries go in blocks, each against the keys that it can see.
+    """
+    (_, num_tokens, num_heads, _), num_groups = query.shape, key.shape[2]
+    query = rearrange(query * (query.shape[-1] ** -0.5), "b l (g r) h -> b g r l h", g=num_groups)
+    key, value = rearrange(key, "b k g h -> b g h k"), rearrange(value, "b k g h -> b g k h")
+    seen = key_mask(length_B, num_tokens)[:, None, None, None, :]
+
+    def block(start: int, stop: int, keys: int) -> Array:
+        rows = rearrange(query[:, :, :, start:stop], "b g r q h -> b g (r q) h")
+        scores = jnp.einsum("bgqh,bghk->bgqk", rows, key[..., :keys], preferred_element_type=jnp.float32)
+        scores = rearrange(scores, "b g (r q) k -> b g r q k", q=stop - start)
+        mask = seen[..., :keys]
+        if causal:
+            mask = mask & (jnp.arange(keys) <= jnp.arange(start, stop)[:, None])
+        (weight,), total = _weights(jnp.where(mask, scores, MASKED))
+        weight = rearrange(weight.astype(value.dtype), "b g r q k -> b g (r q) k")
+        mixed = jnp.einsum("bgqk,bgkh->bgqh", weight, value[:, :, :keys], preferred_element_type=jnp.float32)
+        return rearrange(mixed, "b g (r q) h -> b g r q h", q=stop - start) / total
+
+    starts = range(0, num_tokens, QUERY_BLOCK if causal else num_tokens)
+    ends = [*starts[1:], num_tokens]
+    mixed = [block(i, end, end if causal else num_tokens) for i, end in zip(starts, ends, strict=True)]
+    whole = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=3)
+    return rearrange(whole, "b g r l h -> b l (g r) h", r=num_heads // num_groups).astype(value.dtype)
 
 
 def suffix_attention(
@@ -66,7 +83,11 @@ def suffix_attention(
     on_self = jnp.einsum("bmsgrh,bmtgh->bgrmst", grouped, key, preferred_element_type=jnp.float32)
     on_text = jnp.where(key_mask(length_B, num_text)[:, None, None, None, None, :], on_text, MASKED)
     on_self = jnp.where(jnp.tril(jnp.ones((num_suffix, num_suffix), bool)), on_self, MASKED)
-    text_weight, self_weight = _softmax_parts(on_text, on_self)
-    mixed = jnp.einsum("bgrmsl,blgh->bmsgrh", text_weight.astype(value.dtype), text_value)
-    mixed = mixed + jnp.einsum("bgrmst,bmtgh->bmsgrh", self_weight.astype(value.dtype), value)
-    return rearrange(mixed, "b m s g r h -> b m s (g r) h")
+    (text_weight, self_weight), total = _weights(on_text, on_self)
+    mixed = jnp.einsum(
+        "bgrmsl,blgh->bgrmsh", text_weight.astype(value.dtype), text_value, preferred_element_type=jnp.float32
+    )
+    mixed = mixed + jnp.einsum(
+        "bgrmst,bmtgh->bgrmsh", self_weight.astype(value.dtype), value, preferred_element_type=jnp.float32
+    )
+    return rearrange(mixed / total, "b g r m s h -> b m s (g r) h").astype(value.dtype)
