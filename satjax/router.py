@@ -17,6 +17,7 @@ from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
 from satjax.measurement import AbilityScale
+from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
 from satjax.scoring import Scorer, as_tokens, profile_reader
@@ -60,12 +61,18 @@ class Router:
 
     @classmethod
     def load(
-        cls, directory: str | Path = DEFAULT, *, keep_features: bool = False, mesh: Mesh | None = None
+        cls,
+        directory: str | Path = DEFAULT,
+        *,
+        exact: bool = False,
+        keep_features: bool = False,
+        mesh: Mesh | None = None,
     ) -> "Router":
         """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
 
-        `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores
-        the same instructions again. `mesh`: many instructions at once are split over its devices, and parameters lie on each of them; without
+        `exact`: in float32 on a CPU, as in training there. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32
+        sums: about twice as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores
+        the same instructions again; it is always exact. `mesh`: many instructions at once are split over its devices, and parameters lie on each of them; without
         one, on the first device of this process.
         Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
         """
@@ -79,10 +86,12 @@ class Router:
             for path, (shape, dtype) in files.learned.items()
         }
         learned = load_params(directory / "params", abstract)
-        params = {
-            path: learned[path] if path in learned else place_tensor(assembly.base_params[path], here)
-            for path in shapes
-        }
+        on_cpu = jax.default_backend() == "cpu" and assembly.model.compute_dtype == "float32"
+        narrow = on_cpu and not (exact or keep_features) and cpu_multiplies_bfloat16()
+        params = {}
+        for path, leaf in shapes.items():
+            value = learned[path] if path in learned else place_tensor(assembly.base_params[path], here)
+            params[path] = pack(value) if narrow and packs(path, leaf.shape) else value
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
         store = feature_store(assembly) if keep_features else None
         return cls(

@@ -48,6 +48,14 @@ def _vectors_apart(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _exact():
+    """The tests' figures are the same on a CPU that multiplies bfloat16; those of narrow kernels ask for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("satjax.router.cpu_multiplies_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch, the reference of the parity tests."""

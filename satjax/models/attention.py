@@ -1,7 +1,7 @@
 """Attention of the two kinds of tokens: text, and candidate suffixes that share one text.
 
 A suffix attends to the text of its instruction and to itself only, so its two score blocks stay dense and stand under one
-softmax; no `[M, L]` mask is ever made. Softmax is float32.
+softmax; no `[M, L]` mask is ever made. Softmax is float32. Products are in the dtype of keys and values, results in that of the queries.
 """
 
 import jax.numpy as jnp
@@ -13,10 +13,8 @@ QUERY_BLOCK = 128
 """Causal queries that are scored at once: with blocks of L/n a share of (n - 1) / 2n of all pairs is never computed."""
 
 
-def _group_queries(query: Array, num_groups: int) -> Array:
-    """`[..., H, h]` to `[..., G, H/G, h]`, scaled: the query heads that read the same keys stand together."""
-    scaled = query * (query.shape[-1] ** -0.5)
-    return rearrange(scaled, "... (g r) h -> ... g r h", g=num_groups)
+def _scaled(query: Array) -> Array:
+    return query * (query.shape[-1] ** -0.5)
 
 
 def _weights(*scores: Array) -> tuple[list[Array], Array]:
@@ -45,7 +43,8 @@ def text_attention(
     have mixed the values, which are fewer. Causal queries go in blocks, each against the keys that it can see.
     """
     (_, num_tokens, num_heads, _), num_groups = query.shape, key.shape[2]
-    query = rearrange(query * (query.shape[-1] ** -0.5), "b l (g r) h -> b g r l h", g=num_groups)
+    dtype = query.dtype
+    query = rearrange(_scaled(query).astype(key.dtype), "b l (g r) h -> b g r l h", g=num_groups)
     key, value = rearrange(key, "b k g h -> b g h k"), rearrange(value, "b k g h -> b g k h")
     seen = key_mask(length_B, num_tokens)[:, None, None, None, :]
 
@@ -65,7 +64,7 @@ def text_attention(
     ends = [*starts[1:], num_tokens]
     mixed = [block(i, end, end if causal else num_tokens) for i, end in zip(starts, ends, strict=True)]
     whole = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=3)
-    return rearrange(whole, "b g r l h -> b l (g r) h", r=num_heads // num_groups).astype(value.dtype)
+    return rearrange(whole, "b g r l h -> b l (g r) h", r=num_heads // num_groups).astype(dtype)
 
 
 def suffix_attention(
@@ -78,7 +77,7 @@ def suffix_attention(
 ) -> Float[Array, "b m s heads h"]:
     """Each candidate's suffix reads the whole text of its instruction and, causally, itself."""
     num_suffix, num_text = query.shape[2], text_key.shape[1]
-    grouped = _group_queries(query, key.shape[3])
+    grouped = rearrange(_scaled(query).astype(key.dtype), "b m s (g r) h -> b m s g r h", g=key.shape[3])
     on_text = jnp.einsum("bmsgrh,blgh->bgrmsl", grouped, text_key, preferred_element_type=jnp.float32)
     on_self = jnp.einsum("bmsgrh,bmtgh->bgrmst", grouped, key, preferred_element_type=jnp.float32)
     on_text = jnp.where(key_mask(length_B, num_text)[:, None, None, None, None, :], on_text, MASKED)
@@ -90,4 +89,4 @@ def suffix_attention(
     mixed = mixed + jnp.einsum(
         "bgrmst,bmtgh->bgrmsh", self_weight.astype(value.dtype), value, preferred_element_type=jnp.float32
     )
-    return rearrange(mixed / total, "b g r m s h -> b m s (g r) h").astype(value.dtype)
+    return rearrange(mixed / total, "b g r m s h -> b m s (g r) h").astype(query.dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from satjax.models.attention import suffix_attention, text_attention
 from satjax.models.linear import Linear, RMSNorm
+from satjax.models.narrow import narrowed
 from satjax.models.rope import RopeConfig, rope_tables, rotate
 from satjax.models.stack import run_stack, stack_layers
 from satjax.models.summary import Summary, summarize
@@ -53,12 +54,13 @@ class Attention(nnx.Module):
         self.head_width = config.head_width
 
     def project(self, x: Array, rope: tuple[Array, Array], adapted: bool) -> tuple[Array, Array, Array]:
-        """Rotated queries and keys, and values, each `[..., heads, head_width]`."""
+        """Rotated queries and keys, and values, each `[..., heads, head_width]`; keys and values as narrow as the kernels."""
         q, k, v = (
             rearrange(linear(x, adapted=adapted), "... (n h) -> ... n h", h=self.head_width)
             for linear in (self.q, self.k, self.v)
         )
-        return rotate(q, *rope), rotate(k, *rope), v
+        kernel = self.k.kernel[...]
+        return rotate(q, *rope), narrowed(rotate(k, *rope), kernel), narrowed(v, kernel)
 
     def merge(self, mixed: Array, adapted: bool) -> Array:
         """Heads back to the width of the LLM."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from satjax.models.narrow import product
+
 
 class Linear(nnx.Module):
     """`y = x W + b`, plus `(x A) B * scale` where `lora_rank` is positive (Hu et al. 2021, arXiv 2106.09685).
@@ -28,7 +30,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*rows i"], *, adapted: bool = True) -> Float[Array, "*rows o"]:
         """Maps `[..., in]` to `[..., out]` in the dtype of `x`; the adapter, where there is one, counts if `adapted`."""
-        y = x @ self.kernel[...].astype(x.dtype)
+        y = product(x, self.kernel[...])
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         if adapted and self.lora_a is not None and self.lora_b is not None:

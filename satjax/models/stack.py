@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from satjax.models.narrow import PACKED, unpack
 from satjax.sharding import gathers_layers, layer_on_rows
 
 
@@ -39,7 +40,7 @@ def run_stack(
     """Applies the layers in turn: `carry = layer(carry, *shared)`. `remat` names what the backward pass keeps (REMAT_POLICIES).
 
     The carry and what is shared are trees of arrays whose first axis is the batch. `path` is where the layers' parameters stand in the table of
-    `satjax.sharding`. Kernels are brought to the carry's dtype, in which they are used, before a mesh gathers them.
+    `satjax.sharding`. Kernels are brought to the carry's dtype, in which they are used, before a mesh gathers them; packed ones are used as bfloat16.
     Returns the last carry, and what `tap(carry, *shared)` reads off the carry after each layer, stacked.
     """
     graphdef, state = nnx.split(layers)
@@ -52,11 +53,15 @@ def run_stack(
         return carry, tap(carry, *shared)
 
     def body(carry: Any, layer: Sequence[jax.Array]) -> tuple[Any, Any]:
-        used = [
-            value.astype(dtype) if name.endswith(KERNELS) else value for name, value in zip(names, layer, strict=True)
-        ]
+        used = [_used(name, value, dtype) for name, value in zip(names, layer, strict=True)]
         return layer_on_rows(run, path, names, used)(carry, used, shared)
 
     if remat != "none" or gathers_layers():
         body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
     return jax.lax.scan(body, carry, [value for _, value in leaves])
+
+
+def _used(name: str, value: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    if not name.endswith(KERNELS):
+        return value
+    return unpack(value) if value.dtype == PACKED else value.astype(dtype)
