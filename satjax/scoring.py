@@ -22,6 +22,8 @@ from satjax.vectors import VectorStore
 
 ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
+SETS = 512
+"""Sets of soft tokens that enter the LLM at once: more candidates take more time, not more memory."""
 
 
 def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.Wrapped:
@@ -70,8 +72,7 @@ class Scorer:
 
         @partial(jax.jit, out_shardings=self.everywhere)
         def run_features(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
-            soft_BMKD = jnp.broadcast_to(soft_MKD, (len(feature_BF), *soft_MKD.shape))
-            return bind(graphdef, params).score_features(feature_BF, soft_BMKD)
+            return bind(graphdef, params).score_features(feature_BF, soft_MKD[None])
 
         self._run, self._encode, self._run_features = score_step(graphdef, mesh), encode, run_features
 
@@ -100,15 +101,24 @@ class Scorer:
             ]
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
+        num_sets = len(soft)
+        parts: list[np.ndarray | jax.Array] = [soft] if num_sets <= SETS else _equal_parts(jnp.asarray(soft), SETS)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
         for index, padded in row_batches(rows, self.writer.bucket, self.shards):
             token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
-            scores = np.asarray(self._run(self.params, token, length, soft))[: len(index)]
+            found = [np.asarray(self._run(self.params, token, length, part)) for part in parts]
+            scores = np.concatenate(found, axis=1)[: len(index), :num_sets]
             score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)
             on_progress(done)
         return score_BM
+
+
+def _equal_parts(soft_MKD: jax.Array, size: int) -> list[np.ndarray | jax.Array]:
+    """Parts of one size, so that one program is compiled for them; the last one is filled up with zeros."""
+    whole = jnp.pad(soft_MKD, ((0, -len(soft_MKD) % size), (0, 0), (0, 0)))
+    return list(whole.reshape(-1, size, *soft_MKD.shape[1:]))
 
 
 def _place(value: np.ndarray | jax.Array, sharding: NamedSharding | None) -> np.ndarray | jax.Array:

@@ -40,3 +40,12 @@ def test_by_hand():
         for m in range(5):
             expected = demand[b, :2] @ ability[b, m, :2] / 2**0.5 + demand[b, 2] + ability[b, m, 2]
             np.testing.assert_allclose(found[b, m], expected, atol=1e-4)
+
+
+def test_candidates_that_all_instructions_share():
+    head = AbilityHead(AbilityHeadConfig(rank=2, hidden=3, mean_layers=(1,)), 4, nnx.Rngs(0), measured=True)
+    head.demand.kernel[...] = jnp.asarray(RNG.normal(size=(1, 3, 3)).astype(np.float32))
+    feature, ability = (jnp.asarray(RNG.normal(size=s).astype(np.float32)) for s in ((6, 4), (1, 5, 1, 3)))
+    found = head(feature, ability)
+    assert found.shape == (6, 5)
+    np.testing.assert_allclose(found, head(feature, jnp.broadcast_to(ability, (6, 5, 1, 3))), atol=1e-5)

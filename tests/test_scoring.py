@@ -53,6 +53,16 @@ def test_instructions_scored_together_equal_each_alone(scorer):
     assert heard[-1] == 60
 
 
+def test_many_candidates_go_in_parts_of_one_size(scorer, monkeypatch):
+    scorer, profiles = scorer
+    soft = scorer.soft_tokens(profiles)
+    expected, before = scorer.score(TEXTS[:3], soft), scorer._run._cache_size()
+    monkeypatch.setattr("satjax.scoring.SETS", 4)
+    np.testing.assert_allclose(scorer.score(TEXTS[:3], soft), expected, atol=1e-5)
+    widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS[:3]).length}
+    assert scorer._run._cache_size() == before + len(widths)
+
+
 def test_two_programs_for_each_bucket_and_no_more(tmp_path):
     scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(96, 128, 160))
     soft = scorer.soft_tokens(profiles)

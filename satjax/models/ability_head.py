@@ -42,14 +42,20 @@ class AbilityHead(nnx.Module):
             self.ability.kernel[...] = jnp.zeros((width, demands))
         self.rank = config.rank
 
-    def __call__(self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]) -> Float[Array, "b m"]:
-        """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens, or their abilities `[B, M, 1, R + 1]`."""
+    def __call__(self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "#b m k d"]) -> Float[Array, "b m"]:
+        """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens, or their abilities `[B, M, 1, R + 1]`.
+
+        A first axis of 1 gives all instructions the same candidates: then this is one product, however many there are of both.
+        """
         demand_BR = self.demands(feature_BF)
         ability_BMR = jnp.mean(soft_BMKD.astype(jnp.float32), axis=2)
         if self.ability is not None:
             ability_BMR = self.ability(ability_BMR)
-        shared = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1])
-        return shared + demand_BR[:, -1:] + ability_BMR[..., -1]
+        if len(ability_BMR) == 1:
+            met_BM = jnp.einsum("br,mr->bm", demand_BR[:, :-1], ability_BMR[0, :, :-1])
+        else:
+            met_BM = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1])
+        return met_BM + demand_BR[:, -1:] + ability_BMR[..., -1]
 
     def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
         """What instructions ask for, float32 `[B, R + 1]`: R demands over `sqrt(R)`, and the ease."""

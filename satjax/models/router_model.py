@@ -143,9 +143,9 @@ class RouterModel(nnx.Module):
         return self.ability.demands(feature_BF)
 
     def score_features(
-        self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "b m k d"]
+        self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "#b m k d"]
     ) -> Float[Array, "b m"]:
-        """`score` by the ability head alone, from `features`."""
+        """`score` by the ability head alone, from `features`; a first axis of 1 of the soft tokens serves all instructions."""
         assert self.ability is not None
         return self.ability(feature_BF, soft_BMKD)
 

@@ -1,0 +1,77 @@
+"""What the speed benchmarks share: interleaved medians, the measured rate of products, and what a run was made on."""
+
+import datetime
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Call = Callable[[], Any]
+
+
+def medians(calls: Mapping[str, Call], runs: int, warmup: int = 1) -> dict[str, dict[str, float]]:
+    """Seconds of each call, median and extremes. Calls take turns, so that what disturbs the machine disturbs all of them."""
+    for name, call in calls.items():
+        print(f"{name} …", file=sys.stderr)
+        for _ in range(warmup):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(runs):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {"median_s": statistics.median(found), "min_s": min(found), "max_s": max(found), "runs": runs}
+        for name, found in seconds.items()
+    }
+
+
+def jax_product(dtype: str, size: int = 2048) -> Call:
+    """A square product with sums of 32 bits."""
+    a = jnp.ones((size, size), dtype)
+    total = jnp.int32 if dtype == "int8" else jnp.float32
+    run = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=total))
+    return lambda: jax.block_until_ready(run(a))
+
+
+def torch_product(dtype: str, size: int = 2048) -> Call:
+    """The same in PyTorch."""
+    import torch
+
+    a = torch.ones(size, size, dtype=getattr(torch, dtype))
+    return lambda: a @ a
+
+
+def product_rates(runs: int = 7, size: int = 2048) -> dict[str, float]:
+    """Operations per second of a square product, the best of `runs`, by library and dtype: the measured peak."""
+    calls = {f"jax {dtype}": jax_product(dtype, size) for dtype in ("float32", "bfloat16", "int8")}
+    calls |= {f"torch {dtype}": torch_product(dtype, size) for dtype in ("float32", "bfloat16")}
+    return {name: 2 * size**3 / found["min_s"] for name, found in medians(calls, runs, 2).items()}
+
+
+def machine() -> dict[str, Any]:
+    """Processor and versions, without names of the machine."""
+    device = jax.devices()[0]
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": device.device_kind if device.platform != "cpu" else model,
+        "cores": os.cpu_count(),
+        "versions": {name: version(name) for name in ("jax", "flax", "torch")},
+    }
