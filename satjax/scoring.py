@@ -102,12 +102,12 @@ class Scorer:
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
         num_sets = len(soft)
-        parts: list[np.ndarray | jax.Array] = [soft] if num_sets <= SETS else _equal_parts(jnp.asarray(soft), SETS)
+        zoo: list[np.ndarray | jax.Array] = [soft] if num_sets <= SETS else _equal_parts(jnp.asarray(soft), SETS)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
         for index, padded in row_batches(rows, self.writer.bucket, self.shards):
             token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
-            found = [np.asarray(self._run(self.params, token, length, part)) for part in parts]
+            found = [np.asarray(self._run(self.params, token, length, part)) for part in zoo]
             scores = np.concatenate(found, axis=1)[: len(index), :num_sets]
             score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)
