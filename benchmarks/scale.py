@@ -6,7 +6,6 @@ program takes beside parameters, inputs and results.
 """
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -17,10 +16,9 @@ import jax.numpy as jnp
 
 sys.path.insert(0, str(Path(__file__).parent))
 from subjects import Answering, instruction, with_candidates
-from timing import Call, machine, medians
+from timing import Call, machine, medians, save
 
 from satjax import Router
-from satjax.models.narrow import cpu_multiplies_bfloat16
 
 CANDIDATES = (1, 10, 25, 100, 1000, 10_000)
 LENGTHS = (16, 64, 200, 512, 1024, 2048)
@@ -73,25 +71,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--points", type=int, default=len(CANDIDATES), help="sizes of each series, from the smallest")
     options = parser.parse_args()
+    candidates, lengths, batches = (sizes[: options.points] for sizes in (CANDIDATES, LENGTHS, BATCHES))
     logging.getLogger("satjax").setLevel(logging.ERROR)
-    router, answering = Router.load(), Answering(0, cpu_multiplies_bfloat16())
+    router, answering = Router.load(), Answering(0)
     text = instruction(router, TOKENS)
-    routers = {count: with_candidates(Router.load(), count) for count in CANDIDATES}
+    routers = {count: with_candidates(Router.load(), count) for count in candidates}
     pass_memory = features(router, TOKENS)[1]
-    by_length = {length: features(router, length) for length in LENGTHS}
-    by_batch = {rows: features(router, TOKENS, rows) for rows in BATCHES}
+    by_length = {length: features(router, length) for length in lengths}
+    by_batch = {rows: features(router, TOKENS, rows) for rows in batches}
     shipped, answer = "the router that comes with satjax", "the LLM's answer"
     series = {
         "candidates": {
             shipped: measured(
                 {count: lambda r=r: r.rank(text) for count, r in routers.items()},
-                {count: max(pass_memory, heads_memory(router, count)) for count in CANDIDATES},
+                {count: max(pass_memory, heads_memory(router, count)) for count in candidates},
                 options.runs,
             ),
             answer: measured(
-                {count: answering.score(text, count) for count in CANDIDATES},
-                {count: answering.memory(text, count) for count in CANDIDATES},
+                {count: answering.score(text, count) for count in candidates},
+                {count: answering.memory(text, count) for count in candidates},
                 min(options.runs, 3),
             ),
         },
@@ -102,8 +102,8 @@ def main() -> None:
                 options.runs,
             ),
             answer: measured(
-                {length: answering.score(instruction(router, length), 25) for length in LENGTHS},
-                {length: answering.memory(instruction(router, length), 25) for length in LENGTHS},
+                {length: answering.score(instruction(router, length), 25) for length in lengths},
+                {length: answering.memory(instruction(router, length), 25) for length in lengths},
                 min(options.runs, 3),
             ),
         },
@@ -114,8 +114,8 @@ def main() -> None:
                 options.runs,
             ),
             answer: measured(
-                {rows: answering.score(text, 25, rows) for rows in BATCHES},
-                {rows: answering.memory(text, 25, rows) for rows in BATCHES},
+                {rows: answering.score(text, 25, rows) for rows in batches},
+                {rows: answering.memory(text, 25, rows) for rows in batches},
                 min(options.runs, 3),
             ),
         },
@@ -127,14 +127,13 @@ def main() -> None:
                 ratio = row["median_s"] / rows[0]["median_s"]
                 print(f"{row['size']:8,} {ratio:10.2f} of the first {row['bytes'] / 2**20:10.1f} MiB")
     report: dict[str, Any] = {
-        "command": "python benchmarks/scale.py --out benchmarks/results/scale_cpu.json --plot benchmarks/results/scale_cpu.png",
+        "command": " ".join(["python", *sys.argv]),
         **machine(),
         "series": series,
     }
     if options.plot:
         plot(series, options.plot)
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(report, options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from satjax import Router
 from satjax.assembly import assemble
 from satjax.config import LLMConfig, PromptConfig, RouterConfig
 from satjax.instructions import TokenRows
-from satjax.models.narrow import pack, packs
+from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model, bind, initial_params
 from satjax.scoring import SETS, score_step
 
@@ -42,9 +42,15 @@ def with_candidates(router: Router, count: int) -> Router:
 class Answering:
     """The LLM's answer for every candidate, in our layout: random soft tokens, the weights of the base model. Nothing is padded."""
 
-    def __init__(self, join_layer: int, narrow: bool):
+    def __init__(self, join_layer: int, *, exact: bool = False):
+        """`exact`: in float32; otherwise in what ranking takes on this machine."""
+        narrow = not exact and jax.default_backend() == "cpu" and cpu_multiplies_bfloat16()
         prompt = PromptConfig(buckets=(4096,), tail="" if join_layer else PromptConfig().tail)
-        assembly = assemble(RouterConfig(llm=LLMConfig(join_layer=join_layer), prompt=prompt, compute_dtype="float32"))
+        assembly = assemble(
+            RouterConfig(
+                llm=LLMConfig(join_layer=join_layer), prompt=prompt, compute_dtype="float32" if exact else "auto"
+            )
+        )
         self.model, self.writer = assembly.model, assembly.writer
         self.graphdef, shapes = abstract_model(self.model)
         base = {path: jnp.asarray(value[...]) for path, value in assembly.base_params.items()}

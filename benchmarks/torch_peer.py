@@ -36,10 +36,11 @@ class Peer:
         return self.weights["model.embed_tokens.weight"]
 
 
-def peer(base: BaseFiles, dtype: torch.dtype) -> Peer:
+def peer(base: BaseFiles, dtype: torch.dtype, device: str) -> Peer:
     """The base model's weights in `dtype`."""
     weights = {
-        name: torch.from_numpy(np.array(value[...], np.float32)).to(dtype) for name, value in base.tensors.items()
+        name: torch.from_numpy(np.array(value[...], np.float32)).to(device, dtype)
+        for name, value in base.tensors.items()
     }
     config: Any = base.config
     return Peer(
@@ -56,10 +57,11 @@ def _norm(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), scale, epsilon)
 
 
-def _rope(model: Peer, positions: Tensor, head_width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    frequency = model.theta ** (-torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
-    angle = torch.cat([positions[:, None] * frequency] * 2, dim=-1)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+def _rope(model: Peer, start: int, stop: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    width = x.shape[-1] // model.num_heads
+    frequency = model.theta ** (-torch.arange(0, width, 2, dtype=torch.float32, device=x.device) / width)
+    angle = torch.cat([torch.arange(start, stop, device=x.device)[:, None] * frequency] * 2, dim=-1)
+    return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
 
 
 def _rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -104,7 +106,7 @@ def suffix_layer(
     flat = grouped.permute(1, 0, 2, 3, 4).reshape(model.num_groups, -1, width)
     on_text = (flat @ key[0].transpose(-1, -2)).view(model.num_groups, num_sets, size, num_suffix, -1)
     on_self = (grouped @ own_key[:, :, None].transpose(-1, -2)).transpose(0, 1)
-    future = torch.ones(num_suffix, num_suffix, dtype=torch.bool).triu(1)
+    future = torch.ones(num_suffix, num_suffix, dtype=torch.bool, device=suffix.device).triu(1)
     weight = (
         torch.cat([on_text, on_self.masked_fill(future, float("-inf"))], dim=-1).float().softmax(-1).to(query.dtype)
     )
@@ -118,7 +120,7 @@ def suffix_layer(
 def states(model: Peer, token_BL: Tensor, num_layers: int | None = None) -> Tensor:
     """States of the text after some of the layers, or all: what an ability head reads."""
     x = F.embedding(token_BL, model.embedding)
-    rope = _rope(model, torch.arange(token_BL.shape[1]), x.shape[-1] // model.num_heads, x.dtype)
+    rope = _rope(model, 0, token_BL.shape[1], x)
     for index in range(num_layers or model.num_layers):
         x, _, _ = text_layer(model, index, x, rope)
     return x
@@ -138,9 +140,9 @@ def published(model: Peer, token_BL: Tensor, yes_id: int, batch: int) -> Tensor:
 def shared_prefix(model: Peer, token_L: Tensor, suffix_MSD: Tensor, yes_id: int) -> Tensor:
     """Yes logits `[M]` of candidates that share one instruction."""
     text, suffix = F.embedding(token_L[None], model.embedding), suffix_MSD
-    width, num_text = text.shape[-1] // model.num_heads, len(token_L)
-    text_rope = _rope(model, torch.arange(num_text), width, text.dtype)
-    suffix_rope = _rope(model, torch.arange(num_text, num_text + suffix.shape[1]), width, text.dtype)
+    num_text = len(token_L)
+    text_rope = _rope(model, 0, num_text, text)
+    suffix_rope = _rope(model, num_text, num_text + suffix.shape[1], text)
     for index in range(model.num_layers):
         text, key, value = text_layer(model, index, text, text_rope)
         suffix = suffix_layer(model, index, suffix, key, value, suffix_rope)

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# launch/one_gpu.sh pack|unpack|train [OPTIONS] [-- ARGUMENTS]
+# launch/one_gpu.sh pack|unpack|train|bench [OPTIONS] [-- ARGUMENTS]
 #
-# Trains on one GPU box without network that is lent for minutes at a time and takes folders of limited size. Every step ends in time, is
+# Trains and measures on one GPU box without network that is lent for minutes at a time and takes folders of limited size. Every step ends in time, is
 # taken up by the same command where it was cut off, and says what it did as JSON lines in BOX/progress.jsonl.
 #
 #   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each
 #   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
 #   launch/one_gpu.sh train --inputs parts/2 -- \
 #     --config configs/smollm2.py --config.data.outcomes=box/outcomes --workdir box/run   # until it does not end with 75
+#   launch/one_gpu.sh pack --out parts -- benchmarks wheels             # here, to measure
+#   launch/one_gpu.sh bench --inputs parts/2                            # there, until it does not end with 75: box/results/*.json
 #
 # pack: puts the base weights of the cache ($SATJAX_CACHE or ~/.cache/satjax) and the paths after -- into folders.
 #   --out DIR            must not exist
@@ -20,9 +22,15 @@
 # train: unpack, an installation without network where BOX/wheels has come (into BOX/env, over what the box's Python has), and satjax train.
 #   --inputs DIR, --box DIR   as for unpack; --inputs is not needed once all parts have come
 #   --seconds N          after so many since the start a checkpoint is saved and training ends; at most 45 later all ends (default: 540)
+# bench: as train, but benchmarks/rank.py, train.py and scale.py, each to its end once. What one of them has measured when the time is over is kept
+#   as BOX/results/NAME.partial.json; the next call starts that one again.
+#   --inputs DIR, --box DIR, --seconds N   as for train
+#   --only A,B           some of them (default: rank,train,scale)
+#   ARGUMENTS            go to each of them
 # All: --dry-run prints every command, runs none.
 #
-# Exit code of train: that of satjax train. 0: the router is in the workdir. 75: saved, run the same command again. 2: a mistake to mend.
+# Exit code of train and bench: 0: the router is in the workdir, or all is measured. 75: saved, run the same command again. 2: a mistake to
+# mend. Otherwise that of satjax train, or of the benchmark.
 verb=${1:-}
 (($# == 0)) || shift
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -164,8 +172,39 @@ train() {
   exit "$code"
 }
 
+bench() {
+  inputs='' box=box seconds=540 only=rank,train,scale
+  parse_arguments "" "inputs box seconds only" "" "$@"
+  check_number seconds
+  [[ ! $inputs ]] || take_in
+  [[ $dry_run || -e $box/parts/complete ]] || die "not all parts have come: unpack the other folders first"
+  [[ $dry_run || -d $box/benchmarks ]] || die "there are no benchmarks in $box: pack the folder of that name"
+  install
+  local python=python3 name names left code=0 results=$box/results
+  [[ $satjax == satjax ]] || python=$box/env/bin/python
+  IFS=, read -r -a names <<<"$only"
+  [[ $dry_run ]] || mkdir -p "$results"
+  for name in "${names[@]}"; do
+    [[ ! -e $results/$name.json ]] || continue
+    left=$((seconds - SECONDS))
+    local command=(env "SATJAX_CACHE=$box/cache" "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$box/compiled}"
+      timeout --kill-after 10 "$((left > 0 ? left : 1))" "$python" "$box/benchmarks/$name.py" --out "$results/$name.partial.json" "${REST[@]}")
+    if [[ $dry_run ]]; then
+      quoted "${command[@]}"
+      continue
+    fi
+    note bench_start
+    code=0
+    "${command[@]}" || code=$?
+    note bench_end "exit=$code" "seconds=$SECONDS"
+    if ((code == 124 || code == 137)); then exit "$SAVED"; fi
+    ((code == 0)) || exit "$code"
+    mv "$results/$name.partial.json" "$results/$name.json"
+  done
+}
+
 case $verb in
-  pack | unpack | train) "$verb" "$@" ;;
+  pack | unpack | train | bench) "$verb" "$@" ;;
   -h | --help) show_help ;;
-  *) die "'$verb' is no step: pack, unpack or train (see --help)" ;;
+  *) die "'$verb' is no step: pack, unpack, train or bench (see --help)" ;;
 esac

@@ -551,6 +551,42 @@ def test_one_gpu_says_whether_to_run_it_again(code, ends, box):
     assert one_gpu(box) == ends
 
 
+def test_one_gpu_measures_each_benchmark_once(world):
+    (world.folder / "benchmarks").mkdir()
+    script = (
+        "import json, sys, time\nout = sys.argv[sys.argv.index('--out') + 1]\njson.dump(sys.argv[1:], open(out, 'w'))\n"
+    )
+    (world.folder / "benchmarks" / "rank.py").write_text(script)
+    (world.folder / "benchmarks" / "scale.py").write_text(script + "time.sleep(60)\n")
+    (world.folder / "bin" / "satjax").write_text("#!/bin/sh\n")
+    (world.folder / "bin" / "python3").unlink()
+    (world.folder / "bin" / "python3").symlink_to(sys.executable)
+    results = world.folder / "box" / "results"
+    assert world.run("one_gpu.sh", "pack", "--out", "parts", "--", "benchmarks")[0] == 0
+    bench = (
+        "one_gpu.sh",
+        "bench",
+        "--inputs",
+        "parts/1",
+        "--only",
+        "rank,scale",
+        "--seconds",
+        "2",
+        "--",
+        "--runs",
+        "3",
+    )
+    assert world.run(*bench)[0] == 75
+    assert sorted(path.name for path in results.iterdir()) == ["rank.json", "scale.partial.json"]
+    assert json.loads((results / "rank.json").read_text())[2:] == ["--runs", "3"]
+    (world.folder / "box" / "benchmarks" / "scale.py").write_text(script)
+    (world.folder / "box" / "benchmarks" / "rank.py").write_text("raise SystemExit(1)")
+    assert world.run(*bench)[0] == 0
+    assert sorted(path.name for path in results.iterdir()) == ["rank.json", "scale.json"]
+    (results / "rank.json").unlink()
+    assert world.run(*bench)[0] == 1
+
+
 def test_a_damaged_part_is_named(box):
     part = box.folder / "parts" / "1" / "part-001"
     part.write_bytes(part.read_bytes()[:-1] + b"x")
