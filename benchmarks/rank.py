@@ -32,7 +32,8 @@ from satjax.scoring import score_step
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
-CANDIDATES = 25
+CANDIDATES, AT_ONCE = 25, 32
+TOGETHER = f"{AT_ONCE} instructions in one call, each, 25 candidates"
 TORCH_DTYPES = ("float32", "bfloat16")
 
 
@@ -94,6 +95,7 @@ def bars(figures: dict[str, dict[str, float]]) -> dict[str, float]:
         "Router.rank, 100 candidates / the instruction alone": seconds("Router.rank, 100 candidates") / alone,
         "the LLM's answer / the instruction alone": answer / alone,
         "the LLM's answer, 100 candidates / the instruction alone": seconds("the LLM's answer, 100 candidates") / alone,
+        "Router.rank / one of many in one call": router / seconds(TOGETHER),
         "PyTorch, same layout / Router.rank": torch_best("20 layers") / router,
         "PyTorch, same layout / the LLM's answer": torch_best("the LLM's answer") / answer,
     }
@@ -151,6 +153,7 @@ def main() -> None:
     router, exact = Router.load(), Router.load(exact=True)
     many, most = with_candidates(Router.load(), 100), with_candidates(Router.load(), 1000)
     text = instruction(router, options.instruction_tokens)
+    texts = [f"{text} {number}" for number in range(AT_ONCE)]
     ours, late, wide = Answering(0), Answering(20), Answering(0, exact=True)
     fast, slow = torch_calls(text, options.profile_tokens, wide)
     difference = same_scores(wide, text, fast)
@@ -159,6 +162,7 @@ def main() -> None:
         "Router.rank, 100 candidates": lambda: many.rank(text),
         "Router.rank, 1000 candidates": lambda: most.rank(text),
         "Router.rank, exact, 25 candidates": lambda: exact.rank(text),
+        TOGETHER: lambda: router.score(texts),
         "the LLM's answer, 25 candidates": ours.score(text, CANDIDATES),
         "the LLM's answer, 100 candidates": ours.score(text, 100),
         "the LLM's answer, joined at layer 20, 25 candidates": late.score(text, CANDIDATES),
@@ -171,6 +175,7 @@ def main() -> None:
     trials = medians(slow, 1, 0)
     best = min(trials, key=lambda name: trials[name]["min_s"])
     figures = medians(calls, options.runs, 2) | medians({best: slow[best]}, max(5, options.runs - 2), 0)
+    figures[TOGETHER] |= {key: figures[TOGETHER][key] / AT_ONCE for key in ("median_s", "min_s", "max_s")}
     floor = flops_floor(rates, options.instruction_tokens)
     report: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),

