@@ -26,6 +26,9 @@ CORE = [
     "scipy>=1.15",
     "matplotlib>=3.9",
     "rich>=13.9",
+    # `satjax assess` asks live models; the hub client that transformers installs needs httpx as well.
+    "httpx>=0.27",
+    "tenacity>=9.0",
     "jinja2>=3.1",
     "tensorboardX>=2.6.2",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.files import write_text
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Calibration:
 
     def write(self, path: Path) -> None:
         """As JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), indent=1))
 
 
 def read_calibration(path: Path) -> Calibration:

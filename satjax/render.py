@@ -3,8 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +19,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from satjax.aptitude import CapabilityProfile
 from satjax.router import Ranked
 from satjax.run_log import SECONDS_BETWEEN_LINES, duration
 
 BAR_WIDTH = 24
+EXAMPLES = 3
+"""Replies without an answer that are shown."""
+MANY = 0.1
+"""Share of replies without an answer that is worth a warning."""
 
 
 def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: int) -> None:
@@ -42,6 +47,48 @@ def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: in
     console.print(table)
     if len(ranked) < num_candidates:
         console.print(f"({num_candidates - len(ranked)} more candidates)", style="dim")
+
+
+def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], unanswered: Mapping[str, str]) -> None:
+    """What a model made of the aptitude test, how sure that is, the replies that hold no answer, and why items have none, both by item."""
+    console, table, said = Console(highlight=False), _plain_table(show_header=False), profile.assessment or {}
+    table.add_row("candidate", Text(profile.candidate))
+    table.add_row(
+        "items answered", f"{said['items']:,} of {said['of']:,}{', each in all rotations' if said['rotated'] else ''}"
+    )
+    table.add_row(
+        "right", f"{100 * said['accuracy']:.1f} % (standard error {100 * said['accuracy_standard_error']:.1f})"
+    )
+    if "probability_deviation" in said:
+        sure, before = said["probability_deviation"], said["probability_deviation_before"]
+        table.add_row("probabilities known to", f"± {sure:.3f} (standard deviation; before any item ± {before:.3f})")
+    cost = f", ${said['cost_usd']:.4f}" if "cost_usd" in said else ""
+    table.add_row("tokens", f"{said['tokens_in']:,} read, {said['tokens_out']:,} written{cost}")
+    table.add_row(
+        "without an answer",
+        f"{said['unparsed']} replies, which count as wrong; {said['cut_short']} of them cut short by --max-tokens",
+    )
+    console.print(table)
+    for item, reply in list(unparsed.items())[:EXAMPLES]:
+        shown = " ".join(reply.split())
+        console.print(
+            Text(f"  {item}: {f'… {shown[-100:]}' if len(shown) > 100 else shown or 'an empty reply'}", style="dim")
+        )
+    if said["unparsed"] > MANY * said["items"]:
+        console.print(
+            "many replies hold no answer: this profile may tell more of form than of ability",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if unanswered:
+        item, reason = next(iter(unanswered.items()))
+        console.print(
+            Text(
+                f"{len(unanswered)} items got no reply and count as unobserved ({item}: {reason}); the same command asks them again"
+            ),
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def report_table(figures: dict[str, Any]) -> None:
@@ -271,9 +318,16 @@ def _percent(value: float | None) -> str:
     return "None" if value is None else f"{100 * value:.2f} %"
 
 
+class OnStep(Protocol):
+    """Hears how far a kind of work is."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of the work that is called `what`; `note` stands beside."""
+
+
 @contextlib.contextmanager
-def steps() -> Iterator[Callable[[str, int, int], Any]]:
-    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total)`.
+def steps() -> Iterator[OnStep]:
+    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total, note)`.
 
     Bars that are gone at the end; where that is no terminal, a line now and then.
     """
@@ -288,30 +342,46 @@ def steps() -> Iterator[Callable[[str, int, int], Any]]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def on_progress(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=total, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
 
         yield on_progress
 
 
-def _lines() -> Callable[[str, int, int], Any]:
+@contextlib.contextmanager
+def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Callable[[int, int, int, int], Any]]:
+    """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the prices of a token are known."""
+    with steps() as on_progress:
+
+        def on_items(done: int, total: int, tokens_in: int, tokens_out: int) -> None:
+            spent = ""
+            if prices and done:
+                cost = tokens_in * prices[0] + tokens_out * prices[1]
+                spent = f"${cost:.2g} of about ${cost / done * total:.2g}"
+            on_progress("items", done, total, spent)
+
+        yield on_items
+
+
+def _lines() -> OnStep:
     started: dict[str, float] = {}
     last = time.monotonic()
 
-    def on_progress(what: str, done: int, total: int) -> None:
+    def on_progress(what: str, done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         first = started.setdefault(what, now)
         if done < total and done and now - last > SECONDS_BETWEEN_LINES:
             last = now
             left = duration((now - first) / done * (total - done))
-            print(f"{what}: {done} of {total}, about {left} left", file=sys.stderr)
+            print(f"{what}: {done} of {total}, about {left} left{note and ', '}{note}", file=sys.stderr)
 
     return on_progress
 

@@ -23,7 +23,7 @@ ORDER = [
     ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
     ("scoring",),
     ("export",),
-    ("model_card",),
+    ("model_card", "assess"),
     ("router", "convert", "interruption", "job"),
     ("finish", "stage_loop", "rank_file"),
     ("train",),
