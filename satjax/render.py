@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from satjax.aptitude import CapabilityProfile
+from satjax.calibration import Calibration
 from satjax.router import Ranked
 from satjax.run_log import SECONDS_BETWEEN_LINES, duration
 
@@ -100,6 +101,44 @@ def report_table(figures: dict[str, Any]) -> None:
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
             table.add_row(f"routing accuracy ({zoo}): {name}", _percent(routing[name]))
+    console.print(table)
+
+
+def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
+    """Probabilities before and after, and what thresholds cost and save."""
+    console, table = Console(highlight=False), _plain_table()
+    console.print(
+        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on"
+    )
+    for column in ("probabilities", "Brier", "ECE", "log loss"):
+        table.add_column(column, justify="left" if column == "probabilities" else "right")
+    for name, found in figures["correctness"].items():
+        kept = " (kept)" if name == figures["method"] else ""
+        table.add_row(f"{name}{kept}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
+    console.print(table)
+    if not calibration.thresholds:
+        if "missed_shares" in figures:
+            return console.print("no threshold keeps that much of the best candidate's outcomes", style="yellow")
+        return console.print(
+            "no thresholds: neither the outcome table nor a --zoo says what candidates cost", style="dim"
+        )
+    best = calibration.thresholds[0]
+    console.print()
+    console.print(
+        Text(
+            f"always {figures['best_candidate']}: {_percent(best.best_outcome)} at ${1000 * best.best_cost_usd:.4g} per 1,000 "
+            f"({figures['priced_instructions']} instructions)"
+        )
+    )
+    table = _plain_table()
+    for column in ("to keep", "cheapest above", "outcome", "kept", "$ per 1,000", "saved"):
+        table.add_column(column, justify="right")
+    for each in calibration.thresholds:
+        kept, saved = each.outcome / each.best_outcome, 1 - each.cost_usd / each.best_cost_usd
+        cells = (_percent(each.outcome), f"{100 * kept:.1f} %", f"{1000 * each.cost_usd:.4g}", f"{100 * saved:.1f} %")
+        table.add_row(f"{100 * each.share:g} %", f"{each.threshold:.3f}", *cells)
+    for share in figures["missed_shares"]:
+        table.add_row(f"{100 * share:g} %", "none does")
     console.print(table)
 
 

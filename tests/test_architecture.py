@@ -8,7 +8,7 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
-    ("files", "config", "metrics", "roll_call"),
+    ("files", "config", "metrics", "roll_call", "objective"),
     ("vectors",),
     ("config_file", "sharding"),
     ("outcomes",),
@@ -23,8 +23,8 @@ ORDER = [
     ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
     ("scoring",),
     ("export",),
-    ("model_card", "assess"),
-    ("router", "convert", "interruption", "job"),
+    ("model_card",),
+    ("router", "convert", "interruption", "job", "assess"),
     ("finish", "stage_loop", "rank_file"),
     ("train",),
     ("evaluation", "preflight"),

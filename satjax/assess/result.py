@@ -15,8 +15,9 @@ from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, profile_file_name, read_router, rewrite_router
 from satjax.files import write_text
 from satjax.measurement import PREFIX, AbilityScale
+from satjax.model_card import with_section
 
-ADDED = "\n## Added after training\n"
+ADDED = "Added after training"
 
 
 def profile_of(
@@ -85,4 +86,4 @@ def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> 
         profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
         card = fresh / "README.md"
         about = "\n".join(f"- `{name}`: {said['items']} items, {said['date']}" for name, said in sorted(added.items()))
-        write_text(card, f"{card.read_text(encoding='utf-8').partition(ADDED)[0]}{ADDED}\n{about}\n")
+        write_text(card, with_section(card.read_text(encoding="utf-8"), ADDED, about))
