@@ -38,6 +38,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2"],
     # libtpu compiles for TPUs on any machine; jax names the version that fits it.
     "preflight": ["jax[tpu]>=0.10.2"],
+    "litellm": ["litellm>=1.110"],
     "dev": [
         "pytest>=8.3",
         "pytest-xdist>=3.6",
@@ -52,6 +53,7 @@ EXTRAS = {
         "pyyaml",
         # A real OpenAI-compatible server for `satjax assess`: llama.cpp's, as a wheel.
         "xllamacpp",
+        "litellm>=1.110",
     ],
     # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
     "parity": ["torch==2.13.0"],

@@ -113,8 +113,8 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
     for column in ("probabilities", "Brier", "ECE", "log loss"):
         table.add_column(column, justify="left" if column == "probabilities" else "right")
     for name, found in figures["correctness"].items():
-        kept = " (kept)" if name == figures["method"] else ""
-        table.add_row(f"{name}{kept}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
+        mark = " (written)" if name == figures["method"] else ""
+        table.add_row(f"{name}{mark}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
     console.print(table)
     if not calibration.thresholds:
         if "missed_shares" in figures:

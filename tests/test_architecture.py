@@ -27,7 +27,7 @@ ORDER = [
     ("router", "convert", "interruption", "job", "assess"),
     ("finish", "stage_loop", "rank_file"),
     ("train",),
-    ("evaluation", "preflight"),
+    ("evaluation", "preflight", "litellm"),
     ("render", "doctor"),
     ("cli",),
 ]

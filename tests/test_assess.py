@@ -67,7 +67,7 @@ def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, ca
     ("more", "message"),
     [
         (("--add", "--router", str(DEFAULT)), "comes with satjax stays as it is; give --out-router DIR instead"),
-        (("--add", "--candidate", "synthetic-amber"), "knows a candidate 'synthetic-amber' already"),
+        (("--add", "--candidate", "synthetic-abacus"), "knows a candidate 'synthetic-abacus' already"),
         (("--out-router", str(Path(__file__).parent)), "exists; name a new directory"),
         (("--add", "--out-router", "x"), "not allowed with argument"),
         (("--limit", "0"), "--limit 0: give a number above 0"),

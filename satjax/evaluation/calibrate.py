@@ -48,8 +48,9 @@ class Offers:
     best: int
 
     def __getitem__(self, rows: np.ndarray) -> "Offers":
-        each = (self.probability_BM, self.price_BM, self.outcome_BM, self.cost_BM)
-        return Offers(*(matrix[rows] for matrix in each), self.best)
+        return Offers(
+            self.probability_BM[rows], self.price_BM[rows], self.outcome_BM[rows], self.cost_BM[rows], self.best
+        )
 
 
 def recalibrate(
