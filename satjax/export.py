@@ -89,23 +89,26 @@ def write_router(
 def rewrite_router(directory: Path, target: Path) -> Iterator[Path]:
     """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
 
-    Files are hard links where the file system has them, so that large parameters are not copied: put a new file in the place of one that is to
-    change, as `satjax.files.write_text` does, and write into none. Raises SatjaxError where the router is damaged, or `target` is taken.
+    Parameters, which may be large and which nobody edits, are hard links where the file system has them. Raises SatjaxError where the router is
+    damaged, or `target` is taken.
     """
     check_free(directory, target)
     read_router(directory)
     config = _read_config(directory)
     with replacing(target) as fresh:
-        for name in config["files"]:
+        for name in set(config["files"]) - {"config.json"}:
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(directory / name, fresh / name)
-            except OSError:
-                shutil.copyfile(directory / name, fresh / name)
+            _copy(directory / name, fresh / name, link=name.startswith("params/"))
         yield fresh
         config["files"] = _digests(fresh)
-        (fresh / "config.json").unlink()
         _write_config(fresh, config)
+
+
+def _copy(source: Path, target: Path, link: bool) -> None:
+    if link:
+        with contextlib.suppress(OSError):
+            return os.link(source, target)
+    shutil.copyfile(source, target)
 
 
 def check_free(directory: Path, target: Path) -> None:

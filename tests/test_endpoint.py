@@ -153,10 +153,19 @@ def test_a_flood_is_cut_off(monkeypatch):
         asked(Endpoint(stub.url, "m"))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http:///v1", "", "http://[::1/v1"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "http://host:99999/v1", "ftp://host/v1", "http:///v1", "", "http://[::1/v1"]
+)
 def test_what_is_no_address_is_said(url):
     with pytest.raises(SatjaxError, match="--base-url"):
         Endpoint(url, "m")
+
+
+@pytest.mark.parametrize("key", ["ключ", "a\nb"])
+def test_a_key_that_no_header_can_hold_is_said_without_it(key):
+    with pytest.raises(SatjaxError, match="no HTTP header can") as raised:
+        Endpoint("http://localhost/v1", "m", key)
+    assert key not in str(raised.value)
 
 
 def test_retry_after_in_its_two_forms():

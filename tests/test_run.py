@@ -96,10 +96,11 @@ def test_the_order_is_the_tests_own(questions, test, table):
     assert other != questions
 
 
-def test_items_that_the_copy_lacks_are_left_out_and_no_copy_is_refused(questions, test, table):
+def test_items_that_the_copy_lacks_are_left_out_and_no_copy_is_refused(questions, test, table, caplog):
     ids = {question.item_id for question in questions[:10]}
     part = table.select_items(np.array([item.id in ids for item in table.items]))
     assert {question.item_id for question in questions_in_order(test, part)} == ids
+    assert "20 of the 30 items of the test are not in --outcomes" in caplog.text
     none = table.select_items(np.array([item.id not in test.item_ids for item in table.items]))
     with pytest.raises(SatjaxError, match=r"holds none of the 30 items of this aptitude test .*give your copy"):
         questions_in_order(test, none)

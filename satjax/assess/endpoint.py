@@ -41,6 +41,8 @@ class Endpoint:
             url = httpx.URL(self.url)
         except httpx.InvalidURL as error:
             raise SatjaxError(f"--base-url {self.base_url!r} is no address ({error})") from error
+        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise SatjaxError("the key holds characters that no HTTP header can; copy it again")
         if url.scheme not in ("http", "https") or not url.host:
             raise SatjaxError(f"--base-url {self.base_url!r}: give an address such as http://localhost:8000/v1")
 
@@ -127,8 +129,8 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
                     raise Failed(f"a response of more than {LARGEST_REPLY:,} bytes")
     except TimeoutError as error:
         raise Failed(f"no complete response within {endpoint.timeout:g} seconds") from error
-    except httpx.ConnectError as error:
-        raise Failed(f"no connection ({_line(str(error)) or 'refused'})", reached=False) from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Failed(f"no connection ({_line(str(error)) or 'timed out'})", reached=False) from error
     except (httpx.TransportError, httpx.DecodingError) as error:
         raise Failed(f"the connection broke ({_line(str(error)) or type(error).__name__})") from error
     if response.status_code == 200:

@@ -1,6 +1,7 @@
 """A candidate takes the aptitude test: many questions at once, every reply kept as it comes, nothing asked that is known already."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from satjax.assess.journal import Journal
 from satjax.assess.prompts import Question, question_of
 from satjax.errors import SatjaxError, TryAgain
 from satjax.outcomes import OutcomeTable
+
+log = logging.getLogger("satjax")
 
 GIVE_UP_AFTER = 5
 """Items in a row that got no reply, after which an endpoint counts as gone."""
@@ -61,6 +64,12 @@ def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question
         raise SatjaxError(
             "--outcomes holds the items of this aptitude test without answers, so that nobody can mark them; add the column 'answer' to items.parquet, "
             "or score the replies yourself and use `satjax profile`"
+        )
+    if len(questions) < len(ids):
+        log.warning(
+            "%d of the %d items of the test are not in --outcomes with an answer, and stay unobserved",
+            len(ids) - len(questions),
+            len(ids),
         )
     return questions
 
