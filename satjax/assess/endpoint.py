@@ -43,7 +43,7 @@ class Endpoint:
             raise SatjaxError(f"--base-url {self.base_url!r} is no address ({error})") from error
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise SatjaxError("the key holds characters that no HTTP header can; copy it again")
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:
             raise SatjaxError(f"--base-url {self.base_url!r}: give an address such as http://localhost:8000/v1")
 
     @property

@@ -85,5 +85,7 @@ def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> 
     with rewrite_router(directory, target) as fresh:
         profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
         card = fresh / "README.md"
-        about = "\n".join(f"- `{name}`: {said['items']} items, {said['date']}" for name, said in sorted(added.items()))
+        about = "\n".join(
+            f"- `{name}`: {said.get('items')} items, {said.get('date')}" for name, said in sorted(added.items())
+        )
         write_text(card, with_section(card.read_text(encoding="utf-8"), ADDED, about))
