@@ -34,7 +34,7 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "outcomes", "doctor")
+VERBS = ("rank", "assess", "train", "evaluate", "calibrate", "bench", "profile", "import", "outcomes", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
