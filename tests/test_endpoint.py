@@ -161,6 +161,12 @@ def test_what_is_no_address_is_said(url):
         Endpoint(url, "m")
 
 
+@pytest.mark.parametrize("body", [{"stream": True}, {"messages": []}])
+def test_what_is_asked_and_how_it_comes_back_is_not_the_bodys_to_say(body):
+    with pytest.raises(SatjaxError, match="--body sets"):
+        Endpoint("http://localhost/v1", "m", body=body)
+
+
 @pytest.mark.parametrize("key", ["ключ", "a\nb"])
 def test_a_key_that_no_header_can_hold_is_said_without_it(key):
     with pytest.raises(SatjaxError, match="no HTTP header can") as raised:

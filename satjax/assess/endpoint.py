@@ -41,6 +41,8 @@ class Endpoint:
             url = httpx.URL(self.url)
         except httpx.InvalidURL as error:
             raise SatjaxError(f"--base-url {self.base_url!r} is no address ({error})") from error
+        if ours := {"messages", "stream"}.intersection(self.body):
+            raise SatjaxError(f"--body sets {min(ours)!r}, which is for satjax to set; leave it out")
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise SatjaxError("the key holds characters that no HTTP header can; copy it again")
         if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:

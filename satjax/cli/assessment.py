@@ -106,7 +106,8 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     target = options.router if options.add else options.out_router
     if target is not None:
         check_addable(files, candidate)
-        _check_target(options, target, check_free)
+        _refuse_shipped(options)
+        check_free(options.router, target)
     questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
     out = options.out or Path(f"{profile_file_name(candidate)}.json")
     request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
@@ -139,12 +140,11 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _check_target(options: argparse.Namespace, target: Path, check_free: Any) -> None:
+def _refuse_shipped(options: argparse.Namespace) -> None:
     if options.add and options.router.resolve() == DEFAULT.resolve():
         raise SatjaxError(
             "the router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
         )
-    check_free(options.router, target)
 
 
 def _key(variable: str | None) -> str | None:
