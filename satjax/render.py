@@ -133,12 +133,16 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
     table = _plain_table()
     for column in ("to keep", "cheapest above", "outcome", "kept", "$ per 1,000", "saved"):
         table.add_column(column, justify="right")
-    for each in calibration.thresholds:
-        kept, saved = each.outcome / each.best_outcome, 1 - each.cost_usd / each.best_cost_usd
-        cells = (_percent(each.outcome), f"{100 * kept:.1f} %", f"{1000 * each.cost_usd:.4g}", f"{100 * saved:.1f} %")
-        table.add_row(f"{100 * each.share:g} %", f"{each.threshold:.3f}", *cells)
-    for share in figures["missed_shares"]:
-        table.add_row(f"{100 * share:g} %", "none does")
+    at = {each.share: each for each in calibration.thresholds}
+    for share in sorted([*at, *figures["missed_shares"]], reverse=True):
+        if share not in at:
+            table.add_row(f"{100 * share:g} %", "none does")
+            continue
+        each = at[share]
+        kept = each.outcome / each.best_outcome if each.best_outcome else None
+        saved = 1 - each.cost_usd / each.best_cost_usd if each.best_cost_usd else None
+        cells = (_percent(each.outcome), _percent(kept), f"{1000 * each.cost_usd:.4g}", _percent(saved))
+        table.add_row(f"{100 * share:g} %", f"{each.threshold:.3f}", *cells)
     console.print(table)
 
 
