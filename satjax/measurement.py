@@ -4,7 +4,7 @@ The aptitude items' demands are known, so what a candidate made of them is a log
 are the prior: item response theory's maximum a posteriori scoring (Bock and Mislevy 1982 compare it with its relatives).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -18,6 +18,8 @@ from satjax.errors import SatjaxError
 from satjax.models.router_model import Params
 
 PREFIX = "scale/"
+QUADRATURE = 21
+"""Nodes of the Gauss-Hermite rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class AbilityScale:
         return cls(np.asarray(demand_TKR, np.float32), *population(ability_MR))
 
     @classmethod
-    def from_params(cls, params: Params) -> "AbilityScale":
+    def from_params(cls, params: Mapping[str, np.ndarray | jax.Array]) -> "AbilityScale":
         """What `params` gave."""
         return cls(*(np.asarray(params[PREFIX + name]) for name in ("demand", "mean", "precision")))
 
@@ -59,12 +61,32 @@ class AbilityScale:
                     "give the whole profile, as `satjax profile` writes it"
                 )
         outcomes = [profile.item_outcome_TK for profile in profiles]
-        return jnp.asarray(np.stack([self._likeliest(outcome) for outcome in outcomes if outcome is not None]))
+        return jnp.asarray(
+            np.stack([self._likeliest(outcome)[0].astype(np.float32) for outcome in outcomes if outcome is not None])
+        )
 
-    def _likeliest(self, outcome_TK: np.ndarray) -> np.ndarray:
+    def deviation(self, outcome_TK: np.ndarray, probability: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Standard deviation of P(handled), a mean over the items of the test, that a candidate's ability leaves open.
+
+        Outcomes float `[T, K]`, NaN = unobserved: none at all gives that of a candidate of whom nothing is known. The ability is taken to be
+        Gaussian about the likeliest one, with the curvature there as its precision (Laplace's approximation); an item's score is then
+        Gaussian too, and `probability`, the router's calibration, is integrated over it (Gauss-Hermite).
+        """
+        ability, precision = self._likeliest(outcome_TK)
+        demand_IR = self.demand_TKR.reshape(-1, len(ability)).astype(np.float64)
+        load_IR = _loads(demand_IR)
+        score_I = load_IR @ ability + demand_IR[:, -1]
+        spread_I = np.sqrt(np.einsum("ir,ri->i", load_IR, np.linalg.solve(precision, load_IR.T)))
+        node_Q, weight_Q = np.polynomial.hermite_e.hermegauss(QUADRATURE)
+        probability_IQ = probability(score_I[:, None] + spread_I[:, None] * node_Q).astype(np.float64)
+        mean_I, square_I = (power_IQ @ weight_Q / weight_Q.sum() for power_IQ in (probability_IQ, probability_IQ**2))
+        return float(np.mean(np.sqrt(np.maximum(square_I - mean_I**2, 0.0))))
+
+    def _likeliest(self, outcome_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest ability float64 `[R + 1]`, and the curvature `[R + 1, R + 1]` of the negative log posterior there."""
         observed = ~np.isnan(outcome_TK)
         outcome_I, demand_IR = outcome_TK[observed].astype(np.float64), self.demand_TKR[observed].astype(np.float64)
-        load_IR = np.concatenate([demand_IR[:, :-1], np.ones((len(demand_IR), 1))], axis=1)
+        load_IR = _loads(demand_IR)
         mean, precision = self.mean_R.astype(np.float64), self.precision_RR.astype(np.float64)
 
         def loss(ability: np.ndarray) -> tuple[float, np.ndarray]:
@@ -78,7 +100,12 @@ class AbilityScale:
             return (load_IR * (share_I * (1 - share_I))[:, None]).T @ load_IR + precision
 
         found = minimize(loss, mean, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-6})
-        return found.x.astype(np.float32)
+        return found.x, curvature(found.x)
+
+
+def _loads(demand_IR: np.ndarray) -> np.ndarray:
+    """What an ability's entries are multiplied with: the demands, and 1 for the last entry."""
+    return np.concatenate([demand_IR[:, :-1], np.ones((len(demand_IR), 1))], axis=1)
 
 
 def population(ability_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

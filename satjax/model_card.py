@@ -1,5 +1,6 @@
 """The README.md of an exported router: what it is, what it was trained on, what it is not for."""
 
+import re
 from typing import Any
 
 from satjax.config import RouterConfig, TrainConfig
@@ -58,6 +59,13 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
         name="ROUTER_DIR",
         synthetic=SYNTHETIC if "synthetic" in sources else "",
     )
+
+
+def with_section(card: str, title: str, body: str) -> str:
+    """The card with a section of that title at its end, in place of one that it may have."""
+    sections = re.split(r"\n(?=## )", card.rstrip("\n"))
+    kept = [section for section in sections if section.partition("\n")[0] != f"## {title}"]
+    return "\n".join([*kept, "", f"## {title}", "", body, ""])
 
 
 def facts(files: RouterFiles) -> dict[str, Any]:

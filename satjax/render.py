@@ -3,8 +3,8 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +19,16 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from satjax.aptitude import CapabilityProfile
+from satjax.calibration import Calibration
 from satjax.router import Ranked
 from satjax.run_log import SECONDS_BETWEEN_LINES, duration
 
 BAR_WIDTH = 24
+EXAMPLES = 3
+"""Replies without an answer that are shown."""
+MANY = 0.1
+"""Share of replies without an answer that is worth a warning."""
 
 
 def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: int) -> None:
@@ -44,6 +50,48 @@ def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: in
         console.print(f"({num_candidates - len(ranked)} more candidates)", style="dim")
 
 
+def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], unanswered: Mapping[str, str]) -> None:
+    """What a model made of the aptitude test, how sure that is, the replies that hold no answer, and why items have none, both by item."""
+    console, table, said = Console(highlight=False), _plain_table(show_header=False), profile.assessment or {}
+    table.add_row("candidate", Text(profile.candidate))
+    table.add_row(
+        "items answered", f"{said['items']:,} of {said['of']:,}{', each in all rotations' if said['rotated'] else ''}"
+    )
+    table.add_row(
+        "right", f"{100 * said['accuracy']:.1f} % (standard error {100 * said['accuracy_standard_error']:.1f})"
+    )
+    if "probability_deviation" in said:
+        sure, before = said["probability_deviation"], said["probability_deviation_before"]
+        table.add_row("probabilities known to", f"± {sure:.3f} (standard deviation; before any item ± {before:.3f})")
+    cost = f", ${said['cost_usd']:.4f}" if "cost_usd" in said else ""
+    table.add_row("tokens", f"{said['tokens_in']:,} read, {said['tokens_out']:,} written{cost}")
+    table.add_row(
+        "without an answer",
+        f"{said['unparsed']} replies, which count as wrong; {said['cut_short']} of them cut short by --max-tokens",
+    )
+    console.print(table)
+    for item, reply in list(unparsed.items())[:EXAMPLES]:
+        shown = " ".join(reply.split())
+        console.print(
+            Text(f"  {item}: {f'… {shown[-100:]}' if len(shown) > 100 else shown or 'an empty reply'}", style="dim")
+        )
+    if said["unparsed"] > MANY * said["items"]:
+        console.print(
+            "many replies hold no answer: this profile may tell more of form than of ability",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if unanswered:
+        item, reason = next(iter(unanswered.items()))
+        console.print(
+            Text(
+                f"{len(unanswered)} items got no reply and count as unobserved ({item}: {reason}); the same command asks them again"
+            ),
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
 def report_table(figures: dict[str, Any]) -> None:
     """The figures of a report in short."""
     console = _about(figures)
@@ -53,6 +101,48 @@ def report_table(figures: dict[str, Any]) -> None:
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
             table.add_row(f"routing accuracy ({zoo}): {name}", _percent(routing[name]))
+    console.print(table)
+
+
+def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
+    """Probabilities before and after, and what thresholds cost and save."""
+    console, table = Console(highlight=False), _plain_table()
+    console.print(
+        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on"
+    )
+    for column in ("probabilities", "Brier", "ECE", "log loss"):
+        table.add_column(column, justify="left" if column == "probabilities" else "right")
+    for name, found in figures["correctness"].items():
+        mark = " (written)" if name == figures["method"] else ""
+        table.add_row(f"{name}{mark}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
+    console.print(table)
+    if not calibration.thresholds:
+        if "missed_shares" in figures:
+            return console.print("no threshold keeps that much of the best candidate's outcomes", style="yellow")
+        return console.print(
+            "no thresholds: neither the outcome table nor a --zoo says what candidates cost", style="dim"
+        )
+    best = calibration.thresholds[0]
+    console.print()
+    console.print(
+        Text(
+            f"always {figures['best_candidate']}: {_percent(best.best_outcome)} at ${1000 * best.best_cost_usd:.4g} per 1,000 "
+            f"({figures['priced_instructions']} instructions)"
+        )
+    )
+    table = _plain_table()
+    for column in ("to keep", "cheapest above", "outcome", "kept", "$ per 1,000", "saved"):
+        table.add_column(column, justify="right")
+    at = {each.share: each for each in calibration.thresholds}
+    for share in sorted([*at, *figures["missed_shares"]], reverse=True):
+        if share not in at:
+            table.add_row(f"{100 * share:g} %", "none does")
+            continue
+        each = at[share]
+        kept = each.outcome / each.best_outcome if each.best_outcome else None
+        saved = 1 - each.cost_usd / each.best_cost_usd if each.best_cost_usd else None
+        cells = (_percent(each.outcome), _percent(kept), f"{1000 * each.cost_usd:.4g}", _percent(saved))
+        table.add_row(f"{100 * share:g} %", f"{each.threshold:.3f}", *cells)
     console.print(table)
 
 
@@ -271,9 +361,16 @@ def _percent(value: float | None) -> str:
     return "None" if value is None else f"{100 * value:.2f} %"
 
 
+class OnStep(Protocol):
+    """Hears how far a kind of work is."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of the work that is called `what`; `note` stands beside."""
+
+
 @contextlib.contextmanager
-def steps() -> Iterator[Callable[[str, int, int], Any]]:
-    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total)`.
+def steps() -> Iterator[OnStep]:
+    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total, note)`.
 
     Bars that are gone at the end; where that is no terminal, a line now and then.
     """
@@ -288,30 +385,46 @@ def steps() -> Iterator[Callable[[str, int, int], Any]]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def on_progress(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=total, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
 
         yield on_progress
 
 
-def _lines() -> Callable[[str, int, int], Any]:
+@contextlib.contextmanager
+def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Callable[[int, int, int, int], Any]]:
+    """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the prices of a token are known."""
+    with steps() as on_progress:
+
+        def on_items(done: int, total: int, tokens_in: int, tokens_out: int) -> None:
+            spent = ""
+            if prices and done:
+                cost = tokens_in * prices[0] + tokens_out * prices[1]
+                spent = f"${cost:.2g} of about ${cost / done * total:.2g}"
+            on_progress("items", done, total, spent)
+
+        yield on_items
+
+
+def _lines() -> OnStep:
     started: dict[str, float] = {}
     last = time.monotonic()
 
-    def on_progress(what: str, done: int, total: int) -> None:
+    def on_progress(what: str, done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         first = started.setdefault(what, now)
         if done < total and done and now - last > SECONDS_BETWEEN_LINES:
             last = now
             left = duration((now - first) / done * (total - done))
-            print(f"{what}: {done} of {total}, about {left} left", file=sys.stderr)
+            print(f"{what}: {done} of {total}, about {left} left{note and ', '}{note}", file=sys.stderr)
 
     return on_progress
 

@@ -8,7 +8,7 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
-    ("files", "config", "metrics", "roll_call"),
+    ("files", "config", "metrics", "roll_call", "objective"),
     ("vectors",),
     ("config_file", "sharding"),
     ("outcomes",),
@@ -24,10 +24,10 @@ ORDER = [
     ("scoring",),
     ("export",),
     ("model_card",),
-    ("router", "convert", "interruption", "job"),
+    ("router", "convert", "interruption", "job", "assess"),
     ("finish", "stage_loop", "rank_file"),
     ("train",),
-    ("evaluation", "preflight"),
+    ("evaluation", "preflight", "litellm"),
     ("render", "doctor"),
     ("cli",),
 ]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from satjax.calibration import Calibration, fit_calibration, read_calibration
+from satjax.calibration import Calibration, Threshold, cross_fitted, fit_calibration, fit_isotonic, read_calibration
 from satjax.errors import SatjaxError
 
 NAN = np.nan
@@ -94,9 +94,76 @@ def test_written_and_read_it_is_the_same(tmp_path_factory, scale, offset, fitted
     assert read_calibration(path) == Calibration(scale, offset, fitted_on)
 
 
+def test_an_isotonic_map_goes_through_its_knots_and_on_beyond_them():
+    calibration = Calibration(2.0, 0.0, 9, knots=((-1.0, 0.2), (1.0, 0.5)))
+    probability = calibration.probability(np.array([-1.0, 1.0, 0.0, 1.5, -2.0]))
+    logits = np.log(probability / (1 - probability))
+    np.testing.assert_allclose(logits, [np.log(0.25), 0.0, np.log(0.25) / 2, 1.0, np.log(0.25) - 2.0], atol=1e-5)
+
+
+def test_what_platt_cannot_bend_to_an_isotonic_map_does():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=(20_000, 1))
+    truth = np.where(score < 0, 0.1, 0.6) + 0.1 * np.tanh(score)
+    outcome = (rng.random(score.shape) < truth).astype(np.float32)
+    off = {
+        fit: np.abs(fit(score, outcome).probability(score) - truth).mean() for fit in (fit_calibration, fit_isotonic)
+    }
+    assert off[fit_isotonic] < 0.03 < 0.06 < off[fit_calibration]
+
+
+@given(
+    hnp.arrays(np.float64, (30, 3), elements=st.floats(-50, 50)),
+    hnp.arrays(np.float64, (30, 3), elements=st.sampled_from([0.0, 0.3, 1.0, NAN])),
+)
+def test_an_isotonic_map_keeps_the_order_of_all_scores(score, outcome):
+    calibration = fit_isotonic(score, outcome)
+    flat = np.sort(np.concatenate([score.ravel(), [-60.0, 60.0]]))
+    probability = calibration.probability(flat).astype(np.float64)
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert (np.diff(probability) >= 0).all()
+    apart = (np.diff(flat) > 1e-2) & (probability[:-1] > 1e-3) & (probability[1:] < 0.999) & (calibration.scale > 1e-2)
+    assert (np.diff(probability)[apart] > 0).all(), "unequal scores stay unequal"
+
+
+def test_steps_of_an_isotonic_map_rest_on_some_pairs():
+    score, outcome = planted(1.0, 0.0, (500, 2))
+    assert 3 <= len(fit_isotonic(score, outcome).knots) <= 100
+
+
+def test_cross_fitting_never_sees_what_it_is_asked_for():
+    score, outcome = planted(1.0, 0.0, (60, 2))
+    fold = np.arange(60) % 3
+    before = cross_fitted("platt", score, outcome, fold)
+    altered = np.where(fold[:, None] == 1, 1 - outcome, outcome)
+    after = cross_fitted("platt", score, altered, fold)
+    np.testing.assert_array_equal(before[fold == 1], after[fold == 1])
+    assert not np.array_equal(before[fold == 0], after[fold == 0])
+
+
+def test_files_of_before_have_a_scale_and_an_offset(tmp_path):
+    path = tmp_path / "calibration.json"
+    path.write_text('{"scale": 2.0, "offset": -1.0, "fitted_on": 7}')
+    assert read_calibration(path) == Calibration(2.0, -1.0, 7)
+
+
+def test_knots_and_thresholds_come_back(tmp_path):
+    path = tmp_path / "calibration.json"
+    whole = Calibration(1.0, 0.5, 9, ((-1.0, 0.1), (2.0, 0.9)), (Threshold(0.95, 0.7, 0.6, 1e-3, 0.63, 2e-3),))
+    whole.write(path)
+    assert read_calibration(path) == whole
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        '{"version": 3, "scale": 1.0, "offset": 0.0, "fitted_on": 3}',
+        '{"version": 2, "scale": 1.0, "offset": 0.0, "fitted_on": 3, "knots": [[0, 0.5], [1, 0.4]]}',
+        '{"version": 2, "scale": 1.0, "offset": 0.0, "fitted_on": 3, "knots": [[0, 0.0], [1, 0.4]]}',
+        '{"version": 2, "scale": -1.0, "offset": 0.0, "fitted_on": 3, "knots": [[0, 0.1], [1, 0.4]]}',
+        '{"version": 2, "scale": 1.0, "offset": 0.0, "fitted_on": 3, "knots": [[0, 0.1, 3]]}',
+        '{"version": 2, "scale": 1.0, "offset": 0.0, "fitted_on": 3, "thresholds": [{"share": 1}]}',
+        '{"version": 2, "scale": 1.0, "offset": 0.0, "fitted_on": 3, "thresholds": [7]}',
         "",
         "{",
         "[1.0, 0.0, 3]",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "train", "evaluate", "bench", "profile", "import", "outcomes", "doctor")
+VERBS = ("rank", "assess", "train", "evaluate", "calibrate", "bench", "profile", "import", "outcomes", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -56,7 +57,7 @@ def test_help_and_version(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--help"])
     out = capsys.readouterr().out
-    assert all(f"    {verb} " in out for verb in VERBS)
+    assert all(re.search(rf"^    {verb}\s", out, re.MULTILINE) for verb in VERBS)
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("satjax 0.")

@@ -98,6 +98,29 @@ def test_the_population_is_the_candidates_with_no_direction_ruled_out():
     np.testing.assert_array_equal(population(ability[:1])[1], np.eye(8), "one candidate has no spread to go by")
 
 
+def test_the_deviation_is_how_far_probabilities_are_off():
+    """Of candidates of the population, by the number of items that they answered."""
+    scale, _, rng = planted(20, 10)
+    covariance, load = np.linalg.inv(scale.precision_RR), scale.demand_TKR.reshape(-1, R + 1)
+    ability_MR = rng.multivariate_normal(scale.mean_R, covariance, 60)
+
+    def probability(score):
+        return 1 / (1 + np.exp(-score))
+
+    def of_items(ability):
+        return probability(load[:, :-1] @ ability[:-1] + load[:, -1] + ability[-1])
+
+    for items in (0, 4, 20, 200):
+        off, said = [], []
+        for ability in ability_MR:
+            outcome = answers(scale, ability, rng).reshape(-1)
+            outcome[rng.permutation(200)[items:]] = np.nan
+            outcome_TK = outcome.reshape(20, 10)
+            off.append((of_items(scale.abilities([profile(outcome_TK)])[0]) - of_items(ability)) ** 2)
+            said.append(scale.deviation(outcome_TK, probability) ** 2)
+        assert np.sqrt(np.mean(said)) == pytest.approx(np.sqrt(np.mean(off)), rel=0.15)
+
+
 def test_it_comes_back_from_the_parameters():
     scale, ability_MR, rng = planted(6, 5)
     again = AbilityScale.from_params(scale.params())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from satjax.config import AbilityHeadConfig, PromptConfig, RouterConfig
 from satjax.export import read_router
-from satjax.model_card import model_card
+from satjax.model_card import model_card, with_section
 from satjax.outcomes import read_table
 from tests.trained import Trained
 
@@ -45,3 +45,12 @@ def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
     assert "frozen, up to layer 2, under an ability head of rank 3" in model_card(
         trained.config, replace(files, config=alone), table
     )
+
+
+def test_a_section_stands_once_at_the_end():
+    card = "# A\n\ntext\n\n## Limits\n\n- one\n"
+    once = with_section(card, "Added", "- x")
+    assert once == "# A\n\ntext\n\n## Limits\n\n- one\n\n## Added\n\n- x\n"
+    other = with_section(once, "Other", "- y")
+    again = with_section(other, "Added", "- z")
+    assert again.endswith("## Limits\n\n- one\n\n## Other\n\n- y\n\n## Added\n\n- z\n")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from satjax.render import bench_table, progress, protocol_tables, ranking_table, report_table, steps
+from satjax.calibration import Calibration, Threshold
+from satjax.render import bench_table, calibration_tables, progress, protocol_tables, ranking_table, report_table, steps
 from satjax.router import Ranked
 
 LONG = "an-organization/a-candidate-with-a-name-that-is-much-longer-than-most-2024-08-06"
@@ -161,3 +162,22 @@ def test_what_protocols_found(capsys):
 
 def rows_of(capsys):
     return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_say_so(capsys):
+    calibration = Calibration(thresholds=(Threshold(0.9, 0.7, 0.5, 0.0, 0.55, 0.0),))
+    found = {"brier": 0.1, "ece": None, "log_loss": 0.3}
+    figures = {
+        "split": "val",
+        "instructions": 9,
+        "candidates": ["a"],
+        "method": "platt",
+        "correctness": {"before": found, "platt": found},
+    }
+    figures |= {"best_candidate": "a", "priced_instructions": 9, "missed_shares": [0.99]}
+    calibration_tables(calibration, figures)
+    out = capsys.readouterr().out
+    assert "platt (written)" in out
+    assert out.index("99 %") < out.index("90 %") < out.index("0.700")
+    assert "none does" in out
+    assert "90.91 %" in out

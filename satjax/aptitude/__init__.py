@@ -6,6 +6,7 @@ from satjax.aptitude.profile import (
     accuracy_and_count,
     check_same_test,
     profile_from_outcomes,
+    profile_from_scores,
     render,
     render_sentences,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "check_same_test",
     "cluster_tasks",
     "profile_from_outcomes",
+    "profile_from_scores",
     "render",
     "render_sentences",
     "sample_aptitude_test",

@@ -1,7 +1,7 @@
 """The capability profile `c`: a candidate's results on the aptitude test, as text and as arrays (paper section 3.1)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class CapabilityProfile:
 
     `accuracy_T` float32, NaN where no item of the task was observed; `count_T` int32, observed items; `item_outcome_TK` float32,
     NaN = unobserved, items in the order of the test, or None in a summary. `aptitude_test` is the fingerprint of the test they belong to.
+    `assessment` tells people how a live model took the test, and how sure the result is (`satjax assess`); no router reads it.
     """
 
     candidate: str
@@ -32,6 +33,7 @@ class CapabilityProfile:
     count_T: np.ndarray
     item_outcome_TK: np.ndarray | None
     expert_notes: tuple[str, ...] = ()
+    assessment: Mapping[str, Any] | None = None
 
     def summary(self) -> "CapabilityProfile":
         """The same without the outcome of each item: all that a router reads, for those who may not pass on single outcomes."""
@@ -48,7 +50,9 @@ class CapabilityProfile:
         if self.item_outcome_TK is not None:
             for task, outcomes in zip(tasks, self.item_outcome_TK, strict=True):
                 task["item_outcomes"] = [_null(outcome) for outcome in outcomes]
-        head = {"version": VERSION, "candidate": self.candidate, "aptitude_test": self.aptitude_test}
+        head: dict[str, Any] = {"version": VERSION, "candidate": self.candidate, "aptitude_test": self.aptitude_test}
+        if self.assessment is not None:
+            head["assessment"] = dict(self.assessment)
         notes = list(self.expert_notes)
         write_text(path, json.dumps({**head, "expert_notes": notes, "tasks": tasks}, indent=1, ensure_ascii=False))
 
@@ -61,13 +65,18 @@ class CapabilityProfile:
             candidate, fingerprint = str(value["candidate"]), str(value["aptitude_test"])
             names = tuple(str(task["task"]) for task in tasks)
             keywords, notes = tuple(texts(task["keywords"]) for task in tasks), texts(value["expert_notes"])
+            assessment = value.get("assessment")
+            if not isinstance(assessment, dict | None):
+                raise ValueError("its assessment is no object")
             if not any("item_outcomes" in task for task in tasks):
                 accuracy, count = _summary(tasks)
-                return cls(candidate, fingerprint, names, keywords, accuracy, count, None, notes)
+                return cls(candidate, fingerprint, names, keywords, accuracy, count, None, notes, assessment)
             outcomes = np.array([[_nan(x) for x in task["item_outcomes"]] for task in tasks], np.float32)
             if outcomes.ndim != 2 or not outcomes.size:
                 raise ValueError("tasks without items, or of different length")
-            return cls(candidate, fingerprint, names, keywords, *accuracy_and_count(outcomes), outcomes, notes)
+            return cls(
+                candidate, fingerprint, names, keywords, *accuracy_and_count(outcomes), outcomes, notes, assessment
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise SatjaxError(
                 f"{path} is no capability profile ({error}); make it again with `satjax profile`"
@@ -115,8 +124,16 @@ def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id:
     Raises SatjaxError where the table does not know the candidate, or has none of its outcomes on the test.
     """
     scores_N = table.select_candidates([candidate_id]).scores_MN[0]
-    column = {item.id: i for i, item in enumerate(table.items)}
-    outcomes = [[scores_N[column[item]] if item in column else np.nan for item in task.item_ids] for task in test.tasks]
+    outcomes = {item.id: float(score) for item, score in zip(table.items, scores_N, strict=True)}
+    return profile_from_scores(outcomes, test, candidate_id)
+
+
+def profile_from_scores(score_of_item: Mapping[str, float], test: AptitudeTest, candidate_id: str) -> CapabilityProfile:
+    """A candidate's profile from its scores in [0, 1] by item id; NaN, or no entry, is unobserved.
+
+    Raises SatjaxError where no item of the test has a score.
+    """
+    outcomes = [[score_of_item.get(item, np.nan) for item in task.item_ids] for task in test.tasks]
     outcome_TK = np.array(outcomes, np.float32)
     if np.isnan(outcome_TK).all():
         raise SatjaxError(

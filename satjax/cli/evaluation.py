@@ -1,4 +1,4 @@
-"""`satjax evaluate`, `bench` and `protocol`: routers against real outcomes."""
+"""`satjax evaluate`, `calibrate`, `bench` and `protocol`: routers against real outcomes."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-str
 
 
 def add_verbs(verb: Verb) -> None:
-    """Adds `evaluate`, `bench`, `protocol`."""
+    """Adds `evaluate`, `calibrate`, `bench`, `protocol`."""
     evaluate = verb(
         "evaluate",
         _evaluate,
@@ -38,6 +38,35 @@ def add_verbs(verb: Verb) -> None:
         help="TOML file of zoos to measure routing on, beside `all` (configs/zoos.toml)",
     )
     evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
+
+    calibrate = verb(
+        "calibrate",
+        _calibrate,
+        "Fit a router's probabilities to held-out outcomes, and thresholds at which cheaper candidates do nearly as well as the best one.",
+        "satjax calibrate --router runs/first/router --outcomes DIR --out runs/first/calibrated",
+    )
+    calibrate.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    calibrate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
+    calibrate.add_argument("--split", default="val", choices=("val", "test"), help="which items (default: val)")
+    calibrate.add_argument(
+        "--method",
+        default="platt",
+        choices=("platt", "isotonic"),
+        help="the map from scores to probabilities (default: platt); the table shows both",
+    )
+    calibrate.add_argument(
+        "--zoo",
+        type=Path,
+        metavar="FILE",
+        help="zoo.toml with prices, for the thresholds (default: the costs in the outcome table)",
+    )
+    calibrate.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the router goes with its new calibration; --router's DIR replaces it",
+    )
 
     bench = verb(
         "bench",
@@ -108,6 +137,28 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     path = write_report(report.figures, options.out)
     report_table(report.figures)
     print(f"report: {path}")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.evaluation.calibrate import recalibrate, write_calibrated
+    from satjax.evaluation.prices import read_prices
+    from satjax.export import check_free
+    from satjax.outcomes import open_outcomes
+    from satjax.render import calibration_tables, progress
+    from satjax.router import Router
+
+    check_free(options.router, options.out)
+    prices = read_prices(options.zoo) if options.zoo else None
+    table = open_outcomes(options.outcomes)
+    router = Router.load(options.router, keep_features=True)
+    with progress("scoring") as on_progress:
+        found = recalibrate(
+            router, table, split=options.split, method=options.method, prices=prices, on_progress=on_progress
+        )
+    write_calibrated(found, options.router, options.out)
+    calibration_tables(found.calibration, found.figures)
+    print(f"router: {options.out}")
     return 0
 
 

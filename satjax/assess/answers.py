@@ -1,0 +1,109 @@
+"""What a candidate answered: the option that a reply names, or the answer that it writes, and whether that is right."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from satjax.assess.prompts import LETTERS, Question
+
+_GAP = r"[\s*_`$\\({\[\"'“:]{0,9}"
+_LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?![A-Za-z'’])|(I)(?![A-Za-z'’]|\s[a-z]))"
+_NAMED = re.compile(
+    rf"(?i:answer){_GAP}(?i:is|=|would be|must be|should be)?{_GAP}(?i:option|choice|letter)?{_GAP}(?:text\{{)?\(?{_LETTER}"
+)
+"""“The answer is (B)”, “Answer: **B**”, “the answer is \boxed{\text{B}}”; of small letters only bracketed ones, and not the pronoun."""
+_BOXED = re.compile(r"\\boxed\s{0,9}\{\s{0,9}(?:\\text\s{0,9}\{)?\s{0,9}\(?([A-Z])\)?\s{0,9}\}")
+_ALONE = re.compile(r"\(?([A-Z])\)?")
+_AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
+_WRITTEN = re.compile(r"(?i:answer)[\s*_`]{0,9}(?:(?i:is)[\s*_`]{0,9}:?|=|:)[\s*_`$]{0,9}(?P<answer>[^\s*_`$][^\n]*)")
+_EDGES = " \t\r\n.,;:!?*_`$\"'“”()[]{}\\"
+_MARKS = " \t\r\n*_`\"'“”.:"
+LONGEST = 200_000
+"""Characters of a reply that are read, from its end: the answer stands there."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What was read of a reply: the option's letter or the written answer, None where there is none; and whether it is right."""
+
+    answer: str | None
+    right: bool
+
+
+def mark(question: Question, rotation: int, reply: str) -> Mark:
+    """Marks the reply to a question in a rotation. A reply without an answer is wrong, as in the published results of MMLU-Pro."""
+    if question.options:
+        letter = chosen_letter(reply, question.rotated(rotation))
+        return Mark(letter, letter == question.right_letter(rotation))
+    answer = written_answer(reply)
+    return Mark(answer, answer is not None and same_answer(answer, question.answer))
+
+
+def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
+    """The letter of the option that a reply decides on, or None.
+
+    In this order: the last letter that it calls the answer, the last one in a box, an option's text that it calls the answer, a letter that
+    stands alone on the first or last line, or before its option's text there, and a letter in brackets, or after “option”, at the very end.
+    Anything else would be a guess, and is not made.
+    """
+    text, letters = _conclusion(reply), LETTERS[: len(options)]
+    called_answer = ["".join(found).upper() for found in _NAMED.findall(text)]
+    for called in (called_answer, _BOXED.findall(text)):
+        if known := [letter for letter in called if letter in letters]:
+            return known[-1]
+    said = _said(text)
+    same = [letter for letter, option in zip(letters, options, strict=True) if said and _plain(option) == _plain(said)]
+    if len(same) == 1:
+        return same[0]
+    lines = [line.strip(_MARKS) for line in text.splitlines() if line.strip(_MARKS)]
+    for line in lines[:1] + lines[-1:]:
+        if (alone := _ALONE.fullmatch(line)) and alone[1] in letters:
+            return alone[1]
+    if not lines:
+        return None
+    first, last = (_plain(line).replace(") ", ". ") for line in (lines[0], lines[-1]))
+    whole = {x: _plain(f"{x}. {option}").replace(") ", ". ") for x, option in zip(letters, options, strict=True)}
+    for named in ([x for x in letters if whole[x] == first], [x for x in letters if whole[x] in last]):
+        if len(named) == 1:
+            return named[0]
+    at_end = _AT_END.search(lines[-1])
+    return at_end[1] if at_end and at_end[1] in letters else None
+
+
+def written_answer(reply: str) -> str | None:
+    """What follows the last "the answer is", or else the last line; None where there is neither."""
+    text = _conclusion(reply)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = _said(text) or (lines[-1] if lines else "")
+    return said.strip(_EDGES) or None
+
+
+def same_answer(a: str, b: str) -> bool:
+    """Whether two written answers are the same text, case, blanks and marks at the ends aside, or the same number."""
+    if _plain(a) == _plain(b):
+        return True
+    x, y = _number(a), _number(b)
+    return x is not None and y is not None and math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _conclusion(reply: str) -> str:
+    """What stands after a reasoning model's thoughts; nothing, where they do not end."""
+    text = reply[-LONGEST:].rpartition("</think>")[2]
+    return text.partition("<think>")[0]
+
+
+def _said(text: str) -> str | None:
+    found = list(_WRITTEN.finditer(text))
+    return found[-1]["answer"] if found else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(_EDGES)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.strip(_EDGES).replace(",", "").removesuffix("%"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

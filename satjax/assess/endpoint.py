@@ -1,0 +1,186 @@
+"""An OpenAI-compatible endpoint: one question, one reply, over a network that fails in every way that networks do."""
+
+import asyncio
+import datetime
+import email.utils
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import tenacity
+
+from satjax.errors import SatjaxError
+
+ATTEMPTS = 8
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds: the k-th wait is drawn evenly from 0 to `FIRST_WAIT * 2^(k - 1)`, cut at the longest ("full jitter")."""
+LONGEST_ASKED_WAIT = 600.0
+"""Seconds of Retry-After that are waited; an endpoint that asks for more is left alone."""
+LARGEST_REPLY = 8 * 2**20
+"""Bytes of a response."""
+TRY_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
+HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407, 410})
+"""What no other question will fare better with."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a candidate answers. `body` is laid over every request, its nulls taking fields out; `timeout` is in seconds, of a whole request."""
+
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    max_tokens: int = 2048
+    body: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise SatjaxError(f"--base-url {self.base_url!r} is no address ({error})") from error
+        if ours := {"messages", "stream"}.intersection(self.body):
+            raise SatjaxError(f"--body sets {min(ours)!r}, which is for satjax to set; leave it out")
+        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise SatjaxError("the key holds characters that no HTTP header can; copy it again")
+        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:
+            raise SatjaxError(f"--base-url {self.base_url!r}: give an address such as http://localhost:8000/v1")
+
+    @property
+    def url(self) -> str:
+        """Of chat completions."""
+        return self.base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+
+    def request(self, prompt: str) -> dict[str, Any]:
+        """The body that asks one thing: greedy, where the endpoint lets us choose."""
+        asked = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": self.max_tokens,
+        }
+        return {key: value for key, value in {**asked, **self.body}.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the text, `length` in `finish` where the token limit cut it short, and the tokens that it took, 0 where nobody says."""
+
+    text: str
+    finish: str
+    tokens_in: int
+    tokens_out: int
+
+
+class Declined(Exception):
+    """The endpoint will not answer this question, however often it is asked."""
+
+
+class Failed(Exception):
+    """This attempt failed and the next one may not; `wait` seconds are what the endpoint asks for."""
+
+    def __init__(self, message: str, wait: float = 0.0, reached: bool = True):
+        super().__init__(message)
+        self.wait, self.reached = wait, reached
+
+
+async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, patient: bool = True) -> Reply:
+    """The reply to one prompt, asked again with growing, jittered waits, at least as long as Retry-After, where an attempt fails.
+
+    Where not `patient`, an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `Failed` where the last attempt failed, and SatjaxError where it refuses
+    everything (no such model or address, no access).
+    """
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, Failed) and (patient or error.reached)),
+        stop=_is_last,
+        wait=_wait,
+        sleep=asyncio.sleep,
+        reraise=True,
+    )
+    return await retrying(_attempt, client, endpoint, prompt)
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_last(state: tenacity.RetryCallState) -> bool:
+    error = _error(state)
+    return state.attempt_number >= ATTEMPTS or (isinstance(error, Failed) and error.wait > LONGEST_ASKED_WAIT)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = _error(state)
+    asked = error.wait if isinstance(error, Failed) else 0.0
+    return asked + tenacity.wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)(state)
+
+
+async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -> Reply:
+    headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+    try:
+        async with (
+            asyncio.timeout(endpoint.timeout),
+            client.stream("POST", endpoint.url, json=endpoint.request(prompt), headers=headers) as response,
+        ):
+            content = bytearray()
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > LARGEST_REPLY:
+                    raise Failed(f"a response of more than {LARGEST_REPLY:,} bytes")
+    except TimeoutError as error:
+        raise Failed(f"no complete response within {endpoint.timeout:g} seconds") from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Failed(f"no connection ({_line(str(error)) or 'timed out'})", reached=False) from error
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        raise Failed(f"the connection broke ({_line(str(error)) or type(error).__name__})") from error
+    if response.status_code == 200:
+        return _reply(bytes(content))
+    # Endpoints like to repeat the key that they refuse.
+    said = _line(bytes(content).decode("utf-8", "replace"))
+    said = f"HTTP {response.status_code}: {said.replace(endpoint.api_key, '…') if endpoint.api_key else said}"
+    if response.status_code in TRY_AGAIN:
+        raise Failed(said, wait=retry_after(response.headers.get("Retry-After")))
+    if response.status_code in HOPELESS:
+        raise SatjaxError(
+            f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it mostly ends with /v1), --model and --api-key-env"
+        )
+    raise Declined(said)
+
+
+def _reply(content: bytes) -> Reply:
+    try:
+        value = json.loads(content)
+        choice = value["choices"][0]
+        text, usage = choice["message"]["content"], value.get("usage") or {}
+        if isinstance(text, list):
+            text = "".join(part.get("text") or "" for part in text)
+        if text is not None and not isinstance(text, str):
+            raise TypeError("its content is no text")
+        tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        read, wrote = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens)
+        return Reply(text or "", str(choice.get("finish_reason") or ""), read, wrote)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        shown = _line(content[:80].decode("utf-8", "replace"))
+        raise Failed(f"a response that is no chat completion ({type(error).__name__}: {shown})") from error
+
+
+def retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date (RFC 9110, section 10.2.3); 0 for none, or for what is neither."""
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            then = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return 0.0
+        then = then if then.tzinfo else then.replace(tzinfo=datetime.UTC)
+        seconds = (then - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return min(seconds, 1e9) if seconds > 0 else 0.0  # `nan` and dates gone by are no reason to wait
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]

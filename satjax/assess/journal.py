@@ -1,0 +1,100 @@
+"""The journal of an assessment: every reply is on disk before the next question counts as asked, so that nothing is paid for twice."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from satjax.assess.endpoint import Reply
+from satjax.errors import SatjaxError
+from satjax.files import explain_full_disk
+
+VERSION = 1
+
+
+class Journal:
+    """Replies by item and rotation; made by `open_journal`."""
+
+    def __init__(self, stream: IO[bytes], replies: dict[tuple[str, int], Reply]):
+        self._stream, self.replies = stream, replies
+
+    def add(self, item_id: str, rotation: int, reply: Reply) -> None:
+        """Keeps a reply; it is on disk when this returns."""
+        self.replies[item_id, rotation] = reply
+        _append(self._stream, {"item": item_id, "rotation": rotation, **asdict(reply)})
+
+
+@contextlib.contextmanager
+def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
+    """A JSON-lines file, `job` first, then a reply a line; made where it is absent. A last line that a crash cut short is dropped.
+
+    Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_full_disk(path), _opened(path) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SatjaxError(f"{path}: another process writes there; wait for it, or name another --out") from error
+        stream.seek(0)
+        whole, _, torn = stream.read().rpartition(b"\n")
+        lines = whole.split(b"\n") if whole else []
+        head, replies = {"version": VERSION, **job}, {}
+        if lines:
+            if (found := _object(lines[0], path, 1)) != head:
+                changed = sorted(key for key in {*found, *head} if found.get(key) != head.get(key))
+                raise SatjaxError(
+                    f"{path} is the journal of another assessment ({', '.join(changed)} differ); remove it, or name another --out"
+                )
+            replies = dict(_entry(line, path, number) for number, line in enumerate(lines[1:], start=2))
+        if torn:
+            stream.truncate(len(whole) + 1 if lines else 0)
+        if not lines:
+            _append(stream, head)
+            _sync_directory(path.parent)
+        yield Journal(stream, replies)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("ab+")
+    except OSError as error:
+        raise SatjaxError(f"{path} cannot be written ({error.strerror}); name another --out") from error
+
+
+def _append(stream: IO[bytes], value: Mapping[str, Any]) -> None:
+    stream.write(json.dumps(value, ensure_ascii=True).encode() + b"\n")
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    """A new file's name is on disk only when its directory is."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            raise TypeError("no object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SatjaxError(f"{path} line {number} is no entry of a journal ({error}); remove that line") from error
+    return value
+
+
+def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], Reply]:
+    value = _object(line, path, number)
+    try:
+        reply = Reply(str(value["text"]), str(value["finish"]), int(value["tokens_in"]), int(value["tokens_out"]))
+        return (str(value["item"]), int(value["rotation"])), reply
+    except (KeyError, TypeError, ValueError) as error:
+        raise SatjaxError(f"{path} line {number} is no reply ({error!r}); remove that line") from error

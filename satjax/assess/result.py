@@ -1,0 +1,91 @@
+"""What an assessment ends with: the candidate's profile, how sure it is, and the router that knows it."""
+
+import datetime
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax.aptitude import CapabilityProfile, profile_from_scores
+from satjax.assess.run import Assessment
+from satjax.checkpoint import load_arrays
+from satjax.errors import SatjaxError
+from satjax.export import RouterFiles, profile_file_name, read_router, rewrite_router
+from satjax.files import write_text
+from satjax.measurement import PREFIX, AbilityScale
+from satjax.model_card import with_section
+
+ADDED = "Added after training"
+
+
+def profile_of(
+    found: Assessment, files: RouterFiles, directory: Path, candidate: str, settings: dict[str, Any]
+) -> CapabilityProfile:
+    """The profile of a candidate, for the router that was read from `directory`; `settings` are told in its `assessment` beside what was found.
+
+    Raises SatjaxError where no item was answered.
+    """
+    if not found.outcomes:
+        first = next(iter(found.unanswered.values()), "none was asked")
+        raise SatjaxError(f"no item of the aptitude test was answered ({first}); there is nothing to make a profile of")
+    profile = profile_from_scores(found.outcomes, files.test, candidate)
+    items, right = len(found.outcomes), sum(found.outcomes.values())
+    assessment: dict[str, Any] = {
+        **settings,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "items": items,
+        "of": files.test.num_tasks * files.test.shots,
+        "unparsed": len(found.unparsed),
+        "cut_short": len(found.cut_short),
+        "unanswered": len(found.unanswered),
+        "tokens_in": found.tokens_in,
+        "tokens_out": found.tokens_out,
+        "accuracy": right / items,
+        "accuracy_standard_error": standard_error(right, items),
+    }
+    scale = {path: about for path, about in files.learned.items() if path.startswith(PREFIX)}
+    if scale:
+        measure = AbilityScale.from_params(load_arrays(directory / "params", scale))
+        nothing = np.full((files.test.num_tasks, files.test.shots), np.nan, np.float32)
+        known = {"probability_deviation": profile.item_outcome_TK, "probability_deviation_before": nothing}
+        assessment |= {
+            name: round(measure.deviation(outcome_TK, files.calibration.probability), 4)
+            for name, outcome_TK in known.items()
+            if outcome_TK is not None
+        }
+    return replace(profile, assessment=assessment)
+
+
+def standard_error(right: float, items: int) -> float:
+    """Of the share of items that are right, from a sample of items; two of each kind are added, so that a perfect sample is not certain
+    (Agresti and Coull 1998).
+    """
+    share = (right + 2) / (items + 4)
+    return math.sqrt(share * (1 - share) / (items + 4))
+
+
+def check_addable(files: RouterFiles, candidate: str) -> None:
+    """Raises SatjaxError for a candidate that the router knows by its training or export, and not by an assessment."""
+    if any(profile.candidate == candidate and profile.assessment is None for profile in files.profiles):
+        raise SatjaxError(
+            f"the router knows a candidate {candidate!r} already, from its training; name this one otherwise with --candidate"
+        )
+
+
+def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> None:
+    """Writes the router of `directory` with one candidate more to `target`, whole or not at all; one that was assessed before is replaced.
+
+    `target` may be `directory` itself. The card names what was added.
+    """
+    files = read_router(directory)
+    check_addable(files, profile.candidate)
+    added = {each.candidate: each.assessment for each in (*files.profiles, profile) if each.assessment is not None}
+    with rewrite_router(directory, target) as fresh:
+        profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
+        card = fresh / "README.md"
+        about = "\n".join(
+            f"- `{name}`: {said.get('items')} items, {said.get('date')}" for name, said in sorted(added.items())
+        )
+        write_text(card, with_section(card.read_text(encoding="utf-8"), ADDED, about))

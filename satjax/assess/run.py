@@ -1,0 +1,179 @@
+"""A candidate takes the aptitude test: many questions at once, every reply kept as it comes, nothing asked that is known already."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+
+from satjax.aptitude import AptitudeTest
+from satjax.assess.answers import mark
+from satjax.assess.endpoint import Declined, Endpoint, Failed, ask
+from satjax.assess.journal import Journal
+from satjax.assess.prompts import Question, question_of
+from satjax.errors import SatjaxError, TryAgain
+from satjax.outcomes import OutcomeTable
+
+log = logging.getLogger("satjax")
+
+GIVE_UP_AFTER = 5
+"""Items in a row that got no reply, after which an endpoint counts as gone."""
+SECONDS_BETWEEN_LOOKS = 0.1
+
+Progress = Callable[[int, int, int, int], Any]
+"""Hears items done, items in all, and tokens read and written for those done."""
+
+
+@dataclass
+class Assessment:
+    """What came of it: outcomes by item, 1.0 or 0.0; `unparsed` replies by item, those of them that the token limit cut short in `cut_short`;
+    why each of the `unanswered` items has no outcome; and the tokens of all replies.
+    """
+
+    outcomes: dict[str, float] = field(default_factory=dict)
+    unparsed: dict[str, str] = field(default_factory=dict)
+    cut_short: list[str] = field(default_factory=list)
+    unanswered: dict[str, str] = field(default_factory=dict)
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question]:
+    """The test's items as they are asked, from the user's own copy of them; the first K of them are a test of K items.
+
+    One item of every task, in an order that the test's fingerprint fixes, then a second one of every task, and so on: any K lie spread
+    over the tasks, and the items of a smaller K are among those of a larger one. Raises SatjaxError where the table lacks all items or all answers.
+    """
+    item_of = {item.id: item for item in table.items}
+    rng = np.random.default_rng(int(test.fingerprint[:16], 16))
+    shuffled = [
+        [test.tasks[t].item_ids[k] for k in rng.permutation(test.shots)] for t in rng.permutation(test.num_tasks)
+    ]
+    ids = [ids[k] for k in range(test.shots) for ids in shuffled]
+    held = [item_of[name] for name in ids if name in item_of]
+    if not held:
+        raise SatjaxError(
+            f"--outcomes holds none of the {len(ids)} items of this aptitude test (the first is {ids[0]!r}, drawn from {test.source}); "
+            "give your copy of the data that the router was trained on"
+        )
+    questions = [question for item in held if (question := question_of(item))]
+    if not questions:
+        raise SatjaxError(
+            "--outcomes holds the items of this aptitude test without answers, so that nobody can mark them; add the column 'answer' to items.parquet, "
+            "or score the replies yourself and use `satjax profile`"
+        )
+    if len(questions) < len(ids):
+        log.warning(
+            "%d of the %d items of the test are not in --outcomes with an answer, and stay unobserved",
+            len(ids) - len(questions),
+            len(ids),
+        )
+    return questions
+
+
+def run(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    journal: Journal,
+    *,
+    concurrency: int = 8,
+    rotate: bool = False,
+    stop: Sequence[int] = (),
+    on_progress: Progress = lambda done, total, tokens_in, tokens_out: None,
+) -> Assessment:
+    """Asks all questions, `concurrency` at once, and marks the replies; those in the journal already are marked only.
+
+    With `rotate` an item counts as right if it is in every rotation of its options, which are asked until one is wrong (circle test). Raises
+    TryAgain where `stop` is filled, or the endpoint no longer answers: the same call goes on from there. Raises SatjaxError where it
+    refuses everything.
+    """
+    sitting = _Sitting(endpoint, journal, rotate, len(questions), on_progress)
+    try:
+        asyncio.run(sitting.all(questions, concurrency, stop))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return sitting.found
+
+
+class _Sitting:
+    """One run of the test: what is found so far, and how many items in a row have failed."""
+
+    def __init__(self, endpoint: Endpoint, journal: Journal, rotate: bool, total: int, on_progress: Progress):
+        self.endpoint, self.journal, self.rotate = endpoint, journal, rotate
+        self.total, self.on_progress = total, on_progress
+        self.found = Assessment()
+        self.failed_in_a_row = 0
+
+    async def all(self, questions: Sequence[Question], concurrency: int, stop: Sequence[int]) -> None:
+        waiting = iter(questions)
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        timeout = httpx.Timeout(None, connect=10.0)
+        async with httpx.AsyncClient(limits=limits, timeout=timeout) as client, asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch(stop))
+            for question in waiting:
+                # The first one that is new goes alone: a wrong address or key shows before many are asked.
+                if await self._item(client, question, first=True):
+                    break
+            workers = [group.create_task(self._work(client, waiting)) for _ in range(concurrency)]
+            await asyncio.gather(*workers)
+            watch.cancel()
+
+    async def _watch(self, stop: Sequence[int]) -> None:
+        while not stop:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        raise TryAgain("interrupted; every reply is kept: run the same command to go on")
+
+    async def _work(self, client: httpx.AsyncClient, waiting: Iterator[Question]) -> None:
+        for question in waiting:
+            await self._item(client, question)
+
+    async def _item(self, client: httpx.AsyncClient, question: Question, first: bool = False) -> bool:
+        """Takes an item through its rotations until one is wrong; returns whether anything had to be asked."""
+        right, asked = True, False
+        for rotation in range(question.rotations if self.rotate else 1):
+            if (question.item_id, rotation) not in self.journal.replies:
+                asked = True
+                if not await self._ask(client, question, rotation, first):
+                    break
+            reply = self.journal.replies[question.item_id, rotation]
+            self.found.tokens_in += reply.tokens_in
+            self.found.tokens_out += reply.tokens_out
+            marked = mark(question, rotation, reply.text)
+            if marked.answer is None:
+                self.found.unparsed[question.item_id] = reply.text
+                if reply.finish == "length":
+                    self.found.cut_short.append(question.item_id)
+            if not marked.right:
+                right = False
+                break
+        if question.item_id not in self.found.unanswered:
+            self.found.outcomes[question.item_id] = float(right)
+        done = len(self.found.outcomes) + len(self.found.unanswered)
+        self.on_progress(done, self.total, self.found.tokens_in, self.found.tokens_out)
+        return asked
+
+    async def _ask(self, client: httpx.AsyncClient, question: Question, rotation: int, first: bool) -> bool:
+        try:
+            reply = await ask(client, self.endpoint, question.prompt(rotation), patient=not first)
+        except (Declined, Failed) as error:
+            if first and isinstance(error, Failed) and not error.reached:
+                raise SatjaxError(
+                    f"nobody answers at {self.endpoint.url} ({error}); start the server, or mend --base-url"
+                ) from error
+            self.found.unanswered[question.item_id] = str(error)
+            self.failed_in_a_row += 1
+            if self.failed_in_a_row >= GIVE_UP_AFTER:
+                self._give_up(error)
+            return False
+        self.failed_in_a_row = 0
+        self.journal.add(question.item_id, rotation, reply)
+        return True
+
+    def _give_up(self, error: Declined | Failed) -> None:
+        said = f"{self.endpoint.url} gave no reply to {self.failed_in_a_row} questions in a row ({error})"
+        if isinstance(error, Declined):
+            raise SatjaxError(f"{said}; mend what it complains of, by --body where it is a field of the request")
+        raise TryAgain(f"{said}; every reply before is kept: run the same command when it answers again")

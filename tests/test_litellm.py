@@ -1,0 +1,136 @@
+"""satjax behind LiteLLM's own Router, whose deployments are mocked."""
+
+import asyncio
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+# LiteLLM would fetch its list of prices over the network when it is imported.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+import litellm
+
+from satjax.litellm import SatjaxRouting, last_user_text
+from satjax.objective import Cheapest, Objective, Quality, Worth
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
+
+PROBABILITY = {
+    "sort": {"small": 0.8, "middle": 0.85, "large": 0.9},
+    "prove": {"small": 0.1, "middle": 0.5, "large": 0.9},
+}
+
+
+class Router:
+    """A router of three candidates that tells instructions apart by their first word."""
+
+    candidates = tuple(PROBABILITY["sort"])
+
+    def __init__(self):
+        self.asked = []
+
+    def probability(self, instructions, candidates):
+        self.asked += instructions
+        return np.array([[PROBABILITY[text.split()[0]][name] for name in candidates] for text in instructions])
+
+
+def deployment(model: str, price: float, group: str = "any", says: str | None = None, **info) -> dict:
+    params = {"model": model, "api_key": "x", "mock_response": says or f"from {model}"}
+    costs = {"input_cost_per_token": price, "output_cost_per_token": price}
+    return {"model_name": group, "litellm_params": params, "model_info": costs | info}
+
+
+DEPLOYMENTS = [
+    deployment("openai/small", 1e-7),
+    deployment("openai/lab/middle", 5e-7),
+    deployment("openai/some-name", 1e-5, says="from large", satjax_candidate="large"),
+    deployment("openai/stranger", 0.0),
+    deployment("openai/a", 0.0, "other"),
+    deployment("openai/b", 0.0, "other"),
+]
+
+
+def routed(objective: Objective | None = None, deployments=DEPLOYMENTS, **options) -> tuple[litellm.Router, Router]:
+    router = Router()
+    llm = litellm.Router(model_list=deployments, **options)
+    llm.register_plugin(SatjaxRouting(llm, router, objective))
+    return llm, router
+
+
+def said(llm: litellm.Router, text: str, model: str = "any") -> str:
+    messages = [{"role": "user", "content": text}]
+    answer = asyncio.run(llm.acompletion(model=model, messages=messages)).choices[0].message.content
+    assert llm.completion(model=model, messages=messages).choices[0].message.content == answer, "with and without await"
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("objective", "easy", "hard"),
+    [
+        (None, "from large", "from large"),
+        (Quality(), "from large", "from large"),
+        (Cheapest(0.5), "from openai/small", "from openai/lab/middle"),
+        (Cheapest(0.95), "from large", "from large"),
+        (Worth(30.0), "from openai/lab/middle", "from large"),
+        (Worth(1000.0), "from openai/small", "from openai/lab/middle"),
+    ],
+)
+def test_the_objective_decides(objective, easy, hard):
+    llm, _ = routed(objective)
+    assert said(llm, "sort these numbers") == easy
+    assert said(llm, "prove it") == hard
+
+
+def test_the_last_user_message_is_read_whole():
+    llm, router = routed()
+    parts = [
+        {"type": "text", "text": "sort"},
+        {"type": "image_url", "image_url": {"url": "data:,"}},
+        {"type": "text", "text": "it"},
+    ]
+    messages = [
+        {"role": "system", "content": "prove"},
+        {"role": "user", "content": "prove"},
+        {"role": "assistant", "content": "done"},
+        {"role": "user", "content": parts},
+    ]
+    asyncio.run(llm.acompletion(model="any", messages=messages))
+    assert router.asked == ["sort\nit"]
+    assert last_user_text([]) == last_user_text([{"role": "user"}]) == last_user_text(messages[:1]) == ""
+
+
+def test_where_a_call_fails_the_next_best_is_tried_and_the_failed_one_is_left_alone():
+    broken = deployment("openai/some-name", 1e-5, satjax_candidate="large")
+    broken["litellm_params"]["mock_response"] = Exception("out of order")
+    llm, router = routed(deployments=[*DEPLOYMENTS[:2], broken], num_retries=2, allowed_fails=0, cooldown_time=60)
+    assert said(llm, "prove it") == "from openai/lab/middle"
+    before = len(router.asked)
+    assert said(llm, "prove it") == "from openai/lab/middle"
+    assert len(router.asked) == before + 2, "what failed lately was not tried again"
+
+
+def test_groups_of_strangers_are_left_to_chance():
+    llm, router = routed()
+    messages = [{"role": "user", "content": "sort"}]
+
+    async def many():
+        return [(await llm.acompletion(model="other", messages=messages)).choices[0].message.content for _ in range(24)]
+
+    assert set(asyncio.run(many())) == {"from openai/a", "from openai/b"}
+    assert router.asked == []
+
+
+def test_replicas_of_a_candidate_share_the_load():
+    llm, _ = routed(deployments=[deployment("openai/large", 1e-6, says=str(n)) for n in range(2)])
+
+    async def many():
+        return [
+            (await llm.acompletion(model="any", messages=[{"role": "user", "content": "sort"}]))
+            .choices[0]
+            .message.content
+            for _ in range(24)
+        ]
+
+    assert set(Counter(asyncio.run(many()))) == {"0", "1"}

@@ -1,0 +1,120 @@
+"""What an assessment ends with: a profile that says how sure it is, and a router that knows the candidate."""
+
+import numpy as np
+import pytest
+
+from satjax import export
+from satjax.aptitude import CapabilityProfile
+from satjax.assess.result import add_to_router, check_addable, profile_of, standard_error
+from satjax.assess.run import Assessment
+from satjax.errors import SatjaxError
+from satjax.export import read_router, router_sha256
+from satjax.pretrained import DEFAULT
+from satjax.router import Router
+from tests.trained import Trained
+
+SETTINGS = {"model": "m", "rotated": False}
+
+
+def assessed(
+    directory, share: float = 1.0, count: int | None = None, candidate: str = "new/model"
+) -> CapabilityProfile:
+    files = read_router(directory)
+    items = sorted(files.test.item_ids)[:count]
+    outcomes = {item: float(n < share * len(items)) for n, item in enumerate(items)}
+    return profile_of(Assessment(outcomes=outcomes, tokens_in=5, tokens_out=6), files, directory, candidate, SETTINGS)
+
+
+def test_the_profile_holds_the_outcomes_and_how_they_came_about(trained: Trained, tmp_path):
+    profile = assessed(trained.router, 0.5)
+    assert profile.count_T.sum() == 24
+    assert np.nansum(profile.item_outcome_TK) == 12
+    said = profile.assessment
+    assert {
+        key: said[key] for key in ("model", "rotated", "items", "of", "unparsed", "tokens_in", "tokens_out", "accuracy")
+    } == {
+        **SETTINGS,
+        "items": 24,
+        "of": 24,
+        "unparsed": 0,
+        "tokens_in": 5,
+        "tokens_out": 6,
+        "accuracy": 0.5,
+    }
+    assert said["accuracy_standard_error"] == pytest.approx(np.sqrt(0.25 / 28))
+    assert "probability_deviation" not in said, "a router that reads accuracies has no model of what they leave open"
+    profile.write(tmp_path / "p.json")
+    again = CapabilityProfile.read(tmp_path / "p.json")
+    assert again.assessment == said
+    np.testing.assert_array_equal(again.item_outcome_TK, profile.item_outcome_TK)
+
+
+def test_the_shipped_router_says_how_far_probabilities_are_known_and_more_items_say_more():
+    known = [assessed(DEFAULT, 0.5, count).assessment for count in (16, 256)]
+    before = known[0]["probability_deviation_before"]
+    assert before == known[1]["probability_deviation_before"]
+    assert before > 1.3 * known[0]["probability_deviation"] > 2 * known[1]["probability_deviation"] > 0
+
+
+def test_a_perfect_sample_is_not_certain():
+    assert standard_error(0, 0) == 0.25
+    assert standard_error(20, 20) == pytest.approx(standard_error(0, 20)) == pytest.approx(0.0564, abs=1e-4)
+
+
+def test_nothing_answered_is_no_profile(trained: Trained):
+    found = Assessment(unanswered={"a": "HTTP 400: no"})
+    with pytest.raises(SatjaxError, match=r"no item of the aptitude test was answered \(HTTP 400: no\)"):
+        profile_of(found, read_router(trained.router), trained.router, "new", SETTINGS)
+
+
+def test_the_router_knows_the_candidate_and_is_otherwise_as_it_was(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    before, text = Router.load(router), ["sort the list"]
+    add_to_router(assessed(router), router, router)
+    after = Router.load(router)
+    assert set(after.candidates) == {*before.candidates, "new/model"}
+    np.testing.assert_array_equal(after.probability(text, before.candidates), before.probability(text))
+    before.add(assessed(router))
+    np.testing.assert_array_equal(after.probability(text, ["new/model"]), before.probability(text, ["new/model"]))
+    assert "- `new/model`: 24 items, " in (router / "README.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router"]
+
+
+def test_assessed_again_it_is_replaced_and_the_card_names_it_once(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    for count in (8, 24):
+        add_to_router(assessed(router, count=count), router, router)
+    add_to_router(assessed(router, candidate="second"), router, router)
+    card = (router / "README.md").read_text()
+    assert card.count("new/model") == card.count("Added after training") == 1
+    assert "- `new/model`: 24 items" in card
+    files = read_router(router)
+    assert [int(p.count_T.sum()) for p in files.profiles if p.candidate == "new/model"] == [24]
+    assert len(files.profiles) == 8
+
+
+def test_a_copy_leaves_the_router_alone(trained: Trained, tmp_path):
+    before = router_sha256(trained.router), (trained.router / "README.md").read_bytes()
+    add_to_router(assessed(trained.router), trained.router, tmp_path / "copy")
+    assert (router_sha256(trained.router), (trained.router / "README.md").read_bytes()) == before
+    assert read_router(trained.router).calibration == read_router(tmp_path / "copy").calibration
+    assert "new/model" in Router.load(tmp_path / "copy").candidates
+
+
+def test_candidates_of_the_training_are_not_replaced(trained: Trained):
+    files = read_router(trained.router)
+    with pytest.raises(SatjaxError, match=r"knows a candidate .* already, from its training; name this one otherwise"):
+        check_addable(files, files.profiles[0].candidate)
+
+
+def test_what_fails_leaves_the_router_as_it_was(trained: Trained, tmp_path, monkeypatch):
+    router = trained.copy(tmp_path / "router")
+    before = router_sha256(router)
+    monkeypatch.setattr(export, "_write_config", lambda fresh, config: 1 / 0)
+    profile = assessed(trained.router)
+    with pytest.raises(ZeroDivisionError):
+        add_to_router(profile, router, router)
+    monkeypatch.undo()
+    assert router_sha256(router) == before
+    assert read_router(router)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router"]
