@@ -8,6 +8,7 @@ LiteLLM keeps doing the rest: deployments that failed lately are not offered, an
 """
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from satjax.errors import SatjaxError
 from satjax.objective import Objective, Quality, order
 from satjax.router import Router
 
+# Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 try:
     import litellm
     from litellm.types.router import CustomRoutingStrategyBase
