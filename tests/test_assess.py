@@ -157,7 +157,7 @@ def llama_cpp(tmp_path_factory):
     log.close()
 
 
-@pytest.mark.slow
+@pytest.mark.skipif("CI" not in os.environ, reason="a real model takes minutes: CI=1 runs it")
 def test_a_real_model_behind_a_real_server(llama_cpp, shared_data, tmp_path, capsys):
     """SmolLM2-135M takes 24 items of the shipped router's test; the copy of the router ranks it below a strong candidate."""
     out, router = tmp_path / "smollm2.json", tmp_path / "router"
