@@ -1,5 +1,7 @@
 """The one table of rules: what lies where, on meshes of simulated devices (see conftest)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from satjax.sharding import (
     on_mesh,
     param_shardings,
     param_spec,
+    replicated,
 )
 
 DECODER = DecoderConfig(64, 32, 4, 4, 2, 8, 48, qkv_bias=True, tied_head=False, lora_rank=2, join_layer=2)
@@ -86,11 +89,11 @@ def test_each_device_runs_on_its_own_rows_and_heads(sizes, found):
         return query * 2
 
     query, key = jnp.arange(rows * heads, dtype=jnp.float32).reshape(rows, heads), jnp.ones((rows, groups))
-    axes = (("batch", "heads"),) * 2
+    mesh, axes = make_mesh(MeshConfig(2, 2, 2)), (("batch", "heads"),) * 2
 
-    @jax.jit
+    @partial(jax.jit, in_shardings=replicated(mesh))
     def on(query, key):
-        with on_mesh(make_mesh(MeshConfig(2, 2, 2))):
+        with on_mesh(mesh):
             return on_each_device(run, (query, key), axes)
 
     np.testing.assert_array_equal(on(query, key), 2 * query)

@@ -42,7 +42,7 @@ def assert_near(ours, theirs, dtype):
 
 @pytest.mark.parametrize(
     ("num_tokens", "heads", "groups", "width", "dtype"),
-    [(70, 4, 2, 64, "float32"), (256, 2, 2, 96, "bfloat16"), (600, 3, 1, 32, "float32")],
+    [(70, 4, 2, 64, "float32"), (600, 3, 1, 96, "bfloat16")],
 )
 def test_texts(num_tokens, heads, groups, width, dtype):
     """Of one block and of several, padded and whole, grouped and not."""
@@ -57,7 +57,7 @@ def test_texts(num_tokens, heads, groups, width, dtype):
 
 @pytest.mark.parametrize(
     ("num_text", "num_sets", "num_suffix", "heads", "groups", "dtype"),
-    [(70, 5, 4, 4, 2, "float32"), (256, 3, 1, 2, 2, "bfloat16"), (300, 130, 5, 2, 1, "float32")],
+    [(70, 5, 4, 2, 2, "bfloat16"), (300, 130, 5, 2, 1, "float32")],
 )
 def test_suffixes(num_text, num_sets, num_suffix, heads, groups, dtype):
     """The last with several blocks of queries, that cut through suffixes; the third row has no text."""
