@@ -17,6 +17,9 @@ from satjax.weights.fetch import BaseModel, check_digest, resolve
 from satjax.weights.lazy import LazyTensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
 
+SPLASH_FROM = 1024
+"""Tokens of the longest text from which splash is chosen."""
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -87,7 +90,9 @@ def model_config(
     compute_dtype = config.compute_dtype
     if compute_dtype == "auto":
         compute_dtype = "float32" if platform == "cpu" else "bfloat16"
-    attention = attention_kernel(config.attention, platform, compute_dtype, decoder.head_width)
+    attention = attention_kernel(
+        config.attention, platform, compute_dtype, decoder.head_width, config.prompt.max_tokens
+    )
     return RouterModelConfig(
         decoder=dataclasses.replace(decoder, attention=attention),
         encoder=encoder_config(encoder, config.encoder.query_prefix) if encoder is not None else None,
@@ -103,18 +108,23 @@ def model_config(
     )
 
 
-def attention_kernel(wanted: Attention, platform: str, compute_dtype: str, head_width: int) -> AttentionKernel:
-    """The kernel that is `wanted`, or for `auto` the best that the platform has for these shapes; raises SatjaxError where it has no such kernel."""
-    best: AttentionKernel = "xla"
+def attention_kernel(
+    wanted: Attention, platform: str, compute_dtype: str, head_width: int, num_tokens: int
+) -> AttentionKernel:
+    """The kernel that is `wanted`, or for `auto` the best that the platform has for heads of this width and texts of up to so many tokens.
+
+    Raises SatjaxError where there is no such kernel.
+    """
+    fused: AttentionKernel = "xla"
     if platform == "tpu":
-        best = "splash"
+        fused = "splash"
     elif (
-        platform == "gpu" and compute_dtype == "bfloat16" and head_width % 8 == 0 and head_width <= 128 and _has_flash()
+        platform == "gpu" and compute_dtype == "bfloat16" and head_width <= 128 and head_width % 8 == 0 and _has_flash()
     ):
-        best = "cudnn"
+        fused = "cudnn"
     if wanted == "auto":
-        return best
-    if wanted not in ("xla", best):
+        return "xla" if fused == "splash" and num_tokens < SPLASH_FROM else fused
+    if wanted not in ("xla", fused):
         raise SatjaxError(
             f"config router.attention = {wanted!r}: there is no such kernel for {compute_dtype} heads of {head_width} on {platform} here; "
             "leave it at 'auto'"

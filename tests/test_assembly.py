@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from satjax.assembly import assemble, attention_kernel
+from satjax.assembly import SPLASH_FROM, assemble, attention_kernel
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from tests.tiny import tiny_config
@@ -59,8 +59,14 @@ def on_gpu(monkeypatch, capability):
 )
 def test_attention_is_by_the_best_kernel_that_there_is(platform, dtype, width, capability, kernel, monkeypatch):
     on_gpu(monkeypatch, capability)
-    assert attention_kernel("auto", platform, dtype, width) == kernel
-    assert attention_kernel(kernel, platform, dtype, width) == kernel
-    assert attention_kernel("xla", platform, dtype, width) == "xla"
+    assert attention_kernel("auto", platform, dtype, width, SPLASH_FROM) == kernel
+    assert attention_kernel(kernel, platform, dtype, width, SPLASH_FROM) == kernel
+    assert attention_kernel("xla", platform, dtype, width, SPLASH_FROM) == "xla"
     with pytest.raises(SatjaxError, match=f"no such kernel for {dtype} heads of {width} on {platform}"):
-        attention_kernel("cudnn" if kernel != "cudnn" else "splash", platform, dtype, width)
+        attention_kernel("cudnn" if kernel != "cudnn" else "splash", platform, dtype, width, SPLASH_FROM)
+
+
+def test_short_texts_are_xla_s_on_tpu_unless_splash_is_asked_for():
+    short = ("tpu", "bfloat16", 96, SPLASH_FROM - 1)
+    assert attention_kernel("auto", *short) == "xla"
+    assert attention_kernel("splash", *short) == "splash"

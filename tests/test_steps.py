@@ -24,7 +24,8 @@ def test_the_stage_that_trains_most_is_the_one_that_has_to_fit(plan):
 
 
 def test_what_is_left_open_is_chosen_for_tpus(monkeypatch):
-    model = small_plan(monkeypatch, attention="auto", compute_dtype="auto").model
+    prompt = {"buckets": (32, 2048)}
+    model = small_plan(monkeypatch, attention="auto", compute_dtype="auto", prompt=prompt).model
     assert (model.decoder.attention, model.compute_dtype) == ("splash", "bfloat16")
 
 
