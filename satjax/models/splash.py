@@ -24,7 +24,7 @@ from satjax.models.attention import key_mask
 LANES = 128
 """What the kernel's blocks are multiples of."""
 LONGEST_BLOCK = 512
-"""Of more queries or keys, the scores of a block and what the backward pass keeps beside them do not fit the vector memory."""
+"""Queries and keys of 1 MiB of scores in the vector memory. Larger blocks skip less of a causal mask; of smaller ones, each costs its start."""
 
 
 def block_of(num_tokens: int) -> tuple[int, int]:

@@ -228,43 +228,12 @@ class _Module:
         return 2.0 * positions * axis["r"]["i"] * axis["r"]["o"] * axis["l"]["b"] / batch_groups
 
     def splash_product(self, computation: str, instruction: Instruction) -> float:
-        """One of a splash kernel's products, over the blocks that its mask leaves; over all of them where HLO does not print the mask, being long."""
-        query, key = [b for b in self.operands(computation, instruction) if b.dtype in ("f32", "bf16")][:2]
-        blocks = self.constant(computation, instruction.operands[1])
-        share = sum(block != 0 for block in blocks) / len(blocks) if blocks else 1.0
+        """One of the products of a splash kernel, by the blocks of its mask: satjax's is causal where there are no segments, and elsewhere counts whole."""
+        operands = self.operands(computation, instruction)
+        query, key = [buffer for buffer in operands if buffer.dtype in ("f32", "bf16")][:2]
+        blocks = operands[1].dims[-1]
+        share = 1.0 if "segmented" in instruction.name else (blocks + 1) / (2 * blocks)
         return 2.0 * math.prod(query.dims) * key.dims[-2] * share
-
-    def constant(self, computation: str, name: str, index: int | None = None) -> list[int]:
-        """The integers of a constant that is known under this name, or as this part of a tuple, after copies and into loops; [] if it is none."""
-        scope = self.computations[computation]
-        if name not in scope:
-            return []
-        instruction = scope[name]
-        match instruction.opcode:
-            case "constant":
-                return [int(number) for number in re.findall(r"-?\d+", instruction.argument)]
-            case "copy" | "copy-start" | "copy-done" | "bitcast" | "broadcast":
-                return self.constant(computation, instruction.operands[0])
-            case "get-tuple-element":
-                return self.constant(computation, instruction.operands[0], int(instruction.attribute("index") or 0))
-            case "tuple" if index is not None:
-                return self.constant(computation, instruction.operands[index])
-            case "while":
-                return self.constant(computation, instruction.operands[0], index)
-            case "parameter" if computation in self.loops:
-                outside, loop = self.loops[computation]
-                return self.constant(outside, loop, index)
-        return []
-
-    @cached_property
-    def loops(self) -> Mapping[str, tuple[str, str]]:
-        """Of the body of each loop: the computation that the loop stands in, and its name there."""
-        return {
-            _called(instruction, "body"): (name, instruction.name)
-            for name, inside in self.computations.items()
-            for instruction in inside.values()
-            if instruction.opcode == "while"
-        }
 
     def hbm_bytes(self, computation: str, instruction: Instruction) -> float:
         """Operands and results that lie in HBM; of a stacked array that is read or written by slices, the slices.
