@@ -78,6 +78,13 @@ def test_blocks_are_few_and_little_longer_than_what_they_hold(num_tokens, block,
     assert block_of(num_tokens) == (block, length)
 
 
+def test_whole_blocks_stay_as_they_are():
+    for num_tokens in range(1, 5000):
+        block, length = block_of(num_tokens)
+        assert num_tokens <= length < num_tokens + 128 * length // block
+        assert block_of(length) == (block, length)
+
+
 def test_a_suffix_sees_the_text_and_itself():
     mask = SuffixMask(6, 12, 3, 2)
     expected = np.zeros((6, 12), bool)

@@ -102,9 +102,9 @@ def _padded(x: Array, length: int) -> Array:
 
 def _attend(mask: Mask, query: Array, key: Array, value: Array, segments: SegmentIds | None = None) -> Array:
     """`[B, Q, H, h]` queries on `[B, K, G, h]` keys, each of whole blocks."""
-    (queries, _), (keys, _) = (block_of(size) for size in (query.shape[1], key.shape[1]))
+    (own, _), (read, _) = (block_of(size) for size in (query.shape[1], key.shape[1]))
     # The backward kernel that makes all three gradients at once computes scores once instead of twice.
-    blocks = BlockSizes(queries, keys, keys, queries, keys, keys, use_fused_bwd_kernel=True)
+    blocks = BlockSizes(own, read, read, own, read, read, use_fused_bwd_kernel=True)
     kernel = make_splash_mha(MultiHeadMask([mask] * query.shape[2]), block_sizes=blocks, head_shards=1, q_seq_shards=1)
     scaled = query * (query.shape[-1] ** -0.5)
     by_head = (jnp.swapaxes(x, 1, 2) for x in (scaled, key, value))
