@@ -1,5 +1,6 @@
 """Puts a router's parts together from its configuration: base weights, tokenizers, prompt and model shapes."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 from tokenizers import Tokenizer
 
-from satjax.config import RouterConfig
+from satjax.config import Attention, AttentionKernel, RouterConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.router_model import RouterModelConfig
@@ -15,6 +16,12 @@ from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, check_digest, resolve
 from satjax.weights.lazy import LazyTensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
+
+SPLASH_FROM = 2048
+"""Tokens of the longest text from which splash is chosen, by least times of compiled steps (`benchmarks/attention_tpu.py`), no TPU having been at hand.
+
+Up to 1,024, with one row on a chip, XLA keeps the scores in vector memory, and its finer blocks leave out more of what a causal mask hides.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,17 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
 
 
 def model_config(
-    config: RouterConfig, llm: Mapping[str, Any], encoder: Mapping[str, Any] | None, writer: PromptWriter
+    config: RouterConfig,
+    llm: Mapping[str, Any],
+    encoder: Mapping[str, Any] | None,
+    writer: PromptWriter,
+    platform: str | None = None,
 ) -> RouterModelConfig:
     """Shapes of the router model, from the `config.json` of its base models; no weights are needed.
 
-    Raises SatjaxError where the config and the base models do not fit.
+    `platform` (`cpu`, `gpu`, `tpu`) is what it is to run on, if not here. Raises SatjaxError where the config, the base models and it do not fit.
     """
+    platform = platform or jax.default_backend()
     decoder = decoder_config(
         llm,
         lora_rank=config.llm.lora_rank,
@@ -78,10 +90,14 @@ def model_config(
             f"config router.prompt.buckets: {config.prompt.max_tokens} tokens are too many for {config.llm.weights}, which reads "
             f"{decoder.max_positions}; shorten the longest bucket"
         )
-    on_cpu = jax.default_backend() == "cpu"
-    compute_dtype = ("float32" if on_cpu else "bfloat16") if config.compute_dtype == "auto" else config.compute_dtype
+    compute_dtype = config.compute_dtype
+    if compute_dtype == "auto":
+        compute_dtype = "float32" if platform == "cpu" else "bfloat16"
+    attention = attention_kernel(
+        config.attention, platform, compute_dtype, decoder.head_width, config.prompt.max_tokens
+    )
     return RouterModelConfig(
-        decoder=decoder,
+        decoder=dataclasses.replace(decoder, attention=attention),
         encoder=encoder_config(encoder, config.encoder.query_prefix) if encoder is not None else None,
         profile_encoder=config.profile_encoder,
         ability_head=config.ability_head,
@@ -93,3 +109,33 @@ def model_config(
         compute_dtype=compute_dtype,
         remat=config.llm.remat,
     )
+
+
+def attention_kernel(
+    wanted: Attention, platform: str, compute_dtype: str, head_width: int, num_tokens: int
+) -> AttentionKernel:
+    """The kernel that is `wanted`, or for `auto` the best that the platform has for heads of this width and texts of up to so many tokens.
+
+    Raises SatjaxError where there is no such kernel.
+    """
+    fused: AttentionKernel = "xla"
+    if platform == "tpu":
+        fused = "splash"
+    elif (
+        platform == "gpu" and compute_dtype == "bfloat16" and head_width <= 128 and head_width % 8 == 0 and _has_flash()
+    ):
+        fused = "cudnn"
+    if wanted == "auto":
+        return "xla" if fused == "splash" and num_tokens < SPLASH_FROM else fused
+    if wanted not in ("xla", fused):
+        raise SatjaxError(
+            f"config router.attention = {wanted!r}: there is no such kernel for {compute_dtype} heads of {head_width} on {platform} here; "
+            "leave it at 'auto'"
+        )
+    return wanted
+
+
+def _has_flash() -> bool:
+    """Whether cuDNN has flash attention for the GPU that is here: one of NVIDIA's of compute capability 8.0 or more."""
+    major = str(getattr(jax.local_devices()[0], "compute_capability", "")).partition(".")[0]
+    return major.isdigit() and int(major) >= 8

@@ -15,6 +15,8 @@ Draw = Literal["distinguishing", "even"]
 Head = Literal["yes", "yes_no", "linear", "none"]
 Remat = Literal["none", "dots", "full"]
 Dtype = Literal["float32", "bfloat16"]
+AttentionKernel = Literal["xla", "cudnn", "splash"]
+Attention = Literal["auto", "xla", "cudnn", "splash"]
 
 
 @dataclass(frozen=True)
@@ -263,11 +265,12 @@ class RouterConfig:
     """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
 
     `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
-    above those that it reads are never loaded.
+    above those that it reads are never loaded. `compute_dtype` and `attention`, the kernel of the LLM's attention, are by default what suits the machine.
     """
 
     param_dtype: Dtype = "float32"
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Attention = "auto"
     head: Head = "yes_no"
     llm: LLMConfig = field(default_factory=LLMConfig)
     encoder: EncoderWeights = field(default_factory=EncoderWeights)

@@ -1,6 +1,7 @@
 """What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def export(job: Job, params: Params, target: Path) -> None:
     if not is_first():
         return
     files = RouterFiles(
-        config=config.router,
+        config=dataclasses.replace(config.router, attention="auto"),  # other machines have other kernels
         norms=job.norms,
         base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
         order_seed=config.seed,

@@ -163,16 +163,36 @@ def layer_on_rows(
         parts.append(PartitionSpec(*(axis if axis == "fsdp" else None for axis in axes)))
 
     def gathered(part: PartitionSpec, value: jax.Array) -> jax.Array:
-        # Told to vary before its first use, a parameter has one gradient to sum, not one of each use.
-        if "fsdp" not in part:
-            return jax.lax.pcast(value, BATCH, to="varying")
-        value = jax.lax.pcast(value, "data", to="varying")
-        return jax.lax.all_gather(value, "fsdp", axis=part.index("fsdp"), tiled=True)
+        return jax.lax.all_gather(value, "fsdp", axis=part.index("fsdp"), tiled=True) if "fsdp" in part else value
 
     def whole(carry: Any, layer: Sequence[jax.Array], shared: Any) -> Any:
         return run(carry, [gathered(part, value) for part, value in zip(parts, layer, strict=True)], shared)
 
-    return jax.shard_map(whole, in_specs=(rows, parts, rows), out_specs=rows, axis_names=set(BATCH))
+    # Unchecked, a parameter's uses inside have one gradient to sum; and kernels of Pallas do not say how their results vary.
+    return jax.shard_map(whole, in_specs=(rows, parts, rows), out_specs=rows, axis_names=set(BATCH), check_vma=False)
+
+
+def on_each_device(
+    run: Callable[..., jax.Array], arrays: Sequence[jax.Array], axes: Sequence[tuple[str | None, ...]]
+) -> jax.Array:
+    """`run(*arrays)` on each device's own part of arrays that lie by their logical axes, as the result does by those of the first.
+
+    For kernels that the partitioner can not cut. On the mesh in use, and inside `layer_on_rows` on what is left of it; an axis that does not divide
+    all that is cut along it stays whole. Without a mesh: `run(*arrays)`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    free = [axis for axis in mesh.axis_names if axis not in mesh.manual_axes]
+    if not free:
+        return run(*arrays)
+
+    def entry(name: str | None) -> tuple[str, ...] | None:
+        rule = RULES[name] if name else None
+        left = tuple(axis for axis in ((rule,) if isinstance(rule, str) else rule or ()) if axis in free)
+        sizes = [x.shape[i] for x, names in zip(arrays, axes, strict=True) for i, n in enumerate(names) if n == name]
+        return left if left and all(size % _extent(mesh, left) == 0 for size in sizes) else None
+
+    specs = tuple(PartitionSpec(*map(entry, names)) for names in axes)
+    return jax.shard_map(run, in_specs=specs, out_specs=specs[0], axis_names=set(free), check_vma=False)(*arrays)
 
 
 def gathers_layers() -> bool:

@@ -98,10 +98,12 @@ class FirstStore:
 def feature_store(assembly: Assembly) -> VectorStore:
     """Where the features of these base weights, this prompt and these layers are kept, in the cache."""
     model, prompt = assembly.model, assembly.writer.config
+    decoder = dataclasses.asdict(model.decoder)
+    del decoder["attention"]  # how this machine computes them
     key = {
         "format": FORMAT,
         "llm": assembly.bases["llm"].sha256,
-        "decoder": dataclasses.asdict(model.decoder),
+        "decoder": decoder,
         "mean_layers": model.ability_head.mean_layers,
         "last_layers": model.ability_head.last_layers,
         "dtype": model.compute_dtype,

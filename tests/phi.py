@@ -36,6 +36,7 @@ def small_plan(patch: pytest.MonkeyPatch, stages: tuple = STAGES, **router: Any)
     patch.setitem(PUBLISHED, "psi", PSI)
     settings = {
         "router": {
+            "attention": "xla",
             "llm": {"weights": "hub:small", "remat": "full"},
             "encoder": {"weights": "hub:psi"},
             "profile_encoder": {"kind": "text", "orders": 2},

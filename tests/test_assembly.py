@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from satjax.assembly import assemble
+from satjax.assembly import SPLASH_FROM, assemble, attention_kernel
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from tests.tiny import tiny_config
@@ -36,3 +38,35 @@ def test_a_prompt_longer_than_the_llm_reads_is_refused(tmp_path):
 def test_parameters_in_bfloat16(tmp_path):
     assembly = assemble(tiny_config(tmp_path, router__param_dtype="bfloat16").router)
     assert {str(value.dtype) for value in assembly.base_params.values()} == {"bfloat16"}
+
+
+def on_gpu(monkeypatch, capability):
+    monkeypatch.setattr("jax.local_devices", lambda: [SimpleNamespace(compute_capability=capability)])
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "width", "capability", "kernel"),
+    [
+        ("cpu", "float32", 64, "", "xla"),
+        ("tpu", "float32", 96, "", "splash"),
+        ("gpu", "bfloat16", 96, "9.0", "cudnn"),
+        ("gpu", "float32", 96, "9.0", "xla"),
+        ("gpu", "bfloat16", 60, "9.0", "xla"),
+        ("gpu", "bfloat16", 256, "9.0", "xla"),
+        ("gpu", "bfloat16", 64, "7.5", "xla"),
+        ("gpu", "bfloat16", 64, "gfx942", "xla"),
+    ],
+)
+def test_attention_is_by_the_best_kernel_that_there_is(platform, dtype, width, capability, kernel, monkeypatch):
+    on_gpu(monkeypatch, capability)
+    assert attention_kernel("auto", platform, dtype, width, SPLASH_FROM) == kernel
+    assert attention_kernel(kernel, platform, dtype, width, SPLASH_FROM) == kernel
+    assert attention_kernel("xla", platform, dtype, width, SPLASH_FROM) == "xla"
+    with pytest.raises(SatjaxError, match=f"no such kernel for {dtype} heads of {width} on {platform}"):
+        attention_kernel("cudnn" if kernel != "cudnn" else "splash", platform, dtype, width, SPLASH_FROM)
+
+
+def test_short_texts_are_xla_s_on_tpu_unless_splash_is_asked_for():
+    short = ("tpu", "bfloat16", 96, SPLASH_FROM - 1)
+    assert attention_kernel("auto", *short) == "xla"
+    assert attention_kernel("splash", *short) == "splash"

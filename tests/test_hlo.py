@@ -131,3 +131,23 @@ def test_a_compiled_scan_counts_every_layer():
     assert work.flops == 7 * work.flops_once
     assert work.flops * 8 == pytest.approx(7 * 2 * 16 * 64 * 64)
     assert any(c.count == 7 and len(c.devices) == 8 for c in work.collectives)
+
+
+SPLASH = """ENTRY %main (q: bf16[4,2,256,64]) -> bf16[4,2,256,64] {
+  %q = bf16[4,2,256,64]{3,2,1,0} parameter(0)
+  %k = bf16[4,1,512,64]{3,2,1,0:S(1)} parameter(1)
+  %blocks = s8[1,2,2]{2,1,0:S(1)} parameter(2)
+  %splash_mha_fwd_residuals.3 = (bf16[4,2,256,64]{3,2,1,0}, f32[4,2,256,128]{3,2,1,0}) custom-call(%blocks, %blocks, %q, %q, %q), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 128}"
+}}, metadata={op_name="jit(step)/splash_mha_fwd_residuals"}
+  ROOT %splash_mha_dkv_segmented_no_residuals = bf16[4,2,256,64]{3,2,1,0} custom-call(%blocks, %blocks, %q, %k, %k), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_products_of_splash_kernels_are_those_of_the_blocks_that_they_visit():
+    """Three of four where the mask is causal; all, of all keys, where suffixes read a text."""
+    square, query = 2 * 4 * 2 * 64 * 256 * 256, 4 * 2 * 256 * 64 * 2
+    work = read_work(SPLASH)
+    assert work.flops == 2 * square * 3 / 4 + 5 * 2 * square
+    assert work.hbm_bytes == 4 * query + 4 * 2 * 256 * 128 * 4 + 2 * query

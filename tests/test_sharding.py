@@ -1,6 +1,10 @@
 """The one table of rules: what lies where, on meshes of simulated devices (see conftest)."""
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
@@ -9,7 +13,16 @@ from satjax.errors import SatjaxError
 from satjax.models.decoder import DecoderConfig
 from satjax.models.router_model import RouterModelConfig, abstract_model
 from satjax.models.text_encoder import EncoderConfig
-from satjax.sharding import LOGICAL_AXES, check_batch, make_mesh, param_shardings, param_spec
+from satjax.sharding import (
+    LOGICAL_AXES,
+    check_batch,
+    make_mesh,
+    on_each_device,
+    on_mesh,
+    param_shardings,
+    param_spec,
+    replicated,
+)
 
 DECODER = DecoderConfig(64, 32, 4, 4, 2, 8, 48, qkv_bias=True, tied_head=False, lora_rank=2, join_layer=2)
 MODEL = RouterModelConfig(
@@ -61,3 +74,28 @@ def test_a_batch_that_does_not_divide_the_mesh_is_refused():
     check_batch(8, mesh, "batch")
     with pytest.raises(SatjaxError, match="multiple of 4"):
         check_batch(6, mesh, "batch")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"), [((4, 4, 2), (1, 2, 1)), ((4, 4, 1), (1, 4, 1)), ((3, 2, 2), (3, 1, 1))], ids=str
+)
+def test_each_device_runs_on_its_own_rows_and_heads(sizes, found):
+    """Both where they divide; groups of heads that the mesh does not divide stay whole, and the heads with them."""
+    rows, heads, groups = sizes
+    parts = []
+
+    def run(query, key):
+        parts.append((*query.shape, key.shape[1]))
+        return query * 2
+
+    query, key = jnp.arange(rows * heads, dtype=jnp.float32).reshape(rows, heads), jnp.ones((rows, groups))
+    mesh, axes = make_mesh(MeshConfig(2, 2, 2)), (("batch", "heads"),) * 2
+
+    @partial(jax.jit, in_shardings=replicated(mesh))
+    def on(query, key):
+        with on_mesh(mesh):
+            return on_each_device(run, (query, key), axes)
+
+    np.testing.assert_array_equal(on(query, key), 2 * query)
+    np.testing.assert_array_equal(on_each_device(run, (query, key), axes), 2 * query)
+    assert parts == [found, sizes]

@@ -23,6 +23,12 @@ def test_the_stage_that_trains_most_is_the_one_that_has_to_fit(plan):
     assert (plan.bucket, plan.candidates, plan.model.compute_dtype) == (64, 5, "bfloat16")
 
 
+def test_what_is_left_open_is_chosen_for_tpus(monkeypatch):
+    prompt = {"buckets": (32, 2048)}
+    model = small_plan(monkeypatch, attention="auto", compute_dtype="auto", prompt=prompt).model
+    assert (model.decoder.attention, model.compute_dtype) == ("splash", "bfloat16")
+
+
 def test_rows_are_put_into_groups(plan):
     batch = with_rows(plan, 6).config.batch
     assert (batch.groups, batch.instructions) == (2, 3)

@@ -1,6 +1,9 @@
 """What the ability head reads of instructions, on one device and on a mesh, kept and not."""
 
 import dataclasses
+import hashlib
+import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +101,18 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     ]
     assert len({feature_store(variant).directory for variant in variants}) == len(variants)
     assert feature_store(assembly).directory == feature_store(assembly).directory
+
+
+def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monkeypatch):
+    """A key of other fields than these would lose what users have kept."""
+    keys = []
+    spy = SimpleNamespace(sha256=lambda key: keys.append(json.loads(key)) or hashlib.sha256(key))
+    monkeypatch.setattr("satjax.text_features.hashlib", spy)
+    model = parts[0].model
+    splash = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, attention="splash"))
+    assert feature_store(dataclasses.replace(parts[0], model=splash)).directory == feature_store(parts[0]).directory
+    shape = "vocab_size width num_layers num_heads num_kv_heads head_width mlp_width norm_epsilon rope qkv_bias tied_head max_positions"
+    assert set(keys[0]["decoder"]) == {*shape.split(), "lora_rank", "lora_tokens", "join_layer"}
 
 
 @pytest.mark.parametrize(("text", "fault"), [("  ", "empty"), (3, "int, not text"), ("\udc80", "not valid Unicode")])

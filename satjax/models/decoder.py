@@ -13,7 +13,8 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from satjax.models.attention import suffix_attention, text_attention
+from satjax.config import AttentionKernel
+from satjax.models.fused_attention import suffix_attention, text_attention
 from satjax.models.linear import Linear, RMSNorm
 from satjax.models.narrow import narrowed
 from satjax.models.rope import RopeConfig, rope_tables, rotate
@@ -23,7 +24,10 @@ from satjax.models.summary import Summary, summarize
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of a decoder LLM; `lora_rank` adapts the layers from `join_layer` on, for `all` tokens or those of a `suffix` only."""
+    """Shape of a decoder LLM; `lora_rank` adapts the layers from `join_layer` on, for `all` tokens or those of a `suffix` only.
+
+    `attention` is the kernel that computes attention here, no part of what the LLM is.
+    """
 
     vocab_size: int
     width: int
@@ -40,6 +44,7 @@ class DecoderConfig:
     lora_rank: int = 0
     lora_tokens: str = "all"
     join_layer: int = 0
+    attention: AttentionKernel = "xla"
 
 
 class Attention(nnx.Module):
@@ -51,7 +56,7 @@ class Attention(nnx.Module):
         self.k = Linear(config.width, groups, bias=config.qkv_bias, lora_rank=lora_rank, rngs=rngs)
         self.v = Linear(config.width, groups, bias=config.qkv_bias, lora_rank=lora_rank, rngs=rngs)
         self.o = Linear(heads, config.width, lora_rank=lora_rank, rngs=rngs)
-        self.head_width = config.head_width
+        self.head_width, self.kernel = config.head_width, config.attention
 
     def project(self, x: Array, rope: tuple[Array, Array], adapted: bool) -> tuple[Array, Array, Array]:
         """Rotated queries and keys, and values, each `[..., heads, head_width]`; keys and values as narrow as the kernels."""
@@ -110,14 +115,15 @@ class Block(nnx.Module):
         """The text's next states, and the keys and values that suffixes read of it, each `[B, L, groups, head_width]`."""
         adapted = self.text_adapted
         q, k, v = self.attention.project(self.attention_norm(text), places.text_rope, adapted)
-        text = text + self.attention.merge(text_attention(q, k, v, places.length_B, causal=True), adapted)
+        text = text + self.attention.merge(text_attention(self.attention.kernel, q, k, v, places.length_B), adapted)
         return text + self.mlp(self.mlp_norm(text), adapted), (k, v)
 
     def read_suffix(self, suffix: Array, read: tuple[Array, Array], places: Places) -> Array:
         """The suffixes' next states; `read` are the text's keys and values of this layer."""
         assert places.suffix_rope is not None
         q, k, v = self.attention.project(self.attention_norm(suffix), places.suffix_rope, True)
-        suffix = suffix + self.attention.merge(suffix_attention(q, k, v, *read, places.length_B), True)
+        mixed = suffix_attention(self.attention.kernel, q, k, v, *read, places.length_B)
+        suffix = suffix + self.attention.merge(mixed, True)
         return suffix + self.mlp(self.mlp_norm(suffix), True)
 
 

@@ -15,9 +15,11 @@ from satjax.errors import SatjaxError
 from satjax.preflight.chips import GIB, Topology
 from satjax.preflight.hlo import Work, read_work
 
-# libtpu looks for the machine that it would run on; these are its answers, so that it neither asks the network nor complains.
+# libtpu looks for the machine that it would run on; these are its answers, so that it neither asks the network nor complains, nor wants to be
+# the only process here that has it open.
 ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",

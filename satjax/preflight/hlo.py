@@ -34,6 +34,10 @@ FREE = (
     "after-all",
 )
 
+SPLASH = re.compile(r"splash_m[hq]a_(fwd|dq|dkv)")
+PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 5}
+"""Products over the queries, keys and head width in the kernels of splash attention, whose `dkv` here makes the queries' gradient too."""
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -200,6 +204,8 @@ class _Module:
 
     def flops(self, computation: str, instruction: Instruction) -> float:
         """Two per multiplication and addition of a product; what is done element by element is not counted."""
+        if instruction.opcode == "custom-call" and (kernel := SPLASH.match(instruction.name)):
+            return PRODUCTS[kernel[1]] * self.splash_product(computation, instruction)
         if instruction.opcode not in ("convolution", "dot"):
             return 0.0
         left, right = self.operands(computation, instruction)[:2]
@@ -220,6 +226,14 @@ class _Module:
         )
         batch_groups = int(instruction.attribute("batch_group_count", r"\d+") or 1)
         return 2.0 * positions * axis["r"]["i"] * axis["r"]["o"] * axis["l"]["b"] / batch_groups
+
+    def splash_product(self, computation: str, instruction: Instruction) -> float:
+        """One of the products of a splash kernel, by the blocks of its mask: satjax's is causal where there are no segments, and elsewhere counts whole."""
+        operands = self.operands(computation, instruction)
+        query, key = [buffer for buffer in operands if buffer.dtype in ("f32", "bf16")][:2]
+        blocks = operands[1].dims[-1]
+        share = 1.0 if "segmented" in instruction.name else (blocks + 1) / (2 * blocks)
+        return 2.0 * math.prod(query.dims) * key.dims[-2] * share
 
     def hbm_bytes(self, computation: str, instruction: Instruction) -> float:
         """Operands and results that lie in HBM; of a stacked array that is read or written by slices, the slices.

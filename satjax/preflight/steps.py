@@ -68,13 +68,11 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     Raises SatjaxError where the base models can not be had or do not fit the config.
     """
     router = config.router
-    if router.compute_dtype == "auto":
-        router = dataclasses.replace(router, compute_dtype="bfloat16")
     llm, writer = _llm(router)
     encoder = None
     if router.profile_encoder.kind != "items":
         encoder = published_config(router.encoder.weights) or _open(router.encoder.weights).config
-    model = model_config(router, llm, encoder, writer)
+    model = model_config(router, llm, encoder, writer, platform="tpu")
     if encoder is None:
         model = dataclasses.replace(model, num_candidates=num_candidates)
     _, shapes = abstract_model(model)
