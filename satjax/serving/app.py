@@ -42,7 +42,7 @@ from satjax.serving.zoo_file import ROUTED
 OBJECTIVE_HEADER = "x-satjax-objective"
 GONE = 499
 """What is noted for a client that left before its answer; nobody receives it."""
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 API_KEY = HTTPBearer(
     auto_error=False, scheme_name="ApiKey", description="One of the server's API keys, where it has any."
