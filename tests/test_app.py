@@ -244,6 +244,7 @@ def test_a_conversation_is_ranked_as_it_would_be_answered(address, started):
             b'{"model": "satjax", "messages": [{"role": "user", "content": "x"}], "n": ' + b"1" * 5000 + b"}",
             400,
         ),
+        ("/v1/chat/completions", b'{"model": "best", "messages": [{"role": "user"}], "temperature": 1e999}', 400),
         ("/v1/rank", b"{}", 400),
         ("/v1/rank", b'{"instruction": "x", "messages": [{}]}', 400),
         ("/v1/rank", b'{"instruction": "   "}', 400),

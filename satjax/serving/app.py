@@ -125,7 +125,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             completed = await _unless_gone(request, service.complete(chat, body, header))
             if completed is None:
                 return Response(status_code=GONE)
-            response = _relayed(completed, held.pop_all().close)
+            response = _relayed(completed, held.pop_all().close, settings.request_timeout_seconds)
         return response
 
     @app.post(
@@ -219,7 +219,7 @@ def _tasks(found: list[Any]) -> list[Task]:
     return [Task(**dataclasses.asdict(task)) for task in found]
 
 
-def _relayed(completed: Completed, release: Callable[[], None]) -> Response:
+def _relayed(completed: Completed, release: Callable[[], None], seconds: float) -> Response:
     answer, routed = completed.answer, completed.routed
     headers = {**answer.headers, "x-satjax-candidate": _header(completed.candidate)}
     if routed is not None:
@@ -234,7 +234,7 @@ def _relayed(completed: Completed, release: Callable[[], None]) -> Response:
         release()
         await answer.close()
 
-    return _Relay(answer.chunks, answer.status, headers, close)
+    return _Relay(answer.chunks, answer.status, headers, close, seconds)
 
 
 def _header(name: str) -> str:
@@ -243,17 +243,27 @@ def _header(name: str) -> str:
 
 
 class _Relay(StreamingResponse):
-    """A stream that is passed on; its end, or that of the client, is the end of the exchange with the backend."""
+    """A stream that is passed on; its end, or that of the client, is the end of the exchange with the backend.
+
+    A client that does not read is left after so many seconds.
+    """
 
     def __init__(
-        self, chunks: AsyncIterator[bytes], status: int, headers: dict[str, str], close: Callable[[], Awaitable[None]]
+        self,
+        chunks: AsyncIterator[bytes],
+        status: int,
+        headers: dict[str, str],
+        close: Callable[[], Awaitable[None]],
+        seconds: float,
     ):
         super().__init__(chunks, status, headers)
-        self._close = close
+        self._close, self._seconds = close, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await super().__call__(scope, receive, send)
         finally:
             await asyncio.shield(self._close())
 

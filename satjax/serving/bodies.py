@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
@@ -166,7 +167,7 @@ async def read_body(request: Request, limit: int, seconds: float) -> Any:
     except TimeoutError:
         raise ApiError(408, f"the request's body took longer than {seconds:g} seconds", code="timeout") from None
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(content.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ApiError(400, "the request's body is no JSON", code="invalid_json") from None
 
@@ -189,5 +190,10 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _no_constant(name: str) -> float:
+def _no_number(name: str) -> float:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)

@@ -62,7 +62,7 @@ class Settings:
     shutdown_seconds: float = 30.0
     max_attempts: int = 3
     max_body_bytes: int = 4 * 2**20
-    max_answer_bytes: int = 64 * 2**20
+    max_answer_bytes: int = 16 * 2**20
     max_requests: int = 1024
     max_queue: int = 512
     max_batch: int = 32
