@@ -200,7 +200,7 @@ def measure_routing(directory: Path, rounds: int, seconds: float, turns: int) ->
         plain.rank(instruction(0, long))
         for size in SERVING_SIZES:
             router.probability([instruction(i, long) for i in range(size)])
-    router.warm_up = lambda: iter(())  # type: ignore[method-assign]
+    router.warm_up = lambda most: iter(())  # type: ignore[method-assign]
     with contextlib.ExitStack() as stack:
         address = []
         for serve in ("max_batch = 1", ""):

@@ -93,6 +93,7 @@ class PromptWriter:
 
 
 SHORT_BUCKETS = (24, 32, 48, 64, 96, 128, 192)
+"""Of a server, below the shortest that the router was trained with: padding changes no score, and costs time."""
 
 
 def with_short_buckets(writer: PromptWriter) -> PromptWriter:

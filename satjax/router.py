@@ -182,10 +182,12 @@ class Router:
         length_T = np.linalg.norm(off_TR, axis=-1) * np.linalg.norm(off_R)
         return (off_TR @ off_R / np.maximum(length_T, 1e-9)).astype(np.float32)
 
-    def warm_up(self) -> Iterator[tuple[int, int]]:
-        """Compiles what scoring can need, program by program, and gives the rows and the width in tokens of each when it is ready."""
+    def warm_up(self, most: int) -> Iterator[tuple[int, int]]:
+        """Compiles what scoring `most` instructions or fewer can need, program by program, and gives rows and width in tokens of each when it is
+        ready.
+        """
         if self._soft:
-            yield from self._scorer.warm_up(jnp.stack(list(self._soft.values())))
+            yield from self._scorer.warm_up(jnp.stack(list(self._soft.values())), most)
 
     def _known(self, name: str) -> None:
         if name not in self._profiles:

@@ -42,9 +42,9 @@ def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.W
 class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
-    Two programs are compiled per bucket at most, one instruction and a full batch, or one for each of `sizes` and a full batch
-    (`row_batches`). Where the ability head alone scores, `store` keeps what it reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures abilities by them. Where parameters lie on a
-    `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
+    Few programs are compiled per bucket: one instruction and a full batch, or one for each of `sizes` and a full batch (`row_batches`). Where the
+    ability head alone scores, `store` keeps what it reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures
+    abilities by them. Where parameters lie on a `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
     """
 
     def __init__(
@@ -127,11 +127,15 @@ class Scorer:
         found = [np.asarray(self._run_demands(self.params, self._padded(part)))[: len(part)] for part in parts]
         return np.concatenate(found)
 
-    def warm_up(self, soft_MOKD: jax.Array) -> Iterator[tuple[int, int]]:
-        """Compiles and runs every program that `score` can need, the narrowest first; gives its rows and its width after each."""
+    def warm_up(self, soft_MOKD: jax.Array, most: int) -> Iterator[tuple[int, int]]:
+        """Compiles and runs every program that `score` can need for `most` instructions or fewer, the narrowest first; gives its rows and its
+        width after each.
+        """
         soft = _place(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
         for width in self.writer.config.buckets:
             for size in batch_sizes(width, self.shards, self.sizes):
+                if size >= 2 * most and not self.shards:
+                    continue
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
                 if self.features is None:
                     token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))

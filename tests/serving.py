@@ -50,7 +50,7 @@ class FakeRouter:
     def task_likeness(self, text: str) -> None:
         return None
 
-    def warm_up(self) -> Iterator[tuple[int, int]]:
+    def warm_up(self, most: int) -> Iterator[tuple[int, int]]:
         return iter(())
 
 

@@ -6,12 +6,14 @@ import socket
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
 
 from satjax.serving.backends import Backends
+from satjax.serving.zoo_file import Candidate, Settings
 from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
 
 KEY, ADMIN = "client-key-0123456789", "admin-key-0123456789"
@@ -306,7 +308,7 @@ def test_candidates_come_and_go_while_others_are_served(backend, tmp_path):
         assert ask(address).headers["x-satjax-candidate"] == "b"
         for change, said in (
             ({"base_url": "file:///x"}, "is no address"),
-            ({"api_key_env": "HOME"}, "does not name"),
+            ({"api_key_env": "HOME"}, "sends no key"),
             ({"colour": 1}, "colour"),
             ({"profile": {}}, "is no capability profile"),
             ({"context_tokens": 0}, "context_tokens"),
@@ -470,4 +472,24 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
         SatjaxError, match=r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile"
     ):
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
-    assert Backends(read_zoo_file(zoo).settings).known_variables == frozenset()
+
+
+def test_a_key_goes_to_no_other_address_than_the_zoo_file_says(monkeypatch):
+    monkeypatch.setenv("A_KEY", SECRET)
+    known = Candidate("a", "http://localhost:1/v1", "m", 1.0, 1.0, 10, False, api_key_env="A_KEY")
+    backends = Backends(Settings())
+    assert not backends.may_have_key(known)
+    backends.learn_key(known, "zoo.toml")
+    assert backends.may_have_key(replace(known, name="b", model="n"))
+    assert backends.may_have_key(replace(known, base_url="http://elsewhere/v1", api_key_env=""))
+    assert not backends.may_have_key(replace(known, base_url="http://elsewhere/v1"))
+    assert not backends.may_have_key(replace(known, api_key_env="HOME"))
+
+
+@pytest.mark.parametrize("depth", [*range(150, 1000, 60), 5000])
+def test_a_request_nested_deeply_is_no_fault_of_ours(address, depth):
+    nested = b"[" * depth + b"]" * depth
+    for key in (b"tools", b"other"):
+        content = b'{"model": "best", "messages": [{"role": "user", "content": "x"}], "%s": [{"function": {"name": "f"}, "a": %s}]}'
+        response = httpx.post(f"{address}/v1/chat/completions", content=content % (key, nested))
+        assert response.status_code == 200 if depth < 500 else response.status_code in (200, 400, 502)

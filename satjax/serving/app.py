@@ -71,18 +71,19 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             ApiError: _api_error,
             HTTPException: _http_error,
             RequestValidationError: _http_error,
+            RecursionError: _too_deep,
             Exception: _our_error,
         },
     )
     settings = service.settings
 
-    def may_ask(request: Request, _: Annotated[Any, Depends(API_KEY)]) -> None:
+    async def may_ask(request: Request, _: Annotated[Any, Depends(API_KEY)]) -> None:
         if len(keys) and not keys.holds(request.headers.get("authorization")):
             raise ApiError(
                 401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
             )
 
-    def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
+    async def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
         if not len(admin_keys):
             raise ApiError(403, "this server has no admin key, so its zoo stays as it is", code="no_admin_key")
         if not admin_keys.holds(request.headers.get("authorization")):
@@ -133,7 +134,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         dependencies=[Depends(may_ask)],
         response_model=RankResponse,
         openapi_extra=schema_of(RankRequest),
-        responses=_documented(400, 401, 408, 413, 503),
+        responses=_documented(400, 401, 408, 413, 503, 504),
     )
     async def rank(request: Request) -> RankResponse | Response:
         """Ranks the candidates for an instruction or a conversation; none of them is asked."""
@@ -326,6 +327,10 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return JSONResponse(of_status(status).body, status, headers)
+
+
+async def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(ApiError(400, "the request is nested too deeply", code="invalid_json").body, 400)
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:

@@ -54,6 +54,7 @@ class Backends:
     def __init__(self, settings: Settings):
         self.settings = settings
         self._key: dict[str, str] = {}
+        self._given: set[tuple[str, str]] = set()
         limits = httpx.Limits(max_connections=settings.max_requests, max_keepalive_connections=settings.max_requests)
         timeout = httpx.Timeout(settings.first_byte_timeout_seconds, connect=settings.connect_timeout_seconds)
         self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
@@ -68,11 +69,11 @@ class Backends:
         """Reads the candidate's key from the environment. Raises SatjaxError where it is not there."""
         if candidate.api_key_env:
             self._key[candidate.api_key_env] = secret(candidate.api_key_env, f"{where}: candidates.{candidate.name}")
+            self._given.add((candidate.api_key_env, candidate.base_url))
 
-    @property
-    def known_variables(self) -> frozenset[str]:
-        """The environment variables of which the key has been read."""
-        return frozenset(self._key)
+    def may_have_key(self, candidate: Candidate) -> bool:
+        """Whether the key that it names goes to its address already, or it names none."""
+        return not candidate.api_key_env or (candidate.api_key_env, candidate.base_url) in self._given
 
     async def ask(self, candidate: Candidate, body: Mapping[str, Any], deadline: float) -> Answer:
         """Sends a chat completion request, with the candidate's own model name, and waits for the answer, or for the first bytes of its stream.

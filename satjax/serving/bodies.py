@@ -104,7 +104,7 @@ class CandidateBody(BaseModel):
     usd_per_million_output_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     context_tokens: Annotated[int, Field(ge=1, le=2**31)]
     tools: bool
-    api_key_env: str = Field("", description="An environment variable that `zoo.toml` names, too.")
+    api_key_env: str = Field("", description="A variable whose key goes to this base_url by `zoo.toml`, too.")
     profile: dict[str, Any] | None = None
 
 

@@ -65,7 +65,7 @@ class Service:
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
             wait_seconds=settings.batch_wait_ms / 1000,
-            warm_up=router.warm_up(),
+            warm_up=router.warm_up(settings.max_batch),
             on_batch=self._count_batch,
         )
         self.running = 0
@@ -109,16 +109,20 @@ class Service:
         return self.candidates[name]
 
     async def route(self, text: str, size: Size, candidates: Sequence[Candidate], objective: Objective) -> Routed:
-        """Ranks candidates for an instruction. Raises ApiError where it is none (400), or too many wait (503)."""
+        """Ranks candidates for an instruction. Raises ApiError where it is none (400), too many wait (503) or it takes too long
+        (504)."""
         if not is_instruction(text):
             raise ApiError(
                 400, "there is no text of a user to route by; name a candidate as the model", param="messages"
             )
         started = time.perf_counter()
         try:
-            probability = await self.batcher.probabilities(text)
+            async with asyncio.timeout(self.settings.request_timeout_seconds):
+                probability = await self.batcher.probabilities(text)
         except Full as error:
             raise turned_away(str(error)) from None
+        except TimeoutError:
+            raise ApiError(504, "routing took too long; try again", code="timeout") from None
         offers = [
             Offer(candidate.name, probability[candidate.name], price_usd(candidate, size))
             for candidate in candidates
@@ -198,13 +202,13 @@ class Service:
         table = {key: value for key, value in body.model_dump().items() if key != "profile"}
         try:
             candidate = read_candidate(name, table, "request")
-            if candidate.api_key_env and candidate.api_key_env not in self.backends.known_variables:
+            if not self.backends.may_have_key(candidate):
                 raise SatjaxError(
-                    "api_key_env is a variable that the zoo file does not name; keys of others are not given away"
+                    "the zoo file sends no key of this api_key_env to this base_url; neither does this server"
                 )
             if body.profile is not None:
                 await self.batcher.call(self.router.add, _profile(name, body.profile))
-                self.batcher.warm_up_again(self.router.warm_up())
+                self.batcher.warm_up_again(self.router.warm_up(self.settings.max_batch))
             elif name not in self.router.candidates:
                 raise SatjaxError(f"the router does not know {name!r}; give its profile, too")
         except SatjaxError as error:
