@@ -21,6 +21,10 @@ AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 REFUSALS = (401, 403, 404)
 """Statuses that say that the zoo file does not fit the backend: its key, or its address or model."""
 PASSED_ON = ("content-type", "x-request-id")
+IDLE, IDLE_SECONDS = 64, 2.0
+"""Connections that are kept for the next request, and for how long: less than backends keep theirs (uvicorn's 5 seconds), so that none is closed
+while a request is on its way; and no more, because httpx looks at each of them for every request.
+"""
 
 
 class Failed(Exception):
@@ -55,7 +59,9 @@ class Backends:
         self.settings = settings
         self._key: dict[str, str] = {}
         self._given: set[tuple[str, str]] = set()
-        limits = httpx.Limits(max_connections=settings.max_requests, max_keepalive_connections=settings.max_requests)
+        limits = httpx.Limits(
+            max_connections=settings.max_requests, max_keepalive_connections=IDLE, keepalive_expiry=IDLE_SECONDS
+        )
         timeout = httpx.Timeout(settings.first_byte_timeout_seconds, connect=settings.connect_timeout_seconds)
         self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
 

@@ -18,6 +18,8 @@ log = logging.getLogger("satjax")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+"""How long a client's connection may be idle: longer than proxies and pools keep theirs, so that they close it, not we under a request."""
 
 
 def check_open(host: str, keys: KeyRing, without_keys: bool) -> None:
@@ -55,6 +57,7 @@ def uvicorn_config(app: object, shutdown_seconds: float) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
     )
 
