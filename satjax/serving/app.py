@@ -23,6 +23,7 @@ from satjax.serving.bodies import (
     ErrorBody,
     Evidence,
     Health,
+    Message,
     Model,
     Models,
     RankedCandidate,
@@ -197,7 +198,8 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
 async def _ranking(service: Service, asked: RankRequest, header: str | None) -> RankResponse:
     if (asked.instruction is None) == (asked.messages is None):
         raise ApiError(400, "give either instruction or messages", param="instruction")
-    messages = asked.messages or [{"role": "user", "content": asked.instruction}]
+    said = asked.messages or [Message(role="user", content=asked.instruction)]
+    messages = [message.model_dump() for message in said]
     text = scored_text(messages)
     expected = asked.expected_output_tokens
     size = request_size(

@@ -9,16 +9,29 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from satjax.serving.api_errors import ApiError
+from satjax.serving.objective import PATTERN
 
-Messages = Annotated[list[dict[str, Any]], Field(min_length=1, description="As in OpenAI's chat completions.")]
 ObjectiveText = Annotated[
     str,
     Field(
         description="`quality`, `probability - LAMBDA * price` (LAMBDA per USD), or `cheapest above THRESHOLD`.",
         examples=["probability - 20 * price"],
+        json_schema_extra={"pattern": PATTERN},
     ),
 ]
 Count = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class Message(BaseModel):
+    """One message; what else it holds is the candidate's affair."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: str
+    content: Any = None
+
+
+Messages = Annotated[list[Message], Field(min_length=1, description="As in OpenAI's chat completions.")]
 
 
 class Strict(BaseModel):
@@ -185,9 +198,17 @@ def checked(model: type[Body], value: Any) -> Body:
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """What FastAPI's `openapi_extra` says of a body that is read by `read_body`."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return whole(parts[value["$ref"].rsplit("/", 1)[-1]])
+            return {key: whole(part) for key, part in value.items()}
+        return [whole(part) for part in value] if isinstance(value, list) else value
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
 
 
 def _no_number(name: str) -> float:

@@ -15,6 +15,8 @@ NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
 VALUE = re.compile(rf"\s*probability\s*-\s*{NUMBER}\s*\*\s*price\s*", re.ASCII)
 CHEAPEST = re.compile(rf"\s*cheapest\s+above\s+{NUMBER}\s*", re.ASCII)
 LONGEST = 200
+PATTERN = rf"^\s*(quality|{VALUE.pattern}|{CHEAPEST.pattern})\s*$"
+"""All three, for descriptions of the API; a threshold is at most 1."""
 
 
 @dataclass(frozen=True)

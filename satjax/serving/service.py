@@ -154,7 +154,7 @@ class Service:
         objective, allowed = self.choose(chat.satjax, header)
         most = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
         size = request_size(
-            input_bytes(chat.messages, chat.tools or ()), self.settings.expected_output_tokens, most, chat.n or 1
+            input_bytes(body["messages"], chat.tools or ()), self.settings.expected_output_tokens, most, chat.n or 1
         )
         needs_tools = bool(chat.tools) or bool(body.get("functions"))
         least = LEAST_ANSWER if most is None else most
@@ -164,7 +164,7 @@ class Service:
             raise ApiError(
                 400, f"no candidate takes {wanted}; see context_tokens and tools in the zoo file", code="no_candidate"
             )
-        routed = await self.route(scored_text(chat.messages), size, able, objective)
+        routed = await self.route(scored_text(body["messages"]), size, able, objective)
         ranked = [self.candidates[offer.candidate] for offer in routed.offers if offer.candidate in self.candidates]
         return await self._first_answer(self.cooling.in_order(ranked), forwarded, deadline, routed)
 
