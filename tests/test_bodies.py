@@ -78,7 +78,7 @@ def test_any_value_is_a_request_or_one_error(value):
 
 def test_the_error_names_the_field():
     with pytest.raises(ApiError) as error:
-        checked(ChatRequest, {"model": "satjax", "messages": [{}], "n": "2"})
+        checked(ChatRequest, {"model": "satjax", "messages": [{"role": "user"}], "n": "2"})
     assert error.value.param == "n"
     assert error.value.body["error"]["type"] == "invalid_request_error"
     with pytest.raises(ApiError, match="colour"):
