@@ -1,6 +1,6 @@
 """Runs the server until it is told to stop, and lets what is running finish."""
 
-import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,8 +13,6 @@ from satjax.serving.app import create_app
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import open_service
 from satjax.serving.zoo_file import read_zoo_file
-
-log = logging.getLogger("satjax")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048
@@ -37,13 +35,16 @@ def serve(router_dir: Path, zoo_path: Path, host: str, port: int, keys: KeyRing,
     Raises SatjaxError for a zoo file or router that does not fit, and where the port is taken.
     """
     zoo = read_zoo_file(zoo_path)
-    listening = _listen(host, port)
+    listening = listen(host, port)
     try:
         service = open_service(Router.load(router_dir, serving=True), zoo, zoo_path)
         app = create_app(service, keys, admin_keys)
         server = uvicorn.Server(uvicorn_config(app, zoo.settings.shutdown_seconds))
         where = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
         print(f"serving {len(zoo.candidates)} candidates at {where}", file=sys.stderr, flush=True)
+        # uvicorn raises the signal that stopped it once more at the end, and finds these then: all is finished, and that is a success.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listening])
     finally:
         listening.close()
@@ -62,7 +63,8 @@ def uvicorn_config(app: object, shutdown_seconds: float) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that clients can connect to from now on; port 0 is any free one. Raises SatjaxError where the address cannot be had."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
