@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--warm-seconds", type=float, default=600.0, help="the longest wait for every program to be compiled"
     )
+    parser.add_argument("--note", default="", help="what else the machine did meanwhile, for the report")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         figures = measure_routing(Path(directory), options.rounds, options.seconds, options.turns)
@@ -342,7 +343,14 @@ def main() -> None:
     show(figures)
     if options.out:
         machine = {"cores": os.cpu_count(), "python": platform.python_version(), "platform": "cpu"}
-        report = {"date": datetime.date.today().isoformat(), "command": COMMAND, "machine": machine, **figures}
+        options_used = {key: value for key, value in vars(options).items() if key not in ("out", "note")}
+        head = {
+            "date": datetime.date.today().isoformat(),
+            "command": COMMAND,
+            "options": options_used,
+            "note": options.note,
+        }
+        report = {**head, "machine": machine, **figures}
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
@@ -365,7 +373,7 @@ def show(figures: dict[str, Any]) -> None:
         ("server's memory, MiB", f"{load['server_mib_before']} to {load['server_mib_after']}", "flat"),
     ]
     for row in rows:
-        print("{:<56}{:>22}   {}".format(*row))
+        print("{:<56}{:>28}   {}".format(*row))
 
 
 if __name__ == "__main__":
