@@ -104,7 +104,8 @@ class Backend:
             reply = f"{model} says {text}"
             message: dict[str, Any] = {"role": "assistant", "content": reply}
             if asked.get("tools"):
-                name = asked["tools"][0]["function"]["name"]
+                function = asked["tools"][0].get("function")
+                name = str(function.get("name")) if isinstance(function, dict) else "none"
                 call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": "{}"}}
                 message = {"role": "assistant", "content": None, "tool_calls": [call]}
             choice = {"index": 0, "finish_reason": "stop", "message": message}

@@ -102,17 +102,17 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
 
 @pytest.mark.parametrize("changes", [ABILITY_OF_TASKS, {}], ids=["ability alone", "LLM"])
 def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, changes):
-    scorer, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(96, 160), **changes)
+    scorer, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
     soft, reference = scorer.soft_tokens(profiles), None
-    assert list(scorer.warm_up(soft, 60)) == [(1, 96), (4, 96), (42, 96), (1, 160), (4, 160), (25, 160)]
-    assert list(scorer.warm_up(soft, 12)) == [(1, 96), (4, 96), (1, 160), (4, 160)]
+    assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
+    assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
     programs = scorer._run if scorer.features is None else scorer.features._run
-    assert programs._cache_size() == 6
+    assert programs._cache_size() == 3
     for count in (60, 1, 3, 5, 30):
         scores = scorer.score(TEXTS[:count], soft)
         reference = scores if reference is None else reference
         np.testing.assert_allclose(scores, reference[:count], atol=1e-5)
-    assert programs._cache_size() == 6
+    assert programs._cache_size() == 3
 
 
 def test_demands_are_what_scores_are_made_of(tmp_path):
