@@ -32,7 +32,7 @@ MODELS = {
     "breaking": "break",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
-SERVE = "answer_timeout_seconds = 0.4\nfirst_byte_timeout_seconds = 0.4\ncooldown_seconds = 0.0\nmax_attempts = 2"
+SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
