@@ -33,13 +33,20 @@ CORE = [
     "tensorboardX>=2.6.2",
 ]
 
+SERVE = ["fastapi>=0.115", "uvicorn>=0.34", "httpx>=0.28", "prometheus-client>=0.21"]
+
 EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2"],
     "tpu": ["jax[tpu]>=0.10.2"],
     # libtpu compiles for TPUs on any machine; jax names the version that fits it.
     "preflight": ["jax[tpu]>=0.10.2"],
     "litellm": ["litellm>=1.110"],
+    "serve": SERVE,
     "dev": [
+        *SERVE,
+        # The reference client, and what makes requests out of the API's own description.
+        "openai>=2.0",
+        "schemathesis>=4.0",
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.120",
@@ -68,7 +75,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["satjax", "satjax.*"]),
-    package_data={"satjax.evaluation": ["*.j2"], "satjax.pretrained": ["default/**"]},
+    package_data={"satjax.evaluation": ["*.j2"], "satjax.pretrained": ["default/**"], "satjax.serving": ["*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["satjax = satjax.cli:main"]},

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -90,6 +90,17 @@ class PromptWriter:
     def bucket(self, length: int) -> int:
         """The width that a row of `length` tokens is padded to."""
         return next(width for width in self.config.buckets if length <= width)
+
+
+SHORT_BUCKETS = (24, 32, 48, 64, 96, 128, 192)
+"""Of a server, below the shortest that the router was trained with: padding changes no score, and costs time."""
+
+
+def with_short_buckets(writer: PromptWriter) -> PromptWriter:
+    """The same prompts, the short ones in buckets of their own."""
+    buckets = writer.config.buckets
+    shorter = tuple(width for width in SHORT_BUCKETS if width < buckets[0])
+    return replace(writer, config=replace(writer.config, buckets=(*shorter, *buckets)))
 
 
 def check_instructions(instructions: Sequence[str]) -> None:

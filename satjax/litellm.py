@@ -17,6 +17,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.objective import Objective, Quality, order
+from satjax.price import request_size
 from satjax.router import Router
 
 # Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
@@ -26,9 +27,6 @@ try:
     from litellm.types.router import CustomRoutingStrategyBase
 except ImportError as error:
     raise SatjaxError("LiteLLM is not installed: pip install 'satjax[litellm]'") from error
-
-BYTES_PER_TOKEN = 4
-"""UTF-8 bytes of a token, roughly; prices are only compared."""
 
 Deployment = Mapping[str, Any]
 
@@ -124,7 +122,8 @@ class SatjaxRouting(CustomRoutingStrategyBase):
             next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
             for key in ("input_cost_per_token", "output_cost_per_token")
         )
-        return -(-len(text.encode()) // BYTES_PER_TOKEN) * read + self.output_tokens * write
+        size = request_size(len(text.encode()), self.output_tokens)
+        return size.input_tokens * read + size.output_tokens * write
 
 
 def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:

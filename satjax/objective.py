@@ -1,15 +1,29 @@
 """What the best candidate is: the likeliest, the one that is most worth its price, or the cheapest that is likely enough."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from satjax.errors import SatjaxError
 
+FORMS = (
+    "'quality', 'probability - LAMBDA * price' (LAMBDA per USD, at least 0) or 'cheapest above THRESHOLD' (in [0, 1])"
+)
+NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
+WORTH = re.compile(rf"\s*probability\s*-\s*{NUMBER}\s*\*\s*price\s*", re.ASCII)
+CHEAPEST = re.compile(rf"\s*cheapest\s+above\s+{NUMBER}\s*", re.ASCII)
+LONGEST = 200
+PATTERN = rf"^\s*(quality|{WORTH.pattern}|{CHEAPEST.pattern})\s*$"
+"""All three, for descriptions of the API; a threshold is at most 1."""
+
 
 @dataclass(frozen=True)
 class Quality:
     """The likeliest candidate, whatever it costs."""
+
+    def __str__(self) -> str:
+        return "quality"
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,9 @@ class Worth:
         if not 0 <= self.weight < math.inf:
             raise SatjaxError(f"objective: the weight of the price is {self.weight:g}; give a number of at least 0")
 
+    def __str__(self) -> str:
+        return f"probability - {self.weight:g} * price"
+
 
 @dataclass(frozen=True)
 class Cheapest:
@@ -33,8 +50,23 @@ class Cheapest:
         if not 0 <= self.above <= 1:
             raise SatjaxError(f"objective: the threshold is {self.above:g}; give a probability, from 0 to 1")
 
+    def __str__(self) -> str:
+        return f"cheapest above {self.above:g}"
+
 
 Objective = Quality | Worth | Cheapest
+
+
+def parse_objective(text: str) -> Objective:
+    """Reads what `str` of an objective writes. Raises SatjaxError for anything else."""
+    if len(text) <= LONGEST:
+        if text.strip() == "quality":
+            return Quality()
+        if (found := WORTH.fullmatch(text)) and math.isfinite(float(found[1])):
+            return Worth(float(found[1]))
+        if (found := CHEAPEST.fullmatch(text)) and float(found[1]) <= 1:
+            return Cheapest(float(found[1]))
+    raise SatjaxError(f"objective {text[:40]!r} is unknown: give {FORMS}")
 
 
 def order(probability_M: Sequence[float], price_M: Sequence[float], objective: Objective) -> list[int]:

@@ -1,7 +1,7 @@
 """The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from satjax.calibration import Calibration
 from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
+from satjax.instructions import with_short_buckets
 from satjax.measurement import AbilityScale
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model
@@ -24,6 +25,9 @@ from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.sharding import replicated
 from satjax.text_features import feature_store
 from satjax.weights.lazy import place_tensor
+
+SERVING_SIZES = (1, 4, 16, 32)
+"""Instructions that a server scores at once, in one of its programs."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,23 @@ class Router:
         exact: bool = False,
         keep_features: bool = False,
         mesh: Mesh | None = None,
+        serving: bool = False,
     ) -> "Router":
         """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
 
         `exact`: in float32 on a CPU, as in training there. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32
-        sums: about twice as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores
-        the same instructions again; it is always exact. `mesh`: many instructions at once are split over its devices, and parameters lie on each of them; without
-        one, on the first device of this process.
+        sums: about twice as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone reads of an
+        instruction is kept in the cache on disk, for whoever scores the same instructions again; it is always exact. `mesh`: many instructions at
+        once are split over its devices, and parameters lie on each of them; without one, on the first device of this process. `serving`: a few
+        instructions at a time meet in batches of several sizes and more widths, which costs more programs to compile (`warm_up`) and less time
+        for each.
         Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
         """
         directory = Path(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)
+        if serving:
+            assembly = replace(assembly, writer=with_short_buckets(assembly.writer))
         _, shapes = abstract_model(assembly.model)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else replicated(mesh)
         abstract = {
@@ -95,7 +104,7 @@ class Router:
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
         store = feature_store(assembly) if keep_features else None
         return cls(
-            Scorer(assembly, params, reader, files.order_seed, store, mesh),
+            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else (1,)),
             files.test,
             files.profiles,
             files.calibration,
@@ -162,6 +171,29 @@ class Router:
         """Candidates from the likeliest to handle the instruction to the least, the `top` first ones if given."""
         names = self.candidates if candidates is None else tuple(candidates)
         return ranking(names, self.probability([instruction], names)[0], top)
+
+    def task_likeness(self, instruction: str) -> np.ndarray | None:
+        """How alike the demands of an instruction and of each core task of the aptitude test are, float32 `[T]` in [-1, 1].
+
+        The cosine of what the ability head reads of the instruction and of the task's items on average, each less what it reads of the whole
+        test on average. None for a router that does not measure abilities (its head is not `none`, or its profiles are not `items`).
+        """
+        reader = self._scorer.reader
+        demand_BR = self._scorer.demands([instruction]) if isinstance(reader, AbilityScale) else None
+        if not isinstance(reader, AbilityScale) or demand_BR is None:
+            return None
+        task_TR = reader.demand_TKR[..., :-1].mean(axis=1)
+        average_R = task_TR.mean(axis=0)
+        off_TR, off_R = task_TR - average_R, demand_BR[0, :-1] - average_R
+        length_T = np.linalg.norm(off_TR, axis=-1) * np.linalg.norm(off_R)
+        return (off_TR @ off_R / np.maximum(length_T, 1e-9)).astype(np.float32)
+
+    def warm_up(self, most: int) -> Iterator[tuple[int, int]]:
+        """Compiles what scoring `most` instructions or fewer can need, program by program, and gives rows and width in tokens of each when it is
+        ready.
+        """
+        if self._soft:
+            yield from self._scorer.warm_up(jnp.stack(list(self._soft.values())), most)
 
     def _known(self, name: str) -> None:
         if name not in self._profiles:

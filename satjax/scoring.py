@@ -1,6 +1,6 @@
 """The score matrix for any number of instructions: tokenize, bucket, run, put back in order. Training and serving both use it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,10 @@ from jax.sharding import Mesh, NamedSharding
 from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.assembly import Assembly
 from satjax.capability import AccuracyNorms, ProfileReader
+from satjax.instructions import TokenRows
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
-from satjax.row_batches import row_batches
+from satjax.row_batches import batch_sizes, row_batches
 from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
@@ -43,9 +44,9 @@ def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.W
 class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
-    Two programs are compiled per bucket at most: one instruction, and a full batch. Where the ability head alone scores, `store` keeps what it
-    reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures abilities by them. Where parameters lie on a
-    `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
+    Few programs are compiled per bucket: one instruction and a full batch, or one for each of `sizes` and a full batch (`row_batches`). Where the
+    ability head alone scores, `store` keeps what it reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures
+    abilities by them. Where parameters lie on a `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
     """
 
     def __init__(
@@ -56,14 +57,16 @@ class Scorer:
         order_seed: int,
         store: VectorStore | None = None,
         mesh: Mesh | None = None,
+        sizes: Sequence[int] = (1,),
     ):
         graphdef, _ = abstract_model(assembly.model)
         self.shards = 0 if mesh is None else batch_shards(mesh)
         self.by_row = None if mesh is None else batch_sharding(mesh)
         self.everywhere = None if mesh is None else replicated(mesh)
         self.params, self.writer, self.reader, self.order_seed = params, assembly.writer, reader, order_seed
+        self.sizes = sizes
         alone = assembly.model.head == "none"
-        self.features = FeatureReader(graphdef, assembly.writer, store, mesh) if alone else None
+        self.features = FeatureReader(graphdef, assembly.writer, store, mesh, sizes) if alone else None
 
         @partial(jax.jit, out_shardings=self.everywhere)
         def encode(params: Params, inputs: ProfileInputs) -> jax.Array:
@@ -74,7 +77,12 @@ class Scorer:
         def run_features(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
             return bind(graphdef, params).score_features(feature_BF, soft_MKD[None])
 
+        @partial(jax.jit, out_shardings=self.everywhere)
+        def run_demands(params: Params, feature_BF: jax.Array) -> jax.Array:
+            return bind(graphdef, params).demands(feature_BF)
+
         self._run, self._encode, self._run_features = score_step(graphdef, mesh), encode, run_features
+        self._run_demands = run_demands
 
     def soft_tokens(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
         """Capability tokens of M profiles, one set for each task order: float32 `[M, O, K, D]`; measured abilities are `[M, 1, 1, R + 1]`."""
@@ -96,7 +104,7 @@ class Scorer:
         if self.features is not None and len(instructions):
             feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
             parts = [
-                np.asarray(self._run_features(self.params, _place(_full(part), self.everywhere), soft))[: len(part)]
+                np.asarray(self._run_features(self.params, self._padded(part), soft))[: len(part)]
                 for part in np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
             ]
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
@@ -105,7 +113,7 @@ class Scorer:
         zoo: list[np.ndarray | jax.Array] = [soft] if num_sets <= SETS else _equal_parts(jnp.asarray(soft), SETS)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
-        for index, padded in row_batches(rows, self.writer.bucket, self.shards):
+        for index, padded in row_batches(rows, self.writer.bucket, self.shards, self.sizes):
             token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
             found = [np.asarray(self._run(self.params, token, length, part)) for part in zoo]
             scores = np.concatenate(found, axis=1)[: len(index), :num_sets]
@@ -113,6 +121,38 @@ class Scorer:
             done += len(index)
             on_progress(done)
         return score_BM
+
+    def demands(self, instructions: Sequence[str]) -> np.ndarray | None:
+        """What the ability head says that at least one instruction asks for, float32 `[B, R + 1]`; None where it does not score alone."""
+        if self.features is None:
+            return None
+        feature_BF = self.features.read(self.params, instructions)
+        parts = [feature_BF[i : i + ROWS] for i in range(0, len(feature_BF), ROWS)]
+        found = [np.asarray(self._run_demands(self.params, self._padded(part)))[: len(part)] for part in parts]
+        return np.concatenate(found)
+
+    def warm_up(self, soft_MOKD: jax.Array, most: int) -> Iterator[tuple[int, int]]:
+        """Compiles and runs every program that `score` can need for `most` instructions or fewer, the narrowest first; gives its rows and its
+        width after each.
+        """
+        soft = _place(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
+        for width in self.writer.config.buckets:
+            for size in batch_sizes(width, self.shards, self.sizes):
+                if size >= 2 * most and not self.shards:
+                    continue
+                rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
+                if self.features is None:
+                    token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))
+                    jax.block_until_ready(self._run(self.params, token, length, soft))
+                else:
+                    feature_BF = self._padded(self.features.run(self.params, rows))
+                    jax.block_until_ready(self._run_features(self.params, feature_BF, soft))
+                yield size, width
+
+    def _padded(self, feature_BF: np.ndarray) -> np.ndarray | jax.Array:
+        """As many rows as the smallest of few programs takes, so that no more are compiled."""
+        size = next(size for size in (*self.sizes, ROWS) if len(feature_BF) <= size)
+        return _place(np.resize(feature_BF, (size, feature_BF.shape[1])), self.everywhere)
 
 
 def _equal_parts(soft_MKD: jax.Array, size: int) -> list[np.ndarray | jax.Array]:
@@ -136,8 +176,3 @@ def profile_reader(assembly: Assembly, test: AptitudeTest, norms: AccuracyNorms)
 def as_tokens(ability_MR: jax.Array) -> jax.Array:
     """Abilities in the place of soft tokens: `[M, 1, 1, R + 1]`."""
     return ability_MR[:, None, None]
-
-
-def _full(feature_BF: np.ndarray) -> np.ndarray:
-    """One row as it is, any other number of them as a full batch, so that no more than two programs are compiled."""
-    return feature_BF if len(feature_BF) == 1 else np.resize(feature_BF, (ROWS, feature_BF.shape[1]))

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from satjax.agreement import from_first, is_first
 from satjax.assembly import Assembly
-from satjax.instructions import PromptWriter, check_instructions
+from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import row_batches
 from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated
@@ -40,8 +40,10 @@ class FeatureReader:
         writer: PromptWriter,
         store: VectorStore | None = None,
         mesh: Mesh | None = None,
+        sizes: Sequence[int] = (1,),
     ):
-        self.writer, self.mesh = writer, mesh
+        """`sizes` of batches that are not full (`row_batches`)."""
+        self.writer, self.mesh, self.sizes = writer, mesh, sizes
         self.store = store if store is None or jax.process_count() == 1 else FirstStore(store)
 
         def run(params: Params, token_BL: jax.Array, length_B: jax.Array) -> jax.Array:
@@ -61,11 +63,14 @@ class FeatureReader:
         shards = 0 if self.mesh is None else batch_shards(self.mesh)
 
         def compute(texts: list[str]) -> Computed:
-            for index, rows in row_batches(self.writer.encode(texts), self.writer.bucket, shards):
-                found = self._run(params, self._place(rows.token), self._place(rows.length))
-                yield index, np.asarray(found)[: len(index)]
+            for index, rows in row_batches(self.writer.encode(texts), self.writer.bucket, shards, self.sizes):
+                yield index, self.run(params, rows)[: len(index)]
 
         return vectors_of(instructions, compute, self.store, on_progress)
+
+    def run(self, params: Params, rows: TokenRows) -> np.ndarray:
+        """Features of one batch, as it is."""
+        return np.asarray(self._run(params, self._place(rows.token), self._place(rows.length)))
 
     def _place(self, value: np.ndarray) -> jax.Array | np.ndarray:
         return value if self.mesh is None else place(value, batch_sharding(self.mesh))

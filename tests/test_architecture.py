@@ -9,8 +9,8 @@ ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
     ("files", "config", "metrics", "roll_call", "objective"),
-    ("vectors",),
-    ("config_file", "sharding"),
+    ("vectors", "zoo_file"),
+    ("config_file", "sharding", "price"),
     ("outcomes",),
     ("aptitude",),
     ("instructions",),
@@ -28,6 +28,7 @@ ORDER = [
     ("finish", "stage_loop", "rank_file"),
     ("train",),
     ("evaluation", "preflight", "litellm"),
+    ("serving",),
     ("render", "doctor"),
     ("cli",),
 ]
@@ -71,6 +72,6 @@ def test_importing_satjax_imports_nothing_heavy():
     import subprocess
     import sys
 
-    code = "import sys, satjax, satjax.cli; print(*(m for m in ('jax', 'flax', 'orbax', 'sklearn', 'torch') if m in sys.modules))"
+    code = "import sys, satjax, satjax.cli; print(*(m for m in ('jax', 'flax', 'orbax', 'sklearn', 'torch', 'fastapi', 'httpx') if m in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []

@@ -9,11 +9,11 @@ from satjax.calibration import read_calibration
 from satjax.cli import main
 from satjax.errors import SatjaxError
 from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, recalibrate, thresholds
-from satjax.evaluation.prices import Prices
 from satjax.export import router_sha256
 from satjax.objective import Cheapest, order
 from satjax.outcomes import OutcomeTable, read_outcomes
 from satjax.router import Router
+from satjax.zoo_file import Candidate, ZooFile
 from tests.trained import Trained
 
 NAN = np.nan
@@ -107,8 +107,11 @@ def test_probabilities_are_fitted_and_measured_on_other_folds(router, table, met
 
 def test_prices_of_a_zoo_give_thresholds(router, table):
     names = router.candidates
-    prices = Prices({name: (1.0 + n, 1.0 + n) for n, name in enumerate(names[1:])})
-    found = recalibrate(router, table, prices=prices, shares=(0.5,))
+    served = {
+        name: Candidate(name, "http://localhost/v1", name, 1.0 + n, 1.0 + n, 1000, tools=False)
+        for n, name in enumerate(names[1:])
+    }
+    found = recalibrate(router, table, zoo=ZooFile(served), shares=(0.5,))
     (only,) = found.calibration.thresholds
     assert found.figures["best_candidate"] in names[1:], "what has no price is not served"
     assert only.cost_usd <= only.best_cost_usd

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
-from satjax.objective import Cheapest, Quality, Worth, order
+from satjax.objective import Cheapest, Quality, Worth, order, parse_objective
 
 NAN = math.nan
 P, PRICE = [0.5, 0.9, 0.7, 0.8], [1.0, 8.0, 2.0, NAN]
@@ -73,3 +73,37 @@ def test_numbers_that_make_no_sense_are_refused(make):
 def test_lengths_that_differ_are_a_bug():
     with pytest.raises(ValueError, match="2 probabilities and 1 prices"):
         order([0.1, 0.2], [1.0], Quality())
+
+
+@given(
+    st.sampled_from(["quality", "probability - {:g} * price", "cheapest above {:g}"]), st.floats(0, 1, allow_nan=False)
+)
+def test_what_is_said_is_read_again(form, number):
+    text = form.format(number)
+    assert str(parse_objective(text)) == text
+    assert parse_objective(f"  {text} ") == parse_objective(text)
+
+
+@given(st.text(max_size=60))
+def test_any_other_text_is_one_clear_error(text):
+    with pytest.raises(SatjaxError) as error:
+        parse_objective(text + "?")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "best",
+        "probability - -1 * price",
+        "probability-1e999*price",
+        "cheapest above 1.1",
+        "cheapest above",
+        "quality " + " " * 300,
+        "cheapest above ٣",
+    ],
+)
+def test_what_is_no_objective(text):
+    with pytest.raises(SatjaxError, match="'quality', 'probability - LAMBDA"):
+        parse_objective(text)

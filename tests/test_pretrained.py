@@ -56,6 +56,16 @@ def test_it_ranks_its_candidates(router):
     assert all(0 < entry.probability < 1 for entry in ranked)
 
 
+def test_tasks_are_alike_by_what_they_demand(router):
+    tasks = [task.name for task in router.aptitude_test.tasks]
+    likeness_T = router.task_likeness("Find all c such that Z_3[x]/(x^2 + c) is a field.")
+    assert likeness_T.shape == (len(tasks),)
+    assert likeness_T.dtype == np.float32
+    assert np.abs(likeness_T).max() <= 1 + 1e-6
+    nearest = [tasks[t] for t in np.argsort(-likeness_T)[:10]]
+    assert sum("math" in task or "algebra" in task for task in nearest) > sum("law" in task for task in nearest)
+
+
 def test_a_candidate_that_it_knows_is_found_again_by_its_aptitude_test(router, table):
     """Measured as a stranger, from the outcomes of 1,000 items, it gets nearly the probabilities that training gave it."""
     name = "Meta-Llama-3_1-8B"

@@ -141,3 +141,15 @@ def test_equal_probabilities_keep_the_order_of_names(probabilities, top):
     ranked = ranking(names, np.array(probabilities, np.float32), top)
     every = sorted(zip(names, probabilities, strict=True), key=lambda pair: -pair[1])
     assert ranked == [Ranked(*pair) for pair in every[:top]]
+
+
+def test_serving_changes_programs_and_not_probabilities(trained):
+    serving, plain = Router.load(trained.router, serving=True), Router.load(trained.router)
+    texts = [*TEXTS, "Sum: " + "3 plus " * 30]
+    np.testing.assert_allclose(serving.probability(texts), plain.probability(texts), atol=1e-5)
+    assert serving._scorer.writer.config.buckets[:2] == (24, 32)
+    assert serving._scorer.writer.config.max_tokens == plain._scorer.writer.config.max_tokens
+
+
+def test_a_router_that_measures_no_abilities_does_not_say_which_tasks_are_alike(router):
+    assert router.task_likeness(TEXTS[0]) is None

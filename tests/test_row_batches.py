@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.instructions import pad_rows
-from satjax.row_batches import TOKENS_PER_CALL, row_batches
+from satjax.row_batches import TOKENS_PER_CALL, batch_sizes, row_batches
 
 BUCKETS = (64, 256, 1024)
 
@@ -12,11 +12,15 @@ def bucket(length):
     return next(width for width in BUCKETS if length <= width)
 
 
-@given(st.lists(st.integers(1, 1024), max_size=200), st.sampled_from([0, 1, 8, 12]))
-def test_every_row_once_in_few_shapes(lengths, multiple_of):
+@given(
+    st.lists(st.integers(1, 1024), max_size=200),
+    st.sampled_from([0, 1, 8, 12]),
+    st.sampled_from([(1,), (1, 4, 16, 32)]),
+)
+def test_every_row_once_in_few_shapes(lengths, multiple_of, sizes):
     rows = pad_rows([[i % 97 + 1] * length for i, length in enumerate(lengths)])
     seen, shapes = [], set()
-    for index, padded in row_batches(rows, bucket, multiple_of):
+    for index, padded in row_batches(rows, bucket, multiple_of, sizes):
         seen += index.tolist()
         shapes.add(padded.token.shape)
         size, width = padded.token.shape
@@ -26,7 +30,9 @@ def test_every_row_once_in_few_shapes(lengths, multiple_of):
             assert set(row[:length].tolist()) == {i % 97 + 1}
             assert not row[length:].any()
         assert size == 1 or size * width <= TOKENS_PER_CALL + max(multiple_of, 1) * width
+        assert size in batch_sizes(width, multiple_of, sizes)
+        assert 2 * len(index) > size or size == 1 or multiple_of
         if multiple_of:
             assert size % multiple_of == 0
     assert sorted(seen) == list(range(len(lengths)))
-    assert len(shapes) <= len(BUCKETS) * (1 if multiple_of else 2)
+    assert len(shapes) <= len(BUCKETS) * (1 if multiple_of else 1 + len(sizes))

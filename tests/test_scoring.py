@@ -11,7 +11,7 @@ from satjax.scoring import Scorer
 from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
 
 
-def scorer_of(directory, **changes):
+def scorer_of(directory, sizes=(1,), **changes):
     """A scorer with untrained parameters, and the profiles of its zoo."""
     config, table = tiny_config(directory, **changes), tiny_table()
     test = sample_aptitude_test(table, 6, 4, 0)
@@ -27,7 +27,7 @@ def scorer_of(directory, **changes):
         test,
         accuracy_norms(profiles),
     )
-    return Scorer(assembly, params, reader, order_seed=1), profiles
+    return Scorer(assembly, params, reader, order_seed=1, sizes=sizes), profiles
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +108,32 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
         np.testing.assert_allclose(scorer.score(TEXTS[:count], soft), together[:count], atol=1e-5)
     assert scorer._run_features._cache_size() <= 2
     assert scorer.score([], soft).shape == (0, 6)
+
+
+@pytest.mark.parametrize("changes", [ABILITY_OF_TASKS, {}], ids=["ability alone", "LLM"])
+def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, changes):
+    scorer, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
+    soft, reference = scorer.soft_tokens(profiles), None
+    assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
+    assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
+    programs = scorer._run if scorer.features is None else scorer.features._run
+    assert programs._cache_size() == 3
+    for count in (60, 1, 3, 5, 30):
+        scores = scorer.score(TEXTS[:count], soft)
+        reference = scores if reference is None else reference
+        np.testing.assert_allclose(scores, reference[:count], atol=1e-5)
+    assert programs._cache_size() == 3
+
+
+def test_demands_are_what_scores_are_made_of(tmp_path):
+    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft_MOKD = scorer.soft_tokens(profiles)
+    demand_BR = scorer.demands(TEXTS[:5])
+    assert demand_BR.shape == (5, 3)
+    assert demand_BR.dtype == np.float32
+    # Untrained abilities are zero: what is left of a score is the ease.
+    np.testing.assert_allclose(scorer.score(TEXTS[:5], soft_MOKD), np.repeat(demand_BR[:, -1:], 6, axis=1), atol=1e-5)
+
+
+def test_a_scorer_that_asks_the_llm_has_no_demands(scorer):
+    assert scorer[0].demands(TEXTS[:2]) is None

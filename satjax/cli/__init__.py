@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import absl.logging
 
 from satjax import __version__
-from satjax.cli import assessment, evaluation, outcomes, ranking, training
+from satjax.cli import assessment, evaluation, outcomes, ranking, serving, training
 from satjax.cli.parser import Parser, verb_adder
 from satjax.errors import SatjaxError
 
@@ -45,7 +45,7 @@ def _build_parser() -> Parser:
     parser = Parser(prog="satjax", description="Rank candidate LLMs for an instruction without running any of them.")
     parser.add_argument("--version", action="version", version=f"satjax {__version__}")
     verb = verb_adder(parser)
-    for group in (ranking, assessment, training, evaluation, outcomes):
+    for group in (ranking, assessment, serving, training, evaluation, outcomes):
         group.add_verbs(verb)
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
     return parser

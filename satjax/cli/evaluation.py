@@ -142,20 +142,18 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
-    from satjax.evaluation.prices import read_prices
     from satjax.export import check_free
     from satjax.outcomes import open_outcomes
     from satjax.render import calibration_tables, progress
     from satjax.router import Router
+    from satjax.zoo_file import read_zoo_file
 
     check_free(options.router, options.out)
-    prices = read_prices(options.zoo) if options.zoo else None
+    zoo = read_zoo_file(options.zoo) if options.zoo else None
     table = open_outcomes(options.outcomes)
     router = Router.load(options.router, keep_features=True)
     with progress("scoring") as on_progress:
-        found = recalibrate(
-            router, table, split=options.split, method=options.method, prices=prices, on_progress=on_progress
-        )
+        found = recalibrate(router, table, split=options.split, method=options.method, zoo=zoo, on_progress=on_progress)
     write_calibrated(found, options.router, options.out)
     calibration_tables(found.calibration, found.figures)
     print(f"router: {options.out}")

@@ -15,12 +15,13 @@ from satjax.calibration import FITS, Calibration, Threshold, cross_fitted
 from satjax.errors import SatjaxError
 from satjax.evaluation.cost_figures import expected_costs
 from satjax.evaluation.figures import best_single
-from satjax.evaluation.prices import Prices
+from satjax.evaluation.prices import expected_prices
 from satjax.export import rewrite_router
 from satjax.files import write_text
 from satjax.model_card import with_section
 from satjax.outcomes import OutcomeTable, leaks
 from satjax.router import Router
+from satjax.zoo_file import ZooFile
 
 FOLDS = 5
 SHARES = (0.99, 0.95, 0.9)
@@ -59,11 +60,11 @@ def recalibrate(
     *,
     split: str = "val",
     method: str = "platt",
-    prices: Prices | None = None,
+    zoo: ZooFile | None = None,
     shares: Sequence[float] = SHARES,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Recalibrated:
-    """Fits the router's probabilities of the table's candidates that it knows, and the thresholds where there are `prices`, or the table has costs.
+    """Fits the router's probabilities of the table's candidates that it knows, and the thresholds where there is a `zoo` with prices, or the table has costs.
 
     Aptitude items are left out. Raises SatjaxError for the training split, for a question that stands there and in another split too, and
     where there is nothing to fit.
@@ -107,7 +108,7 @@ def recalibrate(
             for name, probability_BM in {"before": router.calibration.probability(score_BM), **measured}.items()
         },
     }
-    offers = _offers(table, held, split, measured[method], prices)
+    offers = _offers(table, held, split, measured[method], zoo)
     if offers is not None:
         usable_B = ~np.isnan(offers.outcome_BM[:, offers.best])
         found = thresholds(offers[usable_B], fold_B[usable_B], shares)
@@ -119,11 +120,11 @@ def recalibrate(
 
 
 def _offers(
-    table: OutcomeTable, held: OutcomeTable, split: str, probability_BM: np.ndarray, prices: Prices | None
+    table: OutcomeTable, held: OutcomeTable, split: str, probability_BM: np.ndarray, zoo: ZooFile | None
 ) -> Offers | None:
     """The held-out offers, or None where nobody knows a price, or which candidate is the best one."""
-    if prices is not None:
-        price_BM = prices.expected([item.text for item in held.items], table.candidate_ids)
+    if zoo is not None:
+        price_BM = expected_prices(zoo, [item.text for item in held.items], table.candidate_ids)
         cost_BM = price_BM
     elif held.cost_usd_MN is not None and (expected_M := expected_costs(table, split)) is not None:
         price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)

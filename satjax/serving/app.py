@@ -1,0 +1,339 @@
+"""The HTTP side: routes, who may use them, and errors in OpenAI's words."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from importlib.resources import files
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from satjax import __version__
+from satjax.price import request_size
+from satjax.serving.api_errors import ApiError, of_status
+from satjax.serving.bodies import (
+    CandidateBody,
+    ChatRequest,
+    Choice,
+    ErrorBody,
+    Evidence,
+    Health,
+    Message,
+    Model,
+    Models,
+    RankedCandidate,
+    RankRequest,
+    RankResponse,
+    Task,
+    checked,
+    read_body,
+    schema_of,
+)
+from satjax.serving.conversation import input_bytes, scored_text
+from satjax.serving.keys import KeyRing
+from satjax.serving.service import Completed, Service
+from satjax.zoo_file import ROUTED
+
+OBJECTIVE_HEADER = "x-satjax-objective"
+GONE = 499
+"""What is noted for a client that left before its answer; nobody receives it."""
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+API_KEY = HTTPBearer(
+    auto_error=False, scheme_name="ApiKey", description="One of the server's API keys, where it has any."
+)
+ADMIN_KEY = HTTPBearer(auto_error=False, scheme_name="AdminKey", description="One of the server's admin keys.")
+
+T = TypeVar("T")
+
+
+def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
+    """The application. Without `keys` everyone may ask; without `admin_keys` nobody may change the zoo."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.backends, service.batcher:
+            yield
+
+    app = FastAPI(
+        title="satjax",
+        version=__version__,
+        summary="Every request is answered by the candidate that is expected to do it best.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            RequestValidationError: _http_error,
+            RecursionError: _too_deep,
+            Exception: _our_error,
+        },
+    )
+    settings = service.settings
+
+    async def may_ask(request: Request, _: Annotated[Any, Depends(API_KEY)]) -> None:
+        if len(keys) and not keys.holds(request.headers.get("authorization")):
+            raise ApiError(
+                401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
+            )
+
+    async def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
+        if not len(admin_keys):
+            raise ApiError(403, "this server has no admin key, so its zoo stays as it is", code="no_admin_key")
+        if not admin_keys.holds(request.headers.get("authorization")):
+            raise ApiError(
+                401,
+                "give one of the server's admin keys",
+                code="invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+    async def body_of(request: Request) -> Any:
+        return await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
+
+    @app.post(
+        "/v1/chat/completions",
+        dependencies=[Depends(may_ask)],
+        openapi_extra=schema_of(ChatRequest),
+        responses=_documented(
+            400,
+            401,
+            404,
+            408,
+            413,
+            429,
+            502,
+            503,
+            504,
+            answer="The candidate's answer, or its stream of events.",
+            media=("application/json", "text/event-stream"),
+        ),
+    )
+    async def chat_completions(request: Request) -> Response:
+        """Answers by the best candidate, or by the one that is named; on its failure by the next best."""
+        service.admit()
+        with contextlib.ExitStack() as held:
+            held.callback(service.release)
+            body = await body_of(request)
+            chat = checked(ChatRequest, body)
+            header = request.headers.get(OBJECTIVE_HEADER)
+            completed = await _unless_gone(request, service.complete(chat, body, header))
+            if completed is None:
+                return Response(status_code=GONE)
+            response = _relayed(completed, held.pop_all().close, settings.request_timeout_seconds)
+        return response
+
+    @app.post(
+        "/v1/rank",
+        dependencies=[Depends(may_ask)],
+        response_model=RankResponse,
+        openapi_extra=schema_of(RankRequest),
+        responses=_documented(400, 401, 408, 413, 503, 504),
+    )
+    async def rank(request: Request) -> RankResponse | Response:
+        """Ranks the candidates for an instruction or a conversation; none of them is asked."""
+        service.admit()
+        try:
+            asked = checked(RankRequest, await body_of(request))
+            ranked = await _unless_gone(request, _ranking(service, asked, request.headers.get(OBJECTIVE_HEADER)))
+            return Response(status_code=GONE) if ranked is None else ranked
+        finally:
+            service.release()
+
+    @app.get("/v1/models", dependencies=[Depends(may_ask)], responses=_documented(401))
+    async def models() -> Models:
+        """What a request can name as its model."""
+        return Models(data=[Model(id=name) for name in (ROUTED, *service.candidates)])
+
+    @app.put(
+        "/v1/candidates/{name}",
+        dependencies=[Depends(may_change)],
+        status_code=204,
+        openapi_extra=schema_of(CandidateBody),
+        responses=_documented(400, 401, 403, 408, 413),
+    )
+    async def add_candidate(name: str, request: Request) -> None:
+        """Adds a candidate, or replaces the one of this name, until the server ends; `zoo.toml` stays as it is."""
+        await service.add(name, checked(CandidateBody, await body_of(request)))
+
+    @app.delete(
+        "/v1/candidates/{name}",
+        dependencies=[Depends(may_change)],
+        status_code=204,
+        responses=_documented(401, 403, 404, 409),
+    )
+    async def remove_candidate(name: str) -> None:
+        """Removes a candidate until the server ends; what it is answering it finishes."""
+        service.remove(name)
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """That the server runs, and how it is."""
+        cooling = [name for name in service.candidates if service.cooling.is_cooling(name)]
+        return Health(warm=service.batcher.warm, candidates=len(service.candidates), cooling=cooling)
+
+    @app.get("/metrics", dependencies=[Depends(may_ask)], response_class=PlainTextResponse, responses=_documented(401))
+    async def metrics() -> PlainTextResponse:
+        """For Prometheus."""
+        return PlainTextResponse(service.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    page = files("satjax.serving").joinpath("playground.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse)
+    async def playground() -> HTMLResponse:
+        """A page to try instructions on."""
+        return HTMLResponse(page, headers={"content-security-policy": CONTENT_POLICY, "referrer-policy": "no-referrer"})
+
+    app.add_middleware(_Counted, service=service)
+    return app
+
+
+async def _ranking(service: Service, asked: RankRequest, header: str | None) -> RankResponse:
+    if (asked.instruction is None) == (asked.messages is None):
+        raise ApiError(400, "give either instruction or messages", param="instruction")
+    said = asked.messages or [Message(role="user", content=asked.instruction)]
+    messages = [message.model_dump() for message in said]
+    text = scored_text(messages)
+    expected = asked.expected_output_tokens
+    size = request_size(
+        input_bytes(messages), service.settings.expected_output_tokens if expected is None else expected
+    )
+    choice = Choice(objective=asked.objective, candidates=asked.candidates)
+    objective, candidates = service.choose(choice, header)
+    routed = await service.route(text, size, candidates, objective)
+    found = await service.evidence(text, routed.offers[0].candidate) if asked.evidence and routed.offers else None
+    told = None
+    if found is not None:
+        told = Evidence(**dict(zip(("spoke_for", "against"), map(_tasks, found), strict=True)))
+    ranking = [RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers]
+    return RankResponse(
+        objective=str(objective), ranking=ranking, routing_ms=round(1000 * routed.seconds, 3), evidence=told
+    )
+
+
+def _tasks(found: list[Any]) -> list[Task]:
+    return [Task(**dataclasses.asdict(task)) for task in found]
+
+
+def _relayed(completed: Completed, release: Callable[[], None], seconds: float) -> Response:
+    answer, routed = completed.answer, completed.routed
+    headers = {**answer.headers, "x-satjax-candidate": _header(completed.candidate)}
+    if routed is not None:
+        headers["x-satjax-routing-ms"] = f"{1000 * routed.seconds:.1f}"
+        if completed.probability is not None:
+            headers["x-satjax-probability"] = f"{completed.probability:.4f}"
+    if answer.chunks is None:
+        release()
+        return Response(answer.content, answer.status, headers)
+
+    async def close() -> None:
+        release()
+        await answer.close()
+
+    return _Relay(answer.chunks, answer.status, headers, close, seconds)
+
+
+def _header(name: str) -> str:
+    """A candidate's name as a header can hold it."""
+    return name.encode("ascii", "backslashreplace").decode()
+
+
+class _Relay(StreamingResponse):
+    """A stream that is passed on; its end, or that of the client, is the end of the exchange with the backend.
+
+    A client that does not read is left after so many seconds.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        status: int,
+        headers: dict[str, str],
+        close: Callable[[], Awaitable[None]],
+        seconds: float,
+    ):
+        super().__init__(chunks, status, headers)
+        self._close, self._seconds = close, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await super().__call__(scope, receive, send)
+        finally:
+            await asyncio.shield(self._close())
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` gives, or None where the client leaves before: then it is cancelled, and with it what it waits for."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    doing, watching = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((doing, watching), return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        for task in (doing, watching):
+            task.cancel()
+        await asyncio.gather(doing, watching, return_exceptions=True)
+
+
+class _Counted:
+    """Counts responses by route and status."""
+
+    def __init__(self, app: Any, service: Service):
+        self.app, self.responses = app, service.telemetry.responses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def counting(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                self.responses.labels(route, message["status"]).inc()
+            await send(message)
+
+        await self.app(scope, receive, counting)
+
+
+def _documented(
+    *statuses: int, answer: str | None = None, media: tuple[str, ...] = ()
+) -> dict[int | str, dict[str, Any]]:
+    """Which errors a route gives, and what it answers where no model says so."""
+    said: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody, "description": "An error."} for status in statuses
+    }
+    if answer is not None:
+        said[200] = {"description": answer, "content": {kind: {"schema": {}} for kind in media}}
+    return said
+
+
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return JSONResponse(of_status(status).body, status, headers)
+
+
+async def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(ApiError(400, "the request is nested too deeply", code="invalid_json").body, 400)
+
+
+async def _our_error(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(ApiError(500, "an error of the server's own; its log has more").body, 500)

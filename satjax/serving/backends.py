@@ -1,0 +1,204 @@
+"""One request at one candidate's backend: what it answers, streamed or whole, or how it failed."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+
+from satjax.serving.keys import secret
+from satjax.zoo_file import Candidate, Settings
+
+log = logging.getLogger("satjax")
+
+Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "broken"]
+AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
+"""Faults after which a backend is left alone for a while the first time already."""
+REFUSALS = (401, 403, 404)
+"""Statuses that say that the zoo file does not fit the backend: its key, or its address or model."""
+PASSED_ON = ("content-type", "x-request-id")
+IDLE, IDLE_SECONDS = 64, 2.0
+"""Connections that are kept for the next request, and for how long: less than backends keep theirs (uvicorn's 5 seconds), so that none is closed
+while a request is on its way; and no more, because httpx looks at each of them for every request.
+"""
+
+
+class Failed(Exception):
+    """Nothing of an answer has come that a client could be given, so that another candidate may try."""
+
+    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None):
+        super().__init__(f"{fault} ({detail})")
+        self.fault, self.retry_after = fault, retry_after
+
+
+@dataclass
+class Answer:
+    """A backend's answer: `content` whole, or `chunks` as they come; `close` gives the connection back, whatever has been read."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes = b""
+    chunks: AsyncIterator[bytes] | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    response: httpx.Response | None = None
+
+    async def close(self) -> None:
+        """Ends the exchange with the backend; one that is not over is cancelled there."""
+        if self.response is not None:
+            await self.response.aclose()
+
+
+class Backends:
+    """The client that all backends share, and the keys of those that need one; an async context."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._key: dict[str, str] = {}
+        self._given: set[tuple[str, str]] = set()
+        limits = httpx.Limits(
+            max_connections=settings.max_requests, max_keepalive_connections=IDLE, keepalive_expiry=IDLE_SECONDS
+        )
+        timeout = httpx.Timeout(settings.first_byte_timeout_seconds, connect=settings.connect_timeout_seconds)
+        self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
+
+    async def __aenter__(self) -> "Backends":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    def learn_key(self, candidate: Candidate, where: str) -> None:
+        """Reads the candidate's key from the environment. Raises SatjaxError where it is not there."""
+        if candidate.api_key_env:
+            self._key[candidate.api_key_env] = secret(candidate.api_key_env, f"{where}: candidates.{candidate.name}")
+            self._given.add((candidate.api_key_env, candidate.base_url))
+
+    def may_have_key(self, candidate: Candidate) -> bool:
+        """Whether the key that it names goes to its address already, or it names none."""
+        return not candidate.api_key_env or (candidate.api_key_env, candidate.base_url) in self._given
+
+    async def ask(self, candidate: Candidate, body: Mapping[str, Any], deadline: float) -> Answer:
+        """Sends a chat completion request, with the candidate's own model name, and waits for the answer, or for the first bytes of its stream.
+
+        `deadline` is a time of the event loop. Raises Failed where there is nothing to be passed on; an error that is the request's own (such as
+        status 400) is an answer.
+        """
+        streamed, settings = body.get("stream") is True, self.settings
+        patience = settings.first_byte_timeout_seconds if streamed else settings.answer_timeout_seconds
+        until = min(deadline, asyncio.get_running_loop().time() + patience)
+        request = self._request(candidate, body, patience)
+        response: httpx.Response | None = None
+        try:
+            async with asyncio.timeout_at(until):
+                response = await self._client.send(request, stream=True)
+                _check_status(response)
+                if streamed and response.status_code == 200:
+                    return await self._stream(response, deadline)
+                return await self._whole(response, candidate)
+        except BaseException as error:
+            if response is not None:
+                await response.aclose()
+            if isinstance(error, TimeoutError | httpx.TimeoutException):
+                fault: Fault = "connect" if isinstance(error, httpx.ConnectTimeout) else "timeout"
+                raise Failed(fault, type(error).__name__) from None
+            if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
+                raise Failed("connect", type(error).__name__) from None
+            if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+                raise Failed("broken", type(error).__name__) from None
+            raise
+
+    def _request(self, candidate: Candidate, body: Mapping[str, Any], patience: float) -> httpx.Request:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if candidate.api_key_env:
+            headers["authorization"] = f"Bearer {self._key[candidate.api_key_env]}"
+        return self._client.build_request(
+            "POST",
+            f"{candidate.base_url.rstrip('/')}/chat/completions",
+            content=json.dumps({**body, "model": candidate.model}, separators=(",", ":")).encode(),
+            headers=headers,
+            timeout=httpx.Timeout(patience, connect=self.settings.connect_timeout_seconds),
+        )
+
+    async def _stream(self, response: httpx.Response, deadline: float) -> Answer:
+        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            raise Failed("broken", "no stream of events")
+        chunks = response.aiter_raw()
+        first = b""
+        while not first:
+            try:
+                first = await anext(chunks)
+            except StopAsyncIteration:
+                raise Failed("broken", "an empty stream") from None
+        relayed = self._relay(first, chunks, deadline)
+        return Answer(response.status_code, _passed_on(response), chunks=relayed, response=response)
+
+    async def _relay(self, first: bytes, chunks: AsyncIterator[bytes], deadline: float) -> AsyncIterator[bytes]:
+        """The stream as it comes; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one."""
+        yield first
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except (httpx.HTTPError, TimeoutError) as error:
+                late = isinstance(error, TimeoutError | httpx.TimeoutException)
+                log.warning("a stream broke off: %s", type(error).__name__)
+                said = "the candidate's stream " + ("took too long" if late else "broke off")
+                event = {
+                    "error": {"message": said, "type": "server_error", "param": None, "code": "stream_interrupted"}
+                }
+                yield b"\n\ndata: " + json.dumps(event).encode() + b"\n\n"
+                return
+            yield chunk
+
+    async def _whole(self, response: httpx.Response, candidate: Candidate) -> Answer:
+        content = bytearray()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > self.settings.max_answer_bytes:
+                raise Failed("broken", f"an answer of more than {self.settings.max_answer_bytes} bytes")
+        await response.aclose()
+        usage: Any = None
+        if response.status_code == 200:
+            try:
+                value = json.loads(content)
+                usage = value.get("usage") if isinstance(value, dict) else None
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise Failed("broken", "an answer that is no JSON object")
+        elif key := self._key.get(candidate.api_key_env):
+            content = content.replace(key.encode(), b"***")
+        return Answer(
+            response.status_code, _passed_on(response), bytes(content), usage=usage if isinstance(usage, dict) else {}
+        )
+
+
+def _passed_on(response: httpx.Response) -> dict[str, str]:
+    return {name: response.headers[name] for name in PASSED_ON if name in response.headers}
+
+
+def _check_status(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == 429:
+        raise Failed("rate_limit", "status 429", _seconds(response.headers.get("retry-after")))
+    if status == 408:
+        raise Failed("timeout", "status 408")
+    if status in REFUSALS:
+        raise Failed("refused", f"status {status}")
+    if status >= 500:
+        raise Failed("server_error", f"status {status}", _seconds(response.headers.get("retry-after")))
+    if status != 200 and status < 400:
+        raise Failed("broken", f"status {status}")
+
+
+def _seconds(text: str | None) -> float | None:
+    with contextlib.suppress(ValueError, TypeError):
+        seconds = float(text or "")
+        return seconds if seconds >= 0 else None
+    return None

@@ -1,0 +1,76 @@
+"""Runs the server until it is told to stop, and lets what is running finish."""
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from satjax.errors import SatjaxError
+from satjax.router import Router
+from satjax.serving.app import create_app
+from satjax.serving.keys import KeyRing
+from satjax.serving.service import open_service
+from satjax.zoo_file import read_zoo_file
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+"""How long a client's connection may be idle: longer than proxies and pools keep theirs, so that they close it, not we under a request."""
+
+
+def check_open(host: str, keys: KeyRing, without_keys: bool) -> None:
+    """Raises SatjaxError where other machines could ask without a key, and nobody said that they may."""
+    if host not in LOOPBACK and not len(keys) and not without_keys:
+        raise SatjaxError(
+            f"--host {host} can be reached from other machines, and there is no API key; set SATJAX_API_KEYS or give --api-keys FILE, "
+            "or --without-keys where something before the server checks who asks"
+        )
+
+
+def serve(router_dir: Path, zoo_path: Path, host: str, port: int, keys: KeyRing, admin_keys: KeyRing) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes what is running (`shutdown_seconds` of the zoo file at most).
+
+    Raises SatjaxError for a zoo file or router that does not fit, and where the port is taken.
+    """
+    zoo = read_zoo_file(zoo_path)
+    listening = listen(host, port)
+    try:
+        service = open_service(Router.load(router_dir, serving=True), zoo, zoo_path)
+        app = create_app(service, keys, admin_keys)
+        server = uvicorn.Server(uvicorn_config(app, zoo.settings.shutdown_seconds))
+        where = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
+        print(f"serving {len(zoo.candidates)} candidates at {where}", file=sys.stderr, flush=True)
+        # uvicorn raises the signal that stopped it once more at the end, and finds these then: all is finished, and that is a success.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+
+
+def uvicorn_config(app: object, shutdown_seconds: float) -> uvicorn.Config:
+    """No log of requests: satjax's own says what matters, and never a text or a key."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that clients can connect to from now on; port 0 is any free one. Raises SatjaxError where the address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SatjaxError(
+            f"cannot listen at {host}, port {port} ({reason}); choose another with --host or --port"
+        ) from error
+    return listening

@@ -1,0 +1,279 @@
+"""Routing and forwarding: from a checked request to a candidate's answer. Nothing here knows of HTTP on the client's side."""
+
+import asyncio
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from satjax.aptitude import CapabilityProfile
+from satjax.errors import SatjaxError, unknown_name
+from satjax.instructions import is_instruction
+from satjax.objective import Objective, parse_objective
+from satjax.price import Size, fits, price_usd, request_size
+from satjax.router import Router
+from satjax.serving.api_errors import ApiError, turned_away
+from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
+from satjax.serving.bodies import CandidateBody, ChatRequest, Choice
+from satjax.serving.conversation import input_bytes, scored_text
+from satjax.serving.cooling import Cooling
+from satjax.serving.evidence import TaskEvidence, evidence
+from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
+from satjax.serving.offers import Offer, in_order
+from satjax.serving.telemetry import Telemetry
+from satjax.zoo_file import ROUTED, Candidate, ZooFile, read_candidate
+
+log = logging.getLogger("satjax")
+
+LEAST_ANSWER = 16
+"""Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Offers in the order of an objective, and how long that took, waiting included."""
+
+    objective: Objective
+    offers: list[Offer]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A candidate's answer; `routed` and `probability` are None where the client named the candidate."""
+
+    candidate: str
+    answer: Answer
+    routed: Routed | None
+    probability: float | None
+
+
+class Service:
+    """The router, the zoo and the backends of one server. Made by `open_service`; entered as a context while it serves."""
+
+    def __init__(self, router: Router, zoo: ZooFile):
+        settings = self.settings = zoo.settings
+        self.router, self.objective = router, zoo.objective
+        self.candidates: dict[str, Candidate] = dict(zoo.candidates)
+        self.telemetry, self.cooling = Telemetry(), Cooling(settings.cooldown_seconds)
+        self.backends = Backends(settings)
+        self.batcher = MicroBatcher(
+            self._score,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            wait_seconds=settings.batch_wait_ms / 1000,
+            warm_up=router.warm_up(settings.max_batch),
+            on_batch=self._count_batch,
+        )
+        self.running = 0
+        self.telemetry.running.set_function(lambda: self.running)
+        self.telemetry.queue.set_function(lambda: self.batcher.queue_length)
+
+    def _score(self, texts: Sequence[str]) -> list[Probabilities]:
+        names = self.router.candidates
+        rows = self.router.probability(texts).tolist()
+        return [{name: round(chance, 6) for name, chance in zip(names, row, strict=True)} for row in rows]
+
+    def _count_batch(self, size: int, seconds: float) -> None:
+        self.telemetry.batch_size.observe(size)
+        self.telemetry.batch.observe(seconds)
+
+    def admit(self) -> None:
+        """Counts a request that begins. Raises ApiError (503) where as many run as may; whoever calls it calls `release` at the end."""
+        if self.running >= self.settings.max_requests:
+            raise turned_away(f"{self.running} requests are running; try again")
+        self.running += 1
+
+    def release(self) -> None:
+        """Counts a request that has ended, one way or the other."""
+        self.running -= 1
+
+    def choose(self, choice: Choice | None, header: str | None) -> tuple[Objective, list[Candidate]]:
+        """What a request says of its routing: the body before the header before the zoo file. Raises ApiError (400)."""
+        text = choice.objective if choice and choice.objective is not None else header
+        try:
+            objective = self.objective if text is None else parse_objective(text)
+        except SatjaxError as error:
+            raise ApiError(400, str(error), param="satjax.objective") from None
+        names = list(self.candidates) if choice is None or choice.candidates is None else choice.candidates
+        return objective, [self.candidate(name, "satjax.candidates", 400) for name in dict.fromkeys(names)]
+
+    def candidate(self, name: str, param: str, status: int = 404) -> Candidate:
+        """A candidate of the zoo. Raises ApiError for a name that is not there."""
+        if name not in self.candidates:
+            message = str(unknown_name("model", name[:100], [*self.candidates, ROUTED]))
+            raise ApiError(status, message, code="model_not_found", param=param)
+        return self.candidates[name]
+
+    async def route(self, text: str, size: Size, candidates: Sequence[Candidate], objective: Objective) -> Routed:
+        """Ranks candidates for an instruction. Raises ApiError where it is none (400), too many wait (503) or it takes too long
+        (504)."""
+        if not is_instruction(text):
+            raise ApiError(
+                400, "there is no text of a user to route by; name a candidate as the model", param="messages"
+            )
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_seconds):
+                probability = await self.batcher.probabilities(text)
+        except Full as error:
+            raise turned_away(str(error)) from None
+        except TimeoutError:
+            raise ApiError(504, "routing took too long; try again", code="timeout") from None
+        offers = [
+            Offer(candidate.name, probability[candidate.name], price_usd(candidate, size))
+            for candidate in candidates
+            if candidate.name in probability
+        ]
+        seconds = time.perf_counter() - started
+        self.telemetry.routing.observe(seconds)
+        return Routed(objective, in_order(objective, offers), seconds)
+
+    async def evidence(self, text: str, candidate: str) -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+        """Aptitude tasks for and against a candidate (`satjax.serving.evidence`), or None where the router cannot say."""
+
+        def find() -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+            likeness_T = self.router.task_likeness(text)
+            if likeness_T is None or candidate not in self.router.candidates:
+                return None
+            return evidence(likeness_T, self.router.profiles, candidate)
+
+        return await self.batcher.call(find)
+
+    async def complete(self, chat: ChatRequest, body: dict[str, Any], header: str | None) -> Completed:
+        """Answers a chat completion request by the best candidate that can. Raises ApiError where none does."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.request_timeout_seconds
+        forwarded = {key: value for key, value in body.items() if key != "satjax"}
+        if chat.model != ROUTED:
+            named = [self.candidate(chat.model, "model")]
+            return await self._first_answer(named, forwarded, deadline, None)
+        objective, allowed = self.choose(chat.satjax, header)
+        most = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
+        size = request_size(
+            input_bytes(body["messages"], chat.tools or ()), self.settings.expected_output_tokens, most, chat.n or 1
+        )
+        needs_tools = bool(chat.tools) or bool(body.get("functions"))
+        least = LEAST_ANSWER if most is None else most
+        able = [c for c in allowed if fits(c, size, least) and (c.tools or not needs_tools)]
+        if not able:
+            wanted = f"about {size.input_tokens} tokens" + (" and tools" if needs_tools else "")
+            raise ApiError(
+                400, f"no candidate takes {wanted}; see context_tokens and tools in the zoo file", code="no_candidate"
+            )
+        routed = await self.route(scored_text(body["messages"]), size, able, objective)
+        ranked = [self.candidates[offer.candidate] for offer in routed.offers if offer.candidate in self.candidates]
+        return await self._first_answer(self.cooling.in_order(ranked), forwarded, deadline, routed)
+
+    async def _first_answer(
+        self, candidates: Sequence[Candidate], body: dict[str, Any], deadline: float, routed: Routed | None
+    ) -> Completed:
+        failures: list[tuple[str, Failed]] = []
+        for candidate in candidates[: self.settings.max_attempts]:
+            started = time.perf_counter()
+            try:
+                answer = await self.backends.ask(candidate, body, deadline)
+            except Failed as error:
+                failures.append((candidate.name, error))
+                self._note_failure(candidate.name, error)
+                if asyncio.get_running_loop().time() >= deadline:
+                    break
+                continue
+            self.cooling.worked(candidate.name)
+            self.telemetry.attempts.labels(candidate.name, "ok" if answer.status == 200 else "passed_on").inc()
+            self.telemetry.first_byte.labels(candidate.name).observe(time.perf_counter() - started)
+            for kind in ("prompt_tokens", "completion_tokens"):
+                if isinstance(count := answer.usage.get(kind), int) and 0 <= count < 2**53:
+                    self.telemetry.tokens.labels(candidate.name, kind).inc(count)
+            chances = {offer.candidate: offer.probability for offer in routed.offers} if routed else {}
+            return Completed(candidate.name, answer, routed, chances.get(candidate.name))
+        raise _all_failed(failures)
+
+    def _note_failure(self, name: str, error: Failed) -> None:
+        log.warning("candidate %s failed: %s", name, error)
+        self.telemetry.attempts.labels(name, error.fault).inc()
+        self.cooling.failed(name, at_once=error.fault in AT_ONCE, retry_after=error.retry_after)
+
+    async def add(self, name: str, body: CandidateBody) -> None:
+        """Adds a candidate, or replaces one, while serving. Raises ApiError (400) naming what does not fit."""
+        table = {key: value for key, value in body.model_dump().items() if key != "profile"}
+        try:
+            candidate = read_candidate(name, table, "request")
+            if not self.backends.may_have_key(candidate):
+                raise SatjaxError(
+                    "the zoo file sends no key of this api_key_env to this base_url; neither does this server"
+                )
+            if body.profile is not None:
+                await self.batcher.call(self.router.add, _profile(name, body.profile))
+                self.batcher.warm_up_again(self.router.warm_up(self.settings.max_batch))
+            elif name not in self.router.candidates:
+                raise SatjaxError(f"the router does not know {name!r}; give its profile, too")
+        except SatjaxError as error:
+            raise ApiError(400, str(error), code="invalid_candidate") from None
+        self.candidates = {**self.candidates, name: candidate}
+        self.cooling.worked(name)
+        log.info("candidate %s was added", name)
+
+    def remove(self, name: str) -> None:
+        """Routes to a candidate no more; what it is answering it finishes. Raises ApiError for the last one (409)."""
+        self.candidate(name, "name")
+        if len(self.candidates) == 1:
+            raise ApiError(409, f"{name!r} is the last candidate; add another one first", code="last_candidate")
+        self.candidates = {other: candidate for other, candidate in self.candidates.items() if other != name}
+        log.info("candidate %s was removed", name)
+
+
+def open_service(router: Router, zoo: ZooFile, path: Path) -> Service:
+    """A service of a loaded router and a zoo file, read from `path`.
+
+    Raises SatjaxError where the router does not know a candidate that has no profile, a profile does not fit, or a key is not in the environment.
+    """
+    service = Service(router, zoo)
+    for candidate in zoo.candidates.values():
+        at = f"{path}: candidates.{candidate.name}"
+        service.backends.learn_key(candidate, str(path))
+        if candidate.profile:
+            profile = CapabilityProfile.read(path.parent / candidate.profile)
+            if profile.candidate != candidate.name:
+                raise SatjaxError(f"{at}.profile is that of {profile.candidate!r}; rename the table, or give its own")
+            router.add(profile)
+        elif candidate.name not in router.candidates:
+            hint = unknown_name("candidate", candidate.name, router.candidates)
+            raise SatjaxError(f"{at}: {hint} A new one needs its profile")
+    return service
+
+
+def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
+    with tempfile.TemporaryDirectory(prefix="satjax-") as directory:
+        path = Path(directory) / "profile.json"
+        path.write_text(json.dumps(value), encoding="utf-8")
+        try:
+            profile = CapabilityProfile.read(path)
+        except SatjaxError as error:
+            raise SatjaxError(str(error).replace(str(path), "the profile")) from None
+    if profile.candidate != name:
+        raise SatjaxError(f"the profile is that of {profile.candidate!r:.60}, not of {name!r}")
+    return profile
+
+
+def _all_failed(failures: Sequence[tuple[str, Failed]]) -> ApiError:
+    said = "; ".join(f"{name}: {error.fault}" for name, error in failures)
+    faults = {error.fault for _, error in failures}
+    if faults == {"rate_limit"}:
+        waits = [error.retry_after or 1.0 for _, error in failures]
+        return ApiError(
+            429,
+            f"every candidate limits us ({said})",
+            code="rate_limited",
+            headers={"retry-after": str(int(min(min(waits), 1e6)) or 1)},
+        )
+    status = 504 if faults == {"timeout"} else 502
+    return ApiError(
+        status,
+        f"no candidate answered ({said})" if said else "no candidate is left to ask",
+        code="all_candidates_failed",
+    )

@@ -1,0 +1,495 @@
+"""The server as clients see it: OpenAI's own client, and plain HTTP, through real sockets, before backends that fail in every way."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+
+import httpx
+import openai
+import pytest
+
+from satjax.serving.backends import Backends
+from satjax.zoo_file import Candidate, Settings
+from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
+
+KEY, ADMIN = "client-key-0123456789", "admin-key-0123456789"
+MODELS = {
+    "best": "ok-best",
+    "good": "ok-good",
+    "erring": "status:500",
+    "limited": "status:429",
+    "picky": "status:400",
+    "refusing": "status:401",
+    "dead": "dead",
+    "garbled": "garbage",
+    "halved": "half",
+    "late": "slow:3",
+    "stalling": "stall:3",
+    "breaking": "break",
+}
+CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
+SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(scope="module")
+def backend():
+    app = Backend()
+    with running(app) as (address, _):
+        app.address = address
+        yield app
+
+
+@pytest.fixture(scope="module")
+def started(backend, tmp_path_factory):
+    changes = {"good": {"tools": "false"}, "best": {"context_tokens": "2000", "api_key_env": '"BEST_KEY"'}}
+    changes |= {"picky": {"api_key_env": '"BEST_KEY"'}, "refusing": {"api_key_env": '"BEST_KEY"'}}
+    zoo = write_zoo(tmp_path_factory.mktemp("zoo") / "zoo.toml", backend.address, MODELS, SERVE, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEST_KEY", SECRET)
+        with serving(FakeRouter(CHANCES), zoo, admin_keys=[ADMIN]) as (address, service):
+            yield address, service
+
+
+@pytest.fixture
+def address(started):
+    return started[0]
+
+
+@pytest.fixture
+def client(address):
+    return openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+
+
+def say(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_openais_client_gets_the_best_candidates_answer(client, backend):
+    raw = client.chat.completions.with_raw_response.create(
+        model="satjax",
+        messages=say("hello"),
+        temperature=0.5,
+        extra_body={"satjax": {"objective": "quality"}, "seed": 7},
+    )
+    answer = raw.parse()
+    assert answer.choices[0].message.content == "ok-best says hello"
+    assert answer.usage.total_tokens == 12
+    assert raw.headers["x-satjax-candidate"] == "best"
+    assert raw.headers["x-satjax-probability"] == "0.9000"
+    assert float(raw.headers["x-satjax-routing-ms"]) > 0
+    sent = backend.seen[-1]
+    assert sent == {"model": "ok-best", "messages": say("hello"), "temperature": 0.5, "seed": 7}
+    assert backend.keys[-1] == f"Bearer {SECRET}"
+
+
+def test_a_stream_is_passed_on_as_it_comes(client):
+    chunks = list(client.chat.completions.create(model="satjax", messages=say("one two three"), stream=True))
+    assert "".join(chunk.choices[0].delta.content for chunk in chunks) == "ok-best says one two three"
+    assert len(chunks) == 5
+
+
+def test_tools_are_passed_through_to_a_candidate_that_has_them(client, backend):
+    answer = client.chat.completions.create(model="satjax", messages=say("best:good Rain?"), tools=[TOOL])
+    assert answer.choices[0].message.tool_calls[0].function.name == "weather"
+    assert backend.seen[-1]["model"] == "ok-best"
+    assert backend.seen[-1]["tools"] == [TOOL]
+    without = client.chat.completions.create(model="satjax", messages=say("best:good Rain?"))
+    assert without.model == "ok-good"
+
+
+def test_a_candidates_name_goes_straight_there(client):
+    raw = client.chat.completions.with_raw_response.create(model="good", messages=say("hi"))
+    assert raw.parse().choices[0].message.content == "ok-good says hi"
+    assert raw.headers["x-satjax-candidate"] == "good"
+    assert "x-satjax-probability" not in raw.headers
+    with pytest.raises(openai.NotFoundError, match="did you mean 'good'"):
+        client.chat.completions.create(model="goood", messages=say("hi"))
+
+
+def test_what_does_not_fit_a_context_goes_elsewhere(client):
+    assert client.chat.completions.create(model="satjax", messages=say("word " * 2000)).model == "ok-good"
+    assert client.chat.completions.create(model="satjax", messages=say("word"), max_tokens=1999).model == "ok-best"
+    assert client.chat.completions.create(model="satjax", messages=say("word"), max_tokens=2000).model == "ok-good"
+    with pytest.raises(openai.BadRequestError, match="no candidate takes about 10000 tokens"):
+        client.chat.completions.create(model="satjax", messages=say("word " * 8000))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failing", ["erring", "limited", "refusing", "dead", "garbled", "halved", "late"])
+def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
+    response = ask(address, text=f"best:{failing} hi", stream=stream)
+    assert response.status_code == 200
+    assert response.headers["x-satjax-candidate"] == "best"
+    assert "ok-best" in response.text
+    assert SECRET not in response.text
+
+
+def test_a_named_candidate_that_fails_is_not_replaced(client):
+    for name, error in (
+        ("erring", openai.InternalServerError),
+        ("dead", openai.InternalServerError),
+        ("limited", openai.RateLimitError),
+    ):
+        with pytest.raises(error) as raised:
+            client.chat.completions.create(model=name, messages=say("hi"))
+        assert name in str(raised.value)
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.chat.completions.create(model="late", messages=say("hi"))
+    assert raised.value.status_code == 504
+
+
+def test_a_request_that_a_backend_finds_wrong_is_not_tried_elsewhere(address, backend):
+    before = len(backend.seen)
+    response = ask(address, text="best:picky hi")
+    assert response.status_code == 400
+    assert response.headers["x-satjax-candidate"] == "picky"
+    assert response.json() == {"error": {"message": "no: Bearer ***"}}
+    assert len(backend.seen) == before + 1
+
+
+def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client):
+    def words(model, got):
+        got.extend(
+            c.choices[0].delta.content
+            for c in client.chat.completions.create(model=model, messages=say("a b"), stream=True)
+        )
+
+    got = []
+    with pytest.raises(openai.APIError, match="stream broke off"):
+        words("breaking", got)
+    assert got == ["break", " says "]
+    with pytest.raises(openai.APIError, match="took too long"):
+        words("stalling", got)
+
+
+def test_secrets_stay_out_of_logs_and_errors(address, caplog):
+    for name in MODELS:
+        assert SECRET not in ask(address, text=f"best:{name} hi").text
+        assert SECRET not in ask(address, model=name).text
+    for path in ("/metrics", "/healthz", "/v1/models", "/openapi.json"):
+        assert SECRET not in httpx.get(address + path).text
+    assert "candidate erring failed" in caplog.text
+    assert SECRET not in caplog.text
+    assert "127.0.0.1" not in "".join(record.getMessage() for record in caplog.records if record.name == "satjax")
+
+
+@pytest.mark.parametrize(
+    ("objective", "first"),
+    [
+        ("quality", "best"),
+        ("cheapest above 0.84", "best"),
+        ("probability - 1e9 * price", "best"),
+        ("cheapest above 0.95", "best"),
+    ],
+)
+def test_the_objective_may_be_given_in_the_body_or_a_header(address, objective, first):
+    for options in ({"satjax": {"objective": objective}}, {"headers": {"X-Satjax-Objective": objective}}):
+        response = ask(address, **options)
+        assert response.headers["x-satjax-candidate"] == first
+
+
+def test_price_decides_where_the_objective_says_so(address):
+    chosen = ["good", "erring", "best"]
+    body = {"instruction": "best:good hi", "candidates": chosen, "expected_output_tokens": 1000}
+    by_quality = httpx.post(f"{address}/v1/rank", json=body).json()
+    assert [r["candidate"] for r in by_quality["ranking"]] == ["good", "best", "erring"]
+    assert by_quality["ranking"][1] == {
+        "candidate": "best",
+        "probability": 0.9,
+        "price_usd": pytest.approx(0.002 + 3e-6),
+    }
+    by_price = httpx.post(f"{address}/v1/rank", json=body, headers={"x-satjax-objective": "cheapest above 0.5"}).json()
+    assert [r["candidate"] for r in by_price["ranking"]] == ["best", "good", "erring"]
+    by_value = httpx.post(f"{address}/v1/rank", json=body | {"objective": "probability - 60 * price"}).json()
+    assert [r["candidate"] for r in by_value["ranking"]] == ["best", "good", "erring"]
+    assert by_value["objective"] == "probability - 60 * price"
+
+
+def test_a_conversation_is_ranked_as_it_would_be_answered(address, started):
+    router = started[1].router
+    messages = [*say("Translate 'dog'."), {"role": "assistant", "content": "Hund"}, *say("and French?")]
+    assert httpx.post(f"{address}/v1/rank", json={"messages": messages}).status_code == 200
+    assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
+    httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", "messages": messages})
+    assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [
+        ("/v1/chat/completions", b"{", 400),
+        ("/v1/chat/completions", b"[]", 400),
+        ("/v1/chat/completions", b"[" * 100_000, 400),
+        ("/v1/chat/completions", b'{"model": NaN}', 400),
+        ("/v1/chat/completions", b"\xff", 400),
+        ("/v1/chat/completions", b'{"model": "satjax", "messages": []}', 400),
+        ("/v1/chat/completions", b'{"model": "satjax", "messages": [{"role": "user", "content": "\\ud800"}]}', 400),
+        ("/v1/chat/completions", b'{"model": "\\ud800", "messages": [{"role": "user"}]}', 404),
+        ("/v1/chat/completions", b'{"model": "satjax", "messages": [{"role": "system", "content": "x"}]}', 400),
+        (
+            "/v1/chat/completions",
+            b'{"model": "satjax", "messages": [{"role": "user", "content": "x"}], "satjax": {"objective": "best"}}',
+            400,
+        ),
+        (
+            "/v1/chat/completions",
+            b'{"model": "satjax", "messages": [{"role": "user", "content": "x"}], "satjax": {"candidates": ["x"]}}',
+            400,
+        ),
+        (
+            "/v1/chat/completions",
+            b'{"model": "satjax", "messages": [{"role": "user", "content": "x"}], "n": ' + b"1" * 5000 + b"}",
+            400,
+        ),
+        ("/v1/chat/completions", b'{"model": "best", "messages": [{"role": "user"}], "temperature": 1e999}', 400),
+        ("/v1/rank", b"{}", 400),
+        ("/v1/rank", b'{"instruction": "x", "messages": [{}]}', 400),
+        ("/v1/rank", b'{"instruction": "   "}', 400),
+        ("/v1/rank", b'{"instruction": 7}', 400),
+        ("/v1/rank", b'{"instruction": "' + b"x" * 5_000_000 + b'"}', 413),
+        ("/nothing", b"{}", 404),
+    ],
+)
+def test_bad_requests_get_openais_kind_of_error(address, path, content, status):
+    response = httpx.post(address + path, content=content, timeout=30)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert "Traceback" not in response.text
+
+
+def test_a_body_without_a_length_is_limited_too(address):
+    def chunks():
+        for _ in range(80):
+            yield b" " * 100_000
+
+    assert httpx.post(f"{address}/v1/rank", content=chunks(), timeout=30).status_code == 413
+
+
+def test_without_the_right_key_nobody_gets_in(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY], admin_keys=[ADMIN]) as (address, _):
+        for key in ("wrong", ADMIN):
+            with pytest.raises(openai.AuthenticationError):
+                openai.OpenAI(base_url=f"{address}/v1", api_key=key).chat.completions.create(
+                    model="a", messages=say("x")
+                )
+        assert openai.OpenAI(base_url=f"{address}/v1", api_key=KEY).models.list().data[1].id == "a"
+        for path in ("/v1/models", "/metrics"):
+            assert httpx.get(address + path).status_code == 401
+        assert httpx.post(f"{address}/v1/rank", json={}).json()["error"]["code"] == "invalid_api_key"
+        for path in ("/", "/healthz"):
+            assert httpx.get(address + path).status_code == 200
+        assert httpx.delete(f"{address}/v1/candidates/a", headers={"authorization": f"Bearer {KEY}"}).status_code == 401
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
+        assert httpx.delete(f"{address}/v1/candidates/a").status_code == 403
+
+
+def test_candidates_come_and_go_while_others_are_served(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    admin = {"authorization": f"Bearer {ADMIN}"}
+    entry = {
+        "base_url": f"{backend.address}/v1",
+        "model": "ok-b",
+        "usd_per_million_input_tokens": 1,
+        "usd_per_million_output_tokens": 1,
+        "context_tokens": 100,
+        "tools": False,
+    }
+    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo, admin_keys=[ADMIN]) as (address, service):
+        put = lambda name, body: httpx.put(f"{address}/v1/candidates/{name}", json=body, headers=admin)  # noqa: E731
+        assert ask(address).headers["x-satjax-candidate"] == "a"
+        assert put("b", entry).status_code == 204
+        assert ask(address).headers["x-satjax-candidate"] == "b"
+        for change, said in (
+            ({"base_url": "file:///x"}, "is no address"),
+            ({"api_key_env": "HOME"}, "sends no key"),
+            ({"colour": 1}, "colour"),
+            ({"profile": {}}, "is no capability profile"),
+            ({"context_tokens": 0}, "context_tokens"),
+        ):
+            response = put("b", entry | change)
+            assert response.status_code == 400
+            assert said in response.json()["error"]["message"]
+            assert "/tmp" not in response.text
+        assert "does not know 'c'" in put("c", entry).json()["error"]["message"]
+        assert put("satjax", entry).status_code == 400
+        assert httpx.delete(f"{address}/v1/candidates/b", headers=admin).status_code == 204
+        assert ask(address).headers["x-satjax-candidate"] == "a"
+        assert httpx.delete(f"{address}/v1/candidates/b", headers=admin).status_code == 404
+        assert httpx.delete(f"{address}/v1/candidates/a", headers=admin).status_code == 409
+        assert list(service.candidates) == ["a"]
+
+
+@pytest.mark.parametrize(("model", "stream"), [("slow:5", False), ("slow:5", True), ("stall:5", True)])
+def test_a_client_that_leaves_cancels_what_runs_for_it(backend, tmp_path, model, stream):
+    zoo, before = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": model}), backend.cancelled
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(
+                f"{address}/v1/chat/completions",
+                json={"model": "a", "messages": say("a b"), "stream": stream},
+                timeout=0.3,
+            )
+        until = time.monotonic() + 3
+        while (backend.cancelled == before or service.running) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert backend.cancelled == before + 1
+        assert service.running == 0
+
+
+def test_too_much_at_once_is_turned_away_with_a_time_to_come_again(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "max_queue = 2\nmax_batch = 1")
+    with serving(FakeRouter({"a": 0.5}, seconds=0.2), zoo) as (address, _):
+        responses = at_once([lambda: ask(address)] * 10)
+    statuses = Counter(response.status_code for response in responses)
+    assert set(statuses) == {200, 503}
+    assert statuses[200] >= 3
+    turned_away = next(response for response in responses if response.status_code == 503)
+    assert turned_away.headers["retry-after"] == "1"
+    assert turned_away.json()["error"]["code"] == "overloaded"
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:0.3"}, "max_requests = 2")
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        statuses = Counter(response.status_code for response in at_once([lambda: ask(address)] * 6))
+        assert statuses == {200: 2, 503: 4}
+        assert service.running == 0
+
+
+def at_once(calls):
+    found = [None] * len(calls)
+
+    def run(i, call):
+        found[i] = call()
+
+    threads = [threading.Thread(target=run, args=(i, call)) for i, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def test_many_at_once_share_passes_and_each_gets_its_own_answer(backend, tmp_path):
+    zoo = write_zoo(
+        tmp_path / "zoo.toml",
+        backend.address,
+        {"a": "ok-a", "b": "status:500", "c": "dead"},
+        "max_attempts = 3",
+    )
+    router = FakeRouter({"a": 0.5, "b": 0.6, "c": 0.7}, seconds=0.01)
+
+    async def go(address):
+        async with httpx.AsyncClient(timeout=30) as client:
+
+            async def one(i):
+                stream = i % 2 == 0
+                body = {"model": "satjax", "messages": say(f"number {i} end"), "stream": stream}
+                response = await client.post(f"{address}/v1/chat/completions", json=body)
+                assert response.status_code == 200
+                assert response.headers["x-satjax-candidate"] == "a"
+                if not stream:
+                    return response.json()["choices"][0]["message"]["content"]
+                events = [json.loads(line[6:]) for line in response.text.split("\n\n") if line.startswith("data: {")]
+                return "".join(event["choices"][0]["delta"]["content"] for event in events)
+
+            return await asyncio.gather(*map(one, range(120)))
+
+    with serving(router, zoo) as (address, service):
+        assert asyncio.run(go(address)) == [f"ok-a says number {i} end" for i in range(120)]
+        metrics = httpx.get(f"{address}/metrics").text
+        assert service.running == 0
+    assert len(router.batches) < 60
+    assert 'satjax_attempts_total{candidate="a",end="ok"} 120.0' in metrics
+    assert 'satjax_responses_total{route="/v1/chat/completions",status="200"} 120.0' in metrics
+
+
+def test_shutting_down_finishes_what_runs(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:0.6"})
+    from satjax.serving.app import create_app
+    from satjax.serving.keys import KeyRing
+    from satjax.serving.service import open_service
+    from satjax.zoo_file import read_zoo_file
+
+    service = open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
+    found = []
+    with running(create_app(service, KeyRing(), KeyRing())) as (address, server):
+        threads = [threading.Thread(target=lambda s=s: found.append(ask(address, stream=s))) for s in (True, False)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.25)
+        server.should_exit = True
+        time.sleep(0.15)
+        with pytest.raises(httpx.ConnectError):
+            ask(address)
+        for thread in threads:
+            thread.join(10)
+    assert [response.status_code for response in found] == [200, 200]
+    assert all("slow:0.6" in response.text for response in found)
+
+
+def test_a_bug_of_ours_is_500_without_a_word_of_it(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
+        assert ask(address, text="hello").status_code == 200
+        response = ask(address, text="poison")
+    assert response.status_code == 500
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert "a bug" not in response.text
+
+
+def test_a_slow_body_is_not_waited_for(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "body_timeout_seconds = 0.2")
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            assert b"408" in connection.recv(1000)
+        assert service.running == 0
+
+
+def test_a_backend_that_floods_is_cut_off(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "max_answer_bytes = 200")
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
+        assert ask(address).status_code == 502
+
+
+def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
+    from satjax.errors import SatjaxError
+    from satjax.serving.service import open_service
+    from satjax.zoo_file import read_zoo_file
+
+    monkeypatch.delenv("ABSENT_KEY", raising=False)
+    zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"a": "m"}, a={"api_key_env": '"ABSENT_KEY"'})
+    with pytest.raises(SatjaxError, match=r"zoo\.toml: candidates\.a: environment variable ABSENT_KEY is not set"):
+        open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
+    zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"b": "m"})
+    with pytest.raises(
+        SatjaxError, match=r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile"
+    ):
+        open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
+
+
+def test_a_key_goes_to_no_other_address_than_the_zoo_file_says(monkeypatch):
+    monkeypatch.setenv("A_KEY", SECRET)
+    known = Candidate("a", "http://localhost:1/v1", "m", 1.0, 1.0, 10, False, api_key_env="A_KEY")
+    backends = Backends(Settings())
+    assert not backends.may_have_key(known)
+    backends.learn_key(known, "zoo.toml")
+    assert backends.may_have_key(replace(known, name="b", model="n"))
+    assert backends.may_have_key(replace(known, base_url="http://elsewhere/v1", api_key_env=""))
+    assert not backends.may_have_key(replace(known, base_url="http://elsewhere/v1"))
+    assert not backends.may_have_key(replace(known, api_key_env="HOME"))
+
+
+@pytest.mark.parametrize("depth", [*range(150, 1000, 60), 5000])
+def test_a_request_nested_deeply_is_no_fault_of_ours(address, depth):
+    nested = b"[" * depth + b"]" * depth
+    for key in (b"tools", b"other"):
+        content = b'{"model": "best", "messages": [{"role": "user", "content": "x"}], "%s": [{"function": {"name": "f"}, "a": %s}]}'
+        response = httpx.post(f"{address}/v1/chat/completions", content=content % (key, nested))
+        assert response.status_code == 200 if depth < 500 else response.status_code in (200, 400, 502)
