@@ -148,9 +148,10 @@ def test_from_the_command_line(trained: Trained, tmp_path, capsys):
     before = router_sha256(trained.router)
     zoo = tmp_path / "zoo.toml"
     names = Router.load(trained.router).candidates
+    rest = 'base_url = "http://localhost/v1"\nmodel = "m"\ncontext_tokens = 1000\ntools = false'
     zoo.write_text(
         "\n".join(
-            f'[candidates."{name}"]\nusd_per_million_input_tokens = {n}\nusd_per_million_output_tokens = {n}'
+            f'[candidates."{name}"]\n{rest}\nusd_per_million_input_tokens = {n}\nusd_per_million_output_tokens = {n}'
             for n, name in enumerate(names, 1)
         )
     )

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from satjax.serving.objective import Objective
 
 from satjax.errors import SatjaxError
+from satjax.objective import Cheapest, Worth
 from satjax.pretrained import DEFAULT
 from satjax.zoo_file import Settings, read_candidate, read_zoo_file
 from tests.serving import write_zoo
@@ -27,7 +27,7 @@ def test_the_example_fits_the_router_in_the_package():
     found = read_zoo_file(EXAMPLE)
     known = {path.stem for path in (DEFAULT / "profiles").glob("*.json")}
     assert set(found.candidates) <= known
-    assert found.objective == Objective("value", 20.0)
+    assert found.objective == Worth(20.0)
     assert found.settings.expected_output_tokens == 400
     assert not found.candidates["mathstral-7B"].tools
 
@@ -37,7 +37,7 @@ def test_what_a_file_says_is_read_with_defaults_for_the_rest(zoo):
     assert list(found.candidates) == ["a", "b"]
     assert found.candidates["a"].model == "model-a"
     assert found.candidates["b"].api_key_env == "B_KEY"
-    assert found.objective == Objective("cheapest", 0.5)
+    assert found.objective == Cheapest(0.5)
     assert found.settings == Settings(objective="cheapest above 0.5", max_queue=7)
 
 
