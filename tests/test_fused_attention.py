@@ -93,6 +93,7 @@ def test_splash_in_layers_on_a_mesh_is_xla_s_on_one_device(monkeypatch):
     jax.tree.map(partial(np.testing.assert_allclose, atol=2e-4), ours, states_and_gradients("xla"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", [MeshConfig(2, 2, 1), MeshConfig(1, 2, 2)], ids=["rows", "heads"])
 def test_splash_compiles_for_tpus(mesh):
     """Widths of Phi-3.5: one text of several blocks, and suffixes, with the products that the causal mask leaves."""
