@@ -1,5 +1,5 @@
 # make rank: the router that comes with satjax.  make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.
-# make slow: what the demo learns, and all figures of the shipped router's card.
+# make api: the API reference, from docstrings, into build/api.  make slow: what the demo learns, and all figures of the shipped router's card.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv
@@ -10,7 +10,7 @@ DEMO := runs/demo
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: rank demo test lint format slow clean
+.PHONY: rank demo test lint format slow api clean
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,10 @@ format: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+MODULES = $(subst /,.,$(basename $(filter-out %/__init__.py,$(shell find satjax -name '*.py' | sort))))
+api: $(STAMP)
+	$(BIN)/pdoc --docformat google --output-directory build/api $(MODULES)
 
 clean:
 	rm -rf $(VENV) runs
