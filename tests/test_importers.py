@@ -1,7 +1,6 @@
 """Formats by name; and whatever stands in a file, an importer makes a table or says in one line why not."""
 
 import json
-import random
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from satjax.cli.outcomes import FORMATS
 from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable, import_outcomes
 from satjax.outcomes.importers import IMPORTERS
+from tests.damage import damage, mutated
 
 DATA = Path(__file__).parent / "data"
 JSON = st.recursive(
@@ -82,25 +82,6 @@ def real(form: str, folder: Path) -> tuple[Path, list[Path]]:
     return folder / "m", sorted(path for path in (folder / "m").rglob("*") if path.is_file())
 
 
-def damage(content: bytes, seed: int) -> bytes:
-    """Some bytes flipped, cut out, doubled or put in."""
-    chance, data = random.Random(seed), bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        at, length = chance.randrange(len(data) + 1), chance.choice([1, 1, 8, 200])
-        match chance.randrange(4):
-            case 0:
-                data[at : at + length] = chance.randbytes(length)
-            case 1:
-                del data[at : at + length]
-            case 2:
-                data[at:at] = data[at : at + length]
-            case _:
-                data[at:at] = chance.choice(
-                    [b"null", b"[", b"{}", b'"', b",", b"1e999", b"NaN", b"\x00", b"\xff", b"-1"]
-                )
-    return bytes(data)
-
-
 def fuzz_bytes(form: str, folder: Path, examples: int) -> None:
     path, files = real(form, folder)
     ends_well(form, path)
@@ -114,27 +95,6 @@ def fuzz_bytes(form: str, folder: Path, examples: int) -> None:
         file.write_bytes(contents[file])
 
     check()
-
-
-def mutated(value: object, seed: int, other: object) -> object:
-    """A copy of a JSON value with one part, anywhere in it, replaced, or left out of its object."""
-    chance = random.Random(seed)
-    copy = json.loads(json.dumps(value))
-    here = copy
-    for _ in range(chance.randint(1, 6)):
-        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-        if not keys:
-            break
-        key = chance.choice(keys)
-        if isinstance(here[key], dict | list) and here[key] and chance.random() < 0.7:
-            here = here[key]
-        elif isinstance(here, dict) and chance.random() < 0.3:
-            del here[key]
-            break
-        else:
-            here[key] = other
-            break
-    return copy
 
 
 def fuzz_json(form: str, folder: Path, examples: int) -> None:

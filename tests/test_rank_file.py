@@ -25,6 +25,9 @@ from satjax.sharding import make_mesh
 from tests.processes import finish, launch
 from tests.trained import Trained
 
+EXACT = "import satjax.router; satjax.router.cpu_multiplies_bfloat16 = lambda: False"
+"""Processes of their own rank as those do that the tests compare them with (`tests/conftest.py`)."""
+
 WORDS = [
     "sort",
     "the",
@@ -163,7 +166,7 @@ def test_hosts_share_the_chunks_and_the_first_joins_them(router, trained, tmp_pa
 
 def test_a_killed_job_goes_on_from_the_command_line(trained, tmp_path):
     source, target = write_input(tmp_path / "in.parquet", instructions(40)), tmp_path / "out.parquet"
-    code = "import sys, satjax.rank_file as r; r.ROWS = 2; from satjax.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"{EXACT}; import sys, satjax.rank_file as r; r.ROWS = 2; from satjax.cli import main; sys.exit(main(sys.argv[1:]))"
     files = ["--router", str(trained.router), "--input", str(source), "--output", str(target)]
     command = [sys.executable, "-c", code, "rank", *files]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ)
@@ -194,7 +197,7 @@ def test_rows_are_split_over_the_devices_of_a_mesh(router, trained, tmp_path, sm
 
 def test_two_processes_rank_one_file(trained, tmp_path):
     source, target = write_input(tmp_path / "in.parquet", instructions(40)), tmp_path / "out.parquet"
-    small = "import satjax.rank_file as r\nr.ROWS = 3"
+    small = f"{EXACT}\nimport satjax.rank_file as r\nr.ROWS = 3"
     files = ["rank", "--router", str(trained.router), "--input", str(source), "--output", str(target)]
     results = finish(launch(files, tmp_path / "cache", 2, dict.fromkeys((0, 1), small)))
     assert [code for code, _ in results] == [0, 0], results

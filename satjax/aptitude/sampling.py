@@ -70,7 +70,7 @@ class AptitudeTest:
             if not tasks or len({len(task.item_ids) for task in tasks}) != 1 or not tasks[0].item_ids:
                 raise ValueError("its tasks differ in their number of items, or there are none")
             return cls(int(value["seed"]), str(value["source"]), tasks)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SatjaxError(f"{path} is no aptitude test ({error!r}); copy it from the router again") from error
 
 
@@ -84,7 +84,7 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
         raise SatjaxError(f"{path} is no complete {what} ({error}); write or copy it again") from error
     if not isinstance(value, dict) or value.get("version") != version:
         found = value.get("version") if isinstance(value, dict) else None
-        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r}); write it with this satjax")
+        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r:.60}); write it with this satjax")
     return value
 
 
