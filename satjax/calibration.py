@@ -79,7 +79,16 @@ def read_calibration(path: Path) -> Calibration:
         knots = tuple((float(score), float(probability)) for score, probability in value.get("knots", ()))
         thresholds = tuple(_threshold(entry) for entry in value.get("thresholds", ()))
         return Calibration(float(value["scale"]), float(value["offset"]), int(value["fitted_on"]), knots, thresholds)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, SatjaxError) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        SatjaxError,
+    ) as error:
         raise SatjaxError(f"{path} is no calibration ({error}); export the router again") from error
 
 

@@ -155,6 +155,15 @@ def read_router(directory: Path) -> RouterFiles:
     profiles = tuple(
         CapabilityProfile.read(directory / name) for name in sorted(expected) if name.startswith("profiles/")
     )
+    try:
+        return _parsed(config, directory, test, profiles)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _altered(directory, error) from error
+
+
+def _parsed(
+    config: dict[str, Any], directory: Path, test: AptitudeTest, profiles: tuple[CapabilityProfile, ...]
+) -> RouterFiles:
     norms, abilities = config["norms"], directory / ABILITIES
     return RouterFiles(
         config=from_mapping(RouterConfig, config["router"], "config.json router"),
@@ -166,7 +175,7 @@ def read_router(directory: Path) -> RouterFiles:
         profiles=profiles,
         calibration=read_calibration(directory / "calibration.json"),
         abilities={name: np.array(value, np.float32) for name, value in _read_json(abilities).items()}
-        if ABILITIES in expected
+        if ABILITIES in config["files"]
         else {},
     )
 
@@ -192,11 +201,13 @@ def _read_config(directory: Path) -> dict[str, Any]:
             config[key]
         if not isinstance(config["files"], dict):
             raise TypeError("files")
-    except (ValueError, KeyError, TypeError) as error:
-        raise SatjaxError(
-            f"router {directory}: config.json was altered ({error!r}); copy or export the router again"
-        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _altered(directory, error) from error
     return config
+
+
+def _altered(directory: Path, error: Exception) -> SatjaxError:
+    return SatjaxError(f"router {directory}: config.json was altered ({error!r:.200}); copy or export the router again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -218,4 +229,4 @@ def _sha256(path: Path) -> str:
 def _seal(config: dict[str, Any]) -> str:
     """sha256 of `config.json` itself, its own digest left out."""
     files = {name: digest for name, digest in config["files"].items() if name != "config.json"}
-    return hashlib.sha256(canonical_json({**config, "files": files}).encode()).hexdigest()
+    return hashlib.sha256(canonical_json({**config, "files": files}).encode("utf-8", "surrogatepass")).hexdigest()

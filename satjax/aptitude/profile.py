@@ -77,7 +77,7 @@ class CapabilityProfile:
             return cls(
                 candidate, fingerprint, names, keywords, *accuracy_and_count(outcomes), outcomes, notes, assessment
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SatjaxError(
                 f"{path} is no capability profile ({error}); make it again with `satjax profile`"
             ) from error
