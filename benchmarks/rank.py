@@ -5,7 +5,6 @@ candidate in our layout, the same two in PyTorch, the published way in PyTorch (
 before the instruction), the instruction alone, and the measured rate of products. Base weights are SmolLM2-135M's everywhere.
 """
 
-import argparse
 import dataclasses
 import logging
 import sys
@@ -23,7 +22,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 from subjects import Answering, instruction, with_candidates
-from timing import Call, machine, medians, product_rates, save, torch_device
+from timing import Call, arguments, machine, medians, product_rates, save, torch_device
 from torch_peer import peer, published, shared_prefix, states
 
 from satjax import Router
@@ -141,12 +140,8 @@ def show(report: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="the report, written as far as it has come")
-    parser.add_argument("--runs", type=int, default=7)
+    parser = arguments(__doc__ or "", 7)
     parser.add_argument("--lengths", type=int, default=1000, help="instructions of random length that compile nothing")
-    parser.add_argument("--instruction-tokens", type=int, default=200)
-    parser.add_argument("--profile-tokens", type=int, default=600)
     options = parser.parse_args()
     logging.getLogger("satjax").setLevel(logging.ERROR)
     rates = product_rates()

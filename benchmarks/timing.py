@@ -1,5 +1,6 @@
 """What the speed benchmarks share: interleaved medians, the measured rate of products, and what a run was made on."""
 
+import argparse
 import datetime
 import json
 import statistics
@@ -74,6 +75,16 @@ def machine() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "versions": {name: version(name) for name in ("jax", "flax", "torch")},
     }
+
+
+def arguments(about: str, runs: int) -> argparse.ArgumentParser:
+    """What the benchmarks against the published way are told alike."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="the report, written as far as it has come")
+    parser.add_argument("--runs", type=int, default=runs)
+    parser.add_argument("--instruction-tokens", type=int, default=200)
+    parser.add_argument("--profile-tokens", type=int, default=600)
+    return parser
 
 
 def save(report: dict[str, Any], path: Path | None) -> None:

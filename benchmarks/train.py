@@ -6,7 +6,6 @@ sequence of 600 tokens of profile and 200 of instruction for every outcome, eigh
 products that our step reaches.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
 from subjects import instruction
-from timing import Call, machine, medians, product_rates, save, torch_device
+from timing import Call, arguments, machine, medians, product_rates, save, torch_device
 
 from satjax import Router
 from satjax.assembly import assemble
@@ -157,12 +156,8 @@ def head_step(router: Router) -> Call:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="the report, written as far as it has come")
-    parser.add_argument("--runs", type=int, default=5)
+    parser = arguments(__doc__ or "", 5)
     parser.add_argument("--rows", type=int, default=8, help="instructions of a step of ours")
-    parser.add_argument("--instruction-tokens", type=int, default=200)
-    parser.add_argument("--profile-tokens", type=int, default=600)
     parser.add_argument("--large", metavar="CONFIG", help="also a step of configs/phi35.py, say, with random weights")
     options = parser.parse_args()
     logging.getLogger("satjax").setLevel(logging.ERROR)

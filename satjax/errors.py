@@ -35,4 +35,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SatjaxError:
     """The error for a name that is not there, with the nearest ones that are."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
-    return SatjaxError(f"unknown {kind} {name!r:.200}: did you mean {', '.join(map(repr, nearest))}?")
+    return SatjaxError(f"unknown {kind} {name!r}: did you mean {', '.join(map(repr, nearest))}?")

@@ -207,7 +207,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
 
 def _altered(directory: Path, error: Exception) -> SatjaxError:
-    return SatjaxError(f"router {directory}: config.json was altered ({error!r:.200}); copy or export the router again")
+    return SatjaxError(f"router {directory}: config.json was altered ({error!r}); copy or export the router again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
         raise SatjaxError(f"{path} is no complete {what} ({error}); write or copy it again") from error
     if not isinstance(value, dict) or value.get("version") != version:
         found = value.get("version") if isinstance(value, dict) else None
-        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r:.60}); write it with this satjax")
+        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r}); write it with this satjax")
     return value
 
 

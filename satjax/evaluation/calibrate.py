@@ -124,8 +124,7 @@ def _offers(
 ) -> Offers | None:
     """The held-out offers, or None where nobody knows a price, or which candidate is the best one."""
     if zoo is not None:
-        price_BM = expected_prices(zoo, [item.text for item in held.items], table.candidate_ids)
-        cost_BM = price_BM
+        price_BM = cost_BM = expected_prices(zoo, [item.text for item in held.items], table.candidate_ids)
     elif held.cost_usd_MN is not None and (expected_M := expected_costs(table, split)) is not None:
         price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)
     else:
