@@ -1,8 +1,8 @@
 """python benchmarks/rerank.py --outcomes DIR --out benchmarks/results/rerank_routerbench.json
 
 Re-ranking of actual responses (`satjax.evaluation.baselines.rerank`) beside the means on a table without a router: RouterBench with
-`responses.parquet`. Items without responses are left out; a few-shot prompt is cut to its last question, since its examples alone
-fill what the encoder reads; a validation split is drawn from the training split, which the table lacks.
+`responses.parquet`. Items without responses are left out; a few-shot prompt is cut to its last question, since its examples
+fill most of what the encoder reads; a validation split is drawn from the training split, which the table lacks.
 """
 
 import argparse

@@ -44,6 +44,11 @@ def pad_rows(rows: Sequence[Sequence[int]], width: int | None = None) -> TokenRo
     return TokenRows(token, length)
 
 
+def lose_middle(ids: list[int], room: int) -> list[int]:
+    """Tokens of a text, both ends of it where there is no room for more."""
+    return ids if len(ids) <= room else ids[: (room + 1) // 2] + ids[len(ids) - room // 2 :]
+
+
 def answer_ids(tokenizer: Tokenizer, context: str) -> tuple[int, int]:
     """Ids of the answers "Yes" and "No" as they would follow `context`; each must be a single token there."""
     start = tokenizer.encode(context, add_special_tokens=False).ids
@@ -82,7 +87,7 @@ class PromptWriter:
         check_instructions(instructions)
         room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
         encoded = [e.ids for e in self.tokenizer.encode_batch(list(instructions), add_special_tokens=False)]
-        cut = [ids if len(ids) <= room else ids[: (room + 1) // 2] + ids[len(ids) - room // 2 :] for ids in encoded]
+        cut = [lose_middle(ids, room) for ids in encoded]
         if num_cut := sum(len(ids) > room for ids in encoded):
             log.warning("%d of %d instructions exceed %d tokens and lost their middle", num_cut, len(encoded), room)
         return pad_rows([[*self.start_ids, *ids, *self.end_ids] for ids in cut])

@@ -10,7 +10,7 @@ from flax import nnx
 from satjax.errors import SatjaxError
 from satjax.evaluation import embed as module
 from satjax.evaluation.embed import embed
-from satjax.instructions import pad_rows
+from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import TextEncoder
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, resolve
@@ -61,7 +61,7 @@ def test_each_embedding_is_the_encoders_own(base):
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextEncoder(config, nnx.Rngs(0))))
     reference = with_params(graphdef, encoder_params(files.tensors, config))
     width = BERT["max_position_embeddings"]
-    rows = pad_rows([files.tokenizer.encode(text).ids[:width] for text in TEXTS], width)
+    rows = pad_rows([lose_middle(files.tokenizer.encode(text).ids, width) for text in TEXTS], width)
     for i in range(0, 40, 5):
         alone = run(reference, jnp.asarray(rows.token[i : i + 1]), jnp.asarray(rows.length[i : i + 1]))
         np.testing.assert_allclose(embedding_BE[i : i + 1], alone, atol=1e-5)
@@ -72,14 +72,23 @@ def test_order_of_the_texts_is_kept(base):
     np.testing.assert_allclose(embed(base, [TEXTS[i] for i in order]), embed(base, TEXTS)[order], atol=1e-5)
 
 
-def test_long_texts_are_read_to_the_limit(base, monkeypatch):
+def test_long_texts_lose_their_middle(base, monkeypatch):
+    start, end = "What is the number of words? " * 3, " sort the list" * 5
+    texts = [f"{start}convert{end}", f"{start}{'a word ' * 50}{end}"]
     monkeypatch.setattr(module, "MAX_TOKENS", 20)
-    start = "What is the number of words? " * 3
-    same = embed(base, [start + "sort the list", start + "convert a word " * 50])
+    same = embed(base, texts)
     np.testing.assert_array_equal(same[0], same[1])
     monkeypatch.setattr(module, "MAX_TOKENS", 256)
-    other = embed(base, [start + "sort the list", start + "convert a word " * 50])
+    other = embed(base, texts)
     assert np.abs(other[0] - other[1]).max() > 1e-3
+
+
+def test_the_question_after_long_examples_is_read(base, monkeypatch):
+    """Few-shot prompts of one task begin alike: what tells them apart stands at the end."""
+    monkeypatch.setattr(module, "MAX_TOKENS", 20)
+    examples = "What is the number of words? sort the list of words " * 5
+    one, other = embed(base, [f"{examples}convert a word", f"{examples}What is 2 + 2?"])
+    assert np.abs(one - other).max() > 1e-3
 
 
 def test_the_second_time_they_are_read(base, cache, monkeypatch):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from satjax.instructions import pad_rows
+from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import TextEncoder
 from satjax.row_batches import row_batches
 from satjax.vectors import Computed, VectorStore, vectors_of
@@ -18,10 +18,10 @@ from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, cache_dir
 from satjax.weights.names import encoder_config, encoder_params
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same text gets another embedding: what was kept before is computed again."""
 MAX_TOKENS = 256
-"""Tokens of a text that are read, as all-MiniLM-L6-v2 does by its model card."""
+"""Tokens of a text that are read, as many as all-MiniLM-L6-v2 reads by its model card."""
 BUCKETS = (32, 64, 128, 192, 256)
 
 Progress = Callable[[int, int], Any]
@@ -34,7 +34,9 @@ def embed(
     query_prefix: str = "",
     on_progress: Progress = lambda done, total: None,
 ) -> np.ndarray:
-    """Embeddings float32 `[B, E]` of unit length: mean over a text's tokens, of which the first 256 are read.
+    """Embeddings float32 `[B, E]` of unit length: mean over a text's tokens; one of more than 256 loses its middle, as it would in a router.
+
+    What a few-shot prompt asks stands at its end, and its beginning is the same for every instruction of a task.
 
     Computed once for the same weights, text and prefix (E5: "query: "), then read from the cache; `on_progress` hears
     how many of how many are done. Raises SatjaxError where the weights are no text encoder.
@@ -62,7 +64,7 @@ def _embed(base: BaseModel, texts: list[str], query_prefix: str) -> Computed:
     state = nnx.from_flat_state(leaves)
     run = jax.jit(lambda state, token_BL, length_B: nnx.merge(graphdef, state)(token_BL, length_B))
     longest = min(MAX_TOKENS, config.max_positions)
-    files.tokenizer.enable_truncation(longest)
-    rows = pad_rows([line.ids for line in files.tokenizer.encode_batch([query_prefix + text for text in texts])])
+    encoded = [line.ids for line in files.tokenizer.encode_batch([query_prefix + text for text in texts])]
+    rows = pad_rows([lose_middle(ids, longest) for ids in encoded])
     for index, batch in row_batches(rows, lambda length: min(longest, next(w for w in BUCKETS if length <= w))):
         yield index, np.asarray(run(state, batch.token, batch.length))[: len(index)]

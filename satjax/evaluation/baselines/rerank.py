@@ -28,7 +28,7 @@ def rerank(
 ) -> ZeroShot:
     """On the items of `held`, calibrated on those of `val` that have responses; outcomes of `held` only say which responses are needed.
 
-    Of a text its first tokens are read (`satjax.evaluation.embed`); `chosen` says how many texts are longer. Raises SatjaxError where a
+    A long text loses its middle (`satjax.evaluation.embed`); `chosen` says how many do. Raises SatjaxError where a
     candidate whose outcome is known has no response, or the weights are no text encoder.
     """
     missing_BM = np.isnan(held.scores_MN.T) < (responses.places(held) < 0)
