@@ -52,4 +52,5 @@ def test_the_chosen_settings_name_the_steps_of_each_start():
     chosen = for_seen(matrix_factorization)(case.data, 0).chosen
     assert chosen["rank"] in factors.FACTORS
     assert chosen["weight_decay"] in factors.WEIGHT_DECAY
+    assert chosen["learning_rate"] in factors.LEARNING_RATE
     assert len(chosen["steps"]) == factors.STARTS

@@ -9,6 +9,8 @@ from satjax.evaluation.baselines.gradient import fit_logits
 from satjax.metrics import log_loss
 from tests.planted import NAN, planted, sigmoid
 
+RATE = 1e-3
+
 
 def linear(params, embedding_BE):
     return embedding_BE @ params["weight"] * 100.0 + params["bias"]
@@ -21,7 +23,7 @@ def zeros(data):
 
 def test_it_reaches_the_optimum_where_training_tells_nothing_else():
     data = planted("low_rank", sizes=(800, 20, 20, 20)).data
-    params, step = fit_logits(linear, zeros(data), data.train, data.train, 0.0)
+    params, step = fit_logits(linear, zeros(data), data.train, data.train, 0.0, RATE)
     assert step > 0
     embedding_BE, outcome_BM = data.train.instructions.embedding_BE, data.train.outcome_BM
     ours = log_loss(sigmoid(np.asarray(linear(params, embedding_BE))), outcome_BM)
@@ -40,7 +42,7 @@ def test_unobserved_pairs_have_no_say():
     half = Fold(data.train.instructions, outcome)
     rest = type(half.instructions)(half.instructions.embedding_BE[:50], half.instructions.tasks[:50])
     alone = Fold(rest, outcome[:50])
-    masked, cut = (fit_logits(linear, zeros(data), fold, data.val, 0.1)[0] for fold in (half, alone))
+    masked, cut = (fit_logits(linear, zeros(data), fold, data.val, 0.1, RATE)[0] for fold in (half, alone))
     np.testing.assert_allclose(masked["weight"], cut["weight"], atol=1e-4)
 
 
@@ -48,14 +50,14 @@ def test_what_is_best_on_the_validation_fold_is_kept():
     data = planted("low_rank", sizes=(100, 60, 20, 20)).data
     wrong = Fold(data.train.instructions, 1 - data.train.outcome_BM)
     start = zeros(data)
-    params, step = fit_logits(linear, start, data.train, wrong, 0.0)
+    params, step = fit_logits(linear, start, data.train, wrong, 0.0, RATE)
     assert step == 0
     np.testing.assert_array_equal(params["weight"], start["weight"])
 
 
 def test_decay_is_on_matrices_only():
     data = planted("low_rank", sizes=(400, 200, 20, 20)).data
-    params, _ = fit_logits(linear, zeros(data), data.train, data.train, 1000.0)
+    params, _ = fit_logits(linear, zeros(data), data.train, data.train, 1000.0, RATE)
     assert np.abs(params["weight"]).max() < 0.01
     np.testing.assert_allclose(
         sigmoid(np.asarray(params["bias"])), np.nanmean(data.train.outcome_BM, axis=0), atol=0.05

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from satjax.evaluation.baselines import Fold, Instructions
+from satjax.evaluation.baselines import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.logistic import _fit, logistic
 from satjax.evaluation.baselines.tuning import for_seen, for_unseen
 from tests.planted import NAN, error, planted
@@ -13,6 +13,19 @@ def test_linear_logits_are_found():
     case = planted("low_rank")
     assert error(for_seen(logistic)(case.data, 0)(case.new), case.truth_BM) < 0.05
     assert error(for_unseen(logistic)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
+
+
+def test_a_weak_penalty_can_be_chosen():
+    """Outcomes that the embedding tells for certain ask for weights that a strong penalty does not allow."""
+    data = planted("low_rank").data
+    direction_E = np.random.default_rng(0).normal(size=12)
+
+    def told(fold):
+        handled_B = (fold.instructions.embedding_BE @ direction_E > 0).astype(np.float32)
+        return Fold(fold.instructions, np.tile(handled_B[:, None], (1, 5)))
+
+    certain = BaselineData(told(data.train), told(data.val), told(data.aptitude))
+    assert for_seen(logistic)(certain, 0).chosen["inverse_penalty"] > 1
 
 
 def test_hard_outcomes_as_sklearn_has_them_and_soft_ones_as_repeated():

@@ -15,7 +15,7 @@ def test_neighbours_by_hand():
     embedding_BE, outcome_BM = case.data.train.instructions.embedding_BE, case.data.train.outcome_BM
     mean_M = candidate_mean(outcome_BM)
     settings = list(neighbours(case.data, case.data.train, 0))
-    assert {setting["neighbours"] for setting, _ in settings} == {50, 100, 120}
+    assert {setting["neighbours"] for setting, _ in settings} == {12, 25, 50, 100, 120}
     for setting, function in settings:
         smoothing = setting["smoothing"]
         for row, probability in zip(case.new.embedding_BE, function(case.new), strict=True):

@@ -16,6 +16,8 @@ from satjax.evaluation.baselines.tuning import Settings
 STARTS = 3
 """Random starts whose probabilities are averaged."""
 WEIGHT_DECAY = (1.0, 10.0)
+LEARNING_RATE = (1e-3, 1e-4)
+"""At the higher one few instructions are learned by heart before the first look at the validation fold."""
 HIDDEN = 256
 MLP_RANKS = (16,)
 FACTORS = (4, 16, 64)
@@ -53,14 +55,15 @@ def _settings(
     width = scored.instructions.embedding_BE.shape[1]
     keys = jax.random.split(jax.random.key(seed), STARTS)
     predict = jax.jit(lambda params, embedding_BE: jax.nn.sigmoid(logits(params, embedding_BE)))
-    for rank, weight_decay in product(ranks, WEIGHT_DECAY):
+    for rank, weight_decay, learning_rate in product(ranks, WEIGHT_DECAY, LEARNING_RATE):
         starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
-        fits = [fit_logits(logits, params, scored, data.val, weight_decay) for params in starts]
+        fits = [fit_logits(logits, params, scored, data.val, weight_decay, learning_rate) for params in starts]
 
         def function(instructions: Instructions, fits: list[tuple[Params, int]] = fits) -> np.ndarray:
             return np.mean([predict(params, instructions.embedding_BE) for params, _ in fits], axis=0)
 
-        yield {"rank": rank, "weight_decay": weight_decay, "steps": [step for _, step in fits]}, function
+        setting = {"rank": rank, "weight_decay": weight_decay, "learning_rate": learning_rate}
+        yield {**setting, "steps": [step for _, step in fits]}, function
 
 
 def _matrix(key: jax.Array, width_in: int, width_out: int) -> jax.Array:

@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.tuning import Settings
 
-SMALLEST_LEAF = (10, 30, 100)
+SMALLEST_LEAF = (3, 10, 30, 100)
 TREES = 60
 COMPONENTS = 32
 """Principal components of the embedding that the trees see; single coordinates say too little for a split."""

@@ -8,7 +8,7 @@ from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.means import candidate_mean
 from satjax.evaluation.baselines.tuning import Settings
 
-INVERSE_PENALTY = (0.03, 0.1, 0.3, 1.0)
+INVERSE_PENALTY = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def logistic(data: BaselineData, scored: Fold, seed: int) -> Settings:

@@ -13,10 +13,10 @@ from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.means import group_means, weighted_means
 from satjax.evaluation.baselines.tuning import Settings
 
-NEIGHBOURS = (50, 100, 200, 400)
+NEIGHBOURS = (12, 25, 50, 100, 200, 400)
 TEMPERATURE = (0.1, 0.2, 1.0)
 """Of cosines; at 1 neighbours weigh almost the same."""
-CLUSTERS = (8, 16, 32, 64, 128)
+CLUSTERS = (4, 8, 16, 32, 64, 128, 256)
 SMOOTHING = (1.0, 10.0)
 
 
