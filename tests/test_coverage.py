@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from satjax.errors import SatjaxError
 from satjax.evaluation.protocols import coverage
 from satjax.evaluation.protocols.coverage import MOST, _unions
 from satjax.outcomes import Candidate, Item, OutcomeTable
@@ -38,6 +39,13 @@ def test_a_candidate_that_was_hardly_tried_is_not_the_best():
     scores = np.concatenate([RIGHT, np.full((1, 8), np.nan, np.float32)])
     scores[4, 0] = 1
     assert coverage(table(scores))["best_candidate"] == "c0"
+
+
+def test_where_nobody_was_tried_on_nearly_all_there_is_no_best():
+    scores = np.concatenate([RIGHT[::-1]] * 5, axis=1)
+    scores[:, :3] = np.nan  # 37 of 40
+    with pytest.raises(SatjaxError, match="no candidate has outcomes on more than 95%"):
+        coverage(table(scores))
 
 
 def test_many_unions_are_sampled():

@@ -1,16 +1,22 @@
 """What is left out is not seen: each column, or row, comes from the router that never met it."""
 
+import importlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
+from satjax.evaluation.evaluate import Report
 from satjax.evaluation.protocols import leave_category_out, unseen_families
 from satjax.evaluation.protocols.leave_out import SEEN, _compared, _held
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
+
+module = importlib.import_module("satjax.evaluation.protocols.leave_out")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
@@ -80,6 +86,19 @@ def test_costs_of_a_table_are_in_the_figures():
     held = _held(table)
     figures = _compared({"router": np.full((len(held), 3), 0.5, np.float32)}, table, held, None)
     assert figures["cost"]["n"] == figures["pair"]["n"] == len(held)
+
+
+def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
+    table = families_table()
+    names, lost = table.candidate_ids[:4], table.candidate_ids[1]
+    figures = {"candidates": [name for name in names if name != lost], "left_out": {lost: "no outcome"}}
+    probability_BM = np.full((len(_held(table)), 3), 0.5, np.float32)
+    monkeypatch.setattr(module, "trained", lambda *_, **__: None)
+    monkeypatch.setattr(module, "open_outcomes", lambda _: table)
+    monkeypatch.setattr(module, "_embedding", lambda *_: None)
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    with pytest.raises(SatjaxError, match=f"'{lost}' is known by nothing"):
+        unseen_families(SimpleNamespace(data=SimpleNamespace(outcomes="")), None)
 
 
 def test_one_family_cannot_be_left_out(trained, tmp_path):

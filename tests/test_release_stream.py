@@ -1,4 +1,6 @@
+import importlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,10 +8,13 @@ import pytest
 from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
+from satjax.evaluation.evaluate import Report
 from satjax.evaluation.protocols import release_stream
 from satjax.evaluation.protocols.release_stream import in_order_of_release
 from satjax.router import Router
 from tests.families import families_table
+
+module = importlib.import_module("satjax.evaluation.protocols.release_stream")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
@@ -45,6 +50,29 @@ def test_the_newest_is_routed_to_without_having_been_trained_on(recipe, tmp_path
     write_html(figures, tmp_path / "report.html")
     assert step["newest"] in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert step["gain_interval"]["low"] <= step["router"] - step["best_single"] <= step["gain_interval"]["high"]
+
+
+def test_a_newcomer_without_aptitude_outcomes_is_left_out_and_moves_nobody(monkeypatch):
+    """Every other candidate keeps its own probabilities: those of the newest say which instructions it is right on."""
+    table = in_order_of_release(families_table())
+    lost, newest = table.candidate_ids[4:]
+    seen, test = [0, 1, 2, 3, 5], table.split("test")
+    outcome = np.ascontiguousarray(test.scores_MN[seen].T)
+    probability = np.full_like(outcome, 0.5)
+    probability[:, -1] = outcome[:, -1]
+    left_out = {lost: "no outcome"}
+    figures = {"candidates": [table.candidate_ids[m] for m in seen], "left_out": left_out}
+    monkeypatch.setattr(module, "BEST", 3)
+    monkeypatch.setattr(module, "trained", lambda *_, **__: None)
+    monkeypatch.setattr(module, "open_outcomes", lambda _: table)
+    monkeypatch.setattr(module, "evaluate", lambda *_: Report(figures, probability, outcome))
+    found = release_stream(SimpleNamespace(data=SimpleNamespace(outcomes="")), None, first=4)
+    (step,) = found["releases"]
+    assert found["left_out"] == left_out
+    assert (step["newest"], step["zoo"][-1]) == (newest, newest)
+    zoo = [table.candidate_ids.index(name) for name in step["zoo"]]
+    right_first = np.where(test.scores_MN[zoo[-1]] == 1, 1, test.scores_MN[zoo[0]])
+    assert step["router"] == pytest.approx(right_first.mean())
 
 
 def test_too_few_or_too_many_at_first(recipe):

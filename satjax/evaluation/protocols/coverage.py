@@ -6,21 +6,30 @@ from typing import Any
 
 import numpy as np
 
+from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable
 
+NEARLY_ALL = 0.95
+"""Share of the instructions that a candidate has to have answered to be the best one."""
 MOST = 2_000
 """Unions of one size that are looked at; of more than that a sample is drawn."""
 
 
 def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[str, Any]:
     """For unions of 1 to `largest` candidates weaker than the best one: the share of the best candidate's right answers that they also have,
-    and their own mean outcome with an oracle to choose; mean and best over the unions. Right is a score above 0.5.
+    and how often one of them is right, as an oracle would choose; mean and best over the unions. Right is a score above 0.5, and an
+    instruction that was not tried is not right.
 
-    The best candidate is the one with the highest mean outcome on the test split among those that answered nearly all of it.
+    The best candidate is the one that is most often right on the test split among those that answered nearly all of it. Raises SatjaxError
+    where none did.
     """
     outcome_MN = table.split("test").scores_MN
     seen = ~np.isnan(outcome_MN)
-    complete = seen.mean(axis=1) > 0.95
+    complete = seen.mean(axis=1) > NEARLY_ALL
+    if not complete.any():
+        raise SatjaxError(
+            f"coverage: no candidate has outcomes on more than {NEARLY_ALL:.0%} of the test split; leave out instructions that few were tried on"
+        )
     right_MN = np.where(seen, outcome_MN, 0) > 0.5
     best = int(np.argmax(np.where(complete, right_MN.mean(axis=1), -1)))
     weaker = [m for m in range(len(right_MN)) if m != best and right_MN[m].mean() < right_MN[best].mean()]

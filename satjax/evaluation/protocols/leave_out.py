@@ -46,7 +46,10 @@ def unseen_families(
         on_progress("folds", done, len(groups) + 1)
         router = trained(config, workdir, f"without-{family}", candidates=names)
         columns = [column[name] for name in names]
-        found[ROUTER][:, columns] = evaluate(router, table, candidates=names).probability_BM
+        report = evaluate(router, table, candidates=names)
+        for name, reason in report.figures["left_out"].items():
+            raise SatjaxError(f"unseen families: {name!r} is known by nothing ({reason}); leave it out of the table")
+        found[ROUTER][:, columns] = report.probability_BM
         known = table.select_candidates([name for name in table.candidate_ids if name not in names])
         data = baseline_data(known, embedding_NE, router.aptitude_test)
         anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)

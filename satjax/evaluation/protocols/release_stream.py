@@ -31,7 +31,8 @@ def release_stream(
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
     "Best so far" is by mean outcome on the training split. At each release: the zoo, mean outcomes of the router, the best single candidate of
-    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single.
+    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single. A newcomer
+    without outcomes on the aptitude items is left out and named in `left_out`.
     """
     table = in_order_of_release(open_outcomes(config.data.outcomes))
     names = table.candidate_ids
@@ -45,6 +46,12 @@ def release_stream(
     on_progress("scored", 1, 2)
     report = evaluate(router, table)
     on_progress("scored", 2, 2)
+    table = table.select_candidates(report.figures["candidates"])
+    names = table.candidate_ids
+    if len(names) == first:
+        raise SatjaxError(
+            f"release stream: none of the candidates after the first {first} has outcomes on the aptitude items; add them to the outcome table"
+        )
     strength_M = np.nanmean(table.split("train").scores_MN, axis=1)
     steps = []
     for newest in range(first, len(names)):
@@ -64,7 +71,12 @@ def release_stream(
                 "gain_interval": asdict(paired_interval(routed_B, outcome[:, fixed])),
             }
         )
-    return {"protocol": "release stream", "trained_on": list(names[:first]), "releases": steps}
+    return {
+        "protocol": "release stream",
+        "trained_on": list(names[:first]),
+        "left_out": report.figures["left_out"],
+        "releases": steps,
+    }
 
 
 def in_order_of_release(table: OutcomeTable) -> OutcomeTable:
