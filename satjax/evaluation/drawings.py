@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 WIDE = 10
 """Costs whose ends are this many times apart are drawn on a logarithmic axis."""
 
-LEAST_HEIGHT = 10
-"""Points of accuracy that an axis spans at least, so that chance does not look like an effect where no interval is drawn."""
-
 PLACES = tuple(
     (distance, right, up)
     for distance in (10, 28, 50, 76)
@@ -107,27 +104,19 @@ def onboarding(sizes: dict[str, Any]) -> str:
     figure = _figure(10.5, 4.2)
     aurocs, routed = figure.subplots(1, 2)
     x = [int(size) for size in sizes]
-    pooled = np.array([found["auroc_pooled"] for found in sizes.values()], float)
-    ends = np.array([found["auroc_pooled_interval"] for found in sizes.values()], float).T
-    aurocs.errorbar(
-        x,
-        pooled,
-        abs(ends - pooled),
-        color="black",
-        marker="o",
-        linewidth=2.5,
-        capsize=4,
-        label="pooled, with 95 % interval",
-    )
+
+    def draw(axes: "Axes", name: str, scale: float, **style: Any) -> None:
+        value = scale * np.array([found[name] for found in sizes.values()], float)
+        ends = scale * np.array([found["intervals"][name] for found in sizes.values()], float).T
+        axes.errorbar(x, value, abs(ends - value), capsize=4, **style)
+
+    draw(aurocs, "auroc_pooled", 1, color="black", marker="o", linewidth=2.5, label="pooled")
     for name, marker in (("per_candidate", "s"), ("within_instruction", "^")):
-        values = [found[f"auroc_{name}"] for found in sizes.values()]
-        aurocs.plot(x, np.array(values, float), marker=marker, label=name.replace("_", " "))
-    aurocs.set(ylabel="AUROC")
+        draw(aurocs, f"auroc_{name}", 1, marker=marker, label=name.replace("_", " "))
+    aurocs.set(ylabel="AUROC, with 95 % intervals")
     aurocs.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    accuracy = _percent([found["routed"] for found in sizes.values()])
-    routed.plot(x, accuracy, color="black", marker="o", linewidth=2.5)
-    middle, half = (accuracy.max() + accuracy.min()) / 2, max(LEAST_HEIGHT, 1.2 * np.ptp(accuracy)) / 2
-    routed.set(ylabel="routing accuracy, all candidates new, %", ylim=(middle - half, middle + half))
+    draw(routed, "routed", 100, color="black", marker="o", linewidth=2.5)
+    routed.set(ylabel="routing accuracy, all candidates new, %")
     for axes in (aurocs, routed):
         axes.set_xscale("log")
         axes.set_xticks(x, list(sizes))

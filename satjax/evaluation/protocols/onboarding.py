@@ -10,7 +10,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
-from satjax.evaluation.intervals import statistic_interval
+from satjax.evaluation.intervals import figure_intervals, mean_interval
 from satjax.evaluation.protocols.folds import Progress, families, trained
 from satjax.outcomes import open_outcomes
 
@@ -25,7 +25,8 @@ def onboarding(
     seed: int = 0,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn by `seed`; with intervals.
+    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn by `seed`; 95 % intervals stand in
+    `intervals`, by figure.
 
     `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
@@ -73,8 +74,14 @@ def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityP
 
 
 def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, Any]:
-    figures: dict[str, Any] = dict(metrics.correctness(probability_BM, outcome_BM))
-    interval = statistic_interval(metrics.auroc_pooled, probability_BM, outcome_BM)
-    figures["auroc_pooled_interval"] = [interval.low, interval.high]
-    figures["routed"] = float(np.nanmean(metrics.routed_outcomes(probability_BM, outcome_BM)))
-    return figures
+    found = metrics.correctness(probability_BM, outcome_BM)
+    of_rows = figure_intervals(
+        lambda rows: list(metrics.correctness(probability_BM[rows], outcome_BM[rows]).values()), len(outcome_BM)
+    )
+    routed = mean_interval(metrics.routed_outcomes(probability_BM, outcome_BM))
+    intervals = dict(zip((*found, "routed"), (*of_rows, routed), strict=True))
+    return {
+        **found,
+        "routed": routed.mean,
+        "intervals": {name: [each.low, each.high] for name, each in intervals.items()},
+    }
