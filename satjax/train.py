@@ -3,8 +3,12 @@
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from satjax.agreement import Stop, StopVote, is_first, wait_for_all
 from satjax.checkpoint import Checkpoints, canonical_json
@@ -71,10 +75,25 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
         for number, stage in enumerate(config.stages):
             if done < first + stage.steps:
                 loop = StageLoop(job, graphdef, number, stage, first, data)
-                params = loop.run(params, opt_state if done > first else None, done, checkpoints, run, log, stop)
+                with explain_full_memory(stage.name):
+                    params = loop.run(params, opt_state if done > first else None, done, checkpoints, run, log, stop)
                 done = first + stage.steps
             first += stage.steps
     return params
+
+
+@contextmanager
+def explain_full_memory(stage: str) -> Iterator[None]:
+    """A step that does not fit its device is the config's to mend."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise SatjaxError(
+            f"a step of stage {stage!r} does not fit in memory ({str(error).splitlines()[0]}): raise config batch.accumulate, lower "
+            "batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', or take more devices with mesh.fsdp"
+        ) from None
 
 
 def interruptible(on_progress: Progress, stop: Stop, done: int) -> Progress:

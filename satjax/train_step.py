@@ -55,6 +55,19 @@ def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]
     }
 
 
+def profiles_of(inputs: ProfileInputs, candidate_GM: jax.Array) -> tuple[ProfileInputs, jax.Array]:
+    """The profiles that a pass asks for, and where each of its candidates stands among them.
+
+    A text of 1,450 tokens for every candidate of the zoo is more than the LLM's own work where a pass compares instructions of one. All stay where
+    no fewer are asked for, or where psi reads tasks, not candidates.
+    """
+    if inputs.token.ndim == 2 or candidate_GM.size >= len(inputs.token):
+        return inputs, candidate_GM
+    return jax.tree.map(lambda value: value[candidate_GM.reshape(-1)], inputs), jnp.arange(candidate_GM.size).reshape(
+        candidate_GM.shape
+    )
+
+
 def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
@@ -74,10 +87,13 @@ def make_train_step(
     placed = param_shardings(trainable, mesh), jax.tree.map(lambda leaf: leaf.sharding, opt_state)
 
     def loss_of(trainable: Params, frozen: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> tuple:
-        model = bind(graphdef, {**frozen, **trainable})
-        soft_MKD = model.soft_tokens(model.embed_profiles(inputs) if embeds_profiles else embedding, inputs)
+        model, candidate_GM = bind(graphdef, {**frozen, **trainable}), batch["candidate"]
+        if embeds_profiles:
+            inputs, candidate_GM = profiles_of(inputs, candidate_GM)
+            embedding = model.embed_profiles(inputs)
+        soft_MKD = model.soft_tokens(embedding, inputs)
         num_groups, num_instructions = batch["outcome"].shape[:2]
-        soft_RMKD = repeat(soft_MKD[batch["candidate"]], "g m k d -> (g b) m k d", b=num_instructions)
+        soft_RMKD = repeat(soft_MKD[candidate_GM], "g m k d -> (g b) m k d", b=num_instructions)
         soft_RMKD = constrain(soft_RMKD, "batch")
         text = batch["text"]
         if "feature" in text:

@@ -120,6 +120,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     assert np.isfinite(losses(tmp_path)).all()
 
 
+def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 43890420928 bytes.\nmore")
+
+    monkeypatch.setattr("satjax.train.StageLoop.run", full)
+    with pytest.raises(SatjaxError, match=r"stage 'connector' does not fit in memory .*43890420928 bytes.*accumulate"):
+        train(tiny_config(home), tmp_path)
+
+
 def test_a_workdir_belongs_to_one_config(home, tmp_path):
     with pytest.raises(Interrupted):
         run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from satjax.batches import Batch, TrainingSet
@@ -10,11 +11,11 @@ from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
 from satjax.job import place_params, prepare, training_set
-from satjax.models.router_model import abstract_model, bind
+from satjax.models.router_model import RouterModel, abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
 from satjax.stage_loop import StageLoop, initial_optimizer_state
-from satjax.train_step import make_train_step, place_batch
+from satjax.train_step import make_train_step, place_batch, profiles_of
 from tests.tiny import tiny_config
 
 
@@ -70,6 +71,61 @@ def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts)
 
     slope = (moved(size) - moved(-size)) / (2 * size)
     assert float(jnp.vdot(gradient[path], direction)) == pytest.approx(slope, rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def trains_psi(tmp_path_factory):
+    """`step, arguments` where psi reads texts and is trained, and a pass asks for two of six candidates."""
+    stage = {"name": "all", "steps": 2, "learning_rate": 1e-2, "trainable": ("connector/.*", "encoder/.*")}
+    config = tiny_config(
+        tmp_path_factory.mktemp("tiny"),
+        router__llm__lora_rank=0,
+        router__llm__join_layer=0,
+        router__profile_encoder={"kind": "text", "orders": 1},
+        router__prompt__layout="capability_first",
+        batch={"instructions": 8, "candidates": 2},
+        stages=(stage,),
+    )
+    job = prepare(config, tmp_path_factory.mktemp("work"))
+    graphdef, _ = abstract_model(job.assembly.model)
+    params = place_params(job)
+    loop = StageLoop(job, graphdef, 0, config.stages[0], 0, training_set(job, params))
+    trainable, frozen = partition(params, trainable_paths(params, config.stages[0]))
+    optimizer = optax.sgd(1.0)  # what it changes is the gradient
+    state = optimizer.init(trainable)
+    batch = place_batch(loop.plan.batch(0), config.batch, job.mesh)
+    assert batch["candidate"].shape[-1] == 2 < len(loop.inputs[0].token)
+
+    def step():
+        return make_train_step(graphdef, optimizer, config.loss, job.mesh, trainable, state, True)
+
+    return step, (trainable, frozen, state, batch, loop.inputs[0], jnp.zeros(()))
+
+
+def test_psi_reads_the_profiles_that_a_pass_asks_for_and_no_others(trains_psi, monkeypatch):
+    """What is learned is the same as from all profiles."""
+    read, embed = [], RouterModel.embed_profiles
+    monkeypatch.setattr(
+        RouterModel, "embed_profiles", lambda model, inputs: read.append(len(inputs.token)) or embed(model, inputs)
+    )
+    step, arguments = trains_psi
+    learned, _, metrics = step()(*arguments)
+    monkeypatch.setattr("satjax.train_step.profiles_of", lambda inputs, candidate_GM: (inputs, candidate_GM))
+    expected, _, _ = step()(*arguments)
+    assert set(read) == {2, 6}
+    assert float(metrics["gradient_norm"]) > 0
+    for path, value in expected.items():
+        np.testing.assert_allclose(learned[path], value, rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+def test_each_candidate_of_a_pass_gets_its_own_profile(trains_psi):
+    inputs = trains_psi[1][4]
+    candidate_GM = jnp.array([[3], [1]])
+    asked, place_GM = profiles_of(inputs, candidate_GM)
+    np.testing.assert_array_equal(asked.token[place_GM], inputs.token[candidate_GM])
+    np.testing.assert_array_equal(asked.accuracy_MT[place_GM], inputs.accuracy_MT[candidate_GM])
+    everyone = jnp.arange(6)[None]
+    assert profiles_of(inputs, everyone)[0] is inputs
 
 
 def batch_of(groups: int, instructions: int) -> Batch:
