@@ -9,7 +9,7 @@ import numpy as np
 from satjax.errors import SatjaxError
 from satjax.models.decoder import DecoderConfig
 from satjax.models.rope import RopeConfig
-from satjax.models.text_encoder import EncoderConfig
+from satjax.models.text_encoder import EncoderConfig, Pooling
 from satjax.weights.lazy import LazyTensor, below, stacked
 
 Tensors = Mapping[str, LazyTensor]
@@ -85,8 +85,8 @@ def _rope_config(hf: Mapping[str, Any]) -> RopeConfig:
     raise SatjaxError(f"base weights: rope type {kind!r} is not supported; default, linear, llama3 and longrope are")
 
 
-def encoder_config(hf: Mapping[str, Any], query_prefix: str = "") -> EncoderConfig:
-    """Shape of a BERT-type encoder from the keys of its `config.json`."""
+def encoder_config(hf: Mapping[str, Any], query_prefix: str = "", pooling: Pooling = "mean") -> EncoderConfig:
+    """Shape of a BERT-type encoder from the keys of its `config.json`; `pooling` stands elsewhere (`satjax.weights.pooling`)."""
     if hf.get("model_type") != "bert" or hf.get("hidden_act", "gelu") != "gelu":
         raise SatjaxError(
             f"base weights: model_type {hf.get('model_type')!r} is no text encoder that satjax knows; it knows bert with gelu"
@@ -100,6 +100,7 @@ def encoder_config(hf: Mapping[str, Any], query_prefix: str = "") -> EncoderConf
         max_positions=hf["max_position_embeddings"],
         norm_epsilon=hf["layer_norm_eps"],
         query_prefix=query_prefix,
+        pooling=pooling,
     )
 
 
