@@ -80,6 +80,9 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
+    # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
+    base = {path: t.astype(np.float32) if path in learned else t for path, t in assembly.base_params.items()}
+    assembly = dataclasses.replace(assembly, base_params=base)
     check_same("outcomes or aptitude test", fingerprint(train_table, test))
     if is_first() and not test_path.is_file():
         test.write(test_path)

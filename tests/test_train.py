@@ -111,6 +111,22 @@ def test_accumulation_changes_nothing_but_memory(home, tmp_path):
     assert difference(results[0][0], results[1][0]) < 1e-3
 
 
+def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
+    config = tiny_config(home, router__param_dtype="bfloat16")
+    stage = dataclasses.replace(
+        config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=("llm/upper/mlp/up/kernel",)
+    )
+    job = job_on(dataclasses.replace(config, stages=(stage,)), tmp_path, ONE)
+    before = {path: np.asarray(value) for path, value in place_params(job).items()}
+    assert {p for p in before if before[p].dtype == np.float32 and p.startswith("llm/") and "lora" not in p} == {
+        "llm/upper/mlp/up/kernel"
+    }
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, stop=lambda: True)
+    after = run(job, tmp_path)["llm/upper/mlp/up/kernel"]
+    assert 1e-6 < np.abs(after - before["llm/upper/mlp/up/kernel"]).max() < 1e-4
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     config = tiny_config(home)
     wild = dataclasses.replace(config.stages[1], learning_rate=1e30, warmup_steps=0)

@@ -149,12 +149,14 @@ def with_rows(plan: Plan, rows: int) -> Plan:
 
 
 def abstract_params(plan: Plan, mesh: Mesh) -> Shapes:
-    """Parameters as training holds them: base weights in the config's dtype, what is learned from nothing in float32."""
+    """Parameters as training holds them: base weights that no stage trains in the config's dtype, what is learned in float32."""
     _, shapes = abstract_model(plan.model)
     shardings, base = param_shardings(shapes, mesh), jnp.dtype(plan.config.router.param_dtype)
+    learned = {path for stage in plan.config.stages for path in trainable_paths(shapes, stage)}
 
     def dtype(path: str) -> jnp.dtype:
-        return base if path.startswith(("llm/", "encoder/")) and "/lora_" not in path else jnp.dtype(jnp.float32)
+        fixed = path.startswith(("llm/", "encoder/")) and "/lora_" not in path and path not in learned
+        return base if fixed else jnp.dtype(jnp.float32)
 
     return {
         path: jax.ShapeDtypeStruct(leaf.shape, dtype(path), sharding=shardings[path]) for path, leaf in shapes.items()
