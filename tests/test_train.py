@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -19,12 +20,13 @@ from satjax.finish import export
 from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, training_set
 from satjax.models.router_model import abstract_model, bind, no_profiles
+from satjax.outcomes.parquet import write_table
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
-from satjax.train import run_stages, train
-from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config
+from satjax.train import identity, run_stages, train
+from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
 
@@ -37,9 +39,9 @@ def job_on(config: TrainConfig, workdir: Path, mesh: MeshConfig | None = None) -
     return dataclasses.replace(job, mesh=make_mesh(mesh, jax.devices()[:size]))
 
 
-def run(job: Job, workdir: Path, stop: Stop = lambda: False) -> dict[str, np.ndarray]:
+def run(job: Job, workdir: Path, stop: Stop = lambda: False, of: dict[str, str] | None = None) -> dict[str, np.ndarray]:
     with Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep) as checkpoints:
-        params = run_stages(job, checkpoints, {"config_sha256": "x"}, workdir, stop)
+        params = run_stages(job, checkpoints, of or {"config": "x"}, workdir, stop)
     return {path: np.asarray(value) for path, value in params.items()}
 
 
@@ -141,6 +143,39 @@ def test_a_workdir_belongs_to_one_config(home, tmp_path):
         run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
     with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
         train(tiny_config(home, seed=9), tmp_path)
+
+
+def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
+    """What Phi-3.5's config fixes, 16 chips for its parameters, is not there any more when the run comes back on fewer."""
+    first = identity(prepare(tiny_config(home), tmp_path))
+    shutil.copytree(home / "outcomes", tmp_path / "copied")
+    changes = {
+        "mesh": {"data": 2, "fsdp": 4},
+        "checkpoint": {"every_steps": 1, "keep": 1},
+        "data": {"outcomes": str(tmp_path / "copied")},
+        "router__attention": "xla",
+        "router__llm__remat": "full",
+        "batch__accumulate": 1,
+    }
+    assert identity(prepare(tiny_config(home, **changes), tmp_path)) == first
+
+
+@pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])
+def test_what_a_run_is_made_of_must_not_change_under_it(what, home, tmp_path):
+    for part in ("outcomes", "llm", "encoder"):
+        shutil.copytree(home / part, tmp_path / part)
+    with pytest.raises(Interrupted):
+        run(job := job_on(tiny_config(tmp_path), tmp_path, ONE), tmp_path, lambda: True, identity(job))
+    config = tiny_config(tmp_path, **({"batch__hidden_items": 0.5} if what == "config" else {}))
+    if what == "outcomes":
+        table = tiny_table()
+        write_table(dataclasses.replace(table, scores_MN=1 - table.scores_MN), tmp_path / "outcomes")
+    if what == "base weights":
+        shutil.rmtree(tmp_path / "llm")
+        write_tiny_llm(tmp_path / "llm", seed=7)
+    one = "another" if what == "config" else "other"
+    with pytest.raises(SatjaxError, match=f"holds a run of {one} {what}; use another --workdir"):
+        train(config, tmp_path)
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):
