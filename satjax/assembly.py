@@ -53,7 +53,7 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
     llm = open_base(bases["llm"].directory)
     encoder = open_base(bases["encoder"].directory) if "encoder" in bases else None
     writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
-    pooling = stated_pooling(bases["encoder"].directory) if encoder else "mean"
+    pooling: Pooling = stated_pooling(bases["encoder"].directory) if encoder else "mean"
     model = model_config(config, llm.config, encoder.config if encoder else None, writer, pooling=pooling)
     dtype = jax.numpy.dtype(config.param_dtype)
     base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, model.decoder, dtype).items()}

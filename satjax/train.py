@@ -1,10 +1,8 @@
 """Training: stages in turn, resumable at any step, ending with an exported router."""
 
 import dataclasses
-import functools
 import hashlib
 import math
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +61,9 @@ def identity(job: Job) -> dict[str, str]:
     """
     config = dataclasses.asdict(job.config)
     for group, names in MACHINERY.items():
-        parent = functools.reduce(operator.getitem, group, config)
+        parent = config
+        for key in group:
+            parent = parent[key]
         for name in names:
             del parent[name]
     bases = {part: base.sha256 for part, base in sorted(job.assembly.bases.items())}

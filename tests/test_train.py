@@ -256,6 +256,15 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, c
     np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
 
 
+def test_an_llm_that_is_only_read_is_not_trained(home, tmp_path):
+    """Its gradient would be zero, and weight decay alone would move it."""
+    config = tiny_config(home, **ABILITY_ALONE)
+    (stage,) = config.stages
+    stage = dataclasses.replace(stage, trainable=(*stage.trainable, "llm/.*"))
+    with pytest.raises(SatjaxError, match=r"stage 'ability': it trains parameters of llm/, which with router.head"):
+        prepare(dataclasses.replace(config, stages=(stage,)), tmp_path)
+
+
 def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
     config = tiny_config(home, **ABILITY_ALONE)
     held = prepare(config, tmp_path / "names").table.candidate_ids[2]
