@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from timing import Call
 
-from satjax import Router
 from satjax.assembly import assemble
 from satjax.config import LLMConfig, PromptConfig, RouterConfig
 from satjax.instructions import TokenRows
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model, bind, initial_params
+from satjax.router import Router, Zoo
 from satjax.scoring import SETS, score_step
 
 SENTENCE = "A train leaves the station at noon and another one follows it an hour later at twice the speed ."
@@ -31,9 +31,12 @@ def instruction(router: Router, tokens: int) -> str:
 def with_candidates(router: Router, count: int) -> Router:
     """Copies of its candidates until there are so many, or the first so many of them."""
     names = router.candidates
-    for i in range(count - len(names)):
-        known = names[i % len(names)]
-        router._profiles[f"copy {i}"], router._soft[f"copy {i}"] = router._profiles[known], router._soft[known]
+    of = dict(zip(names, names, strict=True))
+    of |= {f"copy {i}": names[i % len(names)] for i in range(count - len(names))}
+    zoo = router._zoo
+    router._zoo = Zoo(
+        {name: zoo.profiles[known] for name, known in of.items()}, {name: zoo.soft[known] for name, known in of.items()}
+    )
     for name in names[count:]:
         router.remove(name)
     return router

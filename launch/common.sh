@@ -112,7 +112,7 @@ parse_arguments() {
 check_number() {
   local name
   for name in "$@"; do
-    [[ ${!name} =~ ^[0-9]+$ ]] || die "--${name//_/-} ${!name}: give a whole number"
+    [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || die "--${name//_/-} ${!name}: give a whole number"
   done
 }
 

@@ -49,13 +49,17 @@ supervise() {
 }
 
 train() {
-  local follower
+  local follower tries
   if ! running; then
     rm -f "$RUN/exit" "$RUN/pid"
     quoted "$@" >"$RUN/arguments"
     : >"$RUN/log"
     setsid flock "$RUN/lock" bash "${BASH_SOURCE[0]}" supervise "$@" </dev/null >/dev/null 2>&1 &
-    until [[ -s $RUN/pid ]]; do sleep 0.1; done
+    for ((tries = 0; tries < 300; tries++)); do
+      [[ ! -s $RUN/pid ]] || break
+      sleep 0.1
+    done
+    [[ -s $RUN/pid ]] || die "satjax did not start on this host: see whether its home can be written ($RUN)"
   else
     [[ $(quoted "$@") == "$(<"$RUN/arguments")" ]] || die "another run is on this host: satjax train $(<"$RUN/arguments")"
     say "following the run that is there"

@@ -12,10 +12,12 @@ from satjax.config import Attention, AttentionKernel, RouterConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.router_model import RouterModelConfig
+from satjax.models.text_encoder import Pooling
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, check_digest, resolve
 from satjax.weights.lazy import LazyTensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
+from satjax.weights.pooling import stated_pooling
 
 SPLASH_FROM = 2048
 """Tokens of the longest text from which splash is chosen, by least times of compiled steps (`benchmarks/attention_tpu.py`), no TPU having been at hand.
@@ -51,7 +53,8 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
     llm = open_base(bases["llm"].directory)
     encoder = open_base(bases["encoder"].directory) if "encoder" in bases else None
     writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
-    model = model_config(config, llm.config, encoder.config if encoder else None, writer)
+    pooling: Pooling = stated_pooling(bases["encoder"].directory) if encoder else "mean"
+    model = model_config(config, llm.config, encoder.config if encoder else None, writer, pooling=pooling)
     dtype = jax.numpy.dtype(config.param_dtype)
     base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, model.decoder, dtype).items()}
     if encoder and model.encoder:
@@ -67,10 +70,11 @@ def model_config(
     encoder: Mapping[str, Any] | None,
     writer: PromptWriter,
     platform: str | None = None,
+    pooling: Pooling = "mean",
 ) -> RouterModelConfig:
     """Shapes of the router model, from the `config.json` of its base models; no weights are needed.
 
-    `platform` (`cpu`, `gpu`, `tpu`) is what it is to run on, if not here. Raises SatjaxError where the config, the base models and it do not fit.
+    `platform` (`cpu`, `gpu`, `tpu`) is what it is to run on, if not here. `pooling` is the encoder's. Raises SatjaxError where the config, the base models and it do not fit.
     """
     platform = platform or jax.default_backend()
     decoder = decoder_config(
@@ -98,7 +102,7 @@ def model_config(
     )
     return RouterModelConfig(
         decoder=dataclasses.replace(decoder, attention=attention),
-        encoder=encoder_config(encoder, config.encoder.query_prefix) if encoder is not None else None,
+        encoder=encoder_config(encoder, config.encoder.query_prefix, pooling) if encoder is not None else None,
         profile_encoder=config.profile_encoder,
         ability_head=config.ability_head,
         layout=config.prompt.layout,

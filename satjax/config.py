@@ -1,6 +1,7 @@
 """Configuration as frozen, validated dataclasses, made once from the `ConfigDict` of a file in `configs/`."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -219,6 +220,9 @@ class StageConfig:
         _at_least(f"stage {self.name!r}", self, steps=1, warmup_steps=0)
         if self.learning_rate <= 0:
             raise SatjaxError(f"config stage {self.name!r}: learning_rate = {self.learning_rate} must be positive")
+        for pattern, scale in self.scales:
+            if scale < 0:
+                raise SatjaxError(f"config stage {self.name!r}: scale {scale} of {pattern!r} must be at least 0")
         if not self.trainable:
             raise SatjaxError(
                 f"config stage {self.name!r}: trainable is empty; name parameter paths, such as 'connector/.*'"
@@ -236,6 +240,10 @@ class OptimizerConfig:
     final_scale: float = 0.1
 
     def __post_init__(self) -> None:
+        _at_least("optimizer", self, weight_decay=0, beta1=0, beta2=0, final_scale=0)
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise SatjaxError(f"config optimizer.{name} = {getattr(self, name)} must be below 1")
         if self.clip_norm <= 0:
             raise SatjaxError(f"config optimizer.clip_norm = {self.clip_norm} must be positive")
 
@@ -264,7 +272,7 @@ class CheckpointConfig:
 class RouterConfig:
     """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
 
-    `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
+    `param_dtype` is that of base weights that no stage trains; what is trained is float32. `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
     above those that it reads are never loaded. `compute_dtype` and `attention`, the kernel of the LLM's attention, are by default what suits the machine.
     """
 
@@ -332,6 +340,16 @@ class TrainConfig:
         _at_least("", self, seed=0, calibration_instructions=0)
         if not self.stages:
             raise SatjaxError("config stages is empty; give at least one stage")
+        loss, batch = self.loss, self.batch
+        if not (
+            loss.pointwise
+            or (loss.over_candidates and batch.candidates != 1)
+            or (loss.over_instructions and batch.instructions > 1)
+        ):
+            raise SatjaxError(
+                f"config loss: with batch.instructions = {batch.instructions} and batch.candidates = {batch.candidates} there is nothing to "
+                "compare, so nothing would be learned; enlarge the batch, or raise loss.pointwise"
+            )
         if self.batch.hidden_items and self.router.profile_encoder.kind != "tasks":
             raise SatjaxError(
                 "config batch.hidden_items needs router.profile_encoder.kind = 'tasks'; leave it at 0 otherwise"
@@ -381,6 +399,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise SatjaxError(f"{where} = {value}: a finite number is expected")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise SatjaxError(f"{where} = {value!r}: {hint.__name__} is expected")
     return value

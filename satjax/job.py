@@ -79,7 +79,16 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     _, shapes = abstract_model(assembly.model)
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
-        learned |= set(trainable_paths(shapes, stage))
+        paths = trainable_paths(shapes, stage)
+        if config.router.head == "none" and any(path.startswith("llm/") for path in paths):
+            raise SatjaxError(
+                f"config stage {stage.name!r}: it trains parameters of llm/, which with router.head = 'none' is read once and stays as it is; "
+                "let trainable match none of them"
+            )
+        learned |= set(paths)
+    # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
+    base = {path: t.astype(np.float32) if path in learned else t for path, t in assembly.base_params.items()}
+    assembly = dataclasses.replace(assembly, base_params=base)
     check_same("outcomes or aptitude test", fingerprint(train_table, test))
     if is_first() and not test_path.is_file():
         test.write(test_path)

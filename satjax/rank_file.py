@@ -7,6 +7,7 @@ exists is complete, in the order of the input, and no row can be lost or stand t
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -90,6 +91,7 @@ def rank_file(
     wait_for_all("every chunk is ranked")
     if is_first():
         _join(plan)
+    wait_for_all("all are one file")  # JAX, which ends next, waits for the last process five minutes only
 
 
 def _plan(router: Router, source: Path, target: Path, text: str, candidates: tuple[str, ...] | None) -> Plan:
@@ -131,7 +133,7 @@ def _claim(plan: Plan, directory: Path) -> None:
     with _open(plan.source) as file:
         layout = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     job = {
-        "input": [plan.source.stat().st_size, plan.num_rows, layout],
+        "input": [plan.source.stat().st_size, plan.num_rows, layout, _footer_sha256(plan.source)],
         "text": plan.text,
         "kept": plan.kept,
         "router": router_sha256(directory),
@@ -145,6 +147,15 @@ def _claim(plan: Plan, directory: Path) -> None:
             f"{plan.parts} holds parts of another input, router or choice of candidates; remove it, or name another --output"
         )
     write_text(path, written)
+
+
+def _footer_sha256(path: Path) -> str:
+    """Of a Parquet file's metadata: where each column begins and ends, and least and greatest values. Files of one size differ in it."""
+    with path.open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        length = int.from_bytes(stream.read(4), "little")
+        stream.seek(-8 - length, os.SEEK_END)
+        return hashlib.sha256(stream.read(length)).hexdigest()
 
 
 def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], on_progress: Progress) -> None:

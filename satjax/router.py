@@ -1,7 +1,9 @@
 """The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,30 @@ class Ranked:
     probability: float
 
 
+@dataclass(frozen=True)
+class Zoo:
+    """The candidates of one moment, in order: profiles and soft tokens, float32 `[O, K, D]` each, by name."""
+
+    profiles: Mapping[str, CapabilityProfile]
+    soft: Mapping[str, np.ndarray]
+
+    @cached_property
+    def soft_MOKD(self) -> jax.Array:
+        """All soft tokens as one array. Stacked on the host: XLA takes seconds to compile a concatenation of a thousand arrays."""
+        return jnp.asarray(np.stack(list(self.soft.values())))
+
+    def known(self, name: str) -> str:
+        """The name; raises SatjaxError where no candidate has it."""
+        if name not in self.profiles:
+            raise unknown_name("candidate", name, self.profiles)
+        return name
+
+
 class Router:
     """Ranks a zoo of candidates for instructions; made by `Router.load`.
 
-    Candidates join and leave at run time (`add`, `remove`) with nothing but a profile.
+    Candidates join and leave at run time (`add`, `remove`) with nothing but a profile, also while other threads rank: each ranking is of the
+    zoo that was there when it began.
     """
 
     def __init__(
@@ -55,13 +77,14 @@ class Router:
         """`abilities` float32 `[R + 1]` of candidates that need not be measured by their profiles, by name."""
         self.aptitude_test, self.calibration = test, calibration
         self._scorer = scorer
+        self._change = threading.Lock()
+        self._zoo = Zoo({}, {})
         known = abilities or {}
-        self._profiles: dict[str, CapabilityProfile] = {}
-        self._soft: dict[str, jax.Array] = {}
         self.add(*(profile for profile in profiles if profile.candidate not in known))
-        soft = {name: as_tokens(jnp.asarray(ability)[None])[0] for name, ability in known.items()} | self._soft
-        self._profiles = {profile.candidate: profile for profile in profiles}
-        self._soft = {name: soft[name] for name in self._profiles}
+        measured = self._zoo.soft
+        soft = {name: as_tokens(np.asarray(ability)[None])[0] for name, ability in known.items()}
+        named = {profile.candidate: profile for profile in profiles}
+        self._zoo = Zoo(named, {name: measured[name] if name in measured else soft[name] for name in named})
 
     @classmethod
     def load(
@@ -114,12 +137,12 @@ class Router:
     @property
     def candidates(self) -> tuple[str, ...]:
         """The zoo, in the order of the columns of `score`."""
-        return tuple(self._profiles)
+        return tuple(self._zoo.profiles)
 
     @property
     def profiles(self) -> tuple[CapabilityProfile, ...]:
         """The zoo's profiles, in the same order."""
-        return tuple(self._profiles.values())
+        return tuple(self._zoo.profiles.values())
 
     def add(self, *profiles: CapabilityProfile | str | Path) -> None:
         """Adds candidates from profiles or profile files; one of the same name is replaced. Nothing is added if any is unfit."""
@@ -131,14 +154,19 @@ class Router:
             check_same_test(profile, self.aptitude_test)
         if not read:
             return
-        soft_MOKD = self._scorer.soft_tokens(read)
-        self._profiles |= {profile.candidate: profile for profile in read}
-        self._soft |= {profile.candidate: soft for profile, soft in zip(read, soft_MOKD, strict=True)}
+        named = {profile.candidate: profile for profile in read}
+        soft = dict(
+            zip((profile.candidate for profile in read), np.asarray(self._scorer.soft_tokens(read)), strict=True)
+        )
+        with self._change:
+            self._zoo = Zoo({**self._zoo.profiles, **named}, {**self._zoo.soft, **soft})
 
     def remove(self, candidate: str) -> None:
         """Takes a candidate out of the zoo."""
-        self._known(candidate)
-        del self._profiles[candidate], self._soft[candidate]
+        with self._change:
+            profiles, soft = dict(self._zoo.profiles), dict(self._zoo.soft)
+            del profiles[self._zoo.known(candidate)], soft[candidate]
+            self._zoo = Zoo(profiles, soft)
 
     def score(
         self,
@@ -149,14 +177,7 @@ class Router:
         """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates` (all of them by default)."""
         if isinstance(instructions, str):
             raise SatjaxError("Router.score takes a list of instructions; put the one instruction into a list")
-        names = self.candidates if candidates is None else tuple(candidates)
-        for name in names:
-            self._known(name)
-        if not names:
-            raise SatjaxError("there is no candidate to rank; add one with Router.add, or name at least one")
-        column = {name: i for i, name in enumerate(self.candidates)}
-        soft_MOKD = jnp.stack(list(self._soft.values()))
-        return self._scorer.score(instructions, soft_MOKD, on_progress)[:, [column[name] for name in names]]
+        return self._score(self._zoo, instructions, candidates, on_progress)
 
     def probability(
         self,
@@ -169,8 +190,10 @@ class Router:
 
     def rank(self, instruction: str, candidates: Sequence[str] | None = None, top: int | None = None) -> list[Ranked]:
         """Candidates from the likeliest to handle the instruction to the least, the `top` first ones if given."""
-        names = self.candidates if candidates is None else tuple(candidates)
-        return ranking(names, self.probability([instruction], names)[0], top)
+        zoo = self._zoo
+        names = tuple(zoo.profiles if candidates is None else candidates)
+        score_BM = self._score(zoo, [instruction], names)
+        return ranking(names, self.calibration.probability(score_BM)[0], top)
 
     def task_likeness(self, instruction: str) -> np.ndarray | None:
         """How alike the demands of an instruction and of each core task of the aptitude test are, float32 `[T]` in [-1, 1].
@@ -192,12 +215,23 @@ class Router:
         """Compiles what scoring `most` instructions or fewer can need, program by program, and gives rows and width in tokens of each when it is
         ready.
         """
-        if self._soft:
-            yield from self._scorer.warm_up(jnp.stack(list(self._soft.values())), most)
+        zoo = self._zoo
+        if zoo.profiles:
+            yield from self._scorer.warm_up(zoo.soft_MOKD, most)
 
-    def _known(self, name: str) -> None:
-        if name not in self._profiles:
-            raise unknown_name("candidate", name, self._profiles)
+    def _score(
+        self,
+        zoo: Zoo,
+        instructions: Sequence[str],
+        candidates: Sequence[str] | None,
+        on_progress: Callable[[int], Any] = lambda done: None,
+    ) -> np.ndarray:
+        names = [zoo.known(name) for name in (zoo.profiles if candidates is None else candidates)]
+        if not names:
+            raise SatjaxError("there is no candidate to rank; add one with Router.add, or name at least one")
+        column = {name: i for i, name in enumerate(zoo.profiles)}
+        score_BM = self._scorer.score(instructions, zoo.soft_MOKD, on_progress)
+        return score_BM[:, [column[name] for name in names]]
 
 
 def ranking(names: Sequence[str], probability_M: np.ndarray, top: int | None = None) -> list[Ranked]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from satjax.row_batches import batch_sizes, row_batches
 from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
+
+Vectors = TypeVar("Vectors", np.ndarray, jax.Array)
 
 ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
@@ -109,8 +111,7 @@ class Scorer:
             ]
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
-        num_sets = len(soft)
-        zoo: list[np.ndarray | jax.Array] = [soft] if num_sets <= SETS else _equal_parts(jnp.asarray(soft), SETS)
+        num_sets, zoo = len(soft), _parts(soft)
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
         for index, padded in row_batches(rows, self.writer.bucket, self.shards, self.sizes):
@@ -143,7 +144,7 @@ class Scorer:
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
                 if self.features is None:
                     token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))
-                    jax.block_until_ready(self._run(self.params, token, length, soft))
+                    jax.block_until_ready(self._run(self.params, token, length, _parts(soft)[0]))
                 else:
                     feature_BF = self._padded(self.features.run(self.params, rows))
                     jax.block_until_ready(self._run_features(self.params, feature_BF, soft))
@@ -155,10 +156,12 @@ class Scorer:
         return _place(np.resize(feature_BF, (size, feature_BF.shape[1])), self.everywhere)
 
 
-def _equal_parts(soft_MKD: jax.Array, size: int) -> list[np.ndarray | jax.Array]:
-    """Parts of one size, so that one program is compiled for them; the last one is filled up with zeros."""
-    whole = jnp.pad(soft_MKD, ((0, -len(soft_MKD) % size), (0, 0), (0, 0)))
-    return list(whole.reshape(-1, size, *soft_MKD.shape[1:]))
+def _parts(soft_MKD: np.ndarray | jax.Array) -> list[np.ndarray | jax.Array]:
+    """What enters the LLM at once: all sets, or parts of one size, so that one program is compiled for them; the last is filled up with zeros."""
+    if len(soft_MKD) <= SETS:
+        return [soft_MKD]
+    whole = jnp.pad(soft_MKD, ((0, -len(soft_MKD) % SETS), (0, 0), (0, 0)))
+    return list(whole.reshape(-1, SETS, *soft_MKD.shape[1:]))
 
 
 def _place(value: np.ndarray | jax.Array, sharding: NamedSharding | None) -> np.ndarray | jax.Array:
@@ -173,6 +176,6 @@ def profile_reader(assembly: Assembly, test: AptitudeTest, norms: AccuracyNorms)
     return ProfileReader(model.profile_encoder, model.encoder, assembly.encoder_tokenizer, test, norms)
 
 
-def as_tokens(ability_MR: jax.Array) -> jax.Array:
+def as_tokens(ability_MR: Vectors) -> Vectors:
     """Abilities in the place of soft tokens: `[M, 1, 1, R + 1]`."""
     return ability_MR[:, None, None]

@@ -68,8 +68,22 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         raise SatjaxError(
             f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes"
         )
-    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _arranged(shape: list[int], devices: list[jax.Device]) -> np.ndarray:
+    """The devices in that shape; where these are several TPU slices, whose chips have the same places, `data` goes from slice to slice, or `fsdp`."""
+    slices = {getattr(device, "slice_index", 0) for device in devices} if devices[0].platform == "tpu" else {0}
+    if len(slices) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    across = next((axis for axis in (0, 1) if shape[axis] % len(slices) == 0), None)
+    if across is None:
+        raise SatjaxError(
+            f"config mesh (data, fsdp, tensor) = {tuple(shape)}: {len(slices)} slices have to divide data or fsdp; mend one of them"
+        )
+    between = [len(slices) if axis == across else 1 for axis in range(3)]
+    within = [size // count for size, count in zip(shape, between, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
 
 
 def param_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:

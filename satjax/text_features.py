@@ -116,5 +116,8 @@ def feature_store(assembly: Assembly) -> VectorStore:
         "end": assembly.writer.end_ids,
         "max_tokens": prompt.max_tokens,
     }
+    weights = str(assembly.base_params["llm/embedding"].dtype)
+    if weights != "float32":
+        key["weights"] = weights
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return VectorStore(cache_dir() / "features" / digest[:32])

@@ -17,12 +17,21 @@ from satjax.errors import SatjaxError
 from satjax.files import explain_full_disk
 from satjax.finish import export
 from satjax.interruption import Interrupted, stop_requests
-from satjax.job import Job, measured_norms, place_params, prepare, training_set
+from satjax.job import Job, fingerprint, measured_norms, place_params, prepare, training_set
 from satjax.models.router_model import Params, abstract_model
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.stage_loop import StageLoop, restore
 from satjax.text_features import Progress
+
+MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): ("mesh", "checkpoint"),
+    ("data",): ("outcomes",),
+    ("router",): ("attention",),
+    ("router", "llm"): ("remat",),
+    ("batch",): ("accumulate",),
+}
+"""Settings, by their group, that say how a run is computed, not what comes of it."""
 
 
 def train(config: TrainConfig, workdir: Path) -> Path:
@@ -39,14 +48,35 @@ def train(config: TrainConfig, workdir: Path) -> Path:
     with explain_full_disk(workdir):
         with stop_requests() as stop:
             job = prepare(config, workdir)
-            run = {"config_sha256": hashlib.sha256(canonical_json(dataclasses.asdict(config)).encode()).hexdigest()}
             with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
-                params = run_stages(job, checkpoints, run, workdir, StopVote(stop, job.mesh))
+                params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
         export(job, params, target)
         if is_first():
             plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
         wait_for_all("exported")
     return target
+
+
+def identity(job: Job) -> dict[str, str]:
+    """What a run has to have in common with its checkpoints to go on with them, by name: digests.
+
+    Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
+    on other hardware; and the place of the outcomes, what is read there being counted itself.
+    """
+    config = dataclasses.asdict(job.config)
+    for group, names in MACHINERY.items():
+        parent = config
+        for key in group:
+            parent = parent[key]
+        for name in names:
+            del parent[name]
+    bases = {part: base.sha256 for part, base in sorted(job.assembly.bases.items())}
+    parts = {
+        "config": canonical_json(config).encode(),
+        "outcomes": fingerprint(job.train, job.test),
+        "base weights": canonical_json(bases).encode(),
+    }
+    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: Stop) -> Params:
@@ -57,9 +87,11 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
     done = checkpoints.latest_step() or 0
     opt_state = None
     if done:
-        if checkpoints.run_of(done)["config_sha256"] != run["config_sha256"]:
+        before = checkpoints.run_of(done)
+        if other := next((what for what in run if before.get(what) != run[what]), None):
+            one = "other" if other.endswith("s") else "another"
             raise SatjaxError(
-                f"{workdir} holds a run of another config; use another --workdir, or remove it to start over"
+                f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
             )
         params, opt_state = restore(job, checkpoints, params, done)
     with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from satjax.models.decoder import Decoder, DecoderConfig
-from satjax.models.text_encoder import EncoderConfig, TextEncoder
+from satjax.models.text_encoder import EncoderConfig, Pooling, TextEncoder
 from satjax.weights.lazy import LazyTensor, lazy
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
 
@@ -57,8 +57,10 @@ def our_decoder(tensors: Any, hf_config: dict[str, Any], **choices: Any) -> tupl
     return with_params(graphdef, params | decoder_params(tensors, config)), config
 
 
-def our_encoder(tensors: Any, hf_config: dict[str, Any]) -> tuple[TextEncoder, EncoderConfig]:
-    config = encoder_config(hf_config)
+def our_encoder(
+    tensors: Any, hf_config: dict[str, Any], pooling: Pooling = "mean"
+) -> tuple[TextEncoder, EncoderConfig]:
+    config = encoder_config(hf_config, pooling=pooling)
     graphdef, _ = nnx.split(TextEncoder(config, nnx.Rngs(0)))
     return with_params(graphdef, encoder_params(tensors, config)), config
 

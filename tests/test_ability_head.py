@@ -49,3 +49,12 @@ def test_candidates_that_all_instructions_share():
     found = head(feature, ability)
     assert found.shape == (6, 5)
     np.testing.assert_allclose(found, head(feature, jnp.broadcast_to(ability, (6, 5, 1, 3))), atol=1e-5)
+
+
+def test_what_is_measured_is_not_trained():
+    head = AbilityHead(AbilityHeadConfig(rank=2, hidden=3, mean_layers=(1,)), 4, nnx.Rngs(0), measured=True)
+    feature = jnp.asarray(RNG.normal(size=(6, 4)).astype(np.float32))
+    gradient = nnx.grad(lambda head: head.demands(feature).sum())(head)
+    assert np.abs(gradient["read"]["kernel"][...]).max() > 0
+    for name in ("mean", "spread"):
+        np.testing.assert_array_equal(gradient[name][...], 0)

@@ -62,6 +62,23 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
             "config aptitude.clusters = 8 is below aptitude.num_tasks = 9",
         ),
         (lambda: AptitudeConfig(seed=-1), "config aptitude.seed = -1 must be at least 0"),
+        (lambda: OptimizerConfig(weight_decay=-0.1), "config optimizer.weight_decay = -0.1 must be at least 0"),
+        (lambda: OptimizerConfig(final_scale=-1.0), "config optimizer.final_scale = -1.0 must be at least 0"),
+        (lambda: OptimizerConfig(beta1=-0.1), "config optimizer.beta1 = -0.1 must be at least 0"),
+        (lambda: OptimizerConfig(beta2=1.0), "config optimizer.beta2 = 1.0 must be below 1"),
+        (lambda: stage(scales=(("a/.*", -2.0),)), "config stage 'one': scale -2.0 of 'a/.*' must be at least 0"),
+        (
+            lambda: from_mapping(LossConfig, {"pointwise": float("nan")}),
+            "config.pointwise = nan: a finite number is expected",
+        ),
+        (
+            lambda: train(loss=LossConfig(pointwise=0.0), batch=BatchConfig(candidates=1)),
+            "config loss: with batch.instructions = 8 and batch.candidates = 1 there is nothing to compare",
+        ),
+        (
+            lambda: train(loss=LossConfig(1.0, 0.0, 0.0), batch=BatchConfig(instructions=1)),
+            "config loss: with batch.instructions = 1 and batch.candidates = 0 there is nothing to compare",
+        ),
         (lambda: LLMConfig(lora_rank=-1), "config router.llm.lora_rank = -1 must be at least 0"),
         (lambda: LLMConfig(join_layer=-1), "config router.llm.join_layer = -1 must be at least 0"),
         (lambda: ProfileEncoderConfig(soft_tokens=0), "config router.profile_encoder.soft_tokens = 0"),

@@ -1,5 +1,6 @@
 """Embeddings: each text's own, whatever stands beside it, computed once."""
 
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -112,6 +113,15 @@ def test_other_weights_texts_and_prefixes_are_other_embeddings(base, cache, tmp_
     first = others[0]
     assert all(np.abs(first - other).max() > 1e-4 for other in others[1:])
     np.testing.assert_allclose(embed(base, [f"query: {text}" for text in TEXTS[:2]]), others[1], atol=1e-6)
+
+
+def test_another_pooling_of_the_same_weights_is_another_embedding(encoder, tmp_path):
+    copied = tmp_path / "bge"
+    shutil.copytree(encoder, copied)
+    (copied / "1_Pooling").mkdir()
+    before = embed(resolve(f"dir:{copied}"), TEXTS[:2])
+    (copied / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert np.abs(embed(resolve(f"dir:{copied}"), TEXTS[:2]) - before).max() > 1e-4
 
 
 def test_an_llm_is_no_text_encoder(tmp_path):

@@ -257,7 +257,7 @@ def test_several_gguf_files_are_refused(tmp_path):
         weight_files(tmp_path)
 
 
-def test_the_hub_is_asked_for_weights_and_json_at_the_top_only(index, monkeypatch, tmp_path):
+def test_the_hub_is_asked_for_weights_and_json_at_the_top_and_the_pooling_only(index, monkeypatch, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(WEIGHTS)
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or str(tmp_path))
@@ -269,6 +269,16 @@ def test_the_hub_is_asked_for_weights_and_json_at_the_top_only(index, monkeypatc
         (("org/name",), "v1", False),
         (("org/name",), None, True),
         (("org/name",), None, True),
+    ]
+    from huggingface_hub.utils import filter_repo_objects
+
+    there = [
+        *("model.safetensors", "config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "README.md"),
+        *("onnx/model.onnx", "onnx/config.json", "2_Dense/model.safetensors", "1_Dense/model.safetensors"),
+    ]
+    patterns = {name: asked[0][1][name] for name in ("allow_patterns", "ignore_patterns")}
+    assert list(filter_repo_objects(there, **patterns)) == [
+        *("model.safetensors", "config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
     ]
 
 

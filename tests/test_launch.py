@@ -228,6 +228,7 @@ def test_hosts_are_judged_together(tmp_path):
     [
         ("tpu_vm.sh", "--name n", TRAIN, "--zone is missing"),
         ("tpu_vm.sh", f"{OPTIONS['tpu_vm.sh']} --retries x", TRAIN, "--retries x: give a whole number"),
+        ("gke_jobset.sh", f"{OPTIONS['gke_jobset.sh']} --retries 08", TRAIN, "--retries 08: give a whole number"),
         ("tpu_vm.sh", f"{OPTIONS['tpu_vm.sh']} --nmae n", TRAIN, "unknown option --nmae"),
         ("tpu_vm.sh", f"{OPTIONS['tpu_vm.sh']} --spot=no", TRAIN, "--spot takes no value"),
         ("tpu_vm.sh", f"{OPTIONS['tpu_vm.sh']} --zone", TRAIN, "--zone needs a value"),
@@ -516,6 +517,16 @@ def test_one_gpu_trains_from_parts_that_were_carried_there(world, tmp_path):
     assert (events[-1]["exit"], events[-1]["steps"]) == (0, 4)
 
 
+def test_a_host_on_which_nothing_starts_says_so(world):
+    for name, body in (("setsid", "exit 1"), ("sleep", ":")):
+        (world.folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (world.folder / "bin" / name).chmod(0o755)
+    code, output = world.run("host.sh", "train", *TRAIN)
+    assert code == 2
+    assert "satjax did not start on this host" in output
+    assert "satjax-launch: exit 2" in output
+
+
 @pytest.fixture
 def box(world: World) -> World:
     """A box on which all parts have come."""
@@ -549,6 +560,17 @@ def test_one_gpu_ends_in_time_with_what_it_saved(box):
 def test_one_gpu_says_whether_to_run_it_again(code, ends, box):
     box.codes((code, code))
     assert one_gpu(box) == ends
+
+
+def test_one_gpu_knows_how_a_command_ended_that_was_faster_than_it(box):
+    """Bash, kept waiting before it looks whether the command is still there."""
+    (box.folder / "slow").write_text(
+        "set -o functrace; trap '[[ $BASH_COMMAND != \"kill -0\"* ]] || sleep 0.5' DEBUG\n"
+    )
+    box.environment["BASH_ENV"] = str(box.folder / "slow")
+    (box.folder / "bin" / "timeout").write_text("#!/bin/sh\nexit 2\n")
+    (box.folder / "bin" / "timeout").chmod(0o755)
+    assert one_gpu(box) == 2
 
 
 def test_one_gpu_measures_each_benchmark_once(world):

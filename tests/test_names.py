@@ -5,7 +5,7 @@ from satjax.errors import SatjaxError
 from satjax.weights.base import open_base
 from satjax.weights.lazy import below, lazy
 from satjax.weights.names import decoder_config, decoder_params, decoder_tensors, encoder_config, encoder_params
-from tests.tiny import LLAMA, write_tiny_encoder, write_tiny_llm
+from tests.tiny import BERT, LLAMA, write_tiny_encoder, write_tiny_llm
 
 
 def llm(tmp_path):
@@ -57,11 +57,24 @@ def test_parameters_take_the_dtype_asked_for(tmp_path):
         ({"model_type": "mamba"}, "no LLM that satjax knows"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not supported"),
         ({"partial_rotary_factor": 0.5}, "partial rotary"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' of an LLM is not supported"),
+        ({"num_attention_heads": 0, "head_dim": None}, "of the LLM: config.json cannot be read"),
+        ({"num_hidden_layers": "many"}, "of the LLM: config.json cannot be read"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "of the LLM: config.json has no 'factor'"),
     ],
 )
 def test_what_is_not_supported_is_refused(changes, words):
     with pytest.raises(SatjaxError, match=words):
         decoder_config({**LLAMA, "vocab_size": 100, **changes})
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "rms_norm_eps", "vocab_size"])
+def test_a_setting_that_is_missing_is_named(key):
+    with pytest.raises(SatjaxError, match=f"of the LLM: config.json has no '{key}'"):
+        decoder_config({k: v for k, v in {**LLAMA, "vocab_size": 100}.items() if k != key})
+    if key in BERT:
+        with pytest.raises(SatjaxError, match=f"of the text encoder: config.json has no '{key}'"):
+            encoder_config({k: v for k, v in {**BERT, "vocab_size": 100}.items() if k != key})
 
 
 def fused(tensors):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from satjax import rank_file as module
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError, TryAgain
+from satjax.pretrained import DEFAULT
 from satjax.rank_file import rank_file
 from satjax.router import Router
 from satjax.sharding import make_mesh
@@ -158,7 +160,7 @@ def test_hosts_share_the_chunks_and_the_first_joins_them(router, trained, tmp_pa
                 "part-00000001.parquet",
                 "part-00000003.parquet",
             ]
-    assert len(waited) == 2
+    assert waited == 2 * ["every chunk is ranked", "all are one file"]
     monkeypatch.setattr("jax.process_count", lambda: 1)
     run(router, trained, source, tmp_path / "whole.parquet")
     assert pq.read_table(target).equals(pq.read_table(tmp_path / "whole.parquet"))
@@ -226,6 +228,17 @@ def test_what_does_not_fit_is_one_line(router, trained, tmp_path):
     target.write_text("mine")
     assert "exists" in message(router, trained, source, target)
     assert target.read_text() == "mine"
+
+
+def test_inputs_of_one_size_are_told_apart(tmp_path):
+    texts = [[f"What is {n} percent of {i}?" for i in range(10, 30)] for n in (1, 2)]
+    one, other = (write_input(tmp_path / f"{rows[0][8]}.parquet", rows) for rows in texts)
+    assert one.stat().st_size == other.stat().st_size
+    plan = module.Plan(one, tmp_path / "out.parquet", "instruction", (), ("a",), 20)
+    for _ in range(2):
+        module._claim(plan, DEFAULT)
+    with pytest.raises(SatjaxError, match="parts of another input"):
+        module._claim(replace(plan, source=other), DEFAULT)
 
 
 def test_parts_of_another_job_are_not_gone_on_with(router, trained, tmp_path, small_chunks):

@@ -1,6 +1,9 @@
 """The thin inference function, on a router that was trained and exported by satjax itself."""
 
 import json
+import sys
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.aptitude import profile_from_outcomes
+from satjax.calibration import Calibration
 from satjax.errors import SatjaxError
+from satjax.export import read_router
 from satjax.outcomes import read_table
+from satjax.pretrained import DEFAULT
 from satjax.router import Ranked, Router, ranking
 from tests.trained import Trained
 
@@ -117,6 +123,52 @@ def test_compiled_once_for_each_bucket(router):
     for n in range(20):
         router.rank(f"Instruction number {n}: sort the words.", candidates=router.candidates[: 1 + n % 6], top=1)
     assert router._scorer._run._cache_size() == compiled
+
+
+class Named:
+    """A scorer whose soft token of a candidate is its number, and its score."""
+
+    reader = None
+
+    def soft_tokens(self, profiles):
+        return np.array([float(p.candidate.partition("-")[2]) for p in profiles]).reshape(-1, 1, 1, 1)
+
+    def score(self, instructions, soft_MOKD, on_progress):
+        return np.asarray(soft_MOKD)[None, :, 0, 0, 0]
+
+
+def test_candidates_come_and_go_while_others_rank():
+    files = read_router(DEFAULT)
+    profiles = [replace(files.profiles[0], candidate=f"c-{i}") for i in range(8)]
+    router, wrong, done = Router(Named(), files.test, profiles, Calibration()), [], threading.Event()
+
+    def rank():
+        while not done.is_set():
+            try:
+                order = [entry.candidate for entry in router.rank("x")]
+            except Exception as error:
+                wrong.append(error)
+                return
+            if order != sorted(order, reverse=True):
+                wrong.append(order)
+
+    interval, threads = sys.getswitchinterval(), [threading.Thread(target=rank) for _ in range(2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(60):
+            router.remove("c-0")
+            router.add(profiles[0])
+            router.remove("c-3")
+            router.add(profiles[3])
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert len(router.candidates) == 8
 
 
 def test_what_cannot_be_ranked_is_one_line(router):

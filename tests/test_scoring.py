@@ -63,6 +63,16 @@ def test_many_candidates_go_in_parts_of_one_size(scorer, monkeypatch):
     assert scorer._run._cache_size() == before + len(widths)
 
 
+def test_warming_up_compiles_what_many_candidates_need(tmp_path, monkeypatch):
+    scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(160,))
+    soft = scorer.soft_tokens(profiles)
+    monkeypatch.setattr("satjax.scoring.SETS", 4)
+    list(scorer.warm_up(soft, 1))
+    compiled = scorer._run._cache_size()
+    scorer.score(TEXTS[:1], soft)
+    assert scorer._run._cache_size() == compiled == 1
+
+
 def test_two_programs_for_each_bucket_and_no_more(tmp_path):
     scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(96, 128, 160))
     soft = scorer.soft_tokens(profiles)

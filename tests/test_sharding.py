@@ -1,5 +1,6 @@
 """The one table of rules: what lies where, on meshes of simulated devices (see conftest)."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ from satjax.models.router_model import RouterModelConfig, abstract_model
 from satjax.models.text_encoder import EncoderConfig
 from satjax.sharding import (
     LOGICAL_AXES,
+    _arranged,
     check_batch,
     make_mesh,
     on_each_device,
@@ -67,6 +69,41 @@ def test_all_parameters_get_a_sharding_that_fits():
 def test_a_mesh_that_does_not_fill_the_devices_is_refused(config):
     with pytest.raises(SatjaxError, match="mesh"):
         make_mesh(config, jax.devices()[:8])
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What jax asks of a TPU chip, to find its place."""
+
+    id: int
+    slice_index: int
+    coords: tuple[int, int, int]
+    process_index: int = 0
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v4"
+
+
+def chips(num_slices: int) -> list[Chip]:
+    places = [(x, y, 0) for y in range(2) for x in range(2)]
+    return [Chip(4 * s + i, s, place) for s in range(num_slices) for i, place in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "sliced"),
+    [([2, 4, 1], lambda grid: grid), ([2, 2, 2], lambda grid: grid), ([1, 8, 1], lambda grid: grid.reshape(2, 4))],
+    ids=str,
+)
+def test_slices_lie_along_one_axis(shape, sliced):
+    grid = np.vectorize(lambda chip: chip.slice_index)(_arranged(shape, chips(2)))
+    assert grid.shape == tuple(shape)
+    np.testing.assert_array_equal(sliced(grid)[0], 0)
+    np.testing.assert_array_equal(sliced(grid)[1], 1)
+
+
+def test_slices_that_no_axis_takes_are_refused():
+    with pytest.raises(SatjaxError, match="2 slices have to divide data or fsdp"):
+        _arranged([1, 1, 8], chips(2))
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused():

@@ -36,10 +36,12 @@ def test_rows_are_put_into_groups(plan):
 
 def test_base_weights_have_the_dtype_of_the_config_and_what_is_learned_is_float32(plan):
     router = dataclasses.replace(plan.config.router, param_dtype="bfloat16")
-    changed = dataclasses.replace(plan, config=dataclasses.replace(plan.config, router=router))
-    params = abstract_params(changed, make_mesh(MeshConfig(1, 8, 1)))
-    assert params["llm/upper/mlp/up/kernel"].dtype == jnp.bfloat16
-    assert params["connector/project/kernel"].dtype == jnp.float32
+    connector, everything = plan.config.stages
+    for stages, dtype in (((connector,), jnp.bfloat16), ((connector, everything), jnp.float32)):
+        config = dataclasses.replace(plan.config, router=router, stages=stages)
+        params = abstract_params(dataclasses.replace(plan, config=config), make_mesh(MeshConfig(1, 8, 1)))
+        assert params["llm/upper/mlp/up/kernel"].dtype == dtype
+        assert params["connector/project/kernel"].dtype == jnp.float32
 
 
 def test_a_mesh_must_divide_the_batch(plan):

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from satjax.instructions import pad_rows
@@ -67,6 +68,36 @@ def test_a_random_bert_of_the_shape_of_e5(torch):
     expected = mean_pooled(torch, model, token, length)
     ours = embed(encoder, token, length)
     assert cosines(ours, expected).min() > 0.99999
+
+
+def random_bert(torch):
+    sizes = {"vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return bert(torch, {**sizes, "intermediate_size": 128, "max_position_embeddings": 64, "layer_norm_eps": 1e-12})
+
+
+def test_the_first_token_as_bge_takes_it(torch):
+    model = random_bert(torch)
+    encoder, _ = our_encoder(tensors_of(model), {**model.config.to_dict(), "model_type": "bert"}, "cls")
+    rng = np.random.default_rng(0)
+    token, length = rng.integers(1, 120, (4, 20)), np.array([20, 7, 1, 0], np.int32)
+    mask = torch.arange(20)[None] < torch.tensor(length)[:3, None]
+    with torch.no_grad():
+        first = model(torch.tensor(token[:3]).long(), attention_mask=mask.long()).last_hidden_state[:, 0]
+    ours = embed(encoder, token, length)
+    np.testing.assert_allclose(ours[:3], torch.nn.functional.normalize(first, dim=-1).numpy(), atol=1e-5)
+    np.testing.assert_array_equal(ours[3], 0)
+    assert cosines(ours[:3], mean_pooled(torch, model, token[:3], length[:3])).min() < 0.97
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_an_empty_row_has_no_gradient(torch, pooling):
+    """Texts of profiles are cut into chunks, of which some have none; a mesh adds rows of its own."""
+    model = random_bert(torch)
+    encoder, _ = our_encoder(tensors_of(model), {**model.config.to_dict(), "model_type": "bert"}, pooling)
+    token, length = jnp.ones((2, 5), jnp.int32), jnp.array([5, 0])
+    gradient = nnx.jit(nnx.grad(lambda encoder: encoder(token, length)[:, :7].sum()))(encoder)
+    for path, leaf in nnx.to_flat_state(gradient):
+        assert np.isfinite(leaf[...]).all(), path
 
 
 def test_padding_changes_nothing_and_an_empty_row_is_zero():

@@ -103,6 +103,14 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     assert feature_store(assembly).directory == feature_store(assembly).directory
 
 
+def test_weights_that_are_rounded_have_features_of_their_own(tmp_path):
+    places = [
+        feature_store(assemble(tiny_config(tmp_path, **ABILITY_ALONE, router__param_dtype=dtype).router)).directory
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert places[0] != places[1]
+
+
 def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monkeypatch):
     """A key of other fields than these would lose what users have kept."""
     keys = []

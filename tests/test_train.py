@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -19,12 +20,13 @@ from satjax.finish import export
 from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, training_set
 from satjax.models.router_model import abstract_model, bind, no_profiles
+from satjax.outcomes.parquet import write_table
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
-from satjax.train import run_stages, train
-from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config
+from satjax.train import identity, run_stages, train
+from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
 
@@ -37,9 +39,9 @@ def job_on(config: TrainConfig, workdir: Path, mesh: MeshConfig | None = None) -
     return dataclasses.replace(job, mesh=make_mesh(mesh, jax.devices()[:size]))
 
 
-def run(job: Job, workdir: Path, stop: Stop = lambda: False) -> dict[str, np.ndarray]:
+def run(job: Job, workdir: Path, stop: Stop = lambda: False, of: dict[str, str] | None = None) -> dict[str, np.ndarray]:
     with Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep) as checkpoints:
-        params = run_stages(job, checkpoints, {"config_sha256": "x"}, workdir, stop)
+        params = run_stages(job, checkpoints, of or {"config": "x"}, workdir, stop)
     return {path: np.asarray(value) for path, value in params.items()}
 
 
@@ -111,6 +113,22 @@ def test_accumulation_changes_nothing_but_memory(home, tmp_path):
     assert difference(results[0][0], results[1][0]) < 1e-3
 
 
+def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
+    config = tiny_config(home, router__param_dtype="bfloat16")
+    stage = dataclasses.replace(
+        config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=("llm/upper/mlp/up/kernel",)
+    )
+    job = job_on(dataclasses.replace(config, stages=(stage,)), tmp_path, ONE)
+    before = {path: np.asarray(value) for path, value in place_params(job).items()}
+    assert {p for p in before if before[p].dtype == np.float32 and p.startswith("llm/") and "lora" not in p} == {
+        "llm/upper/mlp/up/kernel"
+    }
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, stop=lambda: True)
+    after = run(job, tmp_path)["llm/upper/mlp/up/kernel"]
+    assert 1e-6 < np.abs(after - before["llm/upper/mlp/up/kernel"]).max() < 1e-4
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     config = tiny_config(home)
     wild = dataclasses.replace(config.stages[1], learning_rate=1e30, warmup_steps=0)
@@ -134,6 +152,39 @@ def test_a_workdir_belongs_to_one_config(home, tmp_path):
         run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
     with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
         train(tiny_config(home, seed=9), tmp_path)
+
+
+def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
+    """What Phi-3.5's config fixes, 16 chips for its parameters, is not there any more when the run comes back on fewer."""
+    first = identity(prepare(tiny_config(home), tmp_path))
+    shutil.copytree(home / "outcomes", tmp_path / "copied")
+    changes = {
+        "mesh": {"data": 2, "fsdp": 4},
+        "checkpoint": {"every_steps": 1, "keep": 1},
+        "data": {"outcomes": str(tmp_path / "copied")},
+        "router__attention": "xla",
+        "router__llm__remat": "full",
+        "batch__accumulate": 1,
+    }
+    assert identity(prepare(tiny_config(home, **changes), tmp_path)) == first
+
+
+@pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])
+def test_what_a_run_is_made_of_must_not_change_under_it(what, home, tmp_path):
+    for part in ("outcomes", "llm", "encoder"):
+        shutil.copytree(home / part, tmp_path / part)
+    with pytest.raises(Interrupted):
+        run(job := job_on(tiny_config(tmp_path), tmp_path, ONE), tmp_path, lambda: True, identity(job))
+    config = tiny_config(tmp_path, **({"batch__hidden_items": 0.5} if what == "config" else {}))
+    if what == "outcomes":
+        table = tiny_table()
+        write_table(dataclasses.replace(table, scores_MN=1 - table.scores_MN), tmp_path / "outcomes")
+    if what == "base weights":
+        shutil.rmtree(tmp_path / "llm")
+        write_tiny_llm(tmp_path / "llm", seed=7)
+    one = "another" if what == "config" else "other"
+    with pytest.raises(SatjaxError, match=f"holds a run of {one} {what}; use another --workdir"):
+        train(config, tmp_path)
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):
@@ -212,6 +263,15 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, c
     assert features.shape == (len(job.train.items), 96)
     np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
+
+
+def test_an_llm_that_is_only_read_is_not_trained(home, tmp_path):
+    """Its gradient would be zero, and weight decay alone would move it."""
+    config = tiny_config(home, **ABILITY_ALONE)
+    (stage,) = config.stages
+    stage = dataclasses.replace(stage, trainable=(*stage.trainable, "llm/.*"))
+    with pytest.raises(SatjaxError, match=r"stage 'ability': it trains parameters of llm/, which with router.head"):
+        prepare(dataclasses.replace(config, stages=(stage,)), tmp_path)
 
 
 def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):

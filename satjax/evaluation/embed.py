@@ -11,12 +11,13 @@ import numpy as np
 from flax import nnx
 
 from satjax.instructions import lose_middle, pad_rows
-from satjax.models.text_encoder import TextEncoder
+from satjax.models.text_encoder import Pooling, TextEncoder
 from satjax.row_batches import row_batches
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, cache_dir
 from satjax.weights.names import encoder_config, encoder_params
+from satjax.weights.pooling import stated_pooling
 
 FORMAT = 2
 """Goes up when the same text gets another embedding: what was kept before is computed again."""
@@ -34,16 +35,18 @@ def embed(
     query_prefix: str = "",
     on_progress: Progress = lambda done, total: None,
 ) -> np.ndarray:
-    """Embeddings float32 `[B, E]` of unit length: mean over a text's tokens; one of more than 256 loses its middle, as it would in a router.
+    """Embeddings float32 `[B, E]` of unit length, a text's tokens pooled as its weights state; one of more than 256 loses its middle, as in a router.
 
     What a few-shot prompt asks stands at its end, and its beginning is the same for every instruction of a task.
 
     Computed once for the same weights, text and prefix (E5: "query: "), then read from the cache; `on_progress` hears
     how many of how many are done. Raises SatjaxError where the weights are no text encoder.
     """
-    key = hashlib.sha256(json.dumps([FORMAT, base.sha256, MAX_TOKENS, query_prefix]).encode()).hexdigest()[:32]
+    pooling = stated_pooling(base.directory)
+    parts = [FORMAT, base.sha256, MAX_TOKENS, query_prefix, *([] if pooling == "mean" else [pooling])]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     store = VectorStore(cache_dir() / "embeddings" / key)
-    return vectors_of(texts, lambda missing: _embed(base, missing, query_prefix), store, on_progress)
+    return vectors_of(texts, lambda missing: _embed(base, missing, query_prefix, pooling), store, on_progress)
 
 
 def count_cut(base: BaseModel, texts: Sequence[str]) -> int:
@@ -53,9 +56,9 @@ def count_cut(base: BaseModel, texts: Sequence[str]) -> int:
     return sum(len(line.ids) > longest for line in files.tokenizer.encode_batch(list(texts)))
 
 
-def _embed(base: BaseModel, texts: list[str], query_prefix: str) -> Computed:
+def _embed(base: BaseModel, texts: list[str], query_prefix: str, pooling: Pooling) -> Computed:
     files = open_base(base.directory)
-    config = encoder_config(files.config, query_prefix)
+    config = encoder_config(files.config, query_prefix, pooling)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextEncoder(config, nnx.Rngs(0))))
     leaves = [
         (tuple(path.split("/")), nnx.Param(jnp.asarray(value[...])))

@@ -60,7 +60,8 @@ class AbilityHead(nnx.Module):
     def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
         """What instructions ask for, float32 `[B, R + 1]`: R demands over `sqrt(R)`, and the ease."""
         state_BND = rearrange(feature_BF, "b (n d) -> b n d", n=self.mean.shape[0])
-        standard_BND = (state_BND - self.mean[...]) / self.spread[...]
+        mean_ND, spread_ND = jax.lax.stop_gradient((self.mean[...], self.spread[...]))
+        standard_BND = (state_BND - mean_ND) / spread_ND
         hidden_BNH = jax.nn.gelu(_each(self.read, standard_BND))
         demand_BR = jnp.mean(_each(self.demand, hidden_BNH), axis=1)
         return jnp.concatenate([demand_BR[:, :-1] * self.rank**-0.5, demand_BR[:, -1:]], axis=-1)

@@ -1,6 +1,7 @@
-"""BERT-type text encoder with mean pooling: the capability encoder psi (E5-Large in the paper, MiniLM by default)."""
+"""BERT-type text encoder, pooled to one embedding: the capability encoder psi (E5-Large in the paper, MiniLM by default)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,15 @@ from satjax.models.linear import LayerNorm, Linear
 from satjax.models.stack import run_stack, stack_layers
 from satjax.sharding import looked_up
 
+Pooling = Literal["mean", "cls"]
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of a BERT-type encoder; `query_prefix` is what it expects before a query (E5: "query: ")."""
+    """Shape of a BERT-type encoder; `query_prefix` is what it expects before a query (E5: "query: ").
+
+    `pooling`: the embedding is the mean of a row's tokens (MiniLM, E5), or the state of the first one, `cls` (BGE).
+    """
 
     vocab_size: int
     width: int
@@ -26,6 +32,7 @@ class EncoderConfig:
     max_positions: int = 512
     norm_epsilon: float = 1e-12
     query_prefix: str = ""
+    pooling: Pooling = "mean"
 
 
 class EncoderBlock(nnx.Module):
@@ -49,7 +56,7 @@ class EncoderBlock(nnx.Module):
 
 
 class TextEncoder(nnx.Module):
-    """Token ids to one unit-length embedding per row: mean over the row's tokens, L2-normalized."""
+    """Token ids to one unit-length embedding per row: its tokens pooled, L2-normalized."""
 
     def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
         self.config = config
@@ -66,6 +73,8 @@ class TextEncoder(nnx.Module):
         x = looked_up(self.embedding[...][token_BL]) + self.positions[...][:num_tokens] + self.segments[...][0]
         x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B, path="encoder/layers")
         x = x.astype(jnp.float32)
-        mask = key_mask(length_B, num_tokens)[..., None]
-        pooled = jnp.sum(jnp.where(mask, x, 0.0), axis=1)
+        if self.config.pooling == "cls":
+            pooled = jnp.where(length_B[:, None] > 0, x[:, 0], 0.0)
+        else:
+            pooled = jnp.sum(jnp.where(key_mask(length_B, num_tokens)[..., None], x, 0.0), axis=1)
         return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-9)

@@ -14,6 +14,7 @@ from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
 from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
+from satjax.models.text_encoder import Pooling
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.row_batches import TOKENS_PER_CALL
 from satjax.scoring import score_step
@@ -21,6 +22,7 @@ from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, para
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
+from satjax.weights.pooling import stated_pooling
 from satjax.weights.published import published_config
 
 PROFILE_TOKENS_PER_TASK = 24
@@ -69,10 +71,14 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     """
     router = config.router
     llm, writer = _llm(router)
-    encoder = None
+    encoder: Mapping[str, Any] | None = None
+    pooling: Pooling = "mean"  # of all published ones here
     if router.profile_encoder.kind != "items":
-        encoder = published_config(router.encoder.weights) or _open(router.encoder.weights).config
-    model = model_config(router, llm, encoder, writer, platform="tpu")
+        encoder = published_config(router.encoder.weights)
+        if encoder is None:
+            directory = resolve(router.encoder.weights).directory
+            encoder, pooling = open_base(directory).config, stated_pooling(directory)
+    model = model_config(router, llm, encoder, writer, platform="tpu", pooling=pooling)
     if encoder is None:
         model = dataclasses.replace(model, num_candidates=num_candidates)
     _, shapes = abstract_model(model)
@@ -81,17 +87,13 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     return Plan(config, model, stage, num_candidates)
 
 
-def _open(source: str) -> Any:
-    return open_base(resolve(source).directory)
-
-
 def _llm(config: RouterConfig) -> tuple[Mapping[str, Any], PromptWriter]:
     """The LLM's `config.json`, and a writer of its prompts; without a tokenizer, one that knows the tail's length only."""
     if known := published_config(config.llm.weights):
         tail = range(1 + len(config.prompt.tail.split()) + config.prompt.tail.count(":")) if config.prompt.tail else ()
         tail_ids = tuple(tail) if config.prompt.layout == "instruction_first" else ()
         return known, PromptWriter(config.prompt, Tokenizer(models.BPE()), (), (), tail_ids, 0, 1)
-    base = _open(config.llm.weights)
+    base = open_base(resolve(config.llm.weights).directory)
     return base.config, prompt_writer(config.prompt, base.tokenizer, base.config.get("bos_token_id"))
 
 
@@ -147,12 +149,14 @@ def with_rows(plan: Plan, rows: int) -> Plan:
 
 
 def abstract_params(plan: Plan, mesh: Mesh) -> Shapes:
-    """Parameters as training holds them: base weights in the config's dtype, what is learned from nothing in float32."""
+    """Parameters as training holds them: base weights that no stage trains in the config's dtype, what is learned in float32."""
     _, shapes = abstract_model(plan.model)
     shardings, base = param_shardings(shapes, mesh), jnp.dtype(plan.config.router.param_dtype)
+    learned = {path for stage in plan.config.stages for path in trainable_paths(shapes, stage)}
 
     def dtype(path: str) -> jnp.dtype:
-        return base if path.startswith(("llm/", "encoder/")) and "/lora_" not in path else jnp.dtype(jnp.float32)
+        fixed = path.startswith(("llm/", "encoder/")) and "/lora_" not in path and path not in learned
+        return base if fixed else jnp.dtype(jnp.float32)
 
     return {
         path: jax.ShapeDtypeStruct(leaf.shape, dtype(path), sharding=shardings[path]) for path, leaf in shapes.items()

@@ -237,8 +237,8 @@ def _hub_snapshot(source: str, name: str, download: bool) -> Path:
                 repository,
                 revision=revision or None,
                 allow_patterns=["*.safetensors", "*.json"],
-                # Exports for other runtimes lie in folders of their own.
-                ignore_patterns=["*/*"],
+                # Exports for other runtimes lie in folders of their own; so does an encoder's pooling, in 1_Pooling.
+                ignore_patterns=["[!1]*/*", "*/*.safetensors"],
                 local_files_only=not download,
             )
         )

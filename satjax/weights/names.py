@@ -1,5 +1,6 @@
 """Hugging Face names and shapes to ours: one map per architecture, every mismatch reported at once. No tensor is read here."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,13 +10,29 @@ import numpy as np
 from satjax.errors import SatjaxError
 from satjax.models.decoder import DecoderConfig
 from satjax.models.rope import RopeConfig
-from satjax.models.text_encoder import EncoderConfig
+from satjax.models.text_encoder import EncoderConfig, Pooling
 from satjax.weights.lazy import LazyTensor, below, stacked
 
 Tensors = Mapping[str, LazyTensor]
 DECODER_TYPES = ("llama", "mistral", "qwen2", "phi3")
 
 
+@contextlib.contextmanager
+def _complete(what: str) -> Iterator[None]:
+    """Turns what a `config.json` lacks, or has in another form, into one line."""
+    try:
+        yield
+    except KeyError as error:
+        raise SatjaxError(
+            f"base weights of the {what}: config.json has no {error}; copy or download it again"
+        ) from error
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise SatjaxError(
+            f"base weights of the {what}: config.json cannot be read ({error}); copy or download it again"
+        ) from error
+
+
+@_complete("LLM")
 def decoder_config(
     hf: Mapping[str, Any], *, lora_rank: int = 0, lora_tokens: str = "all", join_layer: int = 0, depth: int = 0
 ) -> DecoderConfig:
@@ -25,6 +42,8 @@ def decoder_config(
         raise SatjaxError(
             f"base weights: model_type {kind!r} is no LLM that satjax knows; it knows {', '.join(DECODER_TYPES)}"
         )
+    if hf.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise SatjaxError(f"base weights: hidden_act {hf['hidden_act']!r} of an LLM is not supported; silu is")
     heads, num_layers = hf["num_attention_heads"], hf["num_hidden_layers"]
     if join_layer >= num_layers:
         raise SatjaxError(
@@ -85,8 +104,9 @@ def _rope_config(hf: Mapping[str, Any]) -> RopeConfig:
     raise SatjaxError(f"base weights: rope type {kind!r} is not supported; default, linear, llama3 and longrope are")
 
 
-def encoder_config(hf: Mapping[str, Any], query_prefix: str = "") -> EncoderConfig:
-    """Shape of a BERT-type encoder from the keys of its `config.json`."""
+@_complete("text encoder")
+def encoder_config(hf: Mapping[str, Any], query_prefix: str = "", pooling: Pooling = "mean") -> EncoderConfig:
+    """Shape of a BERT-type encoder from the keys of its `config.json`; `pooling` stands elsewhere (`satjax.weights.pooling`)."""
     if hf.get("model_type") != "bert" or hf.get("hidden_act", "gelu") != "gelu":
         raise SatjaxError(
             f"base weights: model_type {hf.get('model_type')!r} is no text encoder that satjax knows; it knows bert with gelu"
@@ -100,6 +120,7 @@ def encoder_config(hf: Mapping[str, Any], query_prefix: str = "") -> EncoderConf
         max_positions=hf["max_position_embeddings"],
         norm_epsilon=hf["layer_norm_eps"],
         query_prefix=query_prefix,
+        pooling=pooling,
     )
 
 
