@@ -220,6 +220,46 @@ def test_a_conversation_is_ranked_as_it_would_be_answered(address, started):
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"tools": [TOOL]},
+        {"functions": [TOOL["function"]]},
+        {"max_tokens": 1999},
+        {"max_completion_tokens": 8000, "n": 2},
+        {"messages": say("best:best " + "word " * 2000)},
+        {"messages": say("word " * 8000)},
+        {"max_tokens": 8192},
+    ],
+)
+def test_a_ranking_is_what_a_request_of_the_same_content_follows(address, more):
+    body = {"messages": say("best:good hi"), **more}
+    ranked = httpx.post(f"{address}/v1/rank", json=body).json()
+    chosen = httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", **body})
+    if chosen.status_code == 400:
+        assert ranked == chosen.json()
+        assert ranked["error"]["code"] == "no_candidate"
+        return
+    names = [offer["candidate"] for offer in ranked["ranking"]]
+    assert chosen.headers["x-satjax-candidate"] == names[0]
+    left_out = {entry["candidate"]: entry["reason"] for entry in ranked["left_out"]}
+    assert sorted([*names, *left_out]) == sorted(MODELS)
+    reason = {"tools": "tools = false, and the request has tools"}
+    assert left_out.get("good") == reason.get("tools" if {"tools", "functions"} & set(more) else "")
+    if "max_completion_tokens" in more:
+        assert left_out["best"] == "context_tokens = 2000, and the request takes about 3 and 8000 of an answer"
+
+
+def test_a_ranking_has_those_that_just_failed_last_as_a_request_does(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a", "b": "dead"})
+    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo) as (address, _):
+        rank = lambda: httpx.post(f"{address}/v1/rank", json={"instruction": "hi"}).json()  # noqa: E731
+        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["b", "a"], [])
+        assert ask(address).headers["x-satjax-candidate"] == "a"
+        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["a", "b"], ["b"])
+
+
+@pytest.mark.parametrize(
     ("path", "content", "status"),
     [
         ("/v1/chat/completions", b"{", 400),

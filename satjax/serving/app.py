@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
-from satjax.price import request_size
 from satjax.serving.api_errors import ApiError, of_status
 from satjax.serving.bodies import (
     CandidateBody,
@@ -24,6 +23,7 @@ from satjax.serving.bodies import (
     ErrorBody,
     Evidence,
     Health,
+    LeftOut,
     Message,
     Model,
     Models,
@@ -35,7 +35,7 @@ from satjax.serving.bodies import (
     read_body,
     schema_of,
 )
-from satjax.serving.conversation import input_bytes, scored_text
+from satjax.serving.conversation import scored_text
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import Completed, Service
 from satjax.zoo_file import ROUTED
@@ -138,7 +138,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         responses=_documented(400, 401, 408, 413, 503, 504),
     )
     async def rank(request: Request) -> RankResponse | Response:
-        """Ranks the candidates for an instruction or a conversation; none of them is asked."""
+        """Ranks the candidates as a chat completion request of the same content would try them; none of them is asked."""
         service.admit()
         try:
             asked = checked(RankRequest, await body_of(request))
@@ -200,21 +200,20 @@ async def _ranking(service: Service, asked: RankRequest, header: str | None) -> 
         raise ApiError(400, "give either instruction or messages", param="instruction")
     said = asked.messages or [Message(role="user", content=asked.instruction)]
     messages = [message.model_dump() for message in said]
-    text = scored_text(messages)
-    expected = asked.expected_output_tokens
-    size = request_size(
-        input_bytes(messages), service.settings.expected_output_tokens if expected is None else expected
-    )
     choice = Choice(objective=asked.objective, candidates=asked.candidates)
-    objective, candidates = service.choose(choice, header)
-    routed = await service.route(text, size, candidates, objective)
-    found = await service.evidence(text, routed.offers[0].candidate) if asked.evidence and routed.offers else None
+    routed = await service.route(asked, messages, choice, header, asked.expected_output_tokens)
+    first = routed.offers[0].candidate if routed.offers else None
+    found = await service.evidence(scored_text(messages), first) if asked.evidence and first is not None else None
     told = None
     if found is not None:
         told = Evidence(**dict(zip(("spoke_for", "against"), map(_tasks, found), strict=True)))
-    ranking = [RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers]
     return RankResponse(
-        objective=str(objective), ranking=ranking, routing_ms=round(1000 * routed.seconds, 3), evidence=told
+        objective=str(routed.objective),
+        ranking=[RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers],
+        left_out=[LeftOut(candidate=name, reason=reason) for name, reason in routed.left_out.items()],
+        cooling=[offer.candidate for offer in routed.offers if service.cooling.is_cooling(offer.candidate)],
+        routing_ms=round(1000 * routed.seconds, 3),
+        evidence=told,
     )
 
 
