@@ -234,7 +234,8 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
     present = [name for name in wanted if name in schema.names]
     flat = [name for name in present if not pa.types.is_nested(schema.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=flat) as file:
-        batches, size = [], 0
+        batches: list[pa.RecordBatch] = []
+        size = 0
         for batch in file.iter_batches(ROWS_AT_ONCE if pairs is None else 2**20, columns=present):
             batches.append(batch)
             size += len(batch) if pairs is not None else sum(map(_size, batch.columns))

@@ -6,6 +6,7 @@ import json
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -78,9 +79,8 @@ def csv_rows(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[tupl
             for name in needed:
                 if name not in names:
                     raise SatjaxError(f"{path}: column {name!r} is missing; it is not {what}")
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise SatjaxError(f"{path}: two columns are named {twice[:40]!r}; rename or drop one")
+            if twice := [name for name, count in Counter(names).most_common(1) if count > 1]:
+                raise SatjaxError(f"{path}: two columns are named {twice[0][:40]!r}; rename or drop one")
             for line, row in enumerate(reader, start=2):
                 lines.next_row()
                 if None in row or None in row.values():
