@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from satjax.serving.backends import Backends
+from satjax.serving.backends import Backends, _events
 from satjax.zoo_file import Candidate, Settings
 from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
 
@@ -165,6 +165,79 @@ def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client
     assert got == ["break", " says "]
     with pytest.raises(openai.APIError, match="took too long"):
         words("stalling", got)
+
+
+def test_of_an_event_that_breaks_off_nothing_is_passed_on(backend, tmp_path):
+    with serving(FakeRouter({"a": 0.5}), write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "cut"})) as (url, _):
+        got = []
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.APIError, match="stream broke off"):
+            got.extend(
+                c.choices[0].delta.content
+                for c in client.chat.completions.create(model="a", messages=say("x"), stream=True)
+            )
+        assert '"id": "x"' in ask(url, stream=True).text
+        assert ask(url, stream=True).text.count("data: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([b"data: a\n\n"], [b"data: a\n\n", b""]),
+        ([b"data: a\n", b"\nda", b"ta: b\n\n"], [b"", b"data: a\n\n", b"data: b\n\n", b""]),
+        ([b"data: a\r\n\r", b"\n: c\r\rda"], [b"", b"data: a\r\n\r\n: c\r\r", b"da"]),
+    ],
+)
+def test_events_are_passed_on_whole(parts, whole):
+    found, part = [], b""
+    for chunk in parts:
+        events, part = _events(part, chunk)
+        found.append(events)
+    assert [*found, part] == whole
+
+
+def test_a_backends_odd_header_costs_no_place(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "odd"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        response = ask(address, stream=True)
+        assert (response.status_code, response.text) == (200, "data: [DONE]\n\n")
+        assert "x-request-id" not in response.headers
+        until = time.monotonic() + 3
+        while service.running and time.monotonic() < until:
+            time.sleep(0.01)
+        assert service.running == 0
+
+
+def test_what_a_backend_sets_as_a_cookie_goes_nowhere(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "cookie", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.5, "b": 0.5}), zoo) as (address, _):
+        for name in "aba":
+            assert ask(address, model=name).status_code == 200
+    assert backend.cookies[-3:] == [None] * 3
+
+
+def test_without_keys_no_page_of_another_site_may_ask(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            assert ask(address, headers={"sec-fetch-site": site}).status_code == status
+        assert httpx.get(f"{address}/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+    with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY]) as (address, _):
+        headers = {"sec-fetch-site": "cross-site", "authorization": f"Bearer {KEY}"}
+        assert ask(address, headers=headers).status_code == 200
+
+
+def test_a_name_with_a_slash_comes_and_goes(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"org/a": "ok-a", "b": "ok-b"})
+    admin = {"authorization": f"Bearer {ADMIN}"}
+    entry = {"base_url": f"{backend.address}/v1", "model": "ok-c", "context_tokens": 100, "tools": False}
+    entry |= {f"usd_per_million_{side}_tokens": 1 for side in ("input", "output")}
+    with serving(FakeRouter({"org/a": 0.5, "b": 0.4}), zoo, admin_keys=[ADMIN]) as (address, service):
+        assert httpx.delete(f"{address}/v1/candidates/org%2Fa", headers=admin).status_code == 204
+        assert list(service.candidates) == ["b"]
+        assert httpx.put(f"{address}/v1/candidates/org/a", json=entry, headers=admin).status_code == 204
+        assert ask(address).headers["x-satjax-candidate"] == "org/a"
+        assert 'route="/v1/candidates/{name}"' in httpx.get(f"{address}/metrics").text
 
 
 def test_secrets_stay_out_of_logs_and_errors(address, caplog):
