@@ -64,6 +64,7 @@ class Backend:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.cookies: list[bytes | None] = []
         self.cancelled = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -80,6 +81,7 @@ class Backend:
         asked = json.loads(body)
         self.seen.append(asked)
         self.keys.append(dict(scope["headers"]).get(b"authorization", b"").decode())
+        self.cookies.append(dict(scope["headers"]).get(b"cookie"))
         try:
             await self.answer(asked, send, receive)
         except ClientGone:
@@ -92,6 +94,20 @@ class Backend:
             await self._send(send, int(value), json.dumps({"error": {"message": f"no: {self.keys[-1]}"}}).encode())
         elif kind == "garbage":
             await self._send(send, 200, b'{"choices": [')
+        elif kind == "cookie":
+            headers = [(b"content-type", b"application/json"), (b"set-cookie", b"session=of-another; Path=/")]
+            await self._start(send, 200, headers)
+            await send({"type": "http.response.body", "body": b'{"choices": []}'})
+        elif kind == "odd":
+            await self._start(send, 200, [(b"content-type", b"text/event-stream"), (b"x-request-id", "→".encode())])
+            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+        elif kind == "cut":
+            await self._start(send, 200, [(b"content-type", b"text/event-stream")])
+            event = json.dumps({"id": "x", "choices": [{"index": 0, "delta": {"content": "whole"}}]}).encode()
+            for part in (b"data: " + event + b"\r\n", b"\r\ndata: " + event[:20]):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                await asyncio.sleep(0.05)
+            raise RuntimeError("breaks off")
         elif kind == "half":
             await self._start(send, 200, [(b"content-type", b"application/json"), (b"content-length", b"1000")])
             await send({"type": "http.response.body", "body": b'{"id"', "more_body": True})

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from satjax.serving.backends import Backends
+from satjax.serving.backends import Backends, _events
 from satjax.zoo_file import Candidate, Settings
 from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
 
@@ -167,6 +167,79 @@ def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client
         words("stalling", got)
 
 
+def test_of_an_event_that_breaks_off_nothing_is_passed_on(backend, tmp_path):
+    with serving(FakeRouter({"a": 0.5}), write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "cut"})) as (url, _):
+        got = []
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.APIError, match="stream broke off"):
+            got.extend(
+                c.choices[0].delta.content
+                for c in client.chat.completions.create(model="a", messages=say("x"), stream=True)
+            )
+        assert '"id": "x"' in ask(url, stream=True).text
+        assert ask(url, stream=True).text.count("data: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([b"data: a\n\n"], [b"data: a\n\n", b""]),
+        ([b"data: a\n", b"\nda", b"ta: b\n\n"], [b"", b"data: a\n\n", b"data: b\n\n", b""]),
+        ([b"data: a\r\n\r", b"\n: c\r\rda"], [b"", b"data: a\r\n\r\n: c\r\r", b"da"]),
+    ],
+)
+def test_events_are_passed_on_whole(parts, whole):
+    found, part = [], b""
+    for chunk in parts:
+        events, part = _events(part, chunk)
+        found.append(events)
+    assert [*found, part] == whole
+
+
+def test_a_backends_odd_header_costs_no_place(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "odd"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        response = ask(address, stream=True)
+        assert (response.status_code, response.text) == (200, "data: [DONE]\n\n")
+        assert "x-request-id" not in response.headers
+        until = time.monotonic() + 3
+        while service.running and time.monotonic() < until:
+            time.sleep(0.01)
+        assert service.running == 0
+
+
+def test_what_a_backend_sets_as_a_cookie_goes_nowhere(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "cookie", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.5, "b": 0.5}), zoo) as (address, _):
+        for name in "aba":
+            assert ask(address, model=name).status_code == 200
+    assert backend.cookies[-3:] == [None] * 3
+
+
+def test_without_keys_no_page_of_another_site_may_ask(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            assert ask(address, headers={"sec-fetch-site": site}).status_code == status
+        assert httpx.get(f"{address}/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+    with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY]) as (address, _):
+        headers = {"sec-fetch-site": "cross-site", "authorization": f"Bearer {KEY}"}
+        assert ask(address, headers=headers).status_code == 200
+
+
+def test_a_name_with_a_slash_comes_and_goes(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"org/a": "ok-a", "b": "ok-b"})
+    admin = {"authorization": f"Bearer {ADMIN}"}
+    entry = {"base_url": f"{backend.address}/v1", "model": "ok-c", "context_tokens": 100, "tools": False}
+    entry |= {f"usd_per_million_{side}_tokens": 1 for side in ("input", "output")}
+    with serving(FakeRouter({"org/a": 0.5, "b": 0.4}), zoo, admin_keys=[ADMIN]) as (address, service):
+        assert httpx.delete(f"{address}/v1/candidates/org%2Fa", headers=admin).status_code == 204
+        assert list(service.candidates) == ["b"]
+        assert httpx.put(f"{address}/v1/candidates/org/a", json=entry, headers=admin).status_code == 204
+        assert ask(address).headers["x-satjax-candidate"] == "org/a"
+        assert 'route="/v1/candidates/{name}"' in httpx.get(f"{address}/metrics").text
+
+
 def test_secrets_stay_out_of_logs_and_errors(address, caplog):
     for name in MODELS:
         assert SECRET not in ask(address, text=f"best:{name} hi").text
@@ -217,6 +290,46 @@ def test_a_conversation_is_ranked_as_it_would_be_answered(address, started):
     assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
     httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", "messages": messages})
     assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"tools": [TOOL]},
+        {"functions": [TOOL["function"]]},
+        {"max_tokens": 1999},
+        {"max_completion_tokens": 8000, "n": 2},
+        {"messages": say("best:best " + "word " * 2000)},
+        {"messages": say("word " * 8000)},
+        {"max_tokens": 8192},
+    ],
+)
+def test_a_ranking_is_what_a_request_of_the_same_content_follows(address, more):
+    body = {"messages": say("best:good hi"), **more}
+    ranked = httpx.post(f"{address}/v1/rank", json=body).json()
+    chosen = httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", **body})
+    if chosen.status_code == 400:
+        assert ranked == chosen.json()
+        assert ranked["error"]["code"] == "no_candidate"
+        return
+    names = [offer["candidate"] for offer in ranked["ranking"]]
+    assert chosen.headers["x-satjax-candidate"] == names[0]
+    left_out = {entry["candidate"]: entry["reason"] for entry in ranked["left_out"]}
+    assert sorted([*names, *left_out]) == sorted(MODELS)
+    reason = {"tools": "tools = false, and the request has tools"}
+    assert left_out.get("good") == reason.get("tools" if {"tools", "functions"} & set(more) else "")
+    if "max_completion_tokens" in more:
+        assert left_out["best"] == "context_tokens = 2000, and the request takes about 3 and 8000 of an answer"
+
+
+def test_a_ranking_has_those_that_just_failed_last_as_a_request_does(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a", "b": "dead"})
+    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo) as (address, _):
+        rank = lambda: httpx.post(f"{address}/v1/rank", json={"instruction": "hi"}).json()  # noqa: E731
+        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["b", "a"], [])
+        assert ask(address).headers["x-satjax-candidate"] == "a"
+        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["a", "b"], ["b"])
 
 
 @pytest.mark.parametrize(

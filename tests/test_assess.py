@@ -74,6 +74,8 @@ def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, ca
         (("--concurrency", "-1"), "--concurrency -1: give a number above 0"),
         (("--timeout", "nan"), "--timeout nan: give a number above 0"),
         (("--price-in", "1"), "go together"),
+        (("--price-in", "nan", "--price-out", "1"), "--price-in nan: give US dollars, at least 0"),
+        (("--price-in", "1", "--price-out", "-1"), "--price-out -1: give US dollars, at least 0"),
         (("--body", "{"), "is no JSON"),
         (("--body", "[1]"), "is no JSON object"),
         (("--api-key-env", "NO_SUCH_VARIABLE"), "there is no such environment variable"),

@@ -48,6 +48,8 @@ def test_pairs_that_were_not_added_are_unobserved():
         (("b", ITEM, 1.5), "score 1.5 of 'b' is outside [0, 1]"),
         (("b", ITEM, float("-inf")), "score -inf of 'b' is outside [0, 1]"),
         (("", ITEM, 1.0), "the candidate has no name"),
+        (("b", Item("j", "half \ud83d", "task"), 1.0), "item 'j' has half of a surrogate pair"),
+        (("\udc00", ITEM, 1.0), "the candidate's name '\\udc00' has half of a surrogate pair"),
     ],
 )
 def test_contradictions(arguments, words):
@@ -59,7 +61,7 @@ def test_contradictions(arguments, words):
 
 
 def test_costs_are_amounts():
-    for cost in (-0.5, float("inf")):
+    for cost in (-0.5, float("inf"), 1e39):
         with pytest.raises(SatjaxError, match="no amount of US dollars"):
             Collector().add("a", ITEM, 1, "here", cost=cost)
 

@@ -132,6 +132,22 @@ def test_bad_columns(tmp_path, columns, words):
     assert words in str(caught.value)
 
 
+def test_two_columns_of_one_name_are_an_error(tmp_path):
+    (tmp_path / "a.csv").write_text("text,a,a,,\nWhat?,0,1,,\n")
+    with pytest.raises(SatjaxError, match=r"a\.csv: two columns are named 'a'; rename or drop one"):
+        import_csv([tmp_path / "a.csv"], "scores=a")
+
+
+def test_text_that_is_no_unicode_is_said(tmp_path):
+    for text in (
+        '{"text": "half \\ud83d", "model_id": "a", "score": 1}',
+        '{"text": "q", "model_id": "\\ud83d", "score": 1}',
+    ):
+        (tmp_path / "a.jsonl").write_text(text)
+        with pytest.raises(SatjaxError, match=r"a\.jsonl line 1: .* has half of a surrogate pair"):
+            import_jsonl([tmp_path / "a.jsonl"])
+
+
 def test_bad_files(tmp_path):
     with pytest.raises(SatjaxError, match="has no rows"):
         import_csv([write_csv(tmp_path / "none.csv")])

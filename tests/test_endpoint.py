@@ -140,6 +140,11 @@ def test_replies_without_text_or_in_parts(content):
     assert reply == Reply("ab" if content else "", "", 0, 0)
 
 
+def test_more_tokens_than_there_can_be_are_none():
+    value = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 10**400, "completion_tokens": 3}}
+    assert module._reply(json.dumps(value).encode()) == Reply("a", "", 0, 3)
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_reply_or_a_fault(content):
     with contextlib.suppress(Failed):
@@ -167,6 +172,12 @@ def test_what_is_asked_and_how_it_comes_back_is_not_the_bodys_to_say(body):
         Endpoint("http://localhost/v1", "m", body=body)
 
 
+@pytest.mark.parametrize(("model", "body"), [("m", {"temperature": float("nan")}), ("m\udcff", {})])
+def test_what_no_request_can_hold_is_said_before_one_is_made(model, body):
+    with pytest.raises(SatjaxError, match="--model or --body holds what no request can"):
+        Endpoint("http://localhost/v1", model, body=body)
+
+
 @pytest.mark.parametrize("key", ["ключ", "a\nb"])
 def test_a_key_that_no_header_can_hold_is_said_without_it(key):
     with pytest.raises(SatjaxError, match="no HTTP header can") as raised:
@@ -181,6 +192,7 @@ def test_retry_after_in_its_two_forms():
     assert [retry_after(value) for value in (None, "", "soon", "-5", "nan", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
         0.0
     ] * 6
+    assert retry_after("Mon, 01 Jan 2020 00:00:00 +99999999999999") == 0.0
 
 
 @given(st.text(max_size=40))

@@ -14,18 +14,10 @@ from satjax.calibration import read_calibration
 from satjax.errors import SatjaxError
 from satjax.export import _digests, _seal, read_router
 from satjax.zoo_file import read_zoo_file
-from tests.damage import damage, mutated
+from tests.damage import STRANGE, damage, mutated, nested
 from tests.trained import Trained
 
-STRANGE: list[Any] = [
-    None, True, -1, 0, 1, 10**30, 1e308, float("nan"), float("inf"), "", "a", "../../etc/passwd", "\x00", "\ud800", "x" * 10_000, [], [[]], {}, {"a": {}},
-    [None], ["a"], [1e999],
-]  # fmt: skip
 SECONDS, LONGEST = 5.0, 2000
-
-
-def nested(depth: int) -> str:
-    return "[" * depth + "]" * depth
 
 
 def ends_well(read: Callable[[Path], Any], path: Path, what: str) -> None:

@@ -1,7 +1,12 @@
 """Formats by name; and whatever stands in a file, an importer makes a table or says in one line why not."""
 
+import csv
+import io
 import json
+import random
+import resource
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -13,11 +18,17 @@ from satjax.cli.outcomes import FORMATS
 from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable, import_outcomes
 from satjax.outcomes.importers import IMPORTERS
-from tests.damage import damage, mutated
+from satjax.outcomes.upstream import zip_members
+from tests.damage import STRANGE, archives, damage, hostile, mutated
 
 DATA = Path(__file__).parent / "data"
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["C", "a", "test"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["C", "a", "test", *STRANGE]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -41,9 +52,20 @@ def imported(form: str, path: Path) -> OutcomeTable | str:
         return str(error)
 
 
-def ends_well(form: str, path: Path) -> None:
+SECONDS, MEGABYTES = 60.0, 400.0
+"""More than any of these files needs, on a busy machine too."""
+
+
+def megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ends_well(form: str, path: Path, what: str = "") -> None:
+    start, before = time.monotonic(), megabytes()
     result = imported(form, path)
-    assert isinstance(result, OutcomeTable) or "\n" not in result
+    assert isinstance(result, OutcomeTable) or "\n" not in result, what
+    assert time.monotonic() - start < SECONDS, what
+    assert megabytes() - before < MEGABYTES, what
 
 
 def real(form: str, folder: Path) -> tuple[Path, list[Path]]:
@@ -116,6 +138,88 @@ def fuzz_json(form: str, folder: Path, examples: int) -> None:
     check()
 
 
+def fuzz_cells(form: str, folder: Path, examples: int) -> None:
+    path, _ = real(form, folder)
+    rows = list(csv.reader(io.StringIO(path.read_text())))
+    for seed in range(examples):
+        chance, text = random.Random(seed), io.StringIO()
+        changed = [list(row) for row in rows]
+        chance.choice(changed)[chance.randrange(len(rows[0]))] = str(chance.choice(STRANGE))
+        csv.writer(text).writerows(changed * chance.choice([1, 1, 2]))
+        path.write_bytes(text.getvalue().encode("utf-8", "surrogatepass"))
+        ends_well(form, path, f"seed {seed}")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_hostile_files_end_in_a_table_or_one_line(form, tmp_path):
+    path, files = real(form, tmp_path)
+    for file in files:
+        content = file.read_bytes()
+        for what, other in hostile(content):
+            file.write_bytes(other)
+            ends_well(form, path, f"{file.name}: {what}")
+        file.write_bytes(content)
+    assert isinstance(imported(form, path), OutcomeTable)
+
+
+@pytest.mark.parametrize("form", ["mmlu-pro", "inspect"])
+def test_hostile_archives_end_in_a_table_or_one_line_and_write_nothing(form, tmp_path):
+    _, files = real(form, tmp_path)
+    archive = next(file for file in files if zipfile.is_zipfile(file))
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+    contents = (content for _, content in zip_members(archive, "an archive", lambda given: given))
+    members = dict(zip(names, contents, strict=True))
+    target = tmp_path / archive.name.replace("/", "_")
+    for what, path in archives(members, tmp_path):
+        target.write_bytes(path.read_bytes())
+        path.unlink()
+        before = sorted(tmp_path.parent.rglob("*"))
+        ends_well(form, target, what)
+        assert sorted(tmp_path.parent.rglob("*")) == before, what
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "said"),
+    [
+        ("m.json", b"[" + b"{}," * 2**22 + b"{}]", "a piece of more than 268,435,456 bytes or 8,388,608 values"),
+        ("m.json", bytes(2**28 + 1), "unpacks to 268,435,457 bytes, more than any real result"),
+    ],
+)
+def test_an_archive_that_unpacks_to_much_more_is_refused_before_it_does(tmp_path, member, content, said):
+    path = tmp_path / "model_outputs_m_5shots.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(member, content)
+    del content
+    before = megabytes()
+    assert said in imported("mmlu-pro", path)
+    assert megabytes() - before < 100
+
+
+@pytest.mark.parametrize("depth", [900, 50_000])
+def test_how_deep_a_large_file_may_nest_is_found_out_before_it_is_unpacked(depth, tmp_path):
+    path, files = real("helm", tmp_path)
+    file = next(file for file in files if file.name == "scenario_state.json")
+    text = '\\"' + "[" * 50_000  # in a text they nest nothing
+    file.write_text(json.dumps({"text": text, "other": 1})[:-2] + "[" * depth + "]" * depth + "}")
+    assert ("nested more than 1,000 deep" in str(imported("helm", path))) == (depth > 1000)
+
+
+def test_a_row_without_end_is_not_waited_for(tmp_path):
+    path = tmp_path / "log.csv"
+    with path.open("wb") as file:
+        file.truncate(2**30)
+    before = megabytes()
+    assert "a row of more than 33,554,432 characters" in imported("csv", path)
+    assert megabytes() - before < 400
+
+
+def test_a_table_that_is_nearly_empty_does_not_fill_the_memory(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("text,model_id,score\n" + "".join(f"question {n},model {n},1\n" for n in range(24_000)))
+    assert imported("csv", path).startswith("24,000 candidates and 24,000 items make more than 536,870,912 pairs")
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_damaged_files_end_in_a_table_or_one_line(form, tmp_path):
     fuzz_bytes(form, tmp_path, 40)
@@ -136,3 +240,14 @@ def test_many_damaged_files(form, tmp_path):
 @pytest.mark.parametrize("form", ["lm-eval", "inspect", "helm", "opencompass", "jsonl"])
 def test_many_unexpected_values(form, tmp_path):
     fuzz_json(form, tmp_path, 1000)
+
+
+@pytest.mark.parametrize("form", ["csv", "routerbench"])
+def test_strange_cells_end_in_a_table_or_one_line(form, tmp_path):
+    fuzz_cells(form, tmp_path, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "routerbench"])
+def test_many_strange_cells(form, tmp_path):
+    fuzz_cells(form, tmp_path, 5000)

@@ -82,6 +82,7 @@ def test_two_at_once_are_refused(tmp_path):
         b"[]",
         b"{}",
         json.dumps({"item": "a", "rotation": "x", "text": "", "finish": "", "tokens_in": 0, "tokens_out": 0}).encode(),
+        b'{"item": "a", "rotation": 0, "text": "", "finish": "", "tokens_in": Infinity, "tokens_out": 0}',
     ],
 )
 def test_damage_before_the_end_is_named_by_its_line(tmp_path, line):
@@ -94,5 +95,7 @@ def test_damage_before_the_end_is_named_by_its_line(tmp_path, line):
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
-    with pytest.raises(SatjaxError, match="cannot be written"), open_journal(tmp_path, JOB):
-        pass
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "j"):
+        with pytest.raises(SatjaxError, match="cannot be written"), open_journal(place, JOB):
+            pass

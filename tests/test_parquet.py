@@ -212,3 +212,32 @@ def test_wrong_responses_name_file_and_entry(tmp_path, column, values, words):
         read_responses(tmp_path / "t", small())
     for word in ("responses.parquet", *words):
         assert word in str(caught.value)
+
+
+def test_texts_that_a_small_file_says_many_times_are_not_unpacked_without_end(written, monkeypatch):
+    text = pa.DictionaryArray.from_arrays(np.zeros(20_000, np.int32), pa.array(["x" * 10_000]))
+    names = [f"item {n}" for n in range(20_000)]
+    items = {"item_id": names, "text": text, "task": ["t"] * 20_000, "split": ["train"] * 20_000}
+    pq.write_table(pa.table(items), written / "items.parquet")
+    assert (written / "items.parquet").stat().st_size < 200_000
+    monkeypatch.setattr("satjax.outcomes.parquet.LARGEST", 50_000_000)
+    with pytest.raises(
+        SatjaxError, match=r"items\.parquet unpacks to more than 50,000,000 bytes; leave some of it out"
+    ):
+        read_table(written)
+
+
+def test_more_rows_than_pairs_are_not_read_to_their_end(written):
+    rows = 3_000_000
+    name = lambda value: pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), pa.array([value]))  # noqa: E731
+    outcomes = {"model_id": name("alpha"), "item_id": name("i0"), "score": np.ones(rows, np.float32)}
+    pq.write_table(pa.table(outcomes), written / "outcomes.parquet")
+    with pytest.raises(SatjaxError, match="more rows than there are pairs of a model and an item"):
+        read_table(written)
+
+
+def test_two_columns_of_one_name_are_an_error(written):
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["model_id", "model_id"])
+    pq.write_table(twice, written / "models.parquet")
+    with pytest.raises(SatjaxError, match=r"models\.parquet: two columns are named 'model_id'"):
+        read_table(written)

@@ -20,6 +20,8 @@ LONGEST_ASKED_WAIT = 600.0
 """Seconds of Retry-After that are waited; an endpoint that asks for more is left alone."""
 LARGEST_REPLY = 8 * 2**20
 """Bytes of a response."""
+MOST_TOKENS = 2**53
+"""Of a reply; whoever says more counts something else."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407, 410})
 """What no other question will fare better with."""
@@ -45,6 +47,10 @@ class Endpoint:
             raise SatjaxError(f"--body sets {min(ours)!r}, which is for satjax to set; leave it out")
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise SatjaxError("the key holds characters that no HTTP header can; copy it again")
+        try:
+            json.dumps(self.request(""), ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise SatjaxError(f"--model or --body holds what no request can ({error}); mend it") from error
         if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:
             raise SatjaxError(f"--base-url {self.base_url!r}: give an address such as http://localhost:8000/v1")
 
@@ -159,7 +165,7 @@ def _reply(content: bytes) -> Reply:
         if text is not None and not isinstance(text, str):
             raise TypeError("its content is no text")
         tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        read, wrote = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens)
+        read, wrote = (count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in tokens)
         return Reply(text or "", str(choice.get("finish_reason") or ""), read, wrote)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         shown = _line(content[:80].decode("utf-8", "replace"))
@@ -175,7 +181,7 @@ def retry_after(value: str | None) -> float:
     except ValueError:
         try:
             then = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         then = then if then.tzinfo else then.replace(tzinfo=datetime.UTC)
         seconds = (then - datetime.datetime.now(datetime.UTC)).total_seconds()

@@ -34,7 +34,6 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
 
     Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with explain_full_disk(path), _opened(path) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,6 +60,7 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
 
 def _opened(path: Path) -> IO[bytes]:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab+")
     except OSError as error:
         raise SatjaxError(f"{path} cannot be written ({error.strerror}); name another --out") from error
@@ -96,5 +96,5 @@ def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], Reply
     try:
         reply = Reply(str(value["text"]), str(value["finish"]), int(value["tokens_in"]), int(value["tokens_out"]))
         return (str(value["item"]), int(value["rotation"])), reply
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SatjaxError(f"{path} line {number} is no reply ({error!r}); remove that line") from error

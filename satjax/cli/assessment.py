@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,9 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     for name in ("concurrency", "limit", "max_tokens", "timeout"):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give a number above 0")
+    for name in ("price_in", "price_out"):
+        if (value := getattr(options, name)) is not None and not 0 <= value < math.inf:
+            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give US dollars, at least 0")
     if (options.price_in is None) != (options.price_out is None):
         raise SatjaxError("--price-in and --price-out go together: give both, or none")
     candidate = options.candidate or options.model

@@ -3,7 +3,12 @@
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
+
+MOST_TEXT = 2**31
+"""Characters of all items."""
+DEAREST = 1e30
+"""US dollars; float32 holds not much more."""
 
 
 class Collector:
@@ -17,6 +22,7 @@ class Collector:
         self._fingerprints: dict[str, str] = {}
         self._scores: dict[str, dict[str, float]] = {}
         self._costs: dict[str, dict[str, float]] = {}
+        self._characters = 0
 
     def __contains__(self, candidate: str) -> bool:
         return candidate in self._scores
@@ -24,12 +30,16 @@ class Collector:
     def item(self, item: Item, where: str, fingerprint: str | None = None) -> Item:
         """The item as it was first met under this id.
 
-        Raises SatjaxError for an empty text, and for another question than before: another `fingerprint`, which is the text unless given.
+        Raises SatjaxError for an empty text, for text that is no Unicode, and for another question than before: another `fingerprint`, which is the text unless given.
         """
         known = self._items.get(item.id)
         if known is None:
             if not item.text.strip():
                 raise SatjaxError(f"{where}: item {item.id!r} has an empty text; leave it out")
+            _check_unicode(where, f"item {item.id!r}", item.id, item.text, item.task, item.category, item.answer or "")
+            self._characters += len(item.text)
+            if self._characters > MOST_TEXT:
+                raise SatjaxError(f"{where}: the items have more than {MOST_TEXT:,} characters; import them in parts")
             known = self._items[item.id] = item
             self._fingerprints[item.id] = item.text if fingerprint is None else fingerprint
         elif self._fingerprints[item.id] != (item.text if fingerprint is None else fingerprint):
@@ -54,8 +64,10 @@ class Collector:
             raise SatjaxError(f"{where}: the candidate has no name; give it one")
         if score < 0 or score > 1:
             raise SatjaxError(f"{where}: score {score:g} of {candidate!r} is outside [0, 1]; rescale the scores")
-        if cost < 0 or cost == np.inf:
+        if cost < 0 or cost > DEAREST:
             raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
+        if candidate not in self._scores:
+            _check_unicode(where, f"the candidate's name {candidate!r}", candidate)
         scores = self._scores.setdefault(candidate, {})
         if known.id in scores:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
@@ -67,6 +79,7 @@ class Collector:
         """All of it; raises SatjaxError saying `nothing` where no outcome was added. Without any cost the table has none."""
         if not self._scores:
             raise SatjaxError(nothing)
+        check_size(len(self._scores), len(self._items))
         column = {name: n for n, name in enumerate(self._items)}
         scores_MN = np.full((len(self._scores), len(column)), np.nan, np.float32)
         cost_MN = np.full_like(scores_MN, np.nan) if self._costs else None
@@ -76,3 +89,12 @@ class Collector:
                 cost_MN[m, [column[item] for item in costs]] = list(costs.values())
         candidates = tuple(Candidate(name) for name in self._scores)
         return OutcomeTable(tuple(self._items.values()), candidates, scores_MN, cost_MN)
+
+
+def _check_unicode(where: str, what: str, *texts: str) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise SatjaxError(
+            f"{where}: {what} has half of a surrogate pair, which is no character; mend it or leave it out"
+        ) from error

@@ -1,13 +1,12 @@
 """Importer of CSV and JSONL files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
 from satjax.outcomes.collector import Collector
-from satjax.outcomes.splits import folded, split_of
+from satjax.outcomes.splits import digest, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
 from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
 
@@ -100,7 +99,7 @@ def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
     if split not in SPLITS:
         raise SatjaxError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}; mend or empty it")
     return Item(
-        id=_text(row.get(names["item"])) or hashlib.sha256(folded(text).encode()).hexdigest()[:16],
+        id=_text(row.get(names["item"])) or digest(text).hex()[:16],
         text=text,
         task=_text(row.get(names["task"])),
         category=_text(row.get(names["category"])),

@@ -8,7 +8,7 @@ import numpy as np
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.splits import folded
-from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
 
 Entry = TypeVar("Entry", Item, Candidate)
 
@@ -25,6 +25,7 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
     candidates = _united(tables, "candidate", {name: table.candidates for name, table in tables.items()})
     row, column = ({key: i for i, key in enumerate(kept)} for kept in (candidates, items))
     shape = len(candidates), len(items)
+    check_size(*shape)
     scores_MN, cost_MN = (np.full(shape, np.nan, np.float32) for _ in range(2))
     for name, table in tables.items():
         where = np.ix_([row[m] for m in table.candidate_ids], [column[i] for i in table.item_ids])

@@ -9,6 +9,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
+from satjax.outcomes.guarded import check_values
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
 from satjax.outcomes.upstream import explained, read_whole, with_options, zip_members
@@ -75,6 +76,7 @@ def _records(path: Path) -> list[Any]:
     else:
         text = read_whole(path, WHAT)
     with explained(path, WHAT):
+        check_values(text)
         records = json.loads(text)
     if not isinstance(records, list) or not records:
         raise SatjaxError(f"{path}: a JSON list of answered questions is expected; download it again")

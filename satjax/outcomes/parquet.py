@@ -14,12 +14,15 @@ import pyarrow.parquet as pq
 from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.outcomes.responses import NONE, Responses
-from satjax.outcomes.table import Candidate, Item, OutcomeTable
+from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
 
 ITEM_TEXT = ("item_id", "source", "task", "category", "text", "answer", "split")
 MODEL_NUMBERS, MODEL_TEXT = ("params_b", "active_params_b"), ("family", "tuned", "release_date", "source")
 FILES = ("items.parquet", "outcomes.parquet", "models.parquet")
 RESPONSES = "responses.parquet"
+LARGEST = 2**32
+"""Bytes of a file's columns, unpacked: a Parquet file of a few kilobytes can say one long text a million times."""
+ROWS_AT_ONCE = 4096
 
 
 def read_table(directory: Path | str) -> OutcomeTable:
@@ -38,10 +41,15 @@ def read_table(directory: Path | str) -> OutcomeTable:
     )
     _distinct(items_table["item_id"], directory / "items.parquet")
     models_table = _read(directory / "models.parquet", text=("model_id",), optional=(*MODEL_NUMBERS, *MODEL_TEXT))
-    outcomes = _read(
-        directory / "outcomes.parquet", text=("model_id", "item_id"), numbers=("score",), optional=("cost_usd",)
-    )
     _distinct(models_table["model_id"], directory / "models.parquet")
+    check_size(len(models_table), len(items_table))
+    outcomes = _read(
+        directory / "outcomes.parquet",
+        text=("model_id", "item_id"),
+        numbers=("score",),
+        optional=("cost_usd",),
+        pairs=len(models_table) * len(items_table),
+    )
     items = tuple(
         Item(r["item_id"], r["text"], r["task"], r["category"] or "", r["source"] or "", r["split"], r["answer"])
         for r in items_table.to_pylist()
@@ -167,14 +175,22 @@ _MODELS = pa.schema(
 
 
 def _read(
-    path: Path, *, text: tuple[str, ...], numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+    path: Path,
+    *,
+    text: tuple[str, ...],
+    numbers: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+    pairs: int | None = None,
 ) -> pa.Table:
-    """One file with its required columns checked, optional ones filled with null, and extra ones dropped."""
+    """One file with its required columns checked, optional ones filled with null, and extra ones dropped.
+
+    With `pairs` it has that many rows at most, and otherwise LARGEST bytes.
+    """
     if not path.is_file():
         raise SatjaxError(f"{path}: this file is missing; an outcome table needs {', '.join(FILES)}")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        table = _unpacked(path, (*text, *numbers, *optional), pairs)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise SatjaxError(
             f"{path} is truncated or no Parquet file ({str(error).splitlines()[0][:120]}); write or copy it again"
         ) from error
@@ -210,6 +226,37 @@ def _read(
     return table.select([*text, *numbers, *optional])
 
 
+def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
+    """Those of the wanted columns that a file has, texts as dictionaries; raises SatjaxError where they are more than they may be."""
+    schema = pq.read_schema(path)
+    if twice := [name for name in wanted if schema.names.count(name) > 1]:
+        raise SatjaxError(f"{path}: two columns are named {twice[0]!r}; write the file again with one")
+    present = [name for name in wanted if name in schema.names]
+    flat = [name for name in present if not pa.types.is_nested(schema.field(name).type)]
+    with pq.ParquetFile(path, read_dictionary=flat) as file:
+        batches: list[pa.RecordBatch] = []
+        size = 0
+        for batch in file.iter_batches(ROWS_AT_ONCE if pairs is None else 2**20, columns=present):
+            batches.append(batch)
+            size += len(batch) if pairs is not None else sum(map(_size, batch.columns))
+            if pairs is not None and size > pairs:
+                raise SatjaxError(
+                    f"{path}: it has more rows than there are pairs of a model and an item, so one has two outcomes; keep one of each"
+                )
+            if pairs is None and size > LARGEST:
+                raise SatjaxError(f"{path} unpacks to more than {LARGEST:,} bytes; leave some of it out")
+        schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(name) for name in present])
+    return pa.Table.from_batches(batches, schema)
+
+
+def _size(column: pa.Array) -> int:
+    """Bytes of a column without dictionary."""
+    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+        return column.nbytes
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return (pc.sum(lengths).as_py() or 0) + 8 * len(column)
+
+
 def _value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
@@ -238,8 +285,14 @@ def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _positions(ids: pa.ChunkedArray, known: pa.ChunkedArray, where: Path, listed_in: str) -> np.ndarray:
     """Index in `known` of every id."""
-    ids = _plain(ids)
-    found = pc.index_in(ids, value_set=_plain(known).combine_chunks())
+    listed = _plain(known).combine_chunks()
+    parts = []
+    for chunk in ids.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            parts.append(pc.index_in(chunk.dictionary.cast(pa.large_string()), value_set=listed).take(chunk.indices))
+        else:
+            parts.append(pc.index_in(chunk.cast(pa.large_string()), value_set=listed))
+    found = pa.chunked_array(parts, pa.int32())
     if found.null_count:
         first = ids.filter(pc.is_null(found))[0].as_py()
         raise SatjaxError(

@@ -22,6 +22,10 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
+def digest(text: str) -> bytes:
+    """The sha256 of the text, blanks folded. Halves of surrogate pairs count as they are: whoever takes the text refuses them."""
+    return hashlib.sha256(folded(text).encode(errors="surrogatepass")).digest()
+
+
 def _place(text: str) -> float:
-    digest = hashlib.sha256(folded(text).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return int.from_bytes(digest(text)[:8], "big") / 2**64

@@ -8,6 +8,8 @@ import numpy as np
 from satjax.errors import SatjaxError, unknown_name
 
 SPLITS = ("train", "val", "test")
+MOST_PAIRS = 2**29
+"""Of a candidate and an item, observed or not, in a table: 2 GiB of scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,15 @@ class OutcomeTable:
         cost = None if self.cost_usd_MN is None else self.cost_usd_MN[rows]
         return replace(
             self, candidates=tuple(self.candidates[i] for i in rows), scores_MN=self.scores_MN[rows], cost_usd_MN=cost
+        )
+
+
+def check_size(num_candidates: int, num_items: int) -> None:
+    """Raises SatjaxError for a table that would not fit into memory, however few of its outcomes are observed."""
+    if num_candidates * num_items > MOST_PAIRS:
+        raise SatjaxError(
+            f"{num_candidates:,} candidates and {num_items:,} items make more than {MOST_PAIRS:,} pairs, which are held in memory whole; "
+            "is the column of the candidates the right one? Otherwise, leave some out"
         )
 
 

@@ -6,20 +6,20 @@ import json
 import lzma
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import ijson
 import pyarrow as pa
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.guarded import LARGEST, Guarded, check_values
 from satjax.outcomes.splits import folded
 
-LARGEST = 256 * 2**20
-"""Bytes of one piece that is held in memory whole: a line, a member of an archive, a small JSON file."""
-LARGEST_FIELD = 4 * 2**20
-"""Characters of one field of a CSV file."""
+LARGEST_FIELD, LARGEST_ROW = 4 * 2**20, 32 * 2**20
+"""Characters of one field and of one row of a CSV file."""
 LARGEST_ARCHIVE = 64 * 2**30
 """Bytes of all members of an archive, unpacked; they are read one by one, never to disk."""
 ZSTANDARD = 93
@@ -65,15 +65,7 @@ def json_lines(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise SatjaxError(f"{where} is longer than {LARGEST:,} bytes; is it {what}?")
             if not line.strip():
                 continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise SatjaxError(
-                    f"{where} is no JSON ({str(error)[:80]}); the file is cut short or damaged"
-                ) from error
-            if not isinstance(value, dict):
-                raise SatjaxError(f"{where} is no JSON object; is it {what}?")
-            yield where, value
+            yield where, parsed_object(line, where, what)
 
 
 def csv_rows(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
@@ -81,11 +73,16 @@ def csv_rows(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[tupl
     before = csv.field_size_limit(LARGEST_FIELD)
     try:
         with explained(path, what), path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            lines = _Lines(stream)
+            reader = csv.DictReader(lines, strict=True)
+            names = [name for name in reader.fieldnames or () if name]
             for name in needed:
-                if name not in (reader.fieldnames or ()):
+                if name not in names:
                     raise SatjaxError(f"{path}: column {name!r} is missing; it is not {what}")
+            if twice := [name for name, count in Counter(names).most_common(1) if count > 1]:
+                raise SatjaxError(f"{path}: two columns are named {twice[0][:40]!r}; rename or drop one")
             for line, row in enumerate(reader, start=2):
+                lines.next_row()
                 if None in row or None in row.values():
                     raise SatjaxError(
                         f"{path} row {line}: it has another number of fields than the header; the file is cut short or altered"
@@ -95,10 +92,35 @@ def csv_rows(path: Path, what: str, needed: Sequence[str] = ()) -> Iterator[tupl
         csv.field_size_limit(before)
 
 
+class _Lines:
+    """Lines of a text file for `csv`, which joins as many as a row takes: no more characters than a row may have."""
+
+    def __init__(self, stream: IO[str]):
+        self._stream, self._left = stream, LARGEST_ROW
+
+    def next_row(self) -> None:
+        self._left = LARGEST_ROW
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise ValueError(f"a row of more than {LARGEST_ROW:,} characters")
+        if not line:
+            raise StopIteration
+        return line
+
+
 def json_items(path: Path, prefix: str, what: str, *, pairs: bool = False) -> Iterator[Any]:
     """The values at `prefix` of a large JSON file, in ijson's notation, one at a time; with `pairs`, members of the object there."""
     with explained(path, what), path.open("rb") as stream:
-        yield from (ijson.kvitems if pairs else ijson.items)(stream, prefix, use_float=True)
+        guarded = Guarded(stream)
+        for item in (ijson.kvitems if pairs else ijson.items)(guarded, prefix, use_float=True):
+            guarded.next_item()
+            yield item
 
 
 def json_object(path: Path, what: str) -> dict[str, Any]:
@@ -109,6 +131,7 @@ def json_object(path: Path, what: str) -> dict[str, Any]:
 def parsed_object(text: bytes, where: str, what: str) -> dict[str, Any]:
     """Bytes that hold one JSON object."""
     try:
+        check_values(text)
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SatjaxError(f"{where} is no JSON ({str(error)[:80]}); the file is cut short or damaged") from error

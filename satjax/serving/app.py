@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
-from satjax.price import request_size
 from satjax.serving.api_errors import ApiError, of_status
 from satjax.serving.bodies import (
     CandidateBody,
@@ -24,6 +23,7 @@ from satjax.serving.bodies import (
     ErrorBody,
     Evidence,
     Health,
+    LeftOut,
     Message,
     Model,
     Models,
@@ -35,12 +35,13 @@ from satjax.serving.bodies import (
     read_body,
     schema_of,
 )
-from satjax.serving.conversation import input_bytes, scored_text
+from satjax.serving.conversation import scored_text
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import Completed, Service
 from satjax.zoo_file import ROUTED
 
 OBJECTIVE_HEADER = "x-satjax-objective"
+OTHER_SITES = ("cross-site", "same-site")
 GONE = 499
 """What is noted for a client that left before its answer; nobody receives it."""
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -83,6 +84,9 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             raise ApiError(
                 401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
             )
+        # Browsers let any page post to this machine, and say so; a page cannot read the answer, but backends would be paid for it.
+        if not len(keys) and request.method == "POST" and request.headers.get("sec-fetch-site") in OTHER_SITES:
+            raise ApiError(403, "this server has no API key, so it serves no pages of other sites", code="other_site")
 
     async def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
         if not len(admin_keys):
@@ -105,6 +109,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         responses=_documented(
             400,
             401,
+            403,
             404,
             408,
             413,
@@ -127,7 +132,9 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             completed = await _unless_gone(request, service.complete(chat, body, header))
             if completed is None:
                 return Response(status_code=GONE)
-            response = _relayed(completed, held.pop_all().close, settings.request_timeout_seconds)
+            response = _relayed(completed, service.release, settings.request_timeout_seconds)
+            if isinstance(response, _Relay):
+                held.pop_all()  # it releases the request itself, at its end
         return response
 
     @app.post(
@@ -135,10 +142,10 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         dependencies=[Depends(may_ask)],
         response_model=RankResponse,
         openapi_extra=schema_of(RankRequest),
-        responses=_documented(400, 401, 408, 413, 503, 504),
+        responses=_documented(400, 401, 403, 408, 413, 503, 504),
     )
     async def rank(request: Request) -> RankResponse | Response:
-        """Ranks the candidates for an instruction or a conversation; none of them is asked."""
+        """Ranks the candidates as a chat completion request of the same content would try them; none of them is asked."""
         service.admit()
         try:
             asked = checked(RankRequest, await body_of(request))
@@ -153,7 +160,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         return Models(data=[Model(id=name) for name in (ROUTED, *service.candidates)])
 
     @app.put(
-        "/v1/candidates/{name}",
+        "/v1/candidates/{name:path}",
         dependencies=[Depends(may_change)],
         status_code=204,
         openapi_extra=schema_of(CandidateBody),
@@ -164,7 +171,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         await service.add(name, checked(CandidateBody, await body_of(request)))
 
     @app.delete(
-        "/v1/candidates/{name}",
+        "/v1/candidates/{name:path}",
         dependencies=[Depends(may_change)],
         status_code=204,
         responses=_documented(401, 403, 404, 409),
@@ -200,21 +207,20 @@ async def _ranking(service: Service, asked: RankRequest, header: str | None) -> 
         raise ApiError(400, "give either instruction or messages", param="instruction")
     said = asked.messages or [Message(role="user", content=asked.instruction)]
     messages = [message.model_dump() for message in said]
-    text = scored_text(messages)
-    expected = asked.expected_output_tokens
-    size = request_size(
-        input_bytes(messages), service.settings.expected_output_tokens if expected is None else expected
-    )
     choice = Choice(objective=asked.objective, candidates=asked.candidates)
-    objective, candidates = service.choose(choice, header)
-    routed = await service.route(text, size, candidates, objective)
-    found = await service.evidence(text, routed.offers[0].candidate) if asked.evidence and routed.offers else None
+    routed = await service.route(asked, messages, choice, header, asked.expected_output_tokens)
+    first = routed.offers[0].candidate if routed.offers else None
+    found = await service.evidence(scored_text(messages), first) if asked.evidence and first is not None else None
     told = None
     if found is not None:
         told = Evidence(**dict(zip(("spoke_for", "against"), map(_tasks, found), strict=True)))
-    ranking = [RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers]
     return RankResponse(
-        objective=str(objective), ranking=ranking, routing_ms=round(1000 * routed.seconds, 3), evidence=told
+        objective=str(routed.objective),
+        ranking=[RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers],
+        left_out=[LeftOut(candidate=name, reason=reason) for name, reason in routed.left_out.items()],
+        cooling=[offer.candidate for offer in routed.offers if service.cooling.is_cooling(offer.candidate)],
+        routing_ms=round(1000 * routed.seconds, 3),
+        evidence=told,
     )
 
 
@@ -230,7 +236,6 @@ def _relayed(completed: Completed, release: Callable[[], None], seconds: float) 
         if completed.probability is not None:
             headers["x-satjax-probability"] = f"{completed.probability:.4f}"
     if answer.chunks is None:
-        release()
         return Response(answer.content, answer.status, headers)
 
     async def close() -> None:
@@ -301,7 +306,7 @@ class _Counted:
 
         async def counting(message: Any) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
+                route = getattr(scope.get("route"), "path_format", "none")
                 self.responses.labels(route, message["status"]).inc()
             await send(message)
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
 
 import httpx
@@ -21,6 +22,7 @@ AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 REFUSALS = (401, 403, 404)
 """Statuses that say that the zoo file does not fit the backend: its key, or its address or model."""
 PASSED_ON = ("content-type", "x-request-id")
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 IDLE, IDLE_SECONDS = 64, 2.0
 """Connections that are kept for the next request, and for how long: less than backends keep theirs (uvicorn's 5 seconds), so that none is closed
 while a request is on its way; and no more, because httpx looks at each of them for every request.
@@ -63,7 +65,9 @@ class Backends:
             max_connections=settings.max_requests, max_keepalive_connections=IDLE, keepalive_expiry=IDLE_SECONDS
         )
         timeout = httpx.Timeout(settings.first_byte_timeout_seconds, connect=settings.connect_timeout_seconds)
-        self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False)
+        # Cookies know no ports: what one backend sets would go to others of its host, and with other clients' requests.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, cookies=no_cookies)
 
     async def __aenter__(self) -> "Backends":
         return self
@@ -137,13 +141,17 @@ class Backends:
         return Answer(response.status_code, _passed_on(response), chunks=relayed, response=response)
 
     async def _relay(self, first: bytes, chunks: AsyncIterator[bytes], deadline: float) -> AsyncIterator[bytes]:
-        """The stream as it comes; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one."""
-        yield first
+        """The stream as it comes, event by event; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one."""
+        whole, part = _events(b"", first)
         while True:
+            if whole:
+                yield whole
             try:
                 async with asyncio.timeout_at(deadline):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
+                if part:
+                    yield part
                 return
             except (httpx.HTTPError, TimeoutError) as error:
                 late = isinstance(error, TimeoutError | httpx.TimeoutException)
@@ -152,9 +160,11 @@ class Backends:
                 event = {
                     "error": {"message": said, "type": "server_error", "param": None, "code": "stream_interrupted"}
                 }
-                yield b"\n\ndata: " + json.dumps(event).encode() + b"\n\n"
+                yield b"data: " + json.dumps(event).encode() + b"\n\n"
                 return
-            yield chunk
+            whole, part = _events(part, chunk)
+            if len(part) > self.settings.max_answer_bytes:
+                whole, part = part, b""
 
     async def _whole(self, response: httpx.Response, candidate: Candidate) -> Answer:
         content = bytearray()
@@ -179,8 +189,17 @@ class Backends:
         )
 
 
+def _events(part: bytes, chunk: bytes) -> tuple[bytes, bytes]:
+    """What has come of a stream up to the end of its last whole event, and what has come of the next one."""
+    content = part + chunk
+    begin = max(0, len(part) - 3)
+    ends = [found + len(end) for end in EVENT_ENDS if (found := content.rfind(end, begin)) >= 0]
+    return content[: max(ends, default=0)], content[max(ends, default=0) :]
+
+
 def _passed_on(response: httpx.Response) -> dict[str, str]:
-    return {name: response.headers[name] for name in PASSED_ON if name in response.headers}
+    found = {name: response.headers[name] for name in PASSED_ON if name in response.headers}
+    return {name: value for name, value in found.items() if value.isascii()}
 
 
 def _check_status(response: httpx.Response) -> None:

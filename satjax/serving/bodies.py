@@ -47,7 +47,17 @@ class Choice(Strict):
     candidates: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="Choose among these only.")
 
 
-class ChatRequest(BaseModel):
+class Demanding(BaseModel):
+    """What of a chat completion request decides which candidates can take it, beside its messages."""
+
+    tools: list[dict[str, Any]] | None = None
+    functions: list[dict[str, Any]] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+
+
+class ChatRequest(Demanding):
     """OpenAI's chat completion request. What is not listed here goes to the candidate as it is; `satjax` does not."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -55,15 +65,13 @@ class ChatRequest(BaseModel):
     model: str = Field(description="`satjax` is routed; a candidate's name goes straight to that candidate.")
     messages: Messages
     stream: bool | None = None
-    tools: list[dict[str, Any]] | None = None
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
     satjax: Choice | None = None
 
 
-class RankRequest(Strict):
-    """One instruction, or a conversation, to be ranked for and not answered."""
+class RankRequest(Demanding):
+    """One instruction, or a conversation, to be ranked for and not answered. Tools and limits of tokens count as in a chat completion request."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     instruction: str | None = Field(None, description="Give this or `messages`.")
     messages: Messages | None = None
@@ -97,11 +105,20 @@ class Evidence(BaseModel):
     against: list[Task]
 
 
+class LeftOut(BaseModel):
+    """A candidate that cannot take the request."""
+
+    candidate: str
+    reason: str = Field(description="What of `context_tokens` and `tools` in the zoo file rules it out.")
+
+
 class RankResponse(BaseModel):
-    """Candidates from the best to the last, by the objective."""
+    """Candidates in the order in which a chat completion request of the same content would try them: by the objective, those that cool last."""
 
     objective: str
     ranking: list[RankedCandidate]
+    left_out: list[LeftOut] = Field(description="Candidates that such a request would not try, and why.")
+    cooling: list[str] = Field(description="Of the ranking: those that have just failed, and so stand last.")
     routing_ms: float
     evidence: Evidence | None = Field(None, description="null where it was not asked for, or the router cannot say.")
 

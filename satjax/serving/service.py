@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from satjax.aptitude import CapabilityProfile
 from satjax.errors import SatjaxError, unknown_name
 from satjax.instructions import is_instruction
 from satjax.objective import Objective, parse_objective
-from satjax.price import Size, fits, price_usd, request_size
+from satjax.price import price_usd
 from satjax.router import Router
 from satjax.serving.api_errors import ApiError, turned_away
 from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
-from satjax.serving.bodies import CandidateBody, ChatRequest, Choice
-from satjax.serving.conversation import input_bytes, scored_text
+from satjax.serving.bodies import CandidateBody, ChatRequest, Choice, Demanding
+from satjax.serving.conversation import scored_text
 from satjax.serving.cooling import Cooling
+from satjax.serving.demands import demands_of, unmet
 from satjax.serving.evidence import TaskEvidence, evidence
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.offers import Offer, in_order
@@ -29,16 +30,14 @@ from satjax.zoo_file import ROUTED, Candidate, ZooFile, read_candidate
 
 log = logging.getLogger("satjax")
 
-LEAST_ANSWER = 16
-"""Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
-
 
 @dataclass(frozen=True)
 class Routed:
-    """Offers in the order of an objective, and how long that took, waiting included."""
+    """Offers in the order in which they are tried, why each of the others is left out, and how long routing took, waiting included."""
 
     objective: Objective
     offers: list[Offer]
+    left_out: Mapping[str, str]
     seconds: float
 
 
@@ -109,9 +108,28 @@ class Service:
             raise ApiError(status, message, code="model_not_found", param=param)
         return self.candidates[name]
 
-    async def route(self, text: str, size: Size, candidates: Sequence[Candidate], objective: Objective) -> Routed:
-        """Ranks candidates for an instruction. Raises ApiError where it is none (400), too many wait (503) or it takes too long
-        (504)."""
+    async def route(
+        self,
+        asked: Demanding,
+        messages: Sequence[Mapping[str, Any]],
+        choice: Choice | None,
+        header: str | None,
+        expected_output_tokens: int | None = None,
+    ) -> Routed:
+        """Ranks the candidates that can take a request: by its objective, those that cool last.
+
+        Raises ApiError where none can, or there is no text to route by (400), too many wait (503) or it takes too long (504).
+        """
+        objective, allowed = self.choose(choice, header)
+        expected = self.settings.expected_output_tokens if expected_output_tokens is None else expected_output_tokens
+        demands = demands_of(asked, messages, expected)
+        left_out = {c.name: reason for c in allowed if (reason := unmet(c, demands)) is not None}
+        able = {candidate.name: candidate for candidate in allowed if candidate.name not in left_out}
+        if not able:
+            raise ApiError(
+                400, f"no candidate takes {demands}; see context_tokens and tools in the zoo file", code="no_candidate"
+            )
+        text = scored_text(messages)
         if not is_instruction(text):
             raise ApiError(
                 400, "there is no text of a user to route by; name a candidate as the model", param="messages"
@@ -124,14 +142,16 @@ class Service:
             raise turned_away(str(error)) from None
         except TimeoutError:
             raise ApiError(504, "routing took too long; try again", code="timeout") from None
-        offers = [
-            Offer(candidate.name, probability[candidate.name], price_usd(candidate, size))
-            for candidate in candidates
-            if candidate.name in probability
-        ]
+        offers = {
+            name: Offer(name, probability[name], price_usd(candidate, demands.size))
+            for name, candidate in able.items()
+            if name in probability
+        }
+        best_first = [able[offer.candidate] for offer in in_order(objective, list(offers.values()))]
         seconds = time.perf_counter() - started
         self.telemetry.routing.observe(seconds)
-        return Routed(objective, in_order(objective, offers), seconds)
+        tried = [offers[candidate.name] for candidate in self.cooling.in_order(best_first)]
+        return Routed(objective, tried, left_out, seconds)
 
     async def evidence(self, text: str, candidate: str) -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
         """Aptitude tasks for and against a candidate (`satjax.serving.evidence`), or None where the router cannot say."""
@@ -152,22 +172,9 @@ class Service:
         if chat.model != ROUTED:
             named = [self.candidate(chat.model, "model")]
             return await self._first_answer(named, forwarded, deadline, None)
-        objective, allowed = self.choose(chat.satjax, header)
-        most = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
-        size = request_size(
-            input_bytes(body["messages"], chat.tools or ()), self.settings.expected_output_tokens, most, chat.n or 1
-        )
-        needs_tools = bool(chat.tools) or bool(body.get("functions"))
-        least = LEAST_ANSWER if most is None else most
-        able = [c for c in allowed if fits(c, size, least) and (c.tools or not needs_tools)]
-        if not able:
-            wanted = f"about {size.input_tokens} tokens" + (" and tools" if needs_tools else "")
-            raise ApiError(
-                400, f"no candidate takes {wanted}; see context_tokens and tools in the zoo file", code="no_candidate"
-            )
-        routed = await self.route(scored_text(body["messages"]), size, able, objective)
+        routed = await self.route(chat, body["messages"], chat.satjax, header)
         ranked = [self.candidates[offer.candidate] for offer in routed.offers if offer.candidate in self.candidates]
-        return await self._first_answer(self.cooling.in_order(ranked), forwarded, deadline, routed)
+        return await self._first_answer(ranked, forwarded, deadline, routed)
 
     async def _first_answer(
         self, candidates: Sequence[Candidate], body: dict[str, Any], deadline: float, routed: Routed | None

@@ -1,0 +1,45 @@
+"""What a request demands of a candidate: that its context holds request and answer, and that it can call tools; and who does not meet that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from satjax.price import Size, fits, request_size
+from satjax.serving.bodies import Demanding
+from satjax.serving.conversation import input_bytes
+from satjax.zoo_file import Candidate
+
+LEAST_ANSWER = 16
+"""Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
+
+
+@dataclass(frozen=True)
+class Demands:
+    """The expected size of a request, the tokens of an answer that must have room, and whether tools are called."""
+
+    size: Size
+    answer_tokens: int
+    tools: bool
+
+    def __str__(self) -> str:
+        return f"about {self.size.input_tokens} tokens" + (" and tools" if self.tools else "")
+
+
+def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected_output_tokens: int) -> Demands:
+    """Of a request to chat, or to be ranked as such a one would be."""
+    most = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
+    tools = [*(asked.tools or ()), *(asked.functions or ())]
+    size = request_size(input_bytes(messages, tools), expected_output_tokens, most, asked.n or 1)
+    return Demands(size, LEAST_ANSWER if most is None else most, bool(tools))
+
+
+def unmet(candidate: Candidate, demands: Demands) -> str | None:
+    """Why a candidate cannot take the request, in words of the zoo file, or None where it can."""
+    if demands.tools and not candidate.tools:
+        return "tools = false, and the request has tools"
+    if not fits(candidate, demands.size, demands.answer_tokens):
+        return (
+            f"context_tokens = {candidate.context_tokens}, and the request takes about {demands.size.input_tokens} and "
+            f"{demands.answer_tokens} of an answer"
+        )
+    return None
