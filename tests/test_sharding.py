@@ -92,7 +92,7 @@ def chips(num_slices: int) -> list[Chip]:
 @pytest.mark.parametrize(
     ("shape", "sliced"),
     [([2, 4, 1], lambda grid: grid), ([2, 2, 2], lambda grid: grid), ([1, 8, 1], lambda grid: grid.reshape(2, 4))],
-    ids=str,
+    ids=("data", "data beside tensor", "fsdp"),
 )
 def test_slices_lie_along_one_axis(shape, sliced):
     grid = np.vectorize(lambda chip: chip.slice_index)(_arranged(shape, chips(2)))
