@@ -73,7 +73,8 @@ def test_the_router_knows_the_candidate_and_is_otherwise_as_it_was(trained: Trai
     add_to_router(assessed(router), router, router)
     after = Router.load(router)
     assert set(after.candidates) == {*before.candidates, "new/model"}
-    np.testing.assert_array_equal(after.probability(text, before.candidates), before.probability(text))
+    # Another number of candidates is another program, which may round the last bit otherwise.
+    np.testing.assert_allclose(after.probability(text, before.candidates), before.probability(text), rtol=1e-6)
     before.add(assessed(router))
     np.testing.assert_array_equal(after.probability(text, ["new/model"]), before.probability(text, ["new/model"]))
     assert "- `new/model`: 24 items, " in (router / "README.md").read_text()

@@ -56,7 +56,7 @@ def test_what_a_file_says_is_read_with_defaults_for_the_rest(zoo):
         ("", {"a": {"model": '""'}}, "candidates.a.model is empty"),
         ("", {"a": {"context_tokens": "0"}}, "candidates.a.context_tokens"),
         ("", {"a": {"usd_per_million_input_tokens": "-1"}}, "a price of at least 0"),
-        ("", {"a": {"usd_per_million_output_tokens": "nan"}}, "a price of at least 0"),
+        ("", {"a": {"usd_per_million_output_tokens": "nan"}}, "a finite number is expected"),
         ("", {"a": {"base_url": '"localhost:8000"'}}, "candidates.a.base_url is no address"),
         ("", {"a": {"base_url": '"http://h:99999/v1"'}}, "candidates.a.base_url is no address"),
         ("", {"a": {"base_url": '"file:///etc/passwd"'}}, "candidates.a.base_url is no address"),
