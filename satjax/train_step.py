@@ -63,9 +63,8 @@ def profiles_of(inputs: ProfileInputs, candidate_GM: jax.Array) -> tuple[Profile
     """
     if inputs.token.ndim == 2 or candidate_GM.size >= len(inputs.token):
         return inputs, candidate_GM
-    return jax.tree.map(lambda value: value[candidate_GM.reshape(-1)], inputs), jnp.arange(candidate_GM.size).reshape(
-        candidate_GM.shape
-    )
+    asked = jax.tree.map(lambda value: value[candidate_GM.reshape(-1)], inputs)
+    return asked, jnp.arange(candidate_GM.size).reshape(candidate_GM.shape)
 
 
 def make_train_step(
