@@ -92,6 +92,9 @@ class Backend:
         kind, _, value = model.partition(":")
         if kind == "status":
             await self._send(send, int(value), json.dumps({"error": {"message": f"no: {self.keys[-1]}"}}).encode())
+        elif kind == "short":
+            error = {"message": f"no room; key {self.keys[-1]}", "code": "context_length_exceeded"}
+            await self._send(send, 400, json.dumps({"error": error}).encode())
         elif kind == "garbage":
             await self._send(send, 200, b'{"choices": [')
         elif kind == "cookie":

@@ -30,6 +30,7 @@ MODELS = {
     "late": "slow:3",
     "stalling": "stall:3",
     "breaking": "break",
+    "short": "short",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -47,7 +48,9 @@ def backend():
 @pytest.fixture(scope="module")
 def started(backend, tmp_path_factory):
     changes = {"good": {"tools": "false"}, "best": {"context_tokens": "2000", "api_key_env": '"BEST_KEY"'}}
-    changes |= {"picky": {"api_key_env": '"BEST_KEY"'}, "refusing": {"api_key_env": '"BEST_KEY"'}}
+    changes |= {name: {"api_key_env": '"BEST_KEY"'} for name in ("picky", "short")} | {
+        "refusing": {"api_key_env": '"BEST_KEY"'}
+    }
     zoo = write_zoo(tmp_path_factory.mktemp("zoo") / "zoo.toml", backend.address, MODELS, SERVE, **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEST_KEY", SECRET)
@@ -152,6 +155,23 @@ def test_a_request_that_a_backend_finds_wrong_is_not_tried_elsewhere(address, ba
     assert len(backend.seen) == before + 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_backend_has_no_room_for_the_next_one_answers(address, stream):
+    response = ask(address, text="best:short hi", stream=stream)
+    assert response.status_code == 200
+    assert response.headers["x-satjax-candidate"] == "best"
+
+
+@pytest.mark.parametrize("more", [{"model": "short"}, {"satjax": {"candidates": ["short", "dead"]}}])
+def test_where_nobody_has_room_the_client_hears_what_the_backend_said(started, more):
+    address, service = started
+    response = ask(address, text="best:short hi", **more)
+    assert response.status_code == 400
+    assert response.headers["x-satjax-candidate"] == "short"
+    assert response.json()["error"] == {"message": "no room; key Bearer ***", "code": "context_length_exceeded"}
+    assert not service.cooling.is_cooling("short")
+
+
 def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client):
     def words(model, got):
         got.extend(
@@ -222,8 +242,9 @@ def test_without_keys_no_page_of_another_site_may_ask(backend, tmp_path):
         for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
             assert ask(address, headers={"sec-fetch-site": site}).status_code == status
         assert httpx.get(f"{address}/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+        assert ask(address, headers={"host": "evil.example"}).status_code == 403
     with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY]) as (address, _):
-        headers = {"sec-fetch-site": "cross-site", "authorization": f"Bearer {KEY}"}
+        headers = {"sec-fetch-site": "cross-site", "host": "evil.example", "authorization": f"Bearer {KEY}"}
         assert ask(address, headers=headers).status_code == 200
 
 
@@ -560,7 +581,7 @@ def test_a_slow_body_is_not_waited_for(backend, tmp_path):
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=5) as connection:
-            connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
             assert b"408" in connection.recv(1000)
         assert service.running == 0
 

@@ -35,13 +35,13 @@ from satjax.serving.bodies import (
     read_body,
     schema_of,
 )
+from satjax.serving.browsers import from_another_site
 from satjax.serving.conversation import scored_text
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import Completed, Service
 from satjax.zoo_file import ROUTED
 
 OBJECTIVE_HEADER = "x-satjax-objective"
-OTHER_SITES = ("cross-site", "same-site")
 GONE = 499
 """What is noted for a client that left before its answer; nobody receives it."""
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -84,9 +84,13 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             raise ApiError(
                 401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
             )
-        # Browsers let any page post to this machine, and say so; a page cannot read the answer, but backends would be paid for it.
-        if not len(keys) and request.method == "POST" and request.headers.get("sec-fetch-site") in OTHER_SITES:
-            raise ApiError(403, "this server has no API key, so it serves no pages of other sites", code="other_site")
+        server = request.scope.get("server") or (None, None)
+        if not len(keys) and request.method == "POST" and from_another_site(request.headers, server[0]):
+            raise ApiError(
+                403,
+                "this server has no API key, so it serves no pages of other sites; give it one, or call it localhost",
+                code="other_site",
+            )
 
     async def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
         if not len(admin_keys):

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import httpx
 
 from satjax.serving.keys import secret
+from satjax.serving.overflow import is_overflow
 from satjax.zoo_file import Candidate, Settings
 
 log = logging.getLogger("satjax")
 
-Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "broken"]
+Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "broken", "too_long"]
 AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 """Faults after which a backend is left alone for a while the first time already."""
 REFUSALS = (401, 403, 404)
@@ -30,11 +31,11 @@ while a request is on its way; and no more, because httpx looks at each of them 
 
 
 class Failed(Exception):
-    """Nothing of an answer has come that a client could be given, so that another candidate may try."""
+    """Another candidate may try: nothing has come that a client could be given, or only `answer`, that there is no room for its request."""
 
-    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None):
+    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None, answer: "Answer | None" = None):
         super().__init__(f"{fault} ({detail})")
-        self.fault, self.retry_after = fault, retry_after
+        self.fault, self.retry_after, self.answer = fault, retry_after, answer
 
 
 @dataclass
@@ -88,8 +89,8 @@ class Backends:
     async def ask(self, candidate: Candidate, body: Mapping[str, Any], deadline: float) -> Answer:
         """Sends a chat completion request, with the candidate's own model name, and waits for the answer, or for the first bytes of its stream.
 
-        `deadline` is a time of the event loop. Raises Failed where there is nothing to be passed on; an error that is the request's own (such as
-        status 400) is an answer.
+        `deadline` is a time of the event loop. Raises Failed where another candidate may do better; any other error that is the request's own
+        (such as status 400) is an answer.
         """
         streamed, settings = body.get("stream") is True, self.settings
         patience = settings.first_byte_timeout_seconds if streamed else settings.answer_timeout_seconds
@@ -184,9 +185,12 @@ class Backends:
                 raise Failed("broken", "an answer that is no JSON object")
         elif key := self._key.get(candidate.api_key_env):
             content = content.replace(key.encode(), b"***")
-        return Answer(
+        answer = Answer(
             response.status_code, _passed_on(response), bytes(content), usage=usage if isinstance(usage, dict) else {}
         )
+        if is_overflow(answer.status, answer.content):
+            raise Failed("too_long", f"status {answer.status}", answer=answer)
+        return answer
 
 
 def _events(part: bytes, chunk: bytes) -> tuple[bytes, bytes]:

@@ -196,14 +196,19 @@ class Service:
             for kind in ("prompt_tokens", "completion_tokens"):
                 if isinstance(count := answer.usage.get(kind), int) and 0 <= count < 2**53:
                     self.telemetry.tokens.labels(candidate.name, kind).inc(count)
-            chances = {offer.candidate: offer.probability for offer in routed.offers} if routed else {}
-            return Completed(candidate.name, answer, routed, chances.get(candidate.name))
-        raise _all_failed(failures)
+            return _completed(candidate.name, answer, routed)
+        refused = next(((name, error.answer) for name, error in failures if error.answer), None)
+        if refused is None:
+            raise _all_failed(failures)
+        return _completed(*refused, routed)
 
     def _note_failure(self, name: str, error: Failed) -> None:
         log.warning("candidate %s failed: %s", name, error)
         self.telemetry.attempts.labels(name, error.fault).inc()
-        self.cooling.failed(name, at_once=error.fault in AT_ONCE, retry_after=error.retry_after)
+        if error.answer:  # it works, and has no room for this one request
+            self.cooling.worked(name)
+        else:
+            self.cooling.failed(name, at_once=error.fault in AT_ONCE, retry_after=error.retry_after)
 
     async def add(self, name: str, body: CandidateBody) -> None:
         """Adds a candidate, or replaces one, while serving. Raises ApiError (400) naming what does not fit."""
@@ -265,6 +270,11 @@ def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
     if profile.candidate != name:
         raise SatjaxError(f"the profile is that of {profile.candidate!r:.60}, not of {name!r}")
     return profile
+
+
+def _completed(name: str, answer: Answer, routed: Routed | None) -> Completed:
+    chances = {offer.candidate: offer.probability for offer in routed.offers} if routed else {}
+    return Completed(name, answer, routed, chances.get(name))
 
 
 def _all_failed(failures: Sequence[tuple[str, Failed]]) -> ApiError:

@@ -1,0 +1,37 @@
+"""Whether an error says that a request is too long for the model: another candidate may have the room."""
+
+import json
+import re
+
+STATUSES = (400, 413, 422)
+CODES = {"context_length_exceeded", "exceed_context_size_error"}
+"""OpenAI's code, which most vendors send too, and the type that llama.cpp's server gives."""
+WORDS = re.compile(
+    r"(maximum|max)[\w ']* (context|model|input|sequence)[\w ]* (length|len|size|window)"
+    r"|(exceed|longer than|larger than|greater than|beyond)[\w' ]* context (length|size|window)"
+    r"|(prompt|input|request) (is )?too (long|large)",
+    re.IGNORECASE,
+)
+"""What vLLM, SGLang, TGI and Anthropic say of it; they have no code of their own for it."""
+MOST_BYTES = 100_000
+
+
+def is_overflow(status: int, content: bytes) -> bool:
+    """Whether this answer of a backend refuses a request for its length, by its code, or else by its words."""
+    if status not in STATUSES or len(content) > MOST_BYTES:
+        return False
+    if status == 413:
+        return True
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, str):
+        return WORDS.search(error) is not None
+    if not isinstance(error, dict):
+        return False
+    if any(isinstance(error.get(key), str) and error[key] in CODES for key in ("code", "type")):
+        return True
+    message = error.get("message", error.get("detail"))
+    return isinstance(message, str) and WORDS.search(message) is not None

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from satjax.serving.overflow import MOST_BYTES, is_overflow
+
+SAID = {
+    "openai": {
+        "error": {
+            "message": "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "context_length_exceeded",
+        }
+    },
+    "vllm": {
+        "error": {
+            "message": "This model's maximum context length is 2048 tokens. However, your request has 2100 input tokens.",
+            "type": "BadRequestError",
+            "code": 400,
+        }
+    },
+    "vllm, before": {
+        "object": "error",
+        "message": "The prompt is longer than the maximum model length of 2048",
+        "code": 400,
+    },
+    "sglang": {
+        "object": "error",
+        "message": "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+    },
+    "llama.cpp": {
+        "error": {
+            "code": 400,
+            "message": "no room",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": 900,
+            "n_ctx": 512,
+        }
+    },
+    "llama-cpp-python": {"error": {"message": "Requested tokens (900) exceed context window of 512", "code": None}},
+    "anthropic": {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000"},
+    },
+    "a word": {"error": "Input is too long for requested model."},
+}
+OTHER = {
+    "a parameter": {
+        "error": {"message": "temperature must be at most 2", "type": "invalid_request_error", "code": None}
+    },
+    "max_tokens": {"error": {"message": "max_tokens is too large: 100000", "code": "invalid_value"}},
+    "tools": {"error": {"message": "this model does not support tools; its context is not used"}},
+    "no object": ["context_length_exceeded"],
+    "odd types": {"error": {"message": ["too long"], "code": {"context": 1}, "type": 3}},
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+def test_what_servers_say_of_a_request_that_is_too_long(said):
+    assert is_overflow(400, json.dumps(said).encode())
+
+
+@pytest.mark.parametrize("said", OTHER.values(), ids=OTHER)
+def test_other_faults_of_a_request_are_none(said):
+    assert not is_overflow(400, json.dumps(said).encode())
+
+
+def test_the_status_decides_first():
+    said = json.dumps(SAID["openai"]).encode()
+    assert not any(is_overflow(status, said) for status in (200, 401, 429, 500))
+    assert is_overflow(413, b"<html>413 Request Entity Too Large</html>")
+    assert not is_overflow(400, b"<html>")
+    assert not is_overflow(400, b"[" * 10_000)
+    assert not is_overflow(400, said + b" " * MOST_BYTES)
