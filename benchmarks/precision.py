@@ -30,7 +30,7 @@ def main() -> None:
     if not cpu_multiplies_bfloat16():
         sys.exit("this CPU does not multiply bfloat16: both ways would be the same")
     table, zoos = read_table(options.outcomes), read_zoos(ZOOS)
-    routers = {"float32": Router.load(keep_features=True), "bfloat16": Router.load()}
+    routers = {"float32": Router.load(exact=True, keep_features=True), "bfloat16": Router.load()}
     reports = {name: evaluate(router, table, zoos=zoos) for name, router in routers.items()}
     probabilities = [report.probability_BM for report in reports.values()]
     figures = {

@@ -1,7 +1,7 @@
 """Puts a router's parts together from its configuration: base weights, tokenizers, prompt and model shapes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from tokenizers import Tokenizer
 from satjax.config import Attention, AttentionKernel, RouterConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import PromptWriter, prompt_writer
+from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import RouterModelConfig
 from satjax.models.text_encoder import Pooling
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, check_digest, resolve
-from satjax.weights.lazy import LazyTensor
+from satjax.weights.lazy import LazyTensor, place_tensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
 from satjax.weights.pooling import stated_pooling
 
@@ -30,7 +31,8 @@ Up to 1,024, with one row on a chip, XLA keeps the scores in vector memory, and 
 class Assembly:
     """Everything of a router that is not learned; `base_params` holds the base weights by path, to be read where they are placed.
 
-    A router of `items` profiles has no text encoder, and no tokenizer for it.
+    A router of `items` profiles has no text encoder, and no tokenizer for it. `narrow`: on this CPU the LLM's layers multiply bfloat16 numbers, with
+    float32 sums, where they are not trained.
     """
 
     model: RouterModelConfig
@@ -38,6 +40,12 @@ class Assembly:
     encoder_tokenizer: Tokenizer | None
     base_params: dict[str, LazyTensor]
     bases: dict[str, BaseModel]
+    narrow: bool = False
+
+    def placed(self, path: str, shape: Sequence[int], sharding: jax.sharding.Sharding) -> jax.Array:
+        """A base parameter on its devices, packed where it is used `narrow`."""
+        value = place_tensor(self.base_params[path], sharding)
+        return pack(value) if self.narrow and packs(path, shape) else value
 
 
 def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = None) -> Assembly:
@@ -61,7 +69,8 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
         base |= {
             f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, model.encoder, dtype).items()
         }
-    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases)
+    narrow = config.compute_dtype == "auto" and model.compute_dtype == "float32" and cpu_multiplies_bfloat16()
+    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases, narrow)
 
 
 def model_config(

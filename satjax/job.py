@@ -31,7 +31,6 @@ from satjax.scoring import profile_reader
 from satjax.sharding import make_mesh, param_shardings, place
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import rows_of_a_pass
-from satjax.weights.lazy import place_tensor
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
@@ -88,7 +87,9 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
         learned |= set(paths)
     # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
     base = {path: t.astype(np.float32) if path in learned else t for path, t in assembly.base_params.items()}
-    assembly = dataclasses.replace(assembly, base_params=base)
+    # Only where the LLM is read and not trained, and lies on one device.
+    narrow = assembly.narrow and config.router.head == "none" and mesh.size == 1
+    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow)
     check_same("outcomes or aptitude test", fingerprint(train_table, test))
     if is_first() and not test_path.is_file():
         test.write(test_path)
@@ -152,6 +153,8 @@ def place_params(job: Job) -> Params:
     shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
     fresh = initial_params(job.assembly.model, job.config.seed, base)
     return {
-        path: place_tensor(base[path], sharding) if path in base else place(np.asarray(fresh[path]), sharding)
+        path: job.assembly.placed(path, shapes[path].shape, sharding)
+        if path in base
+        else place(np.asarray(fresh[path]), sharding)
         for path, sharding in shardings.items()
     }

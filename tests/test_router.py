@@ -62,14 +62,13 @@ def test_loaded_twice_it_scores_the_same(router, trained):
 
 
 def test_on_a_cpu_that_multiplies_bfloat16(router, trained, monkeypatch):
-    monkeypatch.setattr("satjax.router.cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: True)
     narrow = Router.load(trained.router)
     packed = [path for path, value in narrow._scorer.params.items() if value.dtype == np.uint32]
     assert "llm/upper/mlp/up/kernel" in packed
     difference = np.abs(narrow.probability(TEXTS) - router.probability(TEXTS)).max()
     assert 0 < difference < 0.02
-    for options in ({"exact": True}, {"keep_features": True}):
-        np.testing.assert_array_equal(Router.load(trained.router, **options).score(TEXTS), router.score(TEXTS))
+    np.testing.assert_array_equal(Router.load(trained.router, exact=True).score(TEXTS), router.score(TEXTS))
 
 
 def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):

