@@ -75,7 +75,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["satjax", "satjax.*"]),
-    package_data={"satjax.evaluation": ["*.j2"], "satjax.pretrained": ["default/**"], "satjax.serving": ["*.html"]},
+    package_data={
+        "satjax.evaluation": ["*.j2"],
+        "satjax.pretrained": ["default/**", "large/**"],
+        "satjax.serving": ["*.html"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["satjax = satjax.cli:main"]},

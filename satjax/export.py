@@ -22,7 +22,7 @@ from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
 from satjax.files import replacing
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import is_shipped
 
 FORMAT = 1
 ABILITIES = "abilities.json"
@@ -116,9 +116,9 @@ def check_free(directory: Path, target: Path) -> None:
     of the package.
     """
     if target.resolve() == directory.resolve():
-        if directory.resolve() == DEFAULT.resolve():
+        if is_shipped(directory):
             raise SatjaxError(
-                "the router that comes with satjax stays as it is; name a new directory, where a copy of it goes"
+                "a router that comes with satjax stays as it is; name a new directory, where a copy of it goes"
             )
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SatjaxError(f"{target} exists; name a new directory for the router")

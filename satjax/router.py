@@ -21,7 +21,7 @@ from satjax.export import read_router
 from satjax.instructions import with_short_buckets
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, router_directory
 from satjax.scoring import Scorer, as_tokens, profile_reader
 from satjax.sharding import replicated
 from satjax.text_features import feature_store
@@ -94,7 +94,7 @@ class Router:
         mesh: Mesh | None = None,
         serving: bool = False,
     ) -> "Router":
-        """Reads a router directory (by default the one in the package), checks it file by file, and opens the base weights it names (fetched where absent).
+        """Reads a router directory (by default the package's own, or `large`, its other one), checks it file by file, and opens the base weights it names (fetched where absent).
 
         `exact`: in float32 on a CPU. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32 sums, unless the router's
         config says float32: two to four times as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone
@@ -104,7 +104,7 @@ class Router:
         for each.
         Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
         """
-        directory = Path(directory)
+        directory = router_directory(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)
         if exact:

@@ -1,8 +1,9 @@
-"""The router that comes with the package: what its card says of it holds."""
+"""The routers that come with the package: what their cards say of them holds."""
 
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from satjax import Router
 from satjax.aptitude import CapabilityProfile, profile_from_outcomes
 from satjax.evaluation import evaluate, read_zoos
 from satjax.outcomes import read_table
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, HERE, SHIPPED, is_shipped, router_directory
 from tests.test_config_file import CONFIGS
 
-CARD = (DEFAULT / "README.md").read_text(encoding="utf-8")
+RECIPES = {"default": "smollm2.py", "large": "qwen25_coder.py"}
+CARDS = {name: (HERE / name / "README.md").read_text(encoding="utf-8") for name in SHIPPED}
 LABELS = {
     "auroc_pooled": "AUROC of P(handled), pooled",
     "auroc_per_candidate": "AUROC, mean over candidates",
@@ -25,8 +27,8 @@ LABELS = {
 SAMPLE = 60
 
 
-def figures_of_the_card() -> dict[str, float]:
-    return {name: float(re.search(rf"\| {re.escape(label)} \| ([\d.]+) \[", CARD)[1]) for name, label in LABELS.items()}
+def figures_of(card: str) -> dict[str, float]:
+    return {name: float(re.search(rf"\| {re.escape(label)} \| ([\d.]+) \[", card)[1]) for name, label in LABELS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,23 @@ def table(shared_data):
     return read_table(shared_data / "mmlu_pro")
 
 
-def test_it_is_small_and_holds_no_single_outcome():
-    assert sum(path.stat().st_size for path in DEFAULT.rglob("*") if path.is_file()) < 25 * 2**20
-    profiles = [CapabilityProfile.read(path) for path in (DEFAULT / "profiles").glob("*.json")]
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_is_small_and_holds_no_single_outcome(name):
+    assert sum(path.stat().st_size for path in (HERE / name).rglob("*") if path.is_file()) < 25 * 2**20
+    profiles = [CapabilityProfile.read(path) for path in (HERE / name / "profiles").glob("*.json")]
     assert len(profiles) == 25
     assert all(profile.item_outcome_TK is None for profile in profiles)
-    assert all(profile.candidate in CARD for profile in profiles)
+    assert all(profile.candidate in CARDS[name] for profile in profiles)
+
+
+def test_a_shipped_router_goes_by_its_name_unless_something_of_that_name_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert router_directory("default") == DEFAULT
+    assert all(is_shipped(router_directory(name)) for name in SHIPPED)
+    (tmp_path / "large").mkdir()
+    assert router_directory("large") == Path("large")
+    assert router_directory(tmp_path / "other") == tmp_path / "other"
+    assert not is_shipped(tmp_path / "large")
 
 
 def test_it_ranks_its_candidates(router):
@@ -84,27 +97,33 @@ def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
     chosen = np.sort(np.random.default_rng(0).permutation(held)[:SAMPLE])
     train = [i for i, item in enumerate(table.items) if item.split == "train"]
     found = evaluate(router, table.select_items(np.concatenate([train, chosen]))).figures["correctness"]
-    for name, value in figures_of_the_card().items():
+    for name, value in figures_of(CARDS["default"]).items():
         assert found[name] == pytest.approx(value, abs=0.07), name
 
 
 @pytest.mark.slow
-def test_the_figures_of_the_card_hold(table):
-    found = evaluate(Router.load(keep_features=True), table, zoos=read_zoos(CONFIGS / "zoos.toml")).figures
-    for name, value in figures_of_the_card().items():
+@pytest.mark.parametrize("router_name", SHIPPED)
+def test_the_figures_of_the_card_hold(table, router_name):
+    """Of the large one that takes half an hour of two cores and a gigabyte of base weights."""
+    card, zoos = CARDS[router_name], read_zoos(CONFIGS / "zoos.toml")
+    found = evaluate(Router.load(router_name, keep_features=True), table, zoos=zoos).figures
+    for name, value in figures_of(card).items():
         assert found["correctness"][name] == pytest.approx(value, abs=0.002), name
     for zoo, routing in found["routing"].items():
-        row = re.search(rf"\| {zoo} \(\d+\) \| ([\d.]+) \| ([\d.]+) \|", CARD)
+        row = re.search(rf"\| {zoo} \(\d+\) \| ([\d.]+) \| ([\d.]+) \|", card)
         assert 100 * routing["router"] == pytest.approx(float(row[1]), abs=0.3), zoo
         assert 100 * routing["best_single"] == pytest.approx(float(row[2]), abs=0.01), zoo
 
 
-def test_it_was_made_by_the_default_config(router):
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_was_made_by_its_config(name):
     from satjax.config_file import load_config
 
-    made = json.loads((DEFAULT / "config.json").read_text(encoding="utf-8"))["router"]
-    config = load_config(str(CONFIGS / "smollm2.py")).router
+    made = json.loads((HERE / name / "config.json").read_text(encoding="utf-8"))["router"]
+    config = load_config(str(CONFIGS / RECIPES[name])).router
     assert made["ability_head"]["rank"] == config.ability_head.rank
+    assert made["ability_head"]["hidden"] == config.ability_head.hidden
+    assert made["param_dtype"] == config.param_dtype
     assert made["profile_encoder"]["kind"] == config.profile_encoder.kind
     assert tuple(made["ability_head"]["mean_layers"]) == config.ability_head.mean_layers
     assert made["llm"]["weights"] == config.llm.weights

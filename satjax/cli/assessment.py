@@ -9,7 +9,7 @@ from typing import Any
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, is_shipped, router_directory
 
 
 def add_verbs(verb: Verb) -> None:
@@ -41,7 +41,7 @@ def add_verbs(verb: Verb) -> None:
     where.add_argument("--price-out", type=float, metavar="USD", help="of a million tokens written")
 
     test = assess.add_argument_group("the test")
-    test.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    test.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     test.add_argument(
         "--outcomes",
         required=True,
@@ -145,9 +145,9 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _refuse_shipped(options: argparse.Namespace) -> None:
-    if options.add and options.router.resolve() == DEFAULT.resolve():
+    if options.add and is_shipped(options.router):
         raise SatjaxError(
-            "the router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
+            "a router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
         )
 
 

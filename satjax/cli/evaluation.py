@@ -6,7 +6,7 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb, names_in
 from satjax.errors import SatjaxError
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, router_directory
 
 PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
 
@@ -19,7 +19,7 @@ def add_verbs(verb: Verb) -> None:
         "Compare a router's probabilities with real outcomes.",
         "satjax evaluate --router runs/first/router --outcomes DIR --out runs/first/report",
     )
-    evaluate.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    evaluate.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     evaluate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     evaluate.add_argument(
         "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
@@ -45,7 +45,7 @@ def add_verbs(verb: Verb) -> None:
         "Fit a router's probabilities to held-out outcomes, and thresholds at which cheaper candidates do nearly as well as the best one.",
         "satjax calibrate --router runs/first/router --outcomes DIR --out runs/first/calibrated",
     )
-    calibrate.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    calibrate.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     calibrate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     calibrate.add_argument("--split", default="val", choices=("val", "test"), help="which items (default: val)")
     calibrate.add_argument(
@@ -75,7 +75,12 @@ def add_verbs(verb: Verb) -> None:
         "satjax bench --router runs/first/router --outcomes DIR --zoos configs/zoos.toml --out runs/first/bench",
     )
     bench.add_argument(
-        "--router", action="extend", nargs="+", type=Path, metavar="DIR", help="exported routers: seeds of one recipe"
+        "--router",
+        action="extend",
+        nargs="+",
+        type=router_directory,
+        metavar="DIR",
+        help="exported routers: seeds of one recipe",
     )
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")

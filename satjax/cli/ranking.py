@@ -6,7 +6,7 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, SEVERAL_HOSTS, Verb, add_host_flags, names_in
 from satjax.errors import SatjaxError
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, router_directory
 
 
 def add_verbs(verb: Verb) -> None:
@@ -19,7 +19,7 @@ def add_verbs(verb: Verb) -> None:
         "         satjax rank --input in.parquet --output out.parquet",
     )
     rank.add_argument("instruction", nargs="*", help="the text to route")
-    rank.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    rank.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     rank.add_argument("--candidates", metavar="A,B", help="rank these only")
     rank.add_argument("--top", type=int, metavar="K", help="show the first K")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import DEFAULT, router_directory
 
 NEEDED = ("fastapi", "uvicorn", "httpx", "prometheus_client")
 
@@ -19,7 +19,7 @@ def add_verbs(verb: Verb) -> None:
         "Serve candidates behind one OpenAI-compatible address: every request goes to the best of them.",
         "satjax serve --zoo configs/serve_zoo.toml --port 8080",
     )
-    serve.add_argument("--router", default=DEFAULT, type=Path, metavar="DIR", help=ROUTER_HELP)
+    serve.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     serve.add_argument(
         "--zoo", required=True, type=Path, metavar="FILE", help="backends, prices and limits (configs/serve_zoo.toml)"
     )

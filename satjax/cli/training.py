@@ -7,6 +7,7 @@ from pathlib import Path
 
 from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags
 from satjax.errors import SatjaxError
+from satjax.pretrained import router_directory
 
 DOES_NOT_FIT = 1
 
@@ -57,7 +58,7 @@ def add_verbs(verb: Verb) -> None:
         "Write a router's LLM as Hugging Face safetensors, adapters merged.",
         "satjax convert --router runs/first/router --out runs/first/llm",
     )
-    convert.add_argument("--router", required=True, type=Path, metavar="DIR", help="an exported router")
+    convert.add_argument("--router", required=True, type=router_directory, metavar="DIR", help="an exported router")
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
 
 

@@ -1,6 +1,6 @@
-"""python benchmarks/ship_default.py --router runs/first/router --report runs/first/bench/report.json
+"""python benchmarks/ship.py --name default --router runs/first/router --report runs/first/bench/report.json
 
-Makes `satjax/pretrained/default` of a trained router: profiles without the outcomes of single items, no tokenizer (it comes with the base
+Makes `satjax/pretrained/NAME` of a trained router: profiles without the outcomes of single items, no tokenizer (it comes with the base
 weights), and a card with the figures that `satjax bench` measured of it.
 """
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from satjax.checkpoint import load_params
 from satjax.export import RouterFiles, read_router, write_router
 from satjax.model_card import facts
-from satjax.pretrained import DEFAULT
+from satjax.pretrained import HERE
 
 MEASURES = {
     "auroc_pooled": "AUROC of P(handled), pooled",
@@ -26,10 +26,12 @@ MEASURES = {
     "brier": "Brier score",
     "ece": "expected calibration error",
 }
-CARD = """# The default router of satjax
+RECIPES = {"default": "configs/smollm2.py", "large": "configs/qwen25_coder.py"}
+CALLS = {"default": 'satjax rank "…"', "large": 'satjax rank --router large "…"'}
+CARD = """# The {name} router of satjax
 
 Ranks {num_candidates} candidate LLMs for an instruction by the probability that each will answer it correctly, without running any of them.
-`satjax rank "…"` uses it unless `--router` names another.
+`{call}` uses it.
 
 ## What it is
 
@@ -38,7 +40,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | LLM, frozen | `{llm}`, layers 1 to {depth}, Apache-2.0 (sha256 `{llm_sha}`) |
 | ability head | rank {rank}; reads the mean state after layers {mean_layers}, the last token's after {last_layers} |
 | trained on | MMLU-Pro results of {num_candidates} public models (TIGER-AI-Lab/MMLU-Pro `eval_results`, Apache-2.0), training split |
-| recipe | `configs/smollm2.py`, seed {seed} |
+| recipe | `{recipe}`, seed {seed} |
 | candidates | {profiles} |
 | aptitude test | {num_tasks} tasks x {shots} items of MMLU-Pro, `{fingerprint}` |
 | calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
@@ -46,7 +48,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 ## Figures
 
 {instructions} test instructions, {num_candidates} candidates; in brackets the 95 % interval over instructions. From `satjax bench --router
-satjax/pretrained/default --outcomes DIR --zoos configs/zoos.toml`; `report.html` of that command has the baselines beside it.
+{name} --outcomes DIR --zoos configs/zoos.toml`; `report.html` of that command has the baselines beside it.
 
 | | |
 |---|---|
@@ -76,7 +78,7 @@ Candidates: {candidates}.
 """
 
 
-def card(files: RouterFiles, report: dict[str, Any], seed: int) -> str:
+def card(name: str, files: RouterFiles, report: dict[str, Any]) -> str:
     """The model card; figures are the first seed's, of which the router is."""
     method, config = report["methods"]["router"], files.config
     correctness = [
@@ -96,7 +98,10 @@ def card(files: RouterFiles, report: dict[str, Any], seed: int) -> str:
         rank=config.ability_head.rank,
         mean_layers=" and ".join(map(str, config.ability_head.mean_layers)),
         last_layers=" and ".join(map(str, config.ability_head.last_layers)),
-        seed=seed,
+        name=name,
+        recipe=RECIPES[name],
+        call=CALLS[name],
+        seed=files.order_seed,
         instructions=report["instructions"],
         correctness="\n".join(correctness),
         routing="\n".join(routing),
@@ -105,6 +110,7 @@ def card(files: RouterFiles, report: dict[str, Any], seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, choices=RECIPES)
     parser.add_argument("--router", required=True, type=Path)
     parser.add_argument("--report", required=True, type=Path)
     options = parser.parse_args()
@@ -117,9 +123,10 @@ def main() -> None:
     }
     params = load_params(options.router / "params", abstract)
     short = dataclasses.replace(files, profiles=tuple(profile.summary() for profile in files.profiles))
-    write_router(DEFAULT, short, params, None, card(files, report, files.order_seed))
-    size = sum(path.stat().st_size for path in DEFAULT.rglob("*") if path.is_file())
-    Console().print(f"{DEFAULT}: {size / 2**20:.1f} MiB")
+    target = HERE / options.name
+    write_router(target, short, params, None, card(options.name, files, report))
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    Console().print(f"{target}: {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
