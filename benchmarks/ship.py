@@ -27,6 +27,7 @@ MEASURES = {
     "ece": "expected calibration error",
 }
 RECIPES = {"default": "configs/smollm2.py", "large": "configs/qwen25_coder.py"}
+MODELS = {"default": "SmolLM2-135M-Instruct, Q4_1", "large": "Qwen2.5-Coder-1.5B-Instruct, Q4_K_M"}
 CALLS = {"default": 'satjax rank "…"', "large": 'satjax rank --router large "…"'}
 CARD = """# The {name} router of satjax
 
@@ -37,7 +38,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 
 | | |
 |---|---|
-| LLM, frozen | `{llm}`, layers 1 to {depth}, Apache-2.0 (sha256 `{llm_sha}`) |
+| LLM, frozen | {model} (`{llm}`), layers 1 to {depth}, Apache-2.0 (sha256 `{llm_sha}`) |
 | ability head | rank {rank}; reads the mean state after layers {mean_layers}, the last token's after {last_layers} |
 | trained on | MMLU-Pro results of {num_candidates} public models (TIGER-AI-Lab/MMLU-Pro `eval_results`, Apache-2.0), training split |
 | recipe | `{recipe}`, seed {seed} |
@@ -70,6 +71,7 @@ mathematics, science, law, as in MMLU-Pro. Another candidate joins with its prof
 - Most of what it knows of a candidate is how strong it is and in which subjects; which of two equals answers a given question right it can
   hardly tell.
 - Results are of the models' versions and prompts of 2024; a newer version of a candidate is another candidate.
+- MMLU-Pro is older than either base LLM that satjax ships a router of; whether one met its questions in pretraining is not known.
 - English. Instructions beyond {max_tokens} tokens lose their middle.
 - The profiles in it hold accuracies per task, not the outcomes of single items; its own candidates' abilities lie in `abilities.json`. A new
   candidate needs a whole profile.
@@ -99,6 +101,7 @@ def card(name: str, files: RouterFiles, report: dict[str, Any]) -> str:
         mean_layers=" and ".join(map(str, config.ability_head.mean_layers)),
         last_layers=" and ".join(map(str, config.ability_head.last_layers)),
         name=name,
+        model=MODELS[name],
         recipe=RECIPES[name],
         call=CALLS[name],
         seed=files.order_seed,
