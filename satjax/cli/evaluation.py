@@ -180,7 +180,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     if names := names_in(options.candidates):
         table = table.select_candidates(names)
     zoos = read_zoos(options.zoos) if options.zoos else None
-    routers = [Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT]]
+    routers = (Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT])
     with steps() as on_progress:
         figures = bench(
             routers,

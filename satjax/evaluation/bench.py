@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import Report, evaluate
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
@@ -61,7 +61,7 @@ Progress = Callable[[str, int, int], Any]
 
 
 def bench(
-    routers: Sequence[Router],
+    routers: Iterable[Router],
     table: OutcomeTable,
     *,
     encoder: BaseModel,
@@ -77,14 +77,13 @@ def bench(
 ) -> dict[str, Any]:
     """Figures (`compare`) of a router and the baselines on one split of a table.
 
-    `routers` are one recipe trained with different seeds, on one aptitude test; `encoder` embeds the instructions for the baselines, which
+    `routers` are one recipe trained with different seeds, on one aptitude test, at least one; each is let go before the next is asked for, since
+    each holds base weights of its own. `encoder` embeds the instructions for the baselines, which
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
     the text encoder `reranker` reads (`encoder` by default); `llm_text` is among them where it is named, and asks `llm` (the default config's).
     With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
     routers differ in aptitude test or candidates, or the table lacks what a baseline needs.
     """
-    if len({router.aptitude_test.fingerprint for router in routers}) > 1:
-        raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
     for name in baselines or ():
         if name not in (*BASELINES, RERANK, LLM_TEXT):
             raise unknown_name("baseline", name, (*BASELINES, RERANK, LLM_TEXT))
@@ -92,14 +91,24 @@ def bench(
         raise SatjaxError(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
-    aptitude_items = routers[0].aptitude_test.item_ids
+
+    def evaluated(router: Router) -> Report:
+        return evaluate(router, table, split=split, on_progress=lambda done, total: on_progress("router", done, total))
+
+    following = iter(routers)
+    first = next(following)
+    test, profile_of = first.aptitude_test, {profile.candidate: profile for profile in first.profiles}
+    aptitude_items = test.item_ids
     num_open = sum(item.split == split and item.id not in aptitude_items for item in table.items)
     if limit is not None:
         table = draw_items(table, split, limit, aptitude_items)
-    reports = [
-        evaluate(router, table, split=split, on_progress=lambda done, total: on_progress("router", done, total))
-        for router in routers
-    ]
+    reports = [evaluated(first)]
+    del first
+    for router in following:
+        if router.aptitude_test.fingerprint != test.fingerprint:
+            raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
+        reports.append(evaluated(router))
+        del router
     names = reports[0].figures["candidates"]
     if any(report.figures["candidates"] != names for report in reports):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
@@ -120,7 +129,7 @@ def bench(
         **fit_baselines(
             table,
             embedding_NE,
-            routers[0].aptitude_test,
+            test,
             Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
             seeds=seeds,
             names=fitted,
@@ -137,8 +146,7 @@ def bench(
                 raise
             log.warning("%s; that baseline is left out", error)
     if LLM_TEXT in (baselines or ()):
-        profiles = {profile.candidate: profile for profile in routers[0].profiles}
-        known, hear = [profiles[name] for name in names], partial(on_progress, LLM_TEXT)
+        known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
         llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
