@@ -68,7 +68,7 @@ esac""",
     "satjax": r"""
 printf '%s\0' "$@" >"$FAKE/argv$HOST"
 trap 'echo saved; exit 75' TERM
-[[ ! -e $FAKE/endless ]] || { touch "$FAKE/started$HOST"; for _ in {1..500}; do sleep 0.02; done; }
+[[ ! -e $FAKE/endless ]] || { touch "$FAKE/started$HOST"; for _ in {1..3000}; do sleep 0.02; done; }
 code=0
 [[ ! -s $FAKE/codes$HOST ]] || { code=$(head -n 1 "$FAKE/codes$HOST"); sed -i 1d "$FAKE/codes$HOST"; }
 [[ $code != offline ]] || { touch "$FAKE/offline"; code=75; }
