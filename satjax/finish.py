@@ -1,6 +1,5 @@
 """What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from satjax.agreement import is_first
-from satjax.aptitude import (
-    CapabilityProfile,
-    profile_from_outcomes,
-)
+from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
 from satjax.capability import ProfileReader
-from satjax.errors import SatjaxError
 from satjax.export import RouterFiles, write_router
 from satjax.job import Job, feature_reader
 from satjax.measurement import AbilityScale
@@ -50,7 +45,7 @@ def export(job: Job, params: Params, target: Path) -> None:
         if abilities:
             soft = as_tokens(jnp.asarray(ability_MR))
         else:
-            soft = scorer.soft_tokens([profile_from_outcomes(job.table, job.test, name) for name in trained_on])
+            soft = scorer.soft_tokens(known_profiles(job.table, job.test, trained_on))
         calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
     if not is_first():
         return
@@ -60,9 +55,9 @@ def export(job: Job, params: Params, target: Path) -> None:
         base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
         order_seed=config.seed,
         test=job.test,
-        profiles=all_profiles(job),
+        profiles=known_profiles(job.table, job.test, job.table.candidate_ids),
         calibration=calibration,
-        abilities=abilities,
+        abilities={name: ability for name, ability in abilities.items() if name not in job.unprofiled},
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
 
@@ -90,12 +85,3 @@ def demands(job: Job, params: Params, texts: Sequence[str]) -> np.ndarray:
     everywhere = replicated(job.mesh)
     read = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
     return np.asarray(read(params, place(feature_reader(job).read(params, texts), everywhere)))
-
-
-def all_profiles(job: Job) -> tuple[CapabilityProfile, ...]:
-    """Profiles of every candidate of the table that has outcomes on the aptitude test, held-out ones too."""
-    profiles = []
-    for name in job.table.candidate_ids:
-        with contextlib.suppress(SatjaxError):
-            profiles.append(profile_from_outcomes(job.table, job.test, name))
-    return tuple(profiles)

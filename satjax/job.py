@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from satjax.agreement import check_same, is_first, wait_for_all
 from satjax.aptitude import (
     AptitudeTest,
     cluster_tasks,
-    profile_from_outcomes,
+    known_profiles,
     sample_aptitude_test,
 )
 from satjax.assembly import Assembly, assemble
@@ -37,12 +38,16 @@ SECONDS_TO_SEE_A_FILE = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """What stays the same through a whole training run; there is no `reader` where no profile is read (`items`)."""
+    """What stays the same through a whole training run; there is no `reader` where no profile is read (`items`).
+
+    `unprofiled` candidates have no outcome on the aptitude test: they teach the ability head, and are not in the router.
+    """
 
     config: TrainConfig
     table: OutcomeTable
     test: AptitudeTest
     train: OutcomeTable
+    unprofiled: tuple[str, ...]
     norms: AccuracyNorms
     assembly: Assembly
     reader: ProfileReader | None
@@ -69,7 +74,9 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
             table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
         )
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
-    norms = accuracy_norms([profile_from_outcomes(table, test, name) for name in train_table.candidate_ids])
+    profiles = known_profiles(table, test, train_table.candidate_ids)
+    unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
+    norms = accuracy_norms(profiles)
     assembly = assemble(config.router)
     reader = profile_reader(assembly, test, norms)
     if reader is None:
@@ -95,7 +102,20 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
         test.write(test_path)
     wait_for_all("aptitude test")
     check_shared(test_path)
-    return Job(config, table, test, train_table, norms, assembly, reader, mesh, frozenset(learned))
+    return Job(config, table, test, train_table, unprofiled, norms, assembly, reader, mesh, frozenset(learned))
+
+
+def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Sequence[str]) -> tuple[str, ...]:
+    """The training candidates that have no outcome on the aptitude test; raises SatjaxError where a router of this config cannot train on them."""
+    unprofiled = tuple(name for name in trained_on if name not in profiled)
+    if not profiled or (unprofiled and config.router.profile_encoder.kind != "items"):
+        names = ", ".join(unprofiled[:3]) + (", …" if len(unprofiled) > 3 else "")
+        raise SatjaxError(
+            f"{len(unprofiled)} of {len(trained_on)} training candidates have no outcome on the aptitude test ({names}), so that nothing says what "
+            "they are able to; leave them out with data.held_out_candidates, or set router.profile_encoder.kind = 'items', which learns abilities "
+            "from all outcomes"
+        )
+    return unprofiled
 
 
 def fingerprint(table: OutcomeTable, test: AptitudeTest) -> bytes:

@@ -13,18 +13,23 @@ TOKENS_PER_CALL = 4096
 def row_batches(
     rows: TokenRows, bucket: Callable[[int], int], multiple_of: int = 0, sizes: Sequence[int] = (1,)
 ) -> Iterator[tuple[np.ndarray, TokenRows]]:
-    """Every row once, by bucket: `(index, padded)`, where `padded` may go on with copies that have no index.
+    """Every row once, in batches of one bucket: `(index, padded)`, where `padded` may go on with copies that have no index.
 
     Few shapes of each bucket: a full batch, and batches of `sizes`, the smallest of which is 1, for a rest that would leave it mostly empty. With
-    `multiple_of` every batch is full and its rows a multiple of that, for a mesh to divide.
+    `multiple_of` every batch is full and its rows a multiple of that, for a mesh to divide. Buckets come mixed, the same way each time: the
+    share of rows that are done is then about the share of the work.
     """
     width_B = np.array([bucket(length) for length in rows.length])
+    batches: list[tuple[int, int, np.ndarray]] = []
     for width in sorted(set(width_B.tolist())):
         waiting, allowed = np.flatnonzero(width_B == width), batch_sizes(width, multiple_of, sizes)
         while len(waiting):
             size = max((size for size in allowed if 2 * len(waiting) > size), default=allowed[0])
-            index, waiting = waiting[:size], waiting[size:]
-            yield index, rows.take(np.resize(index, size), width)
+            batches.append((width, size, waiting[:size]))
+            waiting = waiting[size:]
+    for i in np.random.default_rng(0).permutation(len(batches)):
+        width, size, index = batches[i]
+        yield index, rows.take(np.resize(index, size), width)
 
 
 def batch_sizes(width: int, multiple_of: int = 0, sizes: Sequence[int] = (1,)) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from flax import nnx
 from satjax.agreement import Stop
 from satjax.aptitude import (
     accuracy_and_count,
-    profile_from_outcomes,
+    known_profiles,
 )
 from satjax.batches import BatchPlan, TrainingSet
 from satjax.capability import hide_items
@@ -39,11 +39,11 @@ class StageLoop:
         self.plan = BatchPlan(
             data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
         )
-        profiles = [profile_from_outcomes(job.table, job.test, name) for name in job.train.candidate_ids]
-        outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
-        self.item_outcome_MTK = np.stack(outcomes)
         readings = [no_profiles()]
         if job.reader:
+            profiles = known_profiles(job.table, job.test, job.train.candidate_ids)
+            outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
+            self.item_outcome_MTK = np.stack(outcomes)
             readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
         self.key = (config.seed, number)

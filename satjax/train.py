@@ -101,6 +101,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
         log.say(
             f"{len(data)} training instructions x {data.outcome.shape[1]} candidates, "
             f"{sum(math.prod(shapes[p].shape) for p in job.learned):,} trained parameters, mesh {dict(job.mesh.shape)}"
+            + (f", {len(job.unprofiled)} candidates without aptitude outcomes only teach" if job.unprofiled else "")
             + (f", going on after step {done}" if done else "")
         )
         first = 0

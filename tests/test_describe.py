@@ -59,3 +59,14 @@ def test_any_table_can_be_described(table):
     assert sum(found["splits"].values()) == found["items"] == len(table.items)
     if found["oracle"] is not None:
         assert found["random"] <= found["oracle"] + 1e-6
+
+
+def test_items_that_few_candidates_were_tried_on_make_no_aptitude_test():
+    table = synthetic_zoo(num_items=900)
+    apart = np.array(table.scores_MN)
+    apart[1:, ::2] = np.nan  # half of the items come from a source that one candidate was tried on
+    (line,) = [
+        line for line in describe(dataclasses.replace(table, scores_MN=apart))["missing"] if "training items" in line
+    ]
+    (before,) = [line for line in describe(table)["missing"] if "training items" in line]
+    assert int(line.split("(")[1].split()[0]) < int(before.split("(")[1].split()[0])

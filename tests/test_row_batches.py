@@ -36,3 +36,13 @@ def test_every_row_once_in_few_shapes(lengths, multiple_of, sizes):
             assert size % multiple_of == 0
     assert sorted(seen) == list(range(len(lengths)))
     assert len(shapes) <= len(BUCKETS) * (1 if multiple_of else 1 + len(sizes))
+
+
+def test_rows_done_tell_the_share_of_the_work():
+    lengths = [40] * 2000 + [1000] * 2000
+    work = np.array(lengths)
+    done_rows = done_work = 0
+    for index, _ in row_batches(pad_rows([[1] * length for length in lengths]), bucket):
+        done_rows, done_work = done_rows + len(index), done_work + work[index].sum()
+        if done_rows > len(lengths) / 4:
+            assert abs(done_rows / len(lengths) - done_work / work.sum()) < 0.1

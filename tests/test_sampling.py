@@ -86,7 +86,7 @@ def test_items_that_everybody_gets_right_or_wrong_are_hardly_drawn():
 
 def test_an_item_weighs_4p_1_minus_p_over_its_observed_outcomes():
     nan = float("nan")
-    half = [1.0, 0.0] + [nan] * 8
+    half = [1.0] * 3 + [0.0] * 3 + [nan] * 4
     table = table_of({"mmlu/anatomy": [half, right(1, 10)]})  # weights 1 and 4 x 0.1 x 0.9 = 0.36
     first = sum(sample_aptitude_test(table, 1, 1, seed).item_ids == {"mmlu/anatomy#0"} for seed in range(1000))
     assert first / 1000 == pytest.approx(1 / 1.36, abs=0.04)
@@ -110,6 +110,21 @@ def test_items_that_no_candidate_answered_are_never_drawn():
     assert sample_aptitude_test(table, 1, 2).item_ids == {"mmlu/anatomy#1", "mmlu/anatomy#3"}
     with pytest.raises(SatjaxError, match="1 tasks with 3 items each cannot be drawn: 0 tasks"):
         sample_aptitude_test(table, 1, 3)
+
+
+def test_items_that_few_of_the_candidates_were_tried_on_are_never_drawn():
+    """Two sources in one table: a test of the smaller one's items would leave most profiles empty."""
+    nan = float("nan")
+    many, few = [1.0, 0.0, 1.0, 0.0, nan], [nan, nan, nan, nan, 1.0]
+    table = table_of({"mmlu/anatomy": [many, few, many, few], "mmlu/virology": [few] * 4})
+    for seed in range(5):
+        assert sample_aptitude_test(table, 1, 2, seed, "even").item_ids == {"mmlu/anatomy#0", "mmlu/anatomy#2"}
+
+
+def test_a_test_names_the_sources_of_its_items():
+    table = table_of({"mmlu/anatomy": [[1.0, 0.0]] * 2, "mmlu/virology": [[1.0, 0.0]]})
+    items = tuple(replace(item, source=item.task[5:]) for item in table.items)
+    assert sample_aptitude_test(replace(table, items=items), 1, 2).source == "anatomy"
 
 
 def test_too_few_items_are_one_line_with_the_mend():

@@ -21,6 +21,7 @@ from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, training_set
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
+from satjax.outcomes import merge_tables
 from satjax.outcomes.parquet import write_table
 from satjax.router import Router
 from satjax.run_log import read_metrics
@@ -333,6 +334,36 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
         assert (after[:, 0] > before[:, 0]).all() if outcome else (after[:, 0] < before[:, 0]).all()
     with pytest.raises(SatjaxError, match=f"profile of '{held}' is a summary"):
         router.add(profile.summary())
+
+
+def test_a_candidate_without_aptitude_outcomes_teaches_and_is_not_in_the_router(home, tmp_path):
+    """Of two tables merged into one, the second has questions and a candidate of its own."""
+    table = tiny_table()
+    own = np.array([item.split == "train" for item in table.items]) & (np.arange(len(table.items)) % 3 == 0)
+    only, other = table.candidate_ids[:1], table.candidate_ids[1:]
+    merged = merge_tables(
+        {
+            "second": table.select_items(own).select_candidates(only),
+            "first": table.select_items(~own).select_candidates(other),
+        }
+    )
+    write_table(merged, tmp_path / "merged")
+    config = tiny_config(home, **ABILITY_ALONE)
+    data = dataclasses.replace(config.data, outcomes=str(tmp_path / "merged"))
+    job = job_on(dataclasses.replace(config, data=data), tmp_path / "run")
+    assert job.unprofiled == only
+    params = run(job, tmp_path / "run")
+    assert np.abs(params["connector/ability"][0]).max() > 0
+    export(job, params, tmp_path / "router")
+    router, files = Router.load(tmp_path / "router"), read_router(tmp_path / "router")
+    assert tuple(router.candidates) == other
+    np.testing.assert_array_equal(list(files.abilities.values()), params["connector/ability"][1:])
+
+    tasks = dataclasses.replace(tiny_config(home), data=data)
+    with pytest.raises(
+        SatjaxError, match=f"1 of 6 training candidates have no outcome on the aptitude test .{only[0]}."
+    ):
+        prepare(tasks, tmp_path / "tasks")
 
 
 def resumes_and_exports(config, directory):

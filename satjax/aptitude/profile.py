@@ -1,5 +1,6 @@
 """The capability profile `c`: a candidate's results on the aptitude test, as text and as arrays (paper section 3.1)."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,17 @@ def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id:
     scores_N = table.select_candidates([candidate_id]).scores_MN[0]
     outcomes = {item.id: float(score) for item, score in zip(table.items, scores_N, strict=True)}
     return profile_from_scores(outcomes, test, candidate_id)
+
+
+def known_profiles(
+    table: OutcomeTable, test: AptitudeTest, candidate_ids: Sequence[str]
+) -> tuple[CapabilityProfile, ...]:
+    """Profiles of those of the candidates that have outcomes on the test in this table."""
+    profiles = []
+    for name in candidate_ids:
+        with contextlib.suppress(SatjaxError):
+            profiles.append(profile_from_outcomes(table, test, name))
+    return tuple(profiles)
 
 
 def profile_from_scores(score_of_item: Mapping[str, float], test: AptitudeTest, candidate_id: str) -> CapabilityProfile:

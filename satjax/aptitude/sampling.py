@@ -14,6 +14,7 @@ from satjax.config import Draw
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
+from satjax.outcomes.table import widely_tried
 
 VERSION = 1
 FLOOR = 1e-3
@@ -102,8 +103,8 @@ def sample_aptitude_test(
 
     An item's weight is its distinguishability `4 p (1 - p)`, p being the share of candidates that are right (paper section 3.1), or the same
     for all with `draw` = `even`. Tasks are drawn in proportion to the mean weight of their items, items within a task in proportion to
-    their own, both without replacement. Tasks are kept by name and items by id. Raises SatjaxError where too few tasks have `shots`
-    training items.
+    their own, both without replacement. Tasks are kept by name and items by id. Only items that are
+    `widely_tried` are drawn. Raises SatjaxError where too few tasks have `shots` of them in training.
     """
     train = table.split("train")
     observed = ~np.isnan(train.scores_MN)
@@ -111,7 +112,8 @@ def sample_aptitude_test(
     right_N = np.where(observed, train.scores_MN, 0.0).sum(axis=0) / np.maximum(count_N, 1)
     weight_N = 4 * right_N * (1 - right_N) + FLOOR if draw == "distinguishing" else np.ones(len(right_N))
     task_N = np.array([item.task for item in train.items])
-    members = {task: np.flatnonzero((task_N == task) & (count_N > 0)) for task in train.tasks}
+    drawable_N = widely_tried(train.scores_MN)
+    members = {task: np.flatnonzero((task_N == task) & drawable_N) for task in train.tasks}
     full = [task for task in sorted(members) if len(members[task]) >= shots]
     if len(full) < num_tasks:
         raise SatjaxError(
@@ -122,9 +124,10 @@ def sample_aptitude_test(
     task_weight = np.array([weight_N[members[task]].mean() for task in full])
     chosen = sorted(rng.choice(full, num_tasks, replace=False, p=task_weight / task_weight.sum()).tolist())
     keywords = task_keywords(train, chosen)
-    tasks = []
+    tasks, sources = [], set()
     for task in chosen:
         weight = weight_N[members[task]]
-        drawn = rng.choice(members[task], shots, replace=False, p=weight / weight.sum())
-        tasks.append(CoreTask(task, keywords[task], tuple(sorted(train.items[i].id for i in drawn))))
-    return AptitudeTest(seed, ", ".join(sorted({item.source for item in train.items})), tuple(tasks))
+        drawn = [train.items[i] for i in rng.choice(members[task], shots, replace=False, p=weight / weight.sum())]
+        tasks.append(CoreTask(task, keywords[task], tuple(sorted(item.id for item in drawn))))
+        sources |= {item.source for item in drawn}
+    return AptitudeTest(seed, ", ".join(sorted(sources)), tuple(tasks))

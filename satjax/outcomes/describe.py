@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from satjax.outcomes.merge import leaks
-from satjax.outcomes.table import SPLITS, OutcomeTable
+from satjax.outcomes.table import SPLITS, OutcomeTable, widely_tried
 
 ENOUGH = 20
 """Training items that a task needs for an aptitude test of the default size."""
@@ -24,7 +24,9 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
     answered = table.scores_MN[:, answered_N]
     length_N = np.array([len(item.text) for item in table.items])
     splits = Counter(item.split for item in table.items)
-    in_training = Counter(item.task for item in table.items if item.split == "train")
+    train_N = np.array([item.split == "train" for item in table.items], bool)
+    drawable = np.flatnonzero(train_N)[widely_tried(table.scores_MN[:, train_N])]
+    in_training = Counter(table.items[i].task for i in drawable)
     candidates = [
         {
             "id": candidate.id,
@@ -66,7 +68,7 @@ def _missing(table: OutcomeTable, splits: Counter, in_training: Counter, seen_MN
     full = sum(count >= ENOUGH for count in in_training.values())
     if splits["train"] and full < NUM_TASKS:
         found.append(
-            f"{ENOUGH} training items in {NUM_TASKS} tasks, which the default aptitude test takes ({full} have them): lower "
+            f"{ENOUGH} training items that most candidates were tried on in {NUM_TASKS} tasks, which the default aptitude test takes ({full} have them): lower "
             "aptitude.num_tasks, or let aptitude.clusters make tasks of the instructions"
         )
     if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:

@@ -134,6 +134,15 @@ class OutcomeTable:
         )
 
 
+def widely_tried(scores_MN: np.ndarray) -> np.ndarray:
+    """bool `[N]`: items that at least half as many candidates were tried on as on the most tried one.
+
+    In a table of several sources these are what an aptitude test can be drawn from: another item would leave a gap in most profiles.
+    """
+    count_N = (~np.isnan(scores_MN)).sum(axis=0)
+    return (count_N > 0) & (2 * count_N >= count_N.max(initial=0))
+
+
 def check_size(num_candidates: int, num_items: int) -> None:
     """Raises SatjaxError for a table that would not fit into memory, however few of its outcomes are observed."""
     if num_candidates * num_items > MOST_PAIRS:
