@@ -24,7 +24,7 @@ from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.pretrained import is_shipped
 
-FORMAT = 1
+FORMAT = 2
 ABILITIES = "abilities.json"
 
 

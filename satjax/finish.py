@@ -26,27 +26,16 @@ def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
     config, trained_on = job.config, job.train.candidate_ids
     learned = whole_params(job, params)
-    reader: ProfileReader | AbilityScale
     abilities: dict[str, np.ndarray] = {}
     if job.reader:
-        reader = job.reader
+        calibration = calibrated(job, params, job.reader, None)
     else:
         learned.pop("connector/ability", None)
         ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
-        reader = ability_scale(job, params, ability_MR)
-        learned |= reader.params()
+        scale = AbilityScale.of(aptitude_demands(job, params), ability_MR)
+        calibration = calibrated(job, params, scale, as_tokens(jnp.asarray(ability_MR)))
+        learned |= scale.linked(calibration.scale, calibration.offset).params()
         abilities = dict(zip(trained_on, ability_MR, strict=True))
-    calibration = Calibration()
-    validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
-    if config.calibration_instructions and validation:
-        chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
-        held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
-        scorer = Scorer(job.assembly, params, reader, config.seed, feature_store(job.assembly), job.mesh)
-        if abilities:
-            soft = as_tokens(jnp.asarray(ability_MR))
-        else:
-            soft = scorer.soft_tokens(known_profiles(job.table, job.test, trained_on))
-        calibration = fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
     if not is_first():
         return
     files = RouterFiles(
@@ -62,6 +51,20 @@ def export(job: Job, params: Params, target: Path) -> None:
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
 
 
+def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, soft: jax.Array | None) -> Calibration:
+    """Platt's map of the training candidates' scores on validation instructions; `soft` are their tokens, if they are not read off profiles."""
+    config, trained_on = job.config, job.train.candidate_ids
+    validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
+    if not config.calibration_instructions or not validation:
+        return Calibration()
+    chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
+    held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
+    scorer = Scorer(job.assembly, params, reader, config.seed, feature_store(job.assembly), job.mesh)
+    if soft is None:
+        soft = scorer.soft_tokens(known_profiles(job.table, job.test, trained_on))
+    return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+
+
 def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
     """The learned parameters on the first process's host, gathered one by one; nothing on the others."""
     whole: dict[str, np.ndarray | jax.Array] = {}
@@ -72,11 +75,11 @@ def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:
     return whole
 
 
-def ability_scale(job: Job, params: Params, ability_MR: np.ndarray) -> AbilityScale:
-    """The scale that the trained head makes of the aptitude test, and of the training candidates' abilities."""
+def aptitude_demands(job: Job, params: Params) -> np.ndarray:
+    """What the trained head says that the aptitude test's items ask for, float32 `[T, K, R + 1]`."""
     text = {item.id: item.text for item in job.table.items}
     demand_XR = demands(job, params, [text[name] for task in job.test.tasks for name in task.item_ids])
-    return AbilityScale.of(demand_XR.reshape(job.test.num_tasks, job.test.shots, -1), ability_MR)
+    return demand_XR.reshape(job.test.num_tasks, job.test.shots, -1)
 
 
 def demands(job: Job, params: Params, texts: Sequence[str]) -> np.ndarray:

@@ -5,7 +5,7 @@ are the prior: item response theory's maximum a posteriori scoring (Bock and Mis
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -27,26 +27,33 @@ class AbilityScale:
     """What abilities are measured by.
 
     `demand_TKR` float32: demands and ease of T tasks' K items, as `AbilityHead.demands` gives them. The population that a candidate is taken
-    to be of is Gaussian, with `mean_R` float32 and `precision_RR` float32, its inverse covariance.
+    to be of is Gaussian, with `mean_R` float32 and `precision_RR` float32, its inverse covariance. `link` float32 `[2]` is the slope and the offset
+    with which a score becomes the log odds of an item's outcome: a head is surer of instructions that it was trained on than it can be of others, and
+    the items are others.
     """
 
     demand_TKR: np.ndarray
     mean_R: np.ndarray
     precision_RR: np.ndarray
+    link: np.ndarray
 
     @classmethod
     def of(cls, demand_TKR: np.ndarray, ability_MR: np.ndarray) -> "AbilityScale":
-        """The scale of a test, its population being that of the training candidates' abilities."""
-        return cls(np.asarray(demand_TKR, np.float32), *population(ability_MR))
+        """The scale of a test, its population being that of the training candidates' abilities; scores are taken for log odds."""
+        return cls(np.asarray(demand_TKR, np.float32), *population(ability_MR), np.array([1, 0], np.float32))
+
+    def linked(self, slope: float, offset: float) -> "AbilityScale":
+        """The same with this link: Platt's map of the training candidates' scores, fitted on instructions that were not trained on."""
+        return replace(self, link=np.array([slope, offset], np.float32))
 
     @classmethod
     def from_params(cls, params: Mapping[str, np.ndarray | jax.Array]) -> "AbilityScale":
         """What `params` gave."""
-        return cls(*(np.asarray(params[PREFIX + name]) for name in ("demand", "mean", "precision")))
+        return cls(*(np.asarray(params[PREFIX + name]) for name in ("demand", "mean", "precision", "link")))
 
     def params(self) -> Params:
         """As arrays by path, to be kept with a router's parameters."""
-        named = {"demand": self.demand_TKR, "mean": self.mean_R, "precision": self.precision_RR}
+        named = {"demand": self.demand_TKR, "mean": self.mean_R, "precision": self.precision_RR, "link": self.link}
         return {PREFIX + name: jnp.asarray(value) for name, value in named.items()}
 
     def abilities(self, profiles: Sequence[CapabilityProfile]) -> jax.Array:
@@ -88,15 +95,17 @@ class AbilityScale:
         outcome_I, demand_IR = outcome_TK[observed].astype(np.float64), self.demand_TKR[observed].astype(np.float64)
         load_IR = _loads(demand_IR)
         mean, precision = self.mean_R.astype(np.float64), self.precision_RR.astype(np.float64)
+        slope, offset = self.link.astype(np.float64)
+        load_IR, ease_I = slope * load_IR, slope * demand_IR[:, -1] + offset
 
         def loss(ability: np.ndarray) -> tuple[float, np.ndarray]:
-            logit_I, off = load_IR @ ability + demand_IR[:, -1], ability - mean
+            logit_I, off = load_IR @ ability + ease_I, ability - mean
             pull = precision @ off
             likelihood = np.sum(np.logaddexp(0, logit_I) - outcome_I * logit_I)
             return float(likelihood + off @ pull / 2), load_IR.T @ (expit(logit_I) - outcome_I) + pull
 
         def curvature(ability: np.ndarray) -> np.ndarray:
-            share_I = expit(load_IR @ ability + demand_IR[:, -1])
+            share_I = expit(load_IR @ ability + ease_I)
             return (load_IR * (share_I * (1 - share_I))[:, None]).T @ load_IR + precision
 
         found = minimize(loss, mean, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-6})

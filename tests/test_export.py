@@ -74,7 +74,7 @@ def test_an_altered_file_is_named(trained: Trained, tmp_path):
     ("change", "message"),
     [
         (lambda c: c.pop("norms"), "config.json was altered"),
-        (lambda c: c.update(format=99), "has format 99, this satjax reads format 1"),
+        (lambda c: c.update(format=99), "has format 99, this satjax reads format 2"),
         (lambda c: c.update(order_seed=7), "config.json was altered"),
         (lambda c: c.update(files=[]), "config.json was altered"),
         (lambda c: c["base_sha256"].update(llm="0" * 64), "config.json was altered"),

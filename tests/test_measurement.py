@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from satjax.aptitude import CapabilityProfile, accuracy_and_count
+from satjax.calibration import Calibration
 from satjax.errors import SatjaxError
 from satjax.measurement import AbilityScale, population
 
 R = 3
+SCORES = np.array([1, 0], np.float32)
 
 
 def profile(outcome_TK: np.ndarray, name: str = "new") -> CapabilityProfile:
@@ -55,7 +57,7 @@ def test_it_is_the_logistic_regression_with_the_population_as_prior():
     outcome = answers(scale, ability_MR[0], rng)
     demand = scale.demand_TKR.reshape(-1, R + 1) * np.array([1.0, 1.0, 1.0, 0.0])
     plain = AbilityScale(
-        demand.reshape(20, 10, R + 1), np.zeros(R + 1, np.float32), 0.5 * np.eye(R + 1, dtype=np.float32)
+        demand.reshape(20, 10, R + 1), np.zeros(R + 1, np.float32), 0.5 * np.eye(R + 1, dtype=np.float32), SCORES
     )
     load = np.concatenate([demand[:, :-1], np.ones((200, 1))], axis=1)
     theirs = LogisticRegression(C=2.0, fit_intercept=False, tol=1e-9, max_iter=1000).fit(load, outcome.reshape(-1))
@@ -66,11 +68,28 @@ def test_unobserved_items_say_nothing_and_none_at_all_leaves_the_average_candida
     scale, ability_MR, rng = planted(6, 5)
     outcome = answers(scale, ability_MR[0], rng)
     outcome[3:] = np.nan
-    shorter = AbilityScale(scale.demand_TKR[:3], scale.mean_R, scale.precision_RR)
+    shorter = replace(scale, demand_TKR=scale.demand_TKR[:3])
     np.testing.assert_allclose(
         scale.abilities([profile(outcome)]), shorter.abilities([profile(outcome[:3])]), atol=1e-5
     )
     np.testing.assert_allclose(scale.abilities([profile(np.full((6, 5), np.nan))])[0], scale.mean_R, atol=1e-6)
+
+
+def test_a_head_that_is_too_sure_of_new_items_does_not_bend_the_ability():
+    """Scores of instructions that were not trained on are too wide, and off; the calibration says by how much."""
+    scale, ability_MR, rng = planted(40, 25)
+    calibration = Calibration(scale=0.5, offset=-0.4)
+    linked = scale.linked(calibration.scale, calibration.offset)
+    errors: dict[str, list[float]] = {"linked": [], "as if scores were log odds": []}
+    for ability in ability_MR[:10]:
+        load = scale.demand_TKR[..., :-1] @ ability[:-1] + scale.demand_TKR[..., -1] + ability[-1]
+        chance = calibration.probability(load)
+        taken = profile((rng.random(chance.shape) < chance).astype(np.float32))
+        for name, measure in zip(errors, (linked, scale), strict=True):
+            found = np.asarray(measure.abilities([taken])[0])
+            score = scale.demand_TKR[..., :-1] @ found[:-1] + scale.demand_TKR[..., -1] + found[-1]
+            errors[name].append(float(np.mean((calibration.probability(score) - chance) ** 2)))
+    assert np.mean(errors["linked"]) < 0.5 * np.mean(errors["as if scores were log odds"])
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 1.0, None]), st.floats(0.0, 30.0))
@@ -123,6 +142,7 @@ def test_the_deviation_is_how_far_probabilities_are_off():
 
 def test_it_comes_back_from_the_parameters():
     scale, ability_MR, rng = planted(6, 5)
+    scale = scale.linked(0.8, -0.1)
     again = AbilityScale.from_params(scale.params())
     one = profile(answers(scale, ability_MR[0], rng))
     np.testing.assert_array_equal(again.abilities([one]), scale.abilities([one]))
