@@ -320,6 +320,23 @@ def test_the_digest_of_shards_is_of_their_names_and_digests(index, tmp_path):
         weights_sha256(tmp_path)
 
 
+def test_config_and_tokenizer_beside_safetensors_count_and_those_beside_gguf_do_not(index, tmp_path):
+    directory, found = tmp_path / "model", []
+    (directory / "1_Pooling").mkdir(parents=True)
+    weights = directory / "model.safetensors"
+    weights.write_bytes(WEIGHTS)
+    for name in ("README.md", "config.json", "tokenizer.json", "1_Pooling/config.json"):
+        for text in ("{}", '{"rope_theta": 1}'):
+            (directory / name).write_text(text)
+            found.append(resolve(f"dir:{directory}"))
+    alone = hashlib.sha256(WEIGHTS).hexdigest()
+    assert [base.sha256 for base in found[:2]] == [alone] * 2
+    assert len({base.sha256 for base in found}) == 7
+    assert {base.weights_sha256 for base in found} == {alone}
+    weights.rename(directory / "model.gguf")
+    assert resolve(f"dir:{directory}").sha256 == alone
+
+
 def test_several_gguf_files_are_refused(tmp_path):
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"")
@@ -368,6 +385,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
 def test_check_digest(tmp_path):
     base = BaseModel("dir:somewhere", tmp_path, "a" * 64)
     check_digest(base, "a" * 64)
+    check_digest(BaseModel("dir:somewhere", tmp_path, "c" * 64, "a" * 64), "a" * 64)
     with pytest.raises(SatjaxError, match=r"another sha256 \(bbbbbbbbbbbb…\).*dir:somewhere") as raised:
         check_digest(base, "b" * 64)
     one_line(raised)

@@ -58,16 +58,21 @@ PACKAGES: dict[str, PackageSpec] = {
         pieces=22,
     ),
 }
+BESIDE = ("config.json", "tokenizer.json", "1_Pooling/config.json")
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Base weights on disk; `sha256` is of the weight file, or of the list of shard names and digests where there are several."""
+    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`).
+
+    `weights_sha256` is of the weights alone, where that is another: routers that were trained before config and tokenizer counted name it.
+    """
 
     source: str
     directory: Path
     sha256: str
+    weights_sha256: str | None = None
 
 
 def cache_dir() -> Path:
@@ -87,10 +92,10 @@ def resolve(source: str, *, download: bool = True) -> BaseModel:
             raise SatjaxError(
                 f"base weights {source}: there is no such directory; give one with config.json and *.safetensors, or a *.gguf"
             )
-        return BaseModel(source, directory, weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
     if kind == "hub":
         directory = _hub_snapshot(source, name, download)
-        return BaseModel(source, directory, weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
     spec, directory = _package(name), _package_dir(name)
     if not (directory / spec.weight_file).is_file():
         if not download:
@@ -120,11 +125,11 @@ def is_present(source: str) -> bool:
 
 
 def check_digest(base: BaseModel, expected_sha256: str) -> None:
-    """Raises SatjaxError where weights are not the ones that a router was trained on."""
-    if base.sha256 != expected_sha256:
+    """Raises SatjaxError where weights, or the config and tokenizer beside them, are not the ones that a router was trained on."""
+    if expected_sha256 not in (base.sha256, base.weights_sha256):
         raise SatjaxError(
             f"router was trained on base weights with another sha256 ({expected_sha256[:12]}…) than {base.source} in {base.directory} "
-            f"({base.sha256[:12]}…); give it the weights that it names"
+            f"({base.sha256[:12]}…); give it the weights that it names, with the config.json and tokenizer.json that were beside them"
         )
 
 
@@ -142,6 +147,20 @@ def weight_files(directory: Path) -> list[Path]:
             f"base weights {directory}: there is no *.safetensors and no *.gguf file in it; copy or download them there"
         )
     return files
+
+
+def model_sha256(directory: Path) -> str:
+    """Digest of a directory's weight files and, where there are any, of the files beside them that count too."""
+    weights, beside = weights_sha256(directory), _beside(directory)
+    listed = "".join(f"{name}:{_file_sha256(directory / name)}\n" for name in beside)
+    return hashlib.sha256(f"weights:{weights}\n{listed}".encode()).hexdigest() if beside else weights
+
+
+def _beside(directory: Path) -> list[str]:
+    """Names of the files other than weights that decide what a model computes; a GGUF file holds its own config and tokenizer."""
+    if weight_files(directory)[0].suffix == ".gguf":
+        return []
+    return [name for name in BESIDE if (directory / name).is_file()]
 
 
 def weights_sha256(directory: Path) -> str:
