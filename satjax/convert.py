@@ -22,7 +22,7 @@ from satjax.weights.safetensors_dir import INDEX
 
 SHARD_BYTES = 2 * 10**9
 """Largest file of weights; one is written at a time, and held in memory for it."""
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja")
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",

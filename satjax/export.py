@@ -21,11 +21,13 @@ from satjax.capability import AccuracyNorms
 from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
-from satjax.files import replacing
+from satjax.files import locked, replacing
 from satjax.pretrained import is_shipped
 
 FORMAT = 2
 ABILITIES = "abilities.json"
+LONGEST_NAME = 100
+"""Bytes of a candidate's id in the name of a file: file systems take 255 with all that goes before and after."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +91,21 @@ def write_router(
 def rewrite_router(directory: Path, target: Path) -> Iterator[Path]:
     """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
 
-    Parameters, which may be large and which nobody edits, are hard links where the file system has them. Raises SatjaxError where the router is
-    damaged, or `target` is taken.
+    Parameters, which may be large and which nobody edits, are hard links where the file system has them. Others who would rewrite `target` wait
+    until this is done, so that what is read of it within is what is replaced. Raises SatjaxError where the router is damaged, or `target` is taken.
     """
-    check_free(directory, target)
-    read_router(directory)
-    config = _read_config(directory)
-    with replacing(target) as fresh:
-        for name in set(config["files"]) - {"config.json"}:
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            _copy(directory / name, fresh / name, link=name.startswith("params/"))
-        yield fresh
-        config["files"] = _digests(fresh)
-        _write_config(fresh, config)
+    check_free(directory, target)  # and again when it is ours: the lock itself makes a file beside it
+    with locked(target):
+        check_free(directory, target)
+        read_router(directory)
+        config = _read_config(directory)
+        with replacing(target) as fresh:
+            for name in set(config["files"]) - {"config.json"}:
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                _copy(directory / name, fresh / name, link=name.startswith("params/"))
+            yield fresh
+            config["files"] = _digests(fresh)
+            _write_config(fresh, config)
 
 
 def _copy(source: Path, target: Path, link: bool) -> None:
@@ -130,8 +134,9 @@ def _write_config(fresh: Path, config: dict[str, Any]) -> None:
 
 
 def profile_file_name(candidate: str) -> str:
-    """A file name for any candidate id: unsafe characters replaced, a digest keeping such names apart."""
+    """A file name for any candidate id: unsafe characters replaced and long ids cut, a digest keeping such names apart."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in candidate).lstrip(".")
+    safe = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
     return safe if safe == candidate else f"{safe}-{hashlib.sha256(candidate.encode()).hexdigest()[:8]}"
 
 

@@ -1,16 +1,24 @@
 """Writing whole or not at all, and saying so when the disk is full."""
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from satjax.errors import SatjaxError
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Why a directory is not renamed to a name: something is there."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's <fcntl.h> and <linux/fs.h>."""
 
 
 @contextlib.contextmanager
@@ -48,7 +56,10 @@ def _explain_unwritable(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary directory beside `target` that takes its place at the end, and is gone if anything fails before."""
+    """A temporary directory beside `target` that takes its place at the end, and is gone if anything fails before.
+
+    On Linux it does so in one step: readers, and whoever comes after a crash, find the old one or the new one.
+    """
     with explain_full_disk(target):
         with _explain_unwritable(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,15 +67,83 @@ def replacing(target: Path) -> Iterator[Path]:
         try:
             yield fresh
             fresh.chmod(0o755)
-            if target.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-                target.rename(old / target.name)
-                fresh.rename(target)
-                shutil.rmtree(old)
-            else:
-                fresh.rename(target)
+            _put(fresh, target)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            if fresh.is_dir() and not fresh.is_symlink():
+                shutil.rmtree(fresh, ignore_errors=True)
+            else:
+                fresh.unlink(missing_ok=True)
+
+
+def _put(fresh: Path, target: Path) -> None:
+    """Renames a directory to `target`; what was there, if anything, is at `fresh` then, or gone."""
+    try:
+        fresh.rename(target)
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
+        if not _exchange(fresh, target):
+            _replace_in_steps(fresh, target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps what two names stand for, in one step; False where this system or its file system does not."""
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "renameat2"):
+        return False
+    return libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+
+
+def _replace_in_steps(fresh: Path, target: Path) -> None:
+    """As `_put` where something is there: it comes back if its successor cannot be put in place.
+
+    Raises SatjaxError that says where it is if it cannot come back either.
+    """
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / target.name
+    try:
+        target.rename(old)
+        fresh.rename(target)
+    except BaseException as error:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            try:
+                old.rename(target)
+            except OSError:
+                raise SatjaxError(
+                    f"{target} could not be replaced ({error}); what was there is {old}: move it back"
+                ) from error
+        raise
+    finally:
+        if os.path.lexists(target) or not os.path.lexists(old):
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Holds the right to change what is at `target`, after whoever holds it: of all processes that ask for it, one at a time.
+
+    The lock is a hidden file beside `target`, which its holder removes: who waited for a removed one asks again.
+    """
+    path = target.parent / f".{target.name}.lock"
+    with _explain_unwritable(target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            stream = path.open("ab")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if _is_at(stream, path):
+                break
+            stream.close()
+    with stream:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_at(stream: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

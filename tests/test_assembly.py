@@ -30,6 +30,18 @@ def test_other_base_weights_are_refused(tmp_path):
         assemble(router, {"llm": "0" * 64})
 
 
+@pytest.mark.parametrize("part", ["llm", "encoder"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_another_config_or_tokenizer_beside_the_same_weights_is_refused(tmp_path, part, name):
+    router = tiny_config(tmp_path).router
+    base = assemble(router).bases[part]
+    file = base.directory / name
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(SatjaxError, match=r"another sha256 .* with the config\.json and tokenizer\.json"):
+        assemble(router, {part: base.sha256})
+    assemble(router, {part: base.weights_sha256})  # as routers were written before these counted
+
+
 def test_a_prompt_longer_than_the_llm_reads_is_refused(tmp_path):
     with pytest.raises(SatjaxError, match=r"router.prompt.buckets: 600 tokens are too many .* reads 512"):
         assemble(tiny_config(tmp_path, router__prompt__buckets=(256, 600)).router)

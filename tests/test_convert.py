@@ -153,9 +153,10 @@ def test_files_of_the_base_model_that_still_hold_come_along(trained, tmp_path):
     code = {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}, "torch_dtype": "float16", "_name_or_path": "x"}
     (base / "config.json").write_text(json.dumps({**config, **code}))
     (base / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    (base / "chat_template.jinja").write_text("{{ messages }}")
     write(trained, tmp_path / "router", base)
     out = convert(tmp_path / "router", tmp_path / "out")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (out / name).read_bytes() == (base / name).read_bytes()
     written = json.loads((out / "config.json").read_text())
     assert written == {**config, "architectures": ["LlamaForCausalLM"], "dtype": "float32"}

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from satjax import export
@@ -129,10 +129,13 @@ def test_an_export_that_fails_leaves_nothing(trained: Trained, tmp_path, monkeyp
     assert read_router(train(trained.config, workdir)).calibration == read_router(trained.router).calibration
 
 
-@given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
+@given(st.text(min_size=1, max_size=300), st.text(min_size=1, max_size=300))
+@example("m" * 251, "m" * 252)
+@example("模" * 90, "模" * 91)
 def test_any_candidate_has_a_safe_file_name_of_its_own(a, b):
     name = profile_file_name(a)
     assert "/" not in name
+    assert len(name.encode()) <= 109
     assert not name.startswith(".")
     assert name
     assert (a == b) == (profile_file_name(b) == name)

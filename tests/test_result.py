@@ -1,5 +1,7 @@
 """What an assessment ends with: a profile that says how sure it is, and a router that knows the candidate."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from satjax.aptitude import CapabilityProfile
 from satjax.assess.result import add_to_router, check_addable, profile_of, standard_error
 from satjax.assess.run import Assessment
 from satjax.errors import SatjaxError
-from satjax.export import read_router, router_sha256
+from satjax.export import read_router, rewrite_router, router_sha256
 from satjax.pretrained import DEFAULT
 from satjax.router import Router
 from tests.trained import Trained
@@ -91,6 +93,52 @@ def test_assessed_again_it_is_replaced_and_the_card_names_it_once(trained: Train
     files = read_router(router)
     assert [int(p.count_T.sum()) for p in files.profiles if p.candidate == "new/model"] == [24]
     assert len(files.profiles) == 8
+
+
+def test_two_that_are_added_at_once_are_both_there(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    profiles = [assessed(router, candidate=name) for name in ("one", "other")]
+    other = threading.Thread(target=add_to_router, args=(profiles[1], router, router))
+    with rewrite_router(router, router) as fresh:
+        other.start()
+        other.join(timeout=1)
+        assert other.is_alive(), "it waits for the first"
+        profiles[0].write(fresh / "profiles" / "one.json")
+    other.join()
+    assert {"one", "other"} <= {profile.candidate for profile in read_router(router).profiles}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router"]
+
+
+def test_of_two_new_routers_at_one_place_the_second_is_refused(trained: Trained, tmp_path):
+    refused = []
+
+    def add() -> None:
+        try:
+            add_to_router(assessed(trained.router), trained.router, tmp_path / "new")
+        except SatjaxError as error:
+            refused.append(str(error))
+
+    other = threading.Thread(target=add)
+    with rewrite_router(trained.router, tmp_path / "new"):
+        other.start()
+        other.join(timeout=1)
+    other.join()
+    assert refused == [f"{tmp_path / 'new'} exists; name a new directory for the router"]
+    assert len(read_router(tmp_path / "new").profiles) == 6
+
+
+def test_a_profile_under_another_file_name_is_replaced(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    with rewrite_router(router, router) as fresh:
+        assessed(router, count=8).write(fresh / "profiles" / "as-it-was-called.json")
+    add_to_router(assessed(router), router, router)
+    assert [int(p.count_T.sum()) for p in read_router(router).profiles if p.candidate == "new/model"] == [24]
+
+
+@pytest.mark.parametrize("candidate", ["m" * 251, "模" * 90])
+def test_a_candidate_with_a_long_id_is_added(trained: Trained, tmp_path, candidate):
+    add_to_router(assessed(trained.router, candidate=candidate), trained.router, tmp_path / "copy")
+    assert candidate in {profile.candidate for profile in read_router(tmp_path / "copy").profiles}
 
 
 def test_a_copy_leaves_the_router_alone(trained: Trained, tmp_path):

@@ -104,6 +104,16 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     assert feature_store(assembly).directory == feature_store(assembly).directory
 
 
+def test_another_tokenizer_or_config_has_features_of_its_own(tmp_path):
+    router = tiny_config(tmp_path, **ABILITY_ALONE).router
+    places = [feature_store(assemble(router)).directory]
+    for name in ("tokenizer.json", "config.json"):
+        file = assemble(router).bases["llm"].directory / name
+        file.write_text(file.read_text() + "\n")
+        places.append(feature_store(assemble(router)).directory)
+    assert len(set(places)) == 3
+
+
 def test_weights_that_are_rounded_have_features_of_their_own(tmp_path):
     places = [
         feature_store(assemble(tiny_config(tmp_path, **ABILITY_ALONE, router__param_dtype=dtype).router)).directory

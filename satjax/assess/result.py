@@ -79,11 +79,14 @@ def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> 
 
     `target` may be `directory` itself. The card names what was added.
     """
-    files = read_router(directory)
-    check_addable(files, profile.candidate)
-    added = {each.candidate: each.assessment for each in (*files.profiles, profile) if each.assessment is not None}
     with rewrite_router(directory, target) as fresh:
+        files = read_router(directory)
+        check_addable(files, profile.candidate)
+        for path in (fresh / "profiles").iterdir():  # whatever an earlier version called its file
+            if CapabilityProfile.read(path).candidate == profile.candidate:
+                path.unlink()
         profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
+        added = {each.candidate: each.assessment for each in (*files.profiles, profile) if each.assessment is not None}
         card = fresh / "README.md"
         about = "\n".join(
             f"- `{name}`: {said.get('items')} items, {said.get('date')}" for name, said in sorted(added.items())

