@@ -64,15 +64,11 @@ WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`).
-
-    `weights_sha256` is of the weights alone, where that is another: routers that were trained before config and tokenizer counted name it.
-    """
+    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`)."""
 
     source: str
     directory: Path
     sha256: str
-    weights_sha256: str | None = None
 
 
 def cache_dir() -> Path:
@@ -92,10 +88,10 @@ def resolve(source: str, *, download: bool = True) -> BaseModel:
             raise SatjaxError(
                 f"base weights {source}: there is no such directory; give one with config.json and *.safetensors, or a *.gguf"
             )
-        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory))
     if kind == "hub":
         directory = _hub_snapshot(source, name, download)
-        return BaseModel(source, directory, model_sha256(directory), weights_sha256(directory))
+        return BaseModel(source, directory, model_sha256(directory))
     spec, directory = _package(name), _package_dir(name)
     if not (directory / spec.weight_file).is_file():
         if not download:
@@ -126,7 +122,7 @@ def is_present(source: str) -> bool:
 
 def check_digest(base: BaseModel, expected_sha256: str) -> None:
     """Raises SatjaxError where weights, or the config and tokenizer beside them, are not the ones that a router was trained on."""
-    if expected_sha256 not in (base.sha256, base.weights_sha256):
+    if base.sha256 != expected_sha256:
         raise SatjaxError(
             f"router was trained on base weights with another sha256 ({expected_sha256[:12]}…) than {base.source} in {base.directory} "
             f"({base.sha256[:12]}…); give it the weights that it names, with the config.json and tokenizer.json that were beside them"
