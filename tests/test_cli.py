@@ -201,6 +201,8 @@ def test_import_with_options(capsys, tmp_path):
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        (["rank", "text", "--router", "x", "--candidates", ","], "--candidates names nobody"),
+        (["rank", "--input", "in", "--output", "o", "--candidates", ","], "--candidates names nobody"),
         (["rank", "--input", "in.parquet"], "--input and --output go together"),
         (["rank", "a", "--input", "in.parquet", "--output", "o"], "--input takes no instructions"),
         (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),

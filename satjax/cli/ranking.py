@@ -44,8 +44,9 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     for text in options.instruction:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
+    chosen = _chosen(options.candidates)
     router = Router.load(options.router)
-    names = names_in(options.candidates) or list(router.candidates)
+    names = list(router.candidates if chosen is None else chosen)
     probability_BM = router.probability(options.instruction, names)
     rankings = [
         (text, ranking(names, row, options.top)) for text, row in zip(options.instruction, probability_BM, strict=True)
@@ -69,6 +70,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         raise SatjaxError("--input and --output go together: name both files")
     if options.instruction or options.top or options.json:
         raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
+    chosen = _chosen(options.candidates)
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
     with together(cluster, options.join_timeout):
         import jax
@@ -90,10 +92,18 @@ def _rank_file(options: argparse.Namespace) -> int:
                 options.input,
                 options.output,
                 text=options.column,
-                candidates=tuple(names_in(options.candidates) or ()) or None,
+                candidates=chosen,
                 stop=stop,
                 on_progress=on_progress,
             )
         if is_first():
             print(f"ranked: {options.output}")
     return 0
+
+
+def _chosen(text: str | None) -> tuple[str, ...] | None:
+    """The candidates to rank; None: all of them."""
+    names = names_in(text)
+    if names == []:
+        raise SatjaxError("--candidates names nobody; give names with commas between them, or leave it out to rank all")
+    return None if names is None else tuple(names)
