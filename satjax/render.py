@@ -101,6 +101,8 @@ def report_table(figures: dict[str, Any]) -> None:
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
             table.add_row(f"routing accuracy ({zoo}): {name}", _percent(routing[name]))
+        if routing["n"] < figures["instructions"]:
+            table.add_row(f"routing accuracy ({zoo}): on", f"{routing['n']} instructions")
     console.print(table)
 
 
@@ -162,9 +164,11 @@ def bench_table(figures: dict[str, Any]) -> None:
         values = [method["correctness"][measure]["mean"] for measure in measures]
         correctness.add_row(Text(name), *("None" if value is None else f"{value:.4f}" for value in values))
         seeds = [found["by_seed"] for found in method["routing"].values()]
-        routing.add_row(Text(name), *(_percent(sum(values) / len(values)) for values in seeds))
+        routing.add_row(Text(name), *(_percent(None if None in each else sum(each) / len(each)) for each in seeds))
     for label in ("best_single", "oracle"):
         routing.add_row(label, *(_percent(found[label]) for found in first.values()))
+    if any(found["n"] < figures["instructions"] for found in first.values()):
+        routing.add_row("instructions", *(str(found["n"]) for found in first.values()))
     console.print(correctness)
     console.print()
     console.print(routing)

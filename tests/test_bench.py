@@ -11,6 +11,7 @@ from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.bench import CORRECTNESS, Method, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
+from satjax.render import bench_table
 from satjax.router import Router
 from satjax.weights.fetch import resolve
 from tests.costly import costly_zoo
@@ -93,6 +94,21 @@ def test_an_oracle_is_above_all_and_chance_has_no_gain():
     # The same method twice: no gain, and a paired interval of width 0.
     again = compare({"router": methods["noise"], "again": methods["noise"]}, table, "test", outcome, {})["methods"]
     assert again["again"]["routing"]["all"]["router_gain"] | {"n": 0} == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 0}
+
+
+def test_a_method_without_anything_to_be_measured_on_is_none_and_the_report_valid_json(tmp_path):
+    """The best single candidate of the training split answered nothing of the test split."""
+    table = synthetic_zoo(seed=2, num_items=300, num_candidates=4)
+    best = int(table.split("train").scores_MN.mean(axis=1).argmax())
+    outcome = table.split("test").scores_MN.T.copy()
+    outcome[:, best] = np.nan
+    noise = Method(np.random.default_rng(0).random((2, *outcome.shape)), {}, None)
+    figures = compare({"router": noise, "again": noise}, table, "test", outcome, {})
+    json.dumps(figures, allow_nan=False)
+    assert figures["methods"]["router"]["routing"]["all"]["by_seed"] == [None, None]
+    assert figures["methods"]["again"]["routing"]["all"]["router_gain"]["mean"] is None
+    write_html(figures, tmp_path / "report.html")
+    bench_table(figures)
 
 
 @pytest.fixture(scope="module")

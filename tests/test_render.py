@@ -62,8 +62,12 @@ def test_a_report(capsys):
     assert ["auroc_per_candidate", "None"] in rows
     assert ["routing", "accuracy", "(all):", "router", "50.00", "%"] in rows
     assert ["routing", "accuracy", "(all):", "best_single", "None"] in rows
-    report_table({**FIGURES, "synthetic": False})
-    assert "synthetic" not in capsys.readouterr().out
+    assert "on" not in out.split()
+    few = {**FIGURES["routing"]["all"], "n": 3}
+    report_table({**FIGURES, "synthetic": False, "routing": {"all": few}})
+    out = capsys.readouterr().out
+    assert "synthetic" not in out
+    assert ["routing", "accuracy", "(all):", "on", "3", "instructions"] in [line.split() for line in out.splitlines()]
 
 
 def test_progress_keeps_standard_output_clean(capsys):
@@ -76,7 +80,7 @@ def test_progress_keeps_standard_output_clean(capsys):
 def test_a_bench(capsys):
     def method(value: float, accuracies: list[float]) -> dict:
         names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None}}
+        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None, "n": 12}}
         return {"correctness": {name: {"mean": value} for name in names}, "routing": routing}
 
     methods = {"router": method(0.75, [0.5]), "neighbours": method(0.7, [0.25, 0.5])}
@@ -86,6 +90,12 @@ def test_a_bench(capsys):
     assert ["neighbours", "37.50", "%"] in rows
     assert ["best_single", "50.00", "%"] in rows
     assert ["oracle", "None"] in rows
+    assert not any(row[:1] == ["instructions"] for row in rows)
+    methods["router"]["routing"]["all"] |= {"n": 0, "by_seed": [None, None]}
+    bench_table({**FIGURES, "methods": methods})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["router", "None"] in rows
+    assert ["instructions", "0"] in rows
 
 
 COST = {"range": [8.12e-05, 0.00499], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
@@ -101,7 +111,7 @@ def test_a_bench_with_costs_or_a_pair(capsys, parts):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
     method = {
         "correctness": {name: {"mean": 0.5} for name in names},
-        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None}},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12}},
         "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
         "pair": {"apgr": {"mean": 0.6}, "cpt50": {"mean": 0.25}, "cpt80": {"mean": None}},
     }

@@ -214,7 +214,9 @@ def compare(
         zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM[0], outcome_BM)
         for zoo, found in zoo_figures.items():
             by_seed = [seed[zoo] for seed in routed[name]]
-            found["by_seed"] = [float(np.nanmean(routed_B)) for routed_B in by_seed]
+            found["by_seed"] = [
+                None if np.isnan(routed_B).all() else float(np.nanmean(routed_B)) for routed_B in by_seed
+            ]
             if ROUTER in methods and name != ROUTER:
                 ours = np.mean([seed[zoo] for seed in routed[ROUTER]], axis=0)
                 found["router_gain"] = asdict(paired_interval(ours, np.mean(by_seed, axis=0)))

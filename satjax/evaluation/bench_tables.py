@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from satjax.evaluation.bench import CORRECTNESS, ROUTER
+from satjax.evaluation.figures import mean_of_known
 from satjax.evaluation.formats import ends, figure, gain, percent
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
@@ -17,8 +18,8 @@ Figures = dict[str, Any]
 def routing(methods: Figures) -> Figures:
     """Routing accuracy by zoo in percent, below random, best single candidate and oracle."""
     zoos = next(iter(methods.values()))["routing"]
-    mean = {name: [_mean(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
-    best = [max(row[i] for row in mean.values()) for i in range(len(zoos))]
+    mean = {name: [mean_of_known(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
+    best = [max((row[i] for row in mean.values() if row[i] is not None), default=None) for i in range(len(zoos))]
     references = [
         _row(label, [_cell(percent(found[key])) for found in zoos.values()])
         for label, key in (("random", "random"), ("best single candidate", "best_single"), ("oracle", "oracle"))
@@ -32,7 +33,7 @@ def routing(methods: Figures) -> Figures:
                 _cell(
                     percent(mean[name][i]),
                     ends(interval["low"], interval["high"], 100, 1),
-                    best=mean[name][i] == best[i],
+                    best=mean[name][i] is not None and mean[name][i] == best[i],
                 )
             )
         rows.append(_row(name, cells))
@@ -117,7 +118,3 @@ def _row(name: str, cells: list[Figures]) -> Figures:
 
 def _cell(value: str, interval: str = "", best: bool = False) -> Figures:
     return {"value": value, "interval": interval, "best": best}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

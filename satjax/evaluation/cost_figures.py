@@ -20,7 +20,7 @@ from satjax.evaluation.cost import (
     mean_over_budgets,
     nondecreasing_hull,
 )
-from satjax.evaluation.figures import best_single, over_seeds
+from satjax.evaluation.figures import best_single, mean_of_known, over_seeds
 from satjax.evaluation.intervals import figure_intervals
 from satjax.outcomes import OutcomeTable
 
@@ -99,7 +99,7 @@ def zero_router(outcome_NM: np.ndarray, cost_NM: np.ndarray) -> tuple[np.ndarray
 def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_NM: np.ndarray) -> dict[str, Any]:
     def mean_and_gain(rows: np.ndarray) -> list[float | None]:
         curves = [curve_of(choices, rows) for choices in seeds]
-        mean = _mean([aiq(curve) for curve in curves])
+        mean = mean_of_known([aiq(curve) for curve in curves])
         zero = mean_over_budgets(*zero_router(outcome_NM[rows], cost_NM[rows]), curves[0].cost_range)
         return [mean, None if mean is None or zero is None else mean - zero]
 
@@ -116,11 +116,6 @@ def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_
 
 def _points(cost_P: np.ndarray, outcome_P: np.ndarray) -> dict[str, list[float]]:
     return {"cost": cost_P.tolist(), "outcome": outcome_P.tolist()}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def strong_and_weak(table: OutcomeTable, split: str) -> tuple[int, int] | None:
@@ -164,8 +159,8 @@ def strong_against_weak(
     }
     references = {
         "n": int(both_B.sum()),
-        "strong": {"candidate": table.candidate_ids[strong], "outcome": _mean(strong_N)},
-        "weak": {"candidate": table.candidate_ids[weak], "outcome": _mean(weak_N)},
+        "strong": {"candidate": table.candidate_ids[strong], "outcome": mean_of_known(strong_N)},
+        "weak": {"candidate": table.candidate_ids[weak], "outcome": mean_of_known(weak_N)},
         "oracle": dict(zip(PAIR_FIGURES, _recovered(strong_N - weak_N, weak_N, strong_N), strict=True)),
     }
     return references, found
@@ -178,7 +173,7 @@ def _recovered(score_N: np.ndarray, weak_N: np.ndarray, strong_N: np.ndarray) ->
 def _of_pair(score_SN: np.ndarray, weak_N: np.ndarray, strong_N: np.ndarray) -> dict[str, Any]:
     def means(rows: np.ndarray) -> list[float | None]:
         seeds = [_recovered(score_N[rows], weak_N[rows], strong_N[rows]) for score_N in score_SN]
-        return [_mean(values) for values in zip(*seeds, strict=True)]
+        return [mean_of_known(values) for values in zip(*seeds, strict=True)]
 
     seeds = [_recovered(score_N, weak_N, strong_N) for score_N in score_SN]
     intervals = figure_intervals(means, len(weak_N))
