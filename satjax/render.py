@@ -188,6 +188,8 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
     ):
         table.add_column(column, justify="right")
     for name, method in figures["methods"].items():
+        if not method.keys() & {"cost", "pair"}:
+            continue
         cells = []
         if cost:
             cells += [_number(method["cost"]["aiq"]["mean"]), _number(method["cost"]["above_zero_router"]["mean"], "+")]
@@ -205,6 +207,8 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
     if cost:
         low, high = (1000 * end for end in cost["range"])
         console.print(f"AIQ: over budgets of ${low:.3g} to ${high:.3g} per 1,000 calls")
+        if "reason" in cost["zero_router"]:
+            console.print(f"no zero router: {cost['zero_router']['reason']}", soft_wrap=True)
     if pair:
         strong, weak = pair["strong"]["candidate"], pair["weak"]["candidate"]
         console.print(Text(f"APGR, CPT: calls shared out between {strong} and {weak}"))

@@ -131,6 +131,27 @@ def test_costs_and_a_pair_are_figures_of_every_method(costly):
     assert costly["pair"]["strong"]["candidate"] == dearest
 
 
+def test_a_method_that_calls_everyone_has_no_figures_of_one_call(tmp_path, capsys):
+    table = costly_zoo()
+    test = table.split("test")
+    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((1, *test.scores_MN.T.shape))
+    methods = {name: Method(noise, {}, 0.0) for name in ("router", "rerank", "neighbours")}
+    figures = compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
+    assert [name for name, method in figures["methods"].items() if {"cost", "pair"} & set(method)] == [
+        "router",
+        "neighbours",
+    ]
+    bench_table(figures)
+    _, below = capsys.readouterr().out.split("quality against cost")
+    assert "neighbours" in below
+    assert "rerank" not in below
+    write_html(figures, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    between = page[page.index("Quality against cost") : page.index("<h2>Reliability")]
+    assert "<td>neighbours</td>" in between
+    assert "<td>rerank</td>" not in between
+
+
 def test_without_costs_only_two_candidates_are_a_pair(found):
     assert {"cost", "pair"}.isdisjoint(found)
     assert all({"cost", "pair"}.isdisjoint(method) for method in found["methods"].values())

@@ -203,7 +203,8 @@ def compare(
     Correctness: the mean over seeds, their standard deviation, and the 95 % interval of the first seed over instructions. Routing: as
     `satjax evaluate` gives it for the first seed, and, where the router is among the methods, how far the router is above the method
     (`router_gain`: paired interval, outcomes averaged over seeds). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
-    stand beside these, once for what the methods are compared with and once for each method, where `cost_figures` finds what they need.
+    stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
+    `rerank`), where `cost_figures` finds what they need.
     """
     routed = {
         name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
@@ -231,7 +232,8 @@ def compare(
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
-    probabilities = {name: method.probability_SBM for name, method in methods.items()}
+    # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
+    probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
     compared = {
         "cost": None if cost_BM is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_BM),
         "pair": strong_against_weak(probabilities, table, split, outcome_BM),

@@ -68,8 +68,8 @@ def cost(references: Figures, methods: Figures) -> Figures:
         _row(label.replace("_", " "), [_cell(figure(references[label]["aiq"])), _cell("")])
         for label in ("zero_router", "oracle")
     ]
-    for name, method in methods.items():
-        above = method["cost"]["above_zero_router"]
+    for name in aiq:
+        above = methods[name]["cost"]["above_zero_router"]
         rows.append(_row(name, [*aiq[name], _cell(gain(above, 1, 4), ends(above["low"], above["high"], 1, 4))]))
     return _table([("AIQ", ""), ("above the zero router", "")], rows)
 
@@ -82,13 +82,14 @@ def pair(references: Figures, methods: Figures) -> Figures:
     rows = [
         _row("random", [_cell(value) for value in ("0.5000", "50.0", "80.0")]),
         _row("oracle", [_cell(value) for value in oracle]),
-        *(_row(name, cells[name]) for name in methods),
+        *(_row(name, each) for name, each in cells.items()),
     ]
     return _table([("APGR", ""), ("CPT(50 %)", "% of calls"), ("CPT(80 %)", "% of calls")], rows)
 
 
 def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, int]]) -> dict[str, list[Figures]]:
-    """Cells of the figures of one group, by method: mean and deviation over seeds, interval; `scales` are factor and digits by figure."""
+    """Cells of the figures of one group, by method that has it: mean and deviation over seeds, interval; `scales` are factor and digits by figure."""
+    methods = {name: method for name, method in methods.items() if group in method}
     best = {}
     for name in scales:
         values = [method[group][name]["mean"] for method in methods.values()]

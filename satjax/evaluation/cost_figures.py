@@ -21,8 +21,11 @@ from satjax.evaluation.cost import (
     nondecreasing_hull,
 )
 from satjax.evaluation.figures import best_single, mean_of_known, over_seeds
-from satjax.evaluation.intervals import figure_intervals
+from satjax.evaluation.intervals import Interval, figure_intervals
 from satjax.outcomes import OutcomeTable
+
+FEWEST_IN_COMMON = 30
+"""Instructions that all candidates answered: on fewer, what is left of a sparse table says nothing about their mixtures."""
 
 PAIR_FIGURES = ("apgr", "cpt50", "cpt80")
 
@@ -58,8 +61,10 @@ def quality_against_cost(
 
     The references are the single candidates; the zero router (RouterBench, Hu et al. 2024, section 3), the hull of their points on this
     split, which mixes candidates without a look at the instruction; and the oracle, which knows every outcome, but of the costs only
-    what is expected, as the methods do. All have the cost range in common, in each resample too. None where no pair has an outcome, a
-    cost, and an expected cost (`expected_costs`).
+    what is expected, as the methods do. All have the cost range in common, in each resample too. The zero router, the candidates' points
+    and what is above it are of the instructions that all of them have a pair on, since means over different ones cannot be mixed; where
+    these are too few, the zero router has a `reason` instead of figures, and the points are of each one's own instructions. None where no
+    pair has an outcome, a cost, and an expected cost (`expected_costs`).
     """
     expected_M = expected_costs(table, split)
     if expected_M is None:
@@ -69,8 +74,19 @@ def quality_against_cost(
         return None
     shut_BM = np.isnan(outcome_BM) | np.isnan(cost_BM) | np.isnan(expected_M)
     outcome_NM, cost_NM = (np.where(shut_BM, np.nan, each)[oracle.counts_B] for each in (outcome_BM, cost_BM))
-    best, zero = curve_of(oracle), zero_router(outcome_NM, cost_NM)
-    points = zip(table.candidate_ids, expected_M, _means(cost_NM), _means(outcome_NM), strict=True)
+    best = curve_of(oracle)
+    called_M = ~np.isnan(cost_NM).all(axis=0)
+    common = np.flatnonzero(~np.isnan(cost_NM[:, called_M]).any(axis=1))
+    zero: dict[str, Any] = {"aiq": None, "hull": None, "n": len(common)}
+    if len(common) < min(FEWEST_IN_COMMON, best.n):
+        zero["reason"] = (
+            f"{len(common)} of {best.n} instructions have an outcome and a cost of all {called_M.sum()} candidates; {FEWEST_IN_COMMON} are the least"
+        )
+        common, shown = None, np.arange(best.n)
+    else:
+        shown, hull = common, zero_router(outcome_NM[common], cost_NM[common])
+        zero |= {"aiq": mean_over_budgets(*hull, curve_of(oracle, common).cost_range), "hull": _points(*hull)}
+    points = zip(table.candidate_ids, expected_M, _means(cost_NM[shown]), _means(outcome_NM[shown]), strict=True)
     references = {
         "n": best.n,
         "range": list(best.cost_range),
@@ -79,13 +95,13 @@ def quality_against_cost(
             for name, expected, cost, outcome in points
             if not np.isnan(cost)
         },
-        "zero_router": {"aiq": mean_over_budgets(*zero, best.cost_range), "hull": _points(*zero)},
+        "zero_router": zero,
         "oracle": {"aiq": aiq(best), "hull": _points(best.hull_cost_K, best.hull_outcome_K)},
     }
     found = {}
     for name, probability_SBM in probabilities.items():
         seeds = [choices_at_prices(each, outcome_BM, cost_BM, expected_M) for each in probability_SBM]
-        found[name] = _against_zero_router([each for each in seeds if each is not None], outcome_NM, cost_NM)
+        found[name] = _against_zero_router([each for each in seeds if each is not None], outcome_NM, cost_NM, common)
     return references, found
 
 
@@ -96,14 +112,23 @@ def zero_router(outcome_NM: np.ndarray, cost_NM: np.ndarray) -> tuple[np.ndarray
     return nondecreasing_hull(cost_M[called_M], outcome_M[called_M])
 
 
-def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_NM: np.ndarray) -> dict[str, Any]:
-    def mean_and_gain(rows: np.ndarray) -> list[float | None]:
-        curves = [curve_of(choices, rows) for choices in seeds]
-        mean = mean_of_known([aiq(curve) for curve in curves])
-        zero = mean_over_budgets(*zero_router(outcome_NM[rows], cost_NM[rows]), curves[0].cost_range)
-        return [mean, None if mean is None or zero is None else mean - zero]
+def _against_zero_router(
+    seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_NM: np.ndarray, common: np.ndarray | None
+) -> dict[str, Any]:
+    """`common`: indices of the instructions that have a pair of every candidate, None where these are too few for a zero router."""
 
-    interval, gain = figure_intervals(mean_and_gain, len(outcome_NM))
+    def mean(rows: np.ndarray) -> float | None:
+        return mean_of_known([aiq(curve_of(choices, rows)) for choices in seeds])
+
+    def above(rows: np.ndarray) -> float | None:
+        ours, cost_range = mean(rows), curve_of(seeds[0], rows).cost_range
+        zero = mean_over_budgets(*zero_router(outcome_NM[rows], cost_NM[rows]), cost_range)
+        return None if ours is None or zero is None else ours - zero
+
+    (interval,) = figure_intervals(lambda rows: [mean(rows)], len(outcome_NM))
+    gain = Interval(None, None, None, 0)
+    if common is not None:
+        (gain,) = figure_intervals(lambda rows: [above(common[rows])], len(common))
     curves = [curve_of(choices) for choices in seeds]
     first = curves[0]
     return {

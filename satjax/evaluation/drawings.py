@@ -52,6 +52,8 @@ def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) ->
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
     for label, linestyle in (("oracle", ":"), ("zero_router", "--")):
+        if references[label]["hull"] is None:
+            continue
         axes.plot(
             *_budgets(references[label]["hull"], high),
             label=label.replace("_", " "),
@@ -61,7 +63,8 @@ def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) ->
             zorder=2.5,
         )
     for name, method, style in _styled(methods):
-        axes.plot(*_budgets(method["cost"]["hull"], high), label=name, **style)
+        if "cost" in method:
+            axes.plot(*_budgets(method["cost"]["hull"], high), label=name, **style)
     dots = [(1000 * found["cost"], 100 * found["outcome"], name) for name, found in references["candidates"].items()]
     axes.scatter([x for x, _, _ in dots], [y for _, y, _ in dots], color="#b22", s=22, zorder=4)
     axes.set(xlabel="cost per 1,000 calls, US dollars", ylabel="mean outcome, %")
