@@ -10,10 +10,10 @@ from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.bench import CORRECTNESS, Method, compare
 from satjax.evaluation.sample import draw_items
-from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
+from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render import bench_table
 from satjax.router import Router
-from satjax.weights.fetch import resolve
+from satjax.weights.fetch import BaseModel, resolve
 from tests.costly import costly_zoo
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
@@ -197,17 +197,22 @@ def test_an_unknown_baseline_comes_with_near_names(trained, table):
 
 
 @pytest.fixture(scope="module")
-def reading(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
+def llm(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A profile as text is longer than what the tiny LLM says it reads: this one says more."""
     llm = write_tiny_llm(tmp_path_factory.mktemp("long") / "llm")
-    # A profile as text is longer than what the tiny LLM says it reads.
     (llm / "config.json").write_text((llm / "config.json").read_text().replace("512", "2048"))
+    return resolve(f"dir:{llm}")
+
+
+@pytest.fixture(scope="module")
+def reading(trained: Trained, table: OutcomeTable, llm: BaseModel) -> dict:
+    """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
     place_MN = np.where(table.scores_MN == 1, 0, 1).astype(np.int32)
     return bench(
         [Router.load(trained.router)],
         table,
         encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
-        llm=resolve(f"dir:{llm}"),
+        llm=llm,
         responses=Responses(table.candidate_ids, table.item_ids, ("what is the number of words", "\n"), place_MN),
         baselines=["candidate_means", "rerank", "llm_text"],
         limit=10,
@@ -223,6 +228,21 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     report = evaluate(Router.load(trained.router), drawn)
     assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
     assert reading["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
+
+
+def test_the_llm_reads_the_profile_of_a_candidate_that_is_new_to_the_router(trained, table, llm):
+    scores_MN = np.concatenate([table.scores_MN, table.scores_MN[:1]])
+    more = OutcomeTable(table.items, (*table.candidates, Candidate("newcomer")), scores_MN)
+    figures = bench(
+        [Router.load(trained.router)],
+        more,
+        encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
+        llm=llm,
+        baselines=["llm_text"],
+        limit=2,
+    )
+    assert figures["candidates"][-1] == "newcomer"
+    assert list(figures["methods"]) == ["router", "llm_text"]
 
 
 def test_rerank_needs_a_response_of_everyone(trained, table):

@@ -23,6 +23,7 @@ from satjax.evaluation.evaluate import Report, evaluate
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
+from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
@@ -97,12 +98,12 @@ def bench(
 
     following = iter(routers)
     first = next(following)
-    test, profile_of = first.aptitude_test, {profile.candidate: profile for profile in first.profiles}
-    aptitude_items = test.item_ids
+    test, aptitude_items = first.aptitude_test, first.aptitude_test.item_ids
     num_open = sum(item.split == split and item.id not in aptitude_items for item in table.items)
     if limit is not None:
         table = draw_items(table, split, limit, aptitude_items)
     reports = [evaluated(first)]
+    profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     for router in following:
         if router.aptitude_test.fingerprint != test.fingerprint:
@@ -206,6 +207,7 @@ def compare(
     stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
     `rerank`), where `cost_figures` finds what they need.
     """
+    warn_of_zoos_left_out(zoos, table.candidate_ids)
     routed = {
         name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
         for name, method in methods.items()
