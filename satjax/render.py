@@ -234,7 +234,8 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                 table.add_column(column, justify="right")
             for size, found in figures["sizes"].items():
                 names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-                table.add_row(size, *(f"{found[name]:.4f}" for name in names), _percent(found["routed"]))
+                mean = f" (mean {found['mean_items']:.1f})" if "mean_items" in found else ""
+                table.add_row(f"{size}{mean}", *(_number(found[name]) for name in names), _percent(found["routed"]))
         case "release stream":
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")

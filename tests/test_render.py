@@ -152,6 +152,9 @@ def test_what_protocols_found(capsys):
     sizes = {"16": {**dict.fromkeys(names, 0.7), "routed": 0.5}}
     protocol_tables({"protocol": "onboarding", "sizes": sizes})
     assert ["16", "0.7000", "0.7000", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
+    sizes["16"] |= {"mean_items": 14.25, "auroc_per_candidate": None}
+    protocol_tables({"protocol": "onboarding", "sizes": sizes})
+    assert ["16", "(mean", "14.2)", "0.7000", "None", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
     step = {
         "release_date": "2024-01",
         "newest": "[b]x",
