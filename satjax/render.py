@@ -107,16 +107,22 @@ def report_table(figures: dict[str, Any]) -> None:
 
 
 def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
-    """Probabilities before and after, and what thresholds cost and save."""
+    """Probabilities before and after, and what thresholds cost and save.
+
+    A router's own calibration was fitted on the split `val`: measured there, it is not measured on other instructions, as the rest is.
+    """
     console, table = Console(highlight=False), _plain_table()
+    marks = {figures["method"]: " (written)"} | ({"before": " (fitted on these)"} if figures["split"] == "val" else {})
+    but = ", but for before" if "before" in marks else ""
     console.print(
-        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on"
+        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on{but}"
     )
     for column in ("probabilities", "Brier", "ECE", "log loss"):
         table.add_column(column, justify="left" if column == "probabilities" else "right")
     for name, found in figures["correctness"].items():
-        mark = " (written)" if name == figures["method"] else ""
-        table.add_row(f"{name}{mark}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
+        table.add_row(
+            f"{name}{marks.get(name, '')}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss"))
+        )
     console.print(table)
     if not calibration.thresholds:
         if "missed_shares" in figures:
