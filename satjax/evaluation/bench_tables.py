@@ -19,7 +19,8 @@ def routing(methods: Figures) -> Figures:
     """Routing accuracy by zoo in percent, below random, best single candidate and oracle."""
     zoos = next(iter(methods.values()))["routing"]
     mean = {name: [mean_of_known(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
-    best = [max((row[i] for row in mean.values() if row[i] is not None), default=None) for i in range(len(zoos))]
+    known = [[value for value in column if value is not None] for column in zip(*mean.values(), strict=True)]
+    best = [max(column, default=None) for column in known]
     references = [
         _row(label, [_cell(percent(found[key])) for found in zoos.values()])
         for label, key in (("random", "random"), ("best single candidate", "best_single"), ("oracle", "oracle"))

@@ -76,16 +76,18 @@ def quality_against_cost(
     outcome_NM, cost_NM = (np.where(shut_BM, np.nan, each)[oracle.counts_B] for each in (outcome_BM, cost_BM))
     best = curve_of(oracle)
     called_M = ~np.isnan(cost_NM).all(axis=0)
-    common = np.flatnonzero(~np.isnan(cost_NM[:, called_M]).any(axis=1))
-    zero: dict[str, Any] = {"aiq": None, "hull": None, "n": len(common)}
-    if len(common) < min(FEWEST_IN_COMMON, best.n):
-        zero["reason"] = (
-            f"{len(common)} of {best.n} instructions have an outcome and a cost of all {called_M.sum()} candidates; {FEWEST_IN_COMMON} are the least"
-        )
-        common, shown = None, np.arange(best.n)
-    else:
-        shown, hull = common, zero_router(outcome_NM[common], cost_NM[common])
+    in_common = np.flatnonzero(~np.isnan(cost_NM[:, called_M]).any(axis=1))
+    zero: dict[str, Any] = {"n": len(in_common)}
+    if len(in_common) >= min(FEWEST_IN_COMMON, best.n):
+        common, shown = in_common, in_common
+        hull = zero_router(outcome_NM[common], cost_NM[common])
         zero |= {"aiq": mean_over_budgets(*hull, curve_of(oracle, common).cost_range), "hull": _points(*hull)}
+    else:
+        common, shown = None, np.arange(best.n)
+        reason = (
+            f"{len(in_common)} of {best.n} instructions have an outcome and a cost of all {called_M.sum()} candidates"
+        )
+        zero |= {"aiq": None, "hull": None, "reason": f"{reason}; {FEWEST_IN_COMMON} are the least"}
     points = zip(table.candidate_ids, expected_M, _means(cost_NM[shown]), _means(outcome_NM[shown]), strict=True)
     references = {
         "n": best.n,
