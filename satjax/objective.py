@@ -37,7 +37,7 @@ class Worth:
             raise SatjaxError(f"objective: the weight of the price is {self.weight:g}; give a number of at least 0")
 
     def __str__(self) -> str:
-        return f"probability - {self.weight:g} * price"
+        return f"probability - {_shortest(self.weight)} * price"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,16 @@ class Cheapest:
             raise SatjaxError(f"objective: the threshold is {self.above:g}; give a probability, from 0 to 1")
 
     def __str__(self) -> str:
-        return f"cheapest above {self.above:g}"
+        return f"cheapest above {_shortest(self.above)}"
 
 
 Objective = Quality | Worth | Cheapest
+
+
+def _shortest(number: float) -> str:
+    """The number with as many digits as it takes to read the same one again."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
 
 
 def parse_objective(text: str) -> Objective:

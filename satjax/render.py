@@ -101,20 +101,28 @@ def report_table(figures: dict[str, Any]) -> None:
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
             table.add_row(f"routing accuracy ({zoo}): {name}", _percent(routing[name]))
+        if routing["n"] < figures["instructions"]:
+            table.add_row(f"routing accuracy ({zoo}): on", f"{routing['n']} instructions")
     console.print(table)
 
 
 def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
-    """Probabilities before and after, and what thresholds cost and save."""
+    """Probabilities before and after, and what thresholds cost and save.
+
+    A router's own calibration was fitted on the split `val`: measured there, it is not measured on other instructions, as the rest is.
+    """
     console, table = Console(highlight=False), _plain_table()
+    marks = {figures["method"]: " (written)"} | ({"before": " (fitted on these)"} if figures["split"] == "val" else {})
+    but = ", but for before" if "before" in marks else ""
     console.print(
-        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on"
+        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on{but}"
     )
     for column in ("probabilities", "Brier", "ECE", "log loss"):
         table.add_column(column, justify="left" if column == "probabilities" else "right")
     for name, found in figures["correctness"].items():
-        mark = " (written)" if name == figures["method"] else ""
-        table.add_row(f"{name}{mark}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss")))
+        table.add_row(
+            f"{name}{marks.get(name, '')}", *(_number(found[figure]) for figure in ("brier", "ece", "log_loss"))
+        )
     console.print(table)
     if not calibration.thresholds:
         if "missed_shares" in figures:
@@ -162,9 +170,11 @@ def bench_table(figures: dict[str, Any]) -> None:
         values = [method["correctness"][measure]["mean"] for measure in measures]
         correctness.add_row(Text(name), *("None" if value is None else f"{value:.4f}" for value in values))
         seeds = [found["by_seed"] for found in method["routing"].values()]
-        routing.add_row(Text(name), *(_percent(sum(values) / len(values)) for values in seeds))
+        routing.add_row(Text(name), *(_percent(None if None in each else sum(each) / len(each)) for each in seeds))
     for label in ("best_single", "oracle"):
         routing.add_row(label, *(_percent(found[label]) for found in first.values()))
+    if any(found["n"] < figures["instructions"] for found in first.values()):
+        routing.add_row("instructions", *(str(found["n"]) for found in first.values()))
     console.print(correctness)
     console.print()
     console.print(routing)
@@ -184,6 +194,8 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
     ):
         table.add_column(column, justify="right")
     for name, method in figures["methods"].items():
+        if not method.keys() & {"cost", "pair"}:
+            continue
         cells = []
         if cost:
             cells += [_number(method["cost"]["aiq"]["mean"]), _number(method["cost"]["above_zero_router"]["mean"], "+")]
@@ -201,6 +213,8 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
     if cost:
         low, high = (1000 * end for end in cost["range"])
         console.print(f"AIQ: over budgets of ${low:.3g} to ${high:.3g} per 1,000 calls")
+        if "reason" in cost["zero_router"]:
+            console.print(f"no zero router: {cost['zero_router']['reason']}", soft_wrap=True)
     if pair:
         strong, weak = pair["strong"]["candidate"], pair["weak"]["candidate"]
         console.print(Text(f"APGR, CPT: calls shared out between {strong} and {weak}"))
@@ -226,7 +240,8 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                 table.add_column(column, justify="right")
             for size, found in figures["sizes"].items():
                 names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-                table.add_row(size, *(f"{found[name]:.4f}" for name in names), _percent(found["routed"]))
+                mean = f" (mean {found['mean_items']:.1f})" if "mean_items" in found else ""
+                table.add_row(f"{size}{mean}", *(_number(found[name]) for name in names), _percent(found["routed"]))
         case "release stream":
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")

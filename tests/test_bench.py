@@ -10,9 +10,10 @@ from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.bench import CORRECTNESS, Method, compare
 from satjax.evaluation.sample import draw_items
-from satjax.outcomes import OutcomeTable, Responses, read_table, synthetic_zoo
+from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
+from satjax.render import bench_table
 from satjax.router import Router
-from satjax.weights.fetch import resolve
+from satjax.weights.fetch import BaseModel, resolve
 from tests.costly import costly_zoo
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
@@ -95,6 +96,21 @@ def test_an_oracle_is_above_all_and_chance_has_no_gain():
     assert again["again"]["routing"]["all"]["router_gain"] | {"n": 0} == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 0}
 
 
+def test_a_method_without_anything_to_be_measured_on_is_none_and_the_report_valid_json(tmp_path):
+    """The best single candidate of the training split answered nothing of the test split."""
+    table = synthetic_zoo(seed=2, num_items=300, num_candidates=4)
+    best = int(table.split("train").scores_MN.mean(axis=1).argmax())
+    outcome = table.split("test").scores_MN.T.copy()
+    outcome[:, best] = np.nan
+    noise = Method(np.random.default_rng(0).random((2, *outcome.shape)), {}, None)
+    figures = compare({"router": noise, "again": noise}, table, "test", outcome, {})
+    json.dumps(figures, allow_nan=False)
+    assert figures["methods"]["router"]["routing"]["all"]["by_seed"] == [None, None]
+    assert figures["methods"]["again"]["routing"]["all"]["router_gain"]["mean"] is None
+    write_html(figures, tmp_path / "report.html")
+    bench_table(figures)
+
+
 @pytest.fixture(scope="module")
 def costly() -> dict:
     """The router sees something of the outcomes, the noise nothing."""
@@ -113,6 +129,27 @@ def test_costs_and_a_pair_are_figures_of_every_method(costly):
     assert costly["cost"]["zero_router"]["aiq"] < router["cost"]["aiq"]["mean"] < costly["cost"]["oracle"]["aiq"]
     dearest = max(costly["cost"]["candidates"].items(), key=lambda entry: entry[1]["expected_cost"])[0]
     assert costly["pair"]["strong"]["candidate"] == dearest
+
+
+def test_a_method_that_calls_everyone_has_no_figures_of_one_call(tmp_path, capsys):
+    table = costly_zoo()
+    test = table.split("test")
+    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((1, *test.scores_MN.T.shape))
+    methods = {name: Method(noise, {}, 0.0) for name in ("router", "rerank", "neighbours")}
+    figures = compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
+    assert [name for name, method in figures["methods"].items() if {"cost", "pair"} & set(method)] == [
+        "router",
+        "neighbours",
+    ]
+    bench_table(figures)
+    _, below = capsys.readouterr().out.split("quality against cost")
+    assert "neighbours" in below
+    assert "rerank" not in below
+    write_html(figures, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    between = page[page.index("Quality against cost") : page.index("<h2>Reliability")]
+    assert "<td>neighbours</td>" in between
+    assert "<td>rerank</td>" not in between
 
 
 def test_without_costs_only_two_candidates_are_a_pair(found):
@@ -160,17 +197,22 @@ def test_an_unknown_baseline_comes_with_near_names(trained, table):
 
 
 @pytest.fixture(scope="module")
-def reading(trained: Trained, table: OutcomeTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
+def llm(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A profile as text is longer than what the tiny LLM says it reads: this one says more."""
     llm = write_tiny_llm(tmp_path_factory.mktemp("long") / "llm")
-    # A profile as text is longer than what the tiny LLM says it reads.
     (llm / "config.json").write_text((llm / "config.json").read_text().replace("512", "2048"))
+    return resolve(f"dir:{llm}")
+
+
+@pytest.fixture(scope="module")
+def reading(trained: Trained, table: OutcomeTable, llm: BaseModel) -> dict:
+    """Ten instructions, every method that reads texts beside one that reads none; nothing is embedded but for re-ranking."""
     place_MN = np.where(table.scores_MN == 1, 0, 1).astype(np.int32)
     return bench(
         [Router.load(trained.router)],
         table,
         encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
-        llm=resolve(f"dir:{llm}"),
+        llm=llm,
         responses=Responses(table.candidate_ids, table.item_ids, ("what is the number of words", "\n"), place_MN),
         baselines=["candidate_means", "rerank", "llm_text"],
         limit=10,
@@ -186,6 +228,21 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     report = evaluate(Router.load(trained.router), drawn)
     assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
     assert reading["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
+
+
+def test_the_llm_reads_the_profile_of_a_candidate_that_is_new_to_the_router(trained, table, llm):
+    scores_MN = np.concatenate([table.scores_MN, table.scores_MN[:1]])
+    more = OutcomeTable(table.items, (*table.candidates, Candidate("newcomer")), scores_MN)
+    figures = bench(
+        [Router.load(trained.router)],
+        more,
+        encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
+        llm=llm,
+        baselines=["llm_text"],
+        limit=2,
+    )
+    assert figures["candidates"][-1] == "newcomer"
+    assert list(figures["methods"]) == ["router", "llm_text"]
 
 
 def test_rerank_needs_a_response_of_everyone(trained, table):

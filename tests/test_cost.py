@@ -58,6 +58,18 @@ def test_default_prices_reach_both_ends():
     assert curve.outcome_L[-1] == outcome[:, 0].mean()
 
 
+def test_cheap_candidates_of_nearly_one_price_leave_prices_for_the_others():
+    rng, found = np.random.default_rng(0), []
+    probability = np.clip([0.3, 0.35, 0.5, 0.65, 0.8] + 0.25 * rng.normal(size=(2000, 5)), 0, 1)
+    outcome = (rng.random(probability.shape) < probability).astype(float)
+    for step in (1e-7, 1e-13):
+        mean_cost = np.array([1e-4, 1e-4 + step, 1e-3, 3e-3, 1e-2])
+        curve = quality_cost_curve(probability, outcome, np.broadcast_to(mean_cost, outcome.shape), mean_cost)
+        assert curve.outcome_L[-1] == outcome[:, 0].mean()
+        found.append(aiq(curve))
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
 def test_choice_knows_expected_costs_only():
     probability, outcome, cost, mean_cost = random_zoo(1, unobserved=0)
     shuffled = np.random.default_rng(0).permutation(cost)

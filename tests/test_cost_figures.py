@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from satjax.evaluation import write_html
+from satjax.evaluation.bench import Method, compare
 from satjax.evaluation.cost import aiq, apgr, cpt
 from satjax.evaluation.cost_figures import (
     expected_costs,
@@ -12,6 +14,7 @@ from satjax.evaluation.cost_figures import (
     zero_router,
 )
 from satjax.outcomes import Candidate, Item, OutcomeTable, read_table
+from satjax.render import bench_table
 from tests.costly import costly_zoo, quality_cost_curve
 
 NAN = np.nan
@@ -87,6 +90,55 @@ def test_the_zero_router_is_the_hull_of_the_candidates(found):
     assert all(np.interp(x, cost, outcome) >= y - 1e-6 for x, y in points)
     assert hull["cost"][0] == pytest.approx(references["range"][0])
     assert len(zero_router(np.array([[1.0, NAN]]), np.array([[2.0, NAN]]))[0]) == 1
+
+
+def holed(seed: int = 0) -> np.ndarray:
+    """The test outcomes where the dearest candidate was tried on half of the instructions, those that most candidates are right on."""
+    outcome = OUTCOME.copy()
+    hard_first = np.argsort(OUTCOME.mean(axis=1) + np.random.default_rng(seed).uniform(0, 1e-3, len(OUTCOME)))
+    outcome[hard_first[: len(OUTCOME) // 2], int(np.nanargmax(expected_costs(TABLE, "test")))] = NAN
+    return outcome
+
+
+def test_the_zero_router_of_a_sparse_table_is_of_the_instructions_that_all_candidates_answered():
+    outcome = holed()
+    common = ~np.isnan(outcome).any(axis=1)
+    references, methods = quality_against_cost(PROBABILITIES, TABLE, "test", outcome, COST)
+    rows = {name: seeds[:, common] for name, seeds in PROBABILITIES.items()}
+    dense, expected = quality_against_cost(rows, TABLE, "test", outcome[common], COST[common])
+    assert references["n"] == len(OUTCOME) > references["zero_router"]["n"] == common.sum()
+    assert references["zero_router"] == dense["zero_router"]
+    assert references["candidates"] == dense["candidates"]
+    for name in PROBABILITIES:
+        assert methods[name]["above_zero_router"] == expected[name]["above_zero_router"]
+        assert methods[name]["aiq"]["n"] == len(OUTCOME)
+
+
+def test_too_few_instructions_in_common_are_said(tmp_path, capsys):
+    outcome = OUTCOME.copy()
+    outcome[np.arange(len(outcome)), np.arange(len(outcome)) % 5] = NAN
+    outcome[:7] = OUTCOME[:7]
+    figures = compare(
+        {"router": Method(GOOD, {}, None), "rerank": Method(CHANCE, {}, None)}, TABLE, "test", outcome, {}, COST
+    )
+    reason = f"7 of {len(OUTCOME)} instructions have an outcome and a cost of all 5 candidates; 30 are the least"
+    assert figures["cost"]["zero_router"] == {"aiq": None, "hull": None, "n": 7, "reason": reason}
+    found = figures["methods"]["router"]["cost"]
+    assert found["above_zero_router"]["mean"] is None
+    assert found["aiq"]["low"] < found["aiq"]["mean"] < figures["cost"]["oracle"]["aiq"]
+    name = TABLE.candidate_ids[0]
+    assert figures["cost"]["candidates"][name]["outcome"] == pytest.approx(np.nanmean(outcome[:, 0]))
+    write_html(figures, tmp_path / "report.html")
+    assert reason in (tmp_path / "report.html").read_text(encoding="utf-8")
+    bench_table(figures)
+    assert f"no zero router: {reason}" in capsys.readouterr().out
+
+
+def test_a_small_table_that_is_complete_has_a_zero_router():
+    few = {"good": GOOD[:, :9]}
+    references, methods = quality_against_cost(few, TABLE, "test", OUTCOME[:9], COST[:9])
+    assert references["zero_router"]["n"] == 9
+    assert methods["good"]["above_zero_router"]["mean"] is not None
 
 
 def test_nothing_without_costs_where_they_are_needed():

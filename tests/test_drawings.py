@@ -79,6 +79,19 @@ def test_costs_far_apart_have_a_logarithmic_axis_and_lines_bend_on_it(drawn):
     assert len(cost) > 100
 
 
+def test_dollars_in_names_are_no_mathematics(drawn):
+    name = r"a-$x^_{$-\b"
+    literal = name.replace("$", r"\$")
+    drawings.quality_against_cost(cost_figures([name, "b"], [1e-4, 5e-3], [0.5, 0.9]), {name: methods(0)["router"]})
+    drawings.reliability({name: methods(0)["router"]})
+    drawings.release_stream([{**STEP, "newest": name}])
+    sizes = {"1": {"covers_best": SHARE, "oracle": SHARE}}
+    drawings.coverage({"best_candidate": name, "best_candidate_right": 0.75, "sizes": sizes})
+    assert len(drawn) == 4
+    for figure in drawn:
+        assert any(literal in text.get_text() for text in figure.findobj(Text))
+
+
 def test_every_method_has_a_line_of_its_own_and_the_router_is_in_front(drawn):
     drawings.reliability(methods(15))
     lines = [line for line in drawn[0].axes[0].get_lines() if not line.get_label().startswith("_")]

@@ -99,10 +99,12 @@ def test_a_subset_of_candidates(router, table):
     assert report.outcome_BM.shape[1] == 2
 
 
-def test_each_zoo_has_its_own_best_single(router, table):
+def test_each_zoo_has_its_own_best_single(router, table, caplog):
     names = table.candidate_ids
     zoos = {"two": (names[4], names[1]), "elsewhere": (names[0], "gpt-9")}
-    report = evaluate(router, table, zoos=zoos)
+    with caplog.at_level(logging.WARNING, "satjax"):
+        report = evaluate(router, table, zoos=zoos)
+    assert caplog.messages == ["zoo 'elsewhere' is left out: no candidate 'gpt-9'"]
     assert list(report.figures["routing"]) == ["two", "all"]
     two = report.figures["routing"]["two"]
     assert two["candidates"] == [names[4], names[1]]

@@ -4,8 +4,9 @@ import pytest
 from satjax import metrics
 from satjax.evaluation.figures import best_single, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import Interval
-from satjax.outcomes import OutcomeTable, synthetic_zoo
+from satjax.outcomes import Candidate, Item, OutcomeTable, synthetic_zoo
 
+NAN = np.nan
 TABLE = synthetic_zoo(seed=5, num_items=400, num_candidates=5)
 NAMES = TABLE.candidate_ids
 OUTCOME = TABLE.split("test").scores_MN.T
@@ -39,6 +40,28 @@ def test_the_best_single_is_chosen_on_the_training_split():
     found = routing_of_zoos(only, "test", {}, PROBABILITY, OUTCOME)["all"]
     assert found["best_single"] is None
     assert found["gain_interval"] is None
+
+
+def sparse(splits: list[str], scores: list[list[float]]) -> OutcomeTable:
+    items = tuple(Item(str(n), "text", "task", split=split) for n, split in enumerate(splits))
+    return OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(len(scores))), np.array(scores, np.float32))
+
+
+def test_the_best_single_was_tried_on_half_as_many_items_as_the_most_tried_one():
+    once, most = [1, NAN, NAN, NAN, 0, NAN], [0, 0, 1, 1, 1, 1]
+    half, less = [NAN, 1, 1, NAN, 1, 1], [NAN, 0, 0, NAN, 1, 1]
+    splits = ["train"] * 4 + ["test"] * 2
+    assert best_single(sparse(splits, [once, most]), "test") == (1, "train")
+    assert best_single(sparse(splits, [most, half]), "test") == (1, "train")
+    table = sparse(splits, [once, most, less])
+    found = routing_of_zoos(table, "test", {}, np.ones((2, 3)), table.split("test").scores_MN.T)["all"]
+    assert (found["best_single_candidate"], found["n"]) == ("c1", 2)
+
+
+def test_where_nothing_is_observed_nobody_is_best():
+    splits, nothing = ["train", "val", "test"], [NAN, NAN, 1]
+    assert best_single(sparse(splits, [nothing, nothing]), "test") == (None, "test")
+    assert best_single(sparse(splits, [nothing, [NAN, 1, 1]]), "test") == (1, "val")
 
 
 def test_instructions_that_the_best_single_did_not_answer_do_not_count():

@@ -1,7 +1,9 @@
 """The forest: profiles by hand, ability read off them, known candidates kept from recognizing themselves."""
 
 import numpy as np
+import pytest
 
+from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.forest import forest, forest_unseen, profile
 from satjax.evaluation.baselines.means import candidate_means
@@ -41,6 +43,13 @@ def able(num_candidates: int = 14) -> Planted:
 def test_the_ability_of_new_candidates_is_read_off_their_profiles():
     case = able()
     assert error(for_unseen(forest_unseen)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
+
+
+def test_training_items_without_outcomes_are_one_line():
+    data = planted("clusters", sizes=(40, 20, 20, 5)).data
+    nothing = Fold(data.train.instructions, np.full_like(data.train.outcome_BM, NAN))
+    with pytest.raises(SatjaxError, match="forest: the training split has no outcomes of 5 candidates"):
+        next(forest(BaselineData(nothing, data.val, data.aptitude), nothing, 0))
 
 
 def test_a_known_candidate_is_predicted_by_trees_that_never_saw_it():

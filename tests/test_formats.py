@@ -10,4 +10,11 @@ def test_figures_as_text():
 
 
 def test_dollars_have_three_digits_that_count():
-    assert [dollars(value) for value in (0.08123, 4.9912, 20.0, 1234.5)] == ["$0.0812", "$4.99", "$20.0", "$1,234"]
+    assert [dollars(value) for value in (0.08123, 4.9912, 20.0, 99.94, 99.97, 1234.5)] == [
+        "$0.0812",
+        "$4.99",
+        "$20.0",
+        "$99.9",
+        "$100",
+        "$1,234",
+    ]

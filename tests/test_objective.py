@@ -84,6 +84,19 @@ def test_what_is_said_is_read_again(form, number):
     assert parse_objective(f"  {text} ") == parse_objective(text)
 
 
+@given(OBJECTIVES)
+def test_an_objective_reads_itself_again(objective):
+    assert parse_objective(str(objective)) == objective
+
+
+def test_short_numbers_stay_short():
+    assert [str(Worth(20.0)), str(Cheapest(0.7)), str(Cheapest(0.74123456789))] == [
+        "probability - 20 * price",
+        "cheapest above 0.7",
+        "cheapest above 0.74123456789",
+    ]
+
+
 @given(st.text(max_size=60))
 def test_any_other_text_is_one_clear_error(text):
     with pytest.raises(SatjaxError) as error:

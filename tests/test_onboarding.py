@@ -1,3 +1,6 @@
+import importlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +16,8 @@ from tests.families import families_table
 
 pytestmark = pytest.mark.xdist_group("folds")
 
+module = importlib.import_module("satjax.evaluation.protocols.onboarding")
+
 TABLE = families_table()
 PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])
 
@@ -27,9 +32,33 @@ def test_fewer_items_are_some_of_those_observed(size, seed):
     assert not (kept & ~more).any()
 
 
+def test_a_size_says_how_many_items_were_answered_where_a_candidate_lacks_some(recipe, monkeypatch):
+    asked = [item.id in sample_aptitude_test(TABLE, 4, 4, 0).item_ids for item in TABLE.items]
+    scores, router = TABLE.scores_MN.copy(), StubRouter()
+    scores[0, np.flatnonzero(asked)[:10]] = np.nan
+    monkeypatch.setattr(module, "open_outcomes", lambda _: replace(TABLE, scores_MN=scores))
+    monkeypatch.setattr(module, "trained", lambda *_, **__: router)
+    sizes = onboarding(*recipe, sizes=(2, 16))["sizes"]
+    assert "mean_items" not in sizes["2"]
+    assert sizes["16"]["mean_items"] == (6 + 5 * 16) / 6
+
+
+class StubRouter:
+    """Knows an aptitude test, and nothing else."""
+
+    aptitude_test = sample_aptitude_test(TABLE, 4, 4, 0)
+
+    def add(self, *profiles):
+        """Nobody is kept."""
+
+    def probability(self, texts, names):
+        """Chance."""
+        return np.random.default_rng(0).random((len(texts), len(names)))
+
+
 def test_each_size_has_figures_of_unseen_candidates(recipe, tmp_path):
-    figures = onboarding(*recipe, sizes=(2, 16))
-    assert list(figures["sizes"]) == ["2", "16"]
+    figures = onboarding(*recipe, sizes=(1000, 2, 64))
+    assert list(figures["sizes"]) == ["2", "16"], "the test has 16 items"
     write_html(figures, tmp_path / "report.html")
     assert f"{figures['sizes']['16']['brier']:.4f}" in (tmp_path / "report.html").read_text(encoding="utf-8")
     test, names = TABLE.split("test"), TABLE.candidate_ids

@@ -56,23 +56,45 @@ def test_a_newcomer_without_aptitude_outcomes_is_left_out_and_moves_nobody(monke
     """Every other candidate keeps its own probabilities: those of the newest say which instructions it is right on."""
     table = in_order_of_release(families_table())
     lost, newest = table.candidate_ids[4:]
-    seen, test = [0, 1, 2, 3, 5], table.split("test")
-    outcome = np.ascontiguousarray(test.scores_MN[seen].T)
+    found, test = stream_of(monkeypatch, table, [0, 1, 2, 3, 5]), table.split("test")
+    (step,) = found["releases"]
+    assert found["left_out"] == {lost: "no outcome"}
+    assert (step["newest"], step["zoo"][-1]) == (newest, newest)
+    zoo = [table.candidate_ids.index(name) for name in step["zoo"]]
+    right_first = np.where(test.scores_MN[zoo[-1]] == 1, 1, test.scores_MN[zoo[0]])
+    assert step["router"] == pytest.approx(right_first.mean())
+
+
+def test_a_trained_candidate_without_aptitude_outcomes_makes_no_newcomer_a_trained_one(monkeypatch):
+    table = in_order_of_release(families_table())
+    found = stream_of(monkeypatch, table, [0, 2, 3, 4, 5])
+    assert found["trained_on"] == list(table.candidate_ids[:4])
+    assert [step["newest"] for step in found["releases"]] == list(table.candidate_ids[4:])
+    assert found["left_out"] == {table.candidate_ids[1]: "no outcome"}
+
+
+def test_one_lucky_outcome_does_not_make_a_candidate_one_of_the_best(monkeypatch):
+    table = in_order_of_release(families_table())
+    scores = table.scores_MN.copy()
+    scores[0, [item.split == "train" for item in table.items]] = np.nan
+    scores[0, next(i for i, item in enumerate(table.items) if item.split == "train")] = 1
+    for step in stream_of(monkeypatch, replace(table, scores_MN=scores), range(6))["releases"]:
+        assert table.candidate_ids[0] not in step["zoo"]
+
+
+def stream_of(monkeypatch, table, seen) -> dict:
+    """What the protocol makes of a router that knows the candidates `seen`, the last of them by heart, and was trained on the first four."""
+    test = table.split("test")
+    outcome = np.ascontiguousarray(test.scores_MN[list(seen)].T)
     probability = np.full_like(outcome, 0.5)
     probability[:, -1] = outcome[:, -1]
-    left_out = {lost: "no outcome"}
+    left_out = {name: "no outcome" for m, name in enumerate(table.candidate_ids) if m not in seen}
     figures = {"candidates": [table.candidate_ids[m] for m in seen], "left_out": left_out}
     monkeypatch.setattr(module, "BEST", 3)
     monkeypatch.setattr(module, "trained", lambda *_, **__: None)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "evaluate", lambda *_: Report(figures, probability, outcome))
-    found = release_stream(SimpleNamespace(data=SimpleNamespace(outcomes="")), None, first=4)
-    (step,) = found["releases"]
-    assert found["left_out"] == left_out
-    assert (step["newest"], step["zoo"][-1]) == (newest, newest)
-    zoo = [table.candidate_ids.index(name) for name in step["zoo"]]
-    right_first = np.where(test.scores_MN[zoo[-1]] == 1, 1, test.scores_MN[zoo[0]])
-    assert step["router"] == pytest.approx(right_first.mean())
+    return release_stream(SimpleNamespace(data=SimpleNamespace(outcomes="")), None, first=4)
 
 
 def test_too_few_or_too_many_at_first(recipe):

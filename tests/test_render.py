@@ -62,8 +62,12 @@ def test_a_report(capsys):
     assert ["auroc_per_candidate", "None"] in rows
     assert ["routing", "accuracy", "(all):", "router", "50.00", "%"] in rows
     assert ["routing", "accuracy", "(all):", "best_single", "None"] in rows
-    report_table({**FIGURES, "synthetic": False})
-    assert "synthetic" not in capsys.readouterr().out
+    assert "on" not in out.split()
+    few = {**FIGURES["routing"]["all"], "n": 3}
+    report_table({**FIGURES, "synthetic": False, "routing": {"all": few}})
+    out = capsys.readouterr().out
+    assert "synthetic" not in out
+    assert ["routing", "accuracy", "(all):", "on", "3", "instructions"] in [line.split() for line in out.splitlines()]
 
 
 def test_progress_keeps_standard_output_clean(capsys):
@@ -76,7 +80,7 @@ def test_progress_keeps_standard_output_clean(capsys):
 def test_a_bench(capsys):
     def method(value: float, accuracies: list[float]) -> dict:
         names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None}}
+        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None, "n": 12}}
         return {"correctness": {name: {"mean": value} for name in names}, "routing": routing}
 
     methods = {"router": method(0.75, [0.5]), "neighbours": method(0.7, [0.25, 0.5])}
@@ -86,6 +90,12 @@ def test_a_bench(capsys):
     assert ["neighbours", "37.50", "%"] in rows
     assert ["best_single", "50.00", "%"] in rows
     assert ["oracle", "None"] in rows
+    assert not any(row[:1] == ["instructions"] for row in rows)
+    methods["router"]["routing"]["all"] |= {"n": 0, "by_seed": [None, None]}
+    bench_table({**FIGURES, "methods": methods})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["router", "None"] in rows
+    assert ["instructions", "0"] in rows
 
 
 COST = {"range": [8.12e-05, 0.00499], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
@@ -101,7 +111,7 @@ def test_a_bench_with_costs_or_a_pair(capsys, parts):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
     method = {
         "correctness": {name: {"mean": 0.5} for name in names},
-        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None}},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12}},
         "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
         "pair": {"apgr": {"mean": 0.6}, "cpt50": {"mean": 0.25}, "cpt80": {"mean": None}},
     }
@@ -142,6 +152,9 @@ def test_what_protocols_found(capsys):
     sizes = {"16": {**dict.fromkeys(names, 0.7), "routed": 0.5}}
     protocol_tables({"protocol": "onboarding", "sizes": sizes})
     assert ["16", "0.7000", "0.7000", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
+    sizes["16"] |= {"mean_items": 14.25, "auroc_per_candidate": None}
+    protocol_tables({"protocol": "onboarding", "sizes": sizes})
+    assert ["16", "(mean", "14.2)", "0.7000", "None", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
     step = {
         "release_date": "2024-01",
         "newest": "[b]x",
@@ -178,6 +191,12 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
     calibration_tables(calibration, figures)
     out = capsys.readouterr().out
     assert "platt (written)" in out
+    assert "before (fitted on these)" in out
+    assert "other folds than fitted on, but for before" in " ".join(out.split())
+    calibration_tables(calibration, {**figures, "split": "test"})
+    other = capsys.readouterr().out
+    assert "fitted on these" not in other
+    assert "but for" not in other
     assert out.index("99 %") < out.index("90 %") < out.index("0.700")
     assert "none does" in out
     assert "90.91 %" in out

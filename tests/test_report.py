@@ -120,12 +120,19 @@ def test_onboarding(tmp_path):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "ece", "log_loss")
     intervals = {name: [0.65, 0.75] for name in names} | {"routed": [0.45, 0.55]}
     size = {**dict.fromkeys(names, 0.7), "routed": 0.5, "intervals": intervals}
-    unknown = {**size, "auroc_per_candidate": None, "intervals": {**intervals, "auroc_per_candidate": [None, None]}}
+    unknown = {
+        **size,
+        "mean_items": 60.52,
+        "auroc_per_candidate": None,
+        "intervals": {**intervals, "auroc_per_candidate": [None, None]},
+    }
     figures = {"protocol": "onboarding", "instructions": 9, "candidates": ["a"], "sizes": {"16": size, "64": unknown}}
     page = page_of(figures, tmp_path)
     assert "9 instructions" in page
     assert page.count("0.7000 <small>[0.650, 0.750]</small>") == 11
     assert "<td>– <small></small></td>" in page
+    assert "<td>16</td>" in page
+    assert "<td>64 <small>60.5 on average</small></td>" in page
     assert page.count("50.00 <small>[45.0, 55.0]</small>") == 2
     assert PNG in page
 

@@ -1,11 +1,14 @@
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
+from satjax.evaluation.bench import Method, compare
 from satjax.evaluation.zoos import columns_of_zoos, read_zoos
-from satjax.outcomes import read_table
+from satjax.outcomes import Candidate, read_table, synthetic_zoo
 
 ZOOS = Path(__file__).parents[1] / "configs" / "zoos.toml"
 
@@ -42,6 +45,20 @@ def test_our_zoos_are_what_they_say(shared_data):
 def test_only_whole_zoos_count():
     zoos = {"ab": ("b", "a"), "ac": ("a", "c")}
     assert columns_of_zoos(zoos, ["a", "x", "b"]) == {"ab": [2, 0], "all": [0, 1, 2]}
+
+
+def test_a_zoo_that_is_left_out_is_warned_of_once(caplog):
+    zoos = {"ab": ("b", "a"), "ac": ("a", "c"), "far": tuple("vwxyz")}
+    table = synthetic_zoo(seed=2, num_items=100, num_candidates=2)
+    table = replace(table, candidates=(Candidate("a"), Candidate("b")))
+    outcome = table.split("test").scores_MN.T
+    method = Method(np.full((2, *outcome.shape), 0.5), {}, None)
+    with caplog.at_level(logging.WARNING, "satjax"):
+        compare({"router": method, "other": method}, table, "test", outcome, zoos)
+    assert caplog.messages == [
+        "zoo 'ac' is left out: no candidate 'c'",
+        "zoo 'far' is left out: no candidate 'v', 'w', 'x' and 2 more",
+    ]
 
 
 def test_a_zoo_includes_others_once(tmp_path):

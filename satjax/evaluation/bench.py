@@ -23,6 +23,7 @@ from satjax.evaluation.evaluate import Report, evaluate
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
+from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
@@ -97,12 +98,12 @@ def bench(
 
     following = iter(routers)
     first = next(following)
-    test, profile_of = first.aptitude_test, {profile.candidate: profile for profile in first.profiles}
-    aptitude_items = test.item_ids
+    test, aptitude_items = first.aptitude_test, first.aptitude_test.item_ids
     num_open = sum(item.split == split and item.id not in aptitude_items for item in table.items)
     if limit is not None:
         table = draw_items(table, split, limit, aptitude_items)
     reports = [evaluated(first)]
+    profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     for router in following:
         if router.aptitude_test.fingerprint != test.fingerprint:
@@ -203,8 +204,10 @@ def compare(
     Correctness: the mean over seeds, their standard deviation, and the 95 % interval of the first seed over instructions. Routing: as
     `satjax evaluate` gives it for the first seed, and, where the router is among the methods, how far the router is above the method
     (`router_gain`: paired interval, outcomes averaged over seeds). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
-    stand beside these, once for what the methods are compared with and once for each method, where `cost_figures` finds what they need.
+    stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
+    `rerank`), where `cost_figures` finds what they need.
     """
+    warn_of_zoos_left_out(zoos, table.candidate_ids)
     routed = {
         name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
         for name, method in methods.items()
@@ -214,7 +217,9 @@ def compare(
         zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM[0], outcome_BM)
         for zoo, found in zoo_figures.items():
             by_seed = [seed[zoo] for seed in routed[name]]
-            found["by_seed"] = [float(np.nanmean(routed_B)) for routed_B in by_seed]
+            found["by_seed"] = [
+                None if np.isnan(routed_B).all() else float(np.nanmean(routed_B)) for routed_B in by_seed
+            ]
             if ROUTER in methods and name != ROUTER:
                 ours = np.mean([seed[zoo] for seed in routed[ROUTER]], axis=0)
                 found["router_gain"] = asdict(paired_interval(ours, np.mean(by_seed, axis=0)))
@@ -229,7 +234,8 @@ def compare(
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
-    probabilities = {name: method.probability_SBM for name, method in methods.items()}
+    # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
+    probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
     compared = {
         "cost": None if cost_BM is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_BM),
         "pair": strong_against_weak(probabilities, table, split, outcome_BM),

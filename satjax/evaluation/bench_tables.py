@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from satjax.evaluation.bench import CORRECTNESS, ROUTER
+from satjax.evaluation.figures import mean_of_known
 from satjax.evaluation.formats import ends, figure, gain, percent
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
@@ -17,8 +18,9 @@ Figures = dict[str, Any]
 def routing(methods: Figures) -> Figures:
     """Routing accuracy by zoo in percent, below random, best single candidate and oracle."""
     zoos = next(iter(methods.values()))["routing"]
-    mean = {name: [_mean(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
-    best = [max(row[i] for row in mean.values()) for i in range(len(zoos))]
+    mean = {name: [mean_of_known(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
+    known = [[value for value in column if value is not None] for column in zip(*mean.values(), strict=True)]
+    best = [max(column, default=None) for column in known]
     references = [
         _row(label, [_cell(percent(found[key])) for found in zoos.values()])
         for label, key in (("random", "random"), ("best single candidate", "best_single"), ("oracle", "oracle"))
@@ -32,7 +34,7 @@ def routing(methods: Figures) -> Figures:
                 _cell(
                     percent(mean[name][i]),
                     ends(interval["low"], interval["high"], 100, 1),
-                    best=mean[name][i] == best[i],
+                    best=mean[name][i] is not None and mean[name][i] == best[i],
                 )
             )
         rows.append(_row(name, cells))
@@ -67,8 +69,8 @@ def cost(references: Figures, methods: Figures) -> Figures:
         _row(label.replace("_", " "), [_cell(figure(references[label]["aiq"])), _cell("")])
         for label in ("zero_router", "oracle")
     ]
-    for name, method in methods.items():
-        above = method["cost"]["above_zero_router"]
+    for name in aiq:
+        above = methods[name]["cost"]["above_zero_router"]
         rows.append(_row(name, [*aiq[name], _cell(gain(above, 1, 4), ends(above["low"], above["high"], 1, 4))]))
     return _table([("AIQ", ""), ("above the zero router", "")], rows)
 
@@ -81,13 +83,14 @@ def pair(references: Figures, methods: Figures) -> Figures:
     rows = [
         _row("random", [_cell(value) for value in ("0.5000", "50.0", "80.0")]),
         _row("oracle", [_cell(value) for value in oracle]),
-        *(_row(name, cells[name]) for name in methods),
+        *(_row(name, each) for name, each in cells.items()),
     ]
     return _table([("APGR", ""), ("CPT(50 %)", "% of calls"), ("CPT(80 %)", "% of calls")], rows)
 
 
 def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, int]]) -> dict[str, list[Figures]]:
-    """Cells of the figures of one group, by method: mean and deviation over seeds, interval; `scales` are factor and digits by figure."""
+    """Cells of the figures of one group, by method that has it: mean and deviation over seeds, interval; `scales` are factor and digits by figure."""
+    methods = {name: method for name, method in methods.items() if group in method}
     best = {}
     for name in scales:
         values = [method[group][name]["mean"] for method in methods.values()]
@@ -117,7 +120,3 @@ def _row(name: str, cells: list[Figures]) -> Figures:
 
 def _cell(value: str, interval: str = "", best: bool = False) -> Figures:
     return {"value": value, "interval": interval, "best": best}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -1,6 +1,7 @@
 """A router's probabilities fitted to held-out outcomes, and thresholds at which cheaper candidates do nearly as well as the best one.
 
-Nothing is measured on what it was fitted on: instructions are cut into folds, and each fold's probabilities and thresholds come from the others.
+What is fitted here is not measured on what it was fitted on: instructions are cut into folds, and each fold's probabilities and thresholds come from
+the others. The router's own calibration, `before`, was fitted on the split `val`, and is measured as it is.
 """
 
 from collections.abc import Callable, Sequence

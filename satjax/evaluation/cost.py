@@ -12,6 +12,8 @@ from numpy import ndarray
 
 GRID_POINTS = 64
 SMALLEST_DIFFERENCE = 1e-3
+SMALLEST_STEP = 5e-3
+"""Share of the cost range: that two of the cheapest candidates cost less apart than this spreads no prices."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def choices_at_prices(
 
     `lambda` is the outcome that a dollar has to buy, in 1 / US dollars: 0 ignores cost. (RouterBench maximizes
     `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid, if none is given, is 0 and 64 values in
-    geometric steps, the last of them so high that the cheapest candidate is always chosen.
+    geometric steps (one more where two candidates cost nearly the same), the last of them so high that the cheapest candidate is always
+    chosen.
 
     Args:
         probability_BM: in [0, 1].
@@ -109,12 +112,16 @@ def curve_of(choices: Choices, rows: Int[ndarray, "r"] | None = None) -> Quality
 
 
 def _lambda_grid(mean_cost_M: ndarray) -> ndarray:
-    """From 0 over the price at which the whole cost range weighs 1e-3 to one at which the smallest step from the cheapest weighs 2."""
+    """From 0 over the price at which the whole cost range weighs 1e-3 to one at which the smallest step from the cheapest weighs 2.
+
+    A step below `SMALLEST_STEP` gets a last price of its own: evenly spread, the prices up to it would leave few for all other steps.
+    """
     costs = np.unique(mean_cost_M[~np.isnan(mean_cost_M)])
     if len(costs) < 2:
         return np.zeros(1)
-    prices = np.geomspace(SMALLEST_DIFFERENCE / (costs[-1] - costs[0]), 2 / (costs[1] - costs[0]), GRID_POINTS)
-    return np.concatenate([[0.0], prices])
+    width, step = costs[-1] - costs[0], costs[1] - costs[0]
+    prices = np.geomspace(SMALLEST_DIFFERENCE / width, 2 / max(step, SMALLEST_STEP * width), GRID_POINTS)
+    return np.concatenate([[0.0], prices, [2 / step] if step < SMALLEST_STEP * width else []])
 
 
 def nondecreasing_hull(

@@ -20,9 +20,12 @@ from satjax.evaluation.cost import (
     mean_over_budgets,
     nondecreasing_hull,
 )
-from satjax.evaluation.figures import best_single, over_seeds
-from satjax.evaluation.intervals import figure_intervals
+from satjax.evaluation.figures import best_single, mean_of_known, over_seeds
+from satjax.evaluation.intervals import Interval, figure_intervals
 from satjax.outcomes import OutcomeTable
+
+FEWEST_IN_COMMON = 30
+"""Instructions that all candidates answered: on fewer, what is left of a sparse table says nothing about their mixtures."""
 
 PAIR_FIGURES = ("apgr", "cpt50", "cpt80")
 
@@ -58,8 +61,10 @@ def quality_against_cost(
 
     The references are the single candidates; the zero router (RouterBench, Hu et al. 2024, section 3), the hull of their points on this
     split, which mixes candidates without a look at the instruction; and the oracle, which knows every outcome, but of the costs only
-    what is expected, as the methods do. All have the cost range in common, in each resample too. None where no pair has an outcome, a
-    cost, and an expected cost (`expected_costs`).
+    what is expected, as the methods do. All have the cost range in common, in each resample too. The zero router, the candidates' points
+    and what is above it are of the instructions that all of them have a pair on, since means over different ones cannot be mixed; where
+    these are too few, the zero router has a `reason` instead of figures, and the points are of each one's own instructions. None where no
+    pair has an outcome, a cost, and an expected cost (`expected_costs`).
     """
     expected_M = expected_costs(table, split)
     if expected_M is None:
@@ -69,8 +74,21 @@ def quality_against_cost(
         return None
     shut_BM = np.isnan(outcome_BM) | np.isnan(cost_BM) | np.isnan(expected_M)
     outcome_NM, cost_NM = (np.where(shut_BM, np.nan, each)[oracle.counts_B] for each in (outcome_BM, cost_BM))
-    best, zero = curve_of(oracle), zero_router(outcome_NM, cost_NM)
-    points = zip(table.candidate_ids, expected_M, _means(cost_NM), _means(outcome_NM), strict=True)
+    best = curve_of(oracle)
+    called_M = ~np.isnan(cost_NM).all(axis=0)
+    in_common = np.flatnonzero(~np.isnan(cost_NM[:, called_M]).any(axis=1))
+    zero: dict[str, Any] = {"n": len(in_common)}
+    if len(in_common) >= min(FEWEST_IN_COMMON, best.n):
+        common, shown = in_common, in_common
+        hull = zero_router(outcome_NM[common], cost_NM[common])
+        zero |= {"aiq": mean_over_budgets(*hull, curve_of(oracle, common).cost_range), "hull": _points(*hull)}
+    else:
+        common, shown = None, np.arange(best.n)
+        reason = (
+            f"{len(in_common)} of {best.n} instructions have an outcome and a cost of all {called_M.sum()} candidates"
+        )
+        zero |= {"aiq": None, "hull": None, "reason": f"{reason}; {FEWEST_IN_COMMON} are the least"}
+    points = zip(table.candidate_ids, expected_M, _means(cost_NM[shown]), _means(outcome_NM[shown]), strict=True)
     references = {
         "n": best.n,
         "range": list(best.cost_range),
@@ -79,13 +97,13 @@ def quality_against_cost(
             for name, expected, cost, outcome in points
             if not np.isnan(cost)
         },
-        "zero_router": {"aiq": mean_over_budgets(*zero, best.cost_range), "hull": _points(*zero)},
+        "zero_router": zero,
         "oracle": {"aiq": aiq(best), "hull": _points(best.hull_cost_K, best.hull_outcome_K)},
     }
     found = {}
     for name, probability_SBM in probabilities.items():
         seeds = [choices_at_prices(each, outcome_BM, cost_BM, expected_M) for each in probability_SBM]
-        found[name] = _against_zero_router([each for each in seeds if each is not None], outcome_NM, cost_NM)
+        found[name] = _against_zero_router([each for each in seeds if each is not None], outcome_NM, cost_NM, common)
     return references, found
 
 
@@ -96,14 +114,23 @@ def zero_router(outcome_NM: np.ndarray, cost_NM: np.ndarray) -> tuple[np.ndarray
     return nondecreasing_hull(cost_M[called_M], outcome_M[called_M])
 
 
-def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_NM: np.ndarray) -> dict[str, Any]:
-    def mean_and_gain(rows: np.ndarray) -> list[float | None]:
-        curves = [curve_of(choices, rows) for choices in seeds]
-        mean = _mean([aiq(curve) for curve in curves])
-        zero = mean_over_budgets(*zero_router(outcome_NM[rows], cost_NM[rows]), curves[0].cost_range)
-        return [mean, None if mean is None or zero is None else mean - zero]
+def _against_zero_router(
+    seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_NM: np.ndarray, common: np.ndarray | None
+) -> dict[str, Any]:
+    """`common`: indices of the instructions that have a pair of every candidate, None where these are too few for a zero router."""
 
-    interval, gain = figure_intervals(mean_and_gain, len(outcome_NM))
+    def mean(rows: np.ndarray) -> float | None:
+        return mean_of_known([aiq(curve_of(choices, rows)) for choices in seeds])
+
+    def above(rows: np.ndarray) -> float | None:
+        ours, cost_range = mean(rows), curve_of(seeds[0], rows).cost_range
+        zero = mean_over_budgets(*zero_router(outcome_NM[rows], cost_NM[rows]), cost_range)
+        return None if ours is None or zero is None else ours - zero
+
+    (interval,) = figure_intervals(lambda rows: [mean(rows)], len(outcome_NM))
+    gain = Interval(None, None, None, 0)
+    if common is not None:
+        (gain,) = figure_intervals(lambda rows: [above(common[rows])], len(common))
     curves = [curve_of(choices) for choices in seeds]
     first = curves[0]
     return {
@@ -116,11 +143,6 @@ def _against_zero_router(seeds: Sequence[Choices], outcome_NM: np.ndarray, cost_
 
 def _points(cost_P: np.ndarray, outcome_P: np.ndarray) -> dict[str, list[float]]:
     return {"cost": cost_P.tolist(), "outcome": outcome_P.tolist()}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def strong_and_weak(table: OutcomeTable, split: str) -> tuple[int, int] | None:
@@ -164,8 +186,8 @@ def strong_against_weak(
     }
     references = {
         "n": int(both_B.sum()),
-        "strong": {"candidate": table.candidate_ids[strong], "outcome": _mean(strong_N)},
-        "weak": {"candidate": table.candidate_ids[weak], "outcome": _mean(weak_N)},
+        "strong": {"candidate": table.candidate_ids[strong], "outcome": mean_of_known(strong_N)},
+        "weak": {"candidate": table.candidate_ids[weak], "outcome": mean_of_known(weak_N)},
         "oracle": dict(zip(PAIR_FIGURES, _recovered(strong_N - weak_N, weak_N, strong_N), strict=True)),
     }
     return references, found
@@ -178,7 +200,7 @@ def _recovered(score_N: np.ndarray, weak_N: np.ndarray, strong_N: np.ndarray) ->
 def _of_pair(score_SN: np.ndarray, weak_N: np.ndarray, strong_N: np.ndarray) -> dict[str, Any]:
     def means(rows: np.ndarray) -> list[float | None]:
         seeds = [_recovered(score_N[rows], weak_N[rows], strong_N[rows]) for score_N in score_SN]
-        return [_mean(values) for values in zip(*seeds, strict=True)]
+        return [mean_of_known(values) for values in zip(*seeds, strict=True)]
 
     seeds = [_recovered(score_N, weak_N, strong_N) for score_N in score_SN]
     intervals = figure_intervals(means, len(weak_N))

@@ -34,7 +34,7 @@ def reliability(methods: dict[str, Any]) -> str:
     for name, method, style in _styled(methods):
         found = method["reliability"]
         marker = "o" if name == ROUTER else None
-        axes.plot(found["probability"], found["outcome"], label=name, marker=marker, **style)
+        axes.plot(found["probability"], found["outcome"], label=_literal(name), marker=marker, **style)
     axes.set(xlabel="mean probability", ylabel="mean outcome", xlim=(0, 1), ylim=(0, 1))
     _legend_beside(axes)
     return _png(figure)
@@ -52,6 +52,8 @@ def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) ->
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
     for label, linestyle in (("oracle", ":"), ("zero_router", "--")):
+        if references[label]["hull"] is None:
+            continue
         axes.plot(
             *_budgets(references[label]["hull"], high),
             label=label.replace("_", " "),
@@ -61,7 +63,8 @@ def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) ->
             zorder=2.5,
         )
     for name, method, style in _styled(methods):
-        axes.plot(*_budgets(method["cost"]["hull"], high), label=name, **style)
+        if "cost" in method:
+            axes.plot(*_budgets(method["cost"]["hull"], high), label=_literal(name), **style)
     dots = [(1000 * found["cost"], 100 * found["outcome"], name) for name, found in references["candidates"].items()]
     axes.scatter([x for x, _, _ in dots], [y for _, y, _ in dots], color="#b22", s=22, zorder=4)
     axes.set(xlabel="cost per 1,000 calls, US dollars", ylabel="mean outcome, %")
@@ -92,7 +95,7 @@ def release_stream(releases: list[dict[str, Any]]) -> str:
         ("random", {"color": "#888", "marker": "x", "linestyle": "--"}),
     ):
         axes.plot(x, _percent([step[name] for step in releases]), label=name.replace("_", " "), markersize=5, **style)
-    names = [f"{step['newest']}  {step['release_date']}" for step in releases]
+    names = [_literal(f"{step['newest']}  {step['release_date']}") for step in releases]
     axes.set_xticks(x, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set(ylabel="routing accuracy, %")
     _legend_beside(axes)
@@ -130,7 +133,7 @@ def coverage(figures: dict[str, Any]) -> str:
     """What unions of weaker candidates cover of the best one's right answers, and what they could do themselves: the paper's Figure 1."""
     figure = _figure(10.5, 4.2)
     x = [int(size) for size in figures["sizes"]]
-    best = figures["best_candidate"]
+    best = _literal(figures["best_candidate"])
     labels = (("covers_best", f"also right where {best} is, %"), ("oracle", "right with an oracle to choose, %"))
     for axes, (name, label) in zip(figure.subplots(1, 2), labels, strict=True):
         for kind, style in (
@@ -155,6 +158,11 @@ def _styled(methods: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict
         yield name, methods[name], {"color": f"C{i % 10}", "linestyle": ("-", "-.")[i // 10 % 2], "linewidth": 1.2}
     if ROUTER in methods:
         yield ROUTER, methods[ROUTER], {"color": "black", "linewidth": 2.5, "zorder": 3}
+
+
+def _literal(name: str) -> str:
+    """The name with its dollar signs escaped: matplotlib sets what stands between two as mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _percent(values: list[float | None]) -> np.ndarray:
@@ -190,7 +198,7 @@ def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, st
 
     for (x, y, name), (across, along) in zip(dots, at_D2, strict=True):
         note = axes.annotate(
-            name.rsplit("/", 1)[-1],
+            _literal(name.rsplit("/", 1)[-1]),
             (x, y),
             (0, 0),
             textcoords="figure pixels",

@@ -13,6 +13,7 @@ from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
 from satjax.evaluation.figures import Zoos, routing_of_zoos
+from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
@@ -60,6 +61,7 @@ def evaluate(
     for name, reason in left_out.items():
         log.warning("candidate %r is left out: %s", name, reason)
     table = table.select_candidates(known)
+    warn_of_zoos_left_out(zoos or {}, known)
     aptitude_items = router.aptitude_test.item_ids
     free = np.array([name not in aptitude_items for name in table.item_ids])
     held = table.select_items(free).split(split)

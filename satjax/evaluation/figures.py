@@ -10,15 +10,22 @@ from satjax import metrics
 from satjax.evaluation.intervals import Interval, mean_interval, paired_interval
 from satjax.evaluation.zoos import columns_of_zoos
 from satjax.outcomes import OutcomeTable
+from satjax.outcomes.table import often_tried
 
 Zoos = Mapping[str, tuple[str, ...]]
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are not None; None where all are."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def over_seeds(values: Sequence[float | None], interval: Interval) -> dict[str, Any]:
     """A figure's mean and standard deviation over seeds, None left out, with the ends of an interval."""
     known = [value for value in values if value is not None]
     return {
-        "mean": float(np.mean(known)) if known else None,
+        "mean": mean_of_known(values),
         "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
         "low": interval.low,
         "high": interval.high,
@@ -80,12 +87,13 @@ def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int |
 
 
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
-    """Column of the best candidate on the training split, or None where the table has no other split to choose it on.
+    """Column of the best candidate on the training split, or None where nothing is observed there or on any split but `split`.
 
     The best is the one most above the average candidate on the instructions that it answered: plain means would favour one that was
-    not tried on hard ones.
+    not tried on hard ones. Only candidates that are `often_tried` there can be it, since every routing figure is measured on what it answered.
     """
-    splits = {item.split for item in table.items} - {split}
+    observed_N = ~np.isnan(table.scores_MN).all(axis=0)
+    splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}
     if not splits:
         return None, split
     chosen_on = "train" if "train" in splits else sorted(splits)[0]
@@ -93,4 +101,4 @@ def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
     seen = ~np.isnan(scores_MN)
     average_N = np.nansum(scores_MN, axis=0) / np.maximum(seen.sum(axis=0), 1)
     advantage_M = np.where(seen, scores_MN - average_N, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    return int(np.argmax(np.where(seen.any(axis=1), advantage_M, -np.inf))), chosen_on
+    return int(np.argmax(np.where(often_tried(scores_MN), advantage_M, -np.inf))), chosen_on

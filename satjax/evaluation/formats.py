@@ -25,4 +25,4 @@ def gain(interval: dict[str, Any], scale: float = 100, digits: int = 2) -> str:
 
 def dollars(value: float) -> str:
     """US dollars with three digits that count."""
-    return f"${value:#.3g}" if value < 100 else f"${value:,.0f}"
+    return f"${value:#.3g}" if value < 99.95 else f"${value:,.0f}"

@@ -1,5 +1,6 @@
 """Zoos as data: named sets of candidates that routing is measured on."""
 
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,10 @@ from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
 
+log = logging.getLogger("satjax")
+
+NAMED = 3
+"""Missing candidates of a zoo that a warning names."""
 ALL = "all"
 """The zoo of every candidate that is there; it needs no entry in the file."""
 
@@ -48,7 +53,15 @@ def _names(value: Any, where: str) -> list[str]:
 
 
 def columns_of_zoos(zoos: Mapping[str, tuple[str, ...]], candidates: Sequence[str]) -> dict[str, list[int]]:
-    """Columns of each zoo that `candidates` holds whole, and of `all`; a zoo that lacks one is left out."""
+    """Columns of each zoo that `candidates` holds whole, and of `all`; a zoo that lacks one is left out (`warn_of_zoos_left_out`)."""
     column = {name: i for i, name in enumerate(candidates)}
     found = {name: [column[c] for c in members] for name, members in zoos.items() if set(members) <= set(column)}
     return {**found, ALL: list(range(len(candidates)))}
+
+
+def warn_of_zoos_left_out(zoos: Mapping[str, tuple[str, ...]], candidates: Sequence[str]) -> None:
+    """Logs which zoos `candidates` does not hold whole, and what they lack: a zoo of another table, or a name with a typing error."""
+    for name, members in zoos.items():
+        if missing := [repr(member) for member in members if member not in candidates]:
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            log.warning("zoo %r is left out: no candidate %s%s", name, ", ".join(missing[:NAMED]), more)

@@ -143,6 +143,14 @@ def widely_tried(scores_MN: np.ndarray) -> np.ndarray:
     return (count_N > 0) & (2 * count_N >= count_N.max(initial=0))
 
 
+def often_tried(scores_MN: np.ndarray) -> np.ndarray:
+    """bool `[M]`: candidates that were tried on at least half as many items as the most tried one.
+
+    In a table of several sources another one's mean says little: a single outcome can make it the best.
+    """
+    return widely_tried(scores_MN.T)
+
+
 def check_size(num_candidates: int, num_items: int) -> None:
     """Raises SatjaxError for a table that would not fit into memory, however few of its outcomes are observed."""
     if num_candidates * num_items > MOST_PAIRS:

@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import KFold
 
+from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.tuning import Settings
 
@@ -79,9 +80,14 @@ def _pairs(reduced_BC: np.ndarray, profile_MT: np.ndarray) -> np.ndarray:
 def _fit(
     train: Fold, profile_MT: np.ndarray, candidates: np.ndarray, reduce: PCA, leaf: int, seed: int
 ) -> RandomForestRegressor:
-    """The squared error of soft outcomes; for classes it splits as Gini impurity does."""
+    """The squared error of soft outcomes; for classes it splits as Gini impurity does. Raises SatjaxError where there is none to grow trees on."""
     outcome = train.outcome_BM[:, candidates].ravel()
     seen = ~np.isnan(outcome)
+    if not seen.any():
+        raise SatjaxError(
+            f"baseline forest: the training split has no outcomes of {len(candidates)} candidates to grow trees on; "
+            "add some to the outcome table, or leave forest out of the baselines"
+        )
     rows = _pairs(reduce.transform(train.instructions.embedding_BE), profile_MT[candidates])
     model = RandomForestRegressor(
         TREES,

@@ -28,6 +28,7 @@ def onboarding(
     """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn by `seed`; 95 % intervals stand in
     `intervals`, by figure.
 
+    Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
     `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
     """
@@ -35,6 +36,8 @@ def onboarding(
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     column = {name: i for i, name in enumerate(table.candidate_ids)}
+    sizes = sorted({min(size, config.aptitude.num_tasks * config.aptitude.shots) for size in sizes})
+    answered_SM = np.zeros((len(sizes), len(column)))
     found = {size: np.full(outcome_BM.shape, np.nan, np.float32) for size in sizes}
     groups = families(table)
     for done, (family, names) in enumerate(groups.items()):
@@ -49,6 +52,7 @@ def onboarding(
         router.add(*fewer)
         probability = router.probability(texts, [profile.candidate for profile in fewer])
         columns = [column[name] for name in names]
+        answered_SM[:, columns] = np.reshape([profile.count_T.sum() for profile in fewer], (len(sizes), -1))
         for size, part in zip(sizes, np.split(probability, len(sizes), axis=1), strict=True):
             found[size][:, columns] = part
     on_progress("folds", len(groups), len(groups))
@@ -56,7 +60,11 @@ def onboarding(
         "protocol": "onboarding",
         "instructions": len(texts),
         "candidates": list(table.candidate_ids),
-        "sizes": {str(size): _figures(probability_BM, outcome_BM) for size, probability_BM in found.items()},
+        "sizes": {
+            str(size): _figures(probability_BM, outcome_BM)
+            | ({"mean_items": float(answered_M.mean())} if answered_M.mean() < size else {})
+            for (size, probability_BM), answered_M in zip(found.items(), answered_SM, strict=True)
+        },
     }
 
 

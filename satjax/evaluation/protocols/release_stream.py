@@ -17,6 +17,7 @@ from satjax.evaluation.figures import best_single
 from satjax.evaluation.intervals import paired_interval
 from satjax.evaluation.protocols.folds import Progress, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.outcomes.table import often_tried
 
 BEST = 5
 
@@ -30,9 +31,9 @@ def release_stream(
 ) -> dict[str, Any]:
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
-    "Best so far" is by mean outcome on the training split. At each release: the zoo, mean outcomes of the router, the best single candidate of
-    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single. A newcomer
-    without outcomes on the aptitude items is left out and named in `left_out`.
+    "Best so far" is by mean outcome on the training split, of those `often_tried` there. At each release: the zoo, mean outcomes of the router, the best single candidate of
+    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single. A candidate
+    without outcomes on the aptitude items, trained on or new, is left out and named in `left_out`.
     """
     table = in_order_of_release(open_outcomes(config.data.outcomes))
     names = table.candidate_ids
@@ -46,15 +47,18 @@ def release_stream(
     on_progress("scored", 1, 2)
     report = evaluate(router, table)
     on_progress("scored", 2, 2)
+    trained_on = names[:first]
     table = table.select_candidates(report.figures["candidates"])
     names = table.candidate_ids
-    if len(names) == first:
+    newcomers = [m for m, name in enumerate(names) if name not in trained_on]
+    if not newcomers:
         raise SatjaxError(
             f"release stream: none of the candidates after the first {first} has outcomes on the aptitude items; add them to the outcome table"
         )
-    strength_M = np.nanmean(table.split("train").scores_MN, axis=1)
+    train_MN = table.split("train").scores_MN
+    strength_M = np.where(often_tried(train_MN), np.nanmean(train_MN, axis=1), -np.inf)
     steps = []
-    for newest in range(first, len(names)):
+    for newest in newcomers:
         best = sorted(range(newest), key=lambda m: -strength_M[m])[:BEST]
         zoo = [*sorted(best), newest]
         probability, outcome = report.probability_BM[:, zoo], report.outcome_BM[:, zoo]
@@ -73,7 +77,7 @@ def release_stream(
         )
     return {
         "protocol": "release stream",
-        "trained_on": list(names[:first]),
+        "trained_on": list(trained_on),
         "left_out": report.figures["left_out"],
         "releases": steps,
     }
