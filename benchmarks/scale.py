@@ -41,7 +41,7 @@ def measured(calls: dict[int, Call], memory: dict[int, int], runs: int) -> list[
 
 
 def heads_memory(router: Router, candidates: int) -> int:
-    soft = jnp.zeros((candidates, *next(iter(router._soft.values())).shape[1:]))
+    soft = jnp.zeros((candidates, *next(iter(router._zoo.soft.values())).shape[1:]))
     feature = jnp.zeros((1, router._scorer.features.read(router._scorer.params, ["x"]).shape[1]))  # type: ignore[union-attr]
     lowered = router._scorer._run_features.lower(router._scorer.params, feature, soft)
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)

@@ -136,7 +136,7 @@ def head_step(router: Router) -> Call:
     rng = np.random.default_rng(0)
     feature = jnp.asarray(rng.normal(size=(128, params["ability/mean"].size)), jnp.float32)
     outcome = jnp.asarray(rng.integers(0, 2, (128, CANDIDATES)), jnp.float32)
-    soft_MKD = jnp.concatenate(list(router._soft.values()))
+    soft_MKD = jnp.concatenate(list(router._zoo.soft.values()))
     optimizer = optax.adamw(1e-3)
     state = [params, optimizer.init(params)]
 
