@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from satjax.evaluation.figures import mean_of_known
 from satjax.render.console import number, percent, plain_table
 
 
@@ -38,7 +39,7 @@ def bench_table(figures: dict[str, Any]) -> None:
         values = [method["correctness"][measure]["mean"] for measure in measures]
         correctness.add_row(Text(name), *("None" if value is None else f"{value:.4f}" for value in values))
         seeds = [found["by_seed"] for found in method["routing"].values()]
-        routing.add_row(Text(name), *(percent(None if None in each else sum(each) / len(each)) for each in seeds))
+        routing.add_row(Text(name), *(percent(mean_of_known(each)) for each in seeds))
     for label in ("best_single", "oracle"):
         routing.add_row(label, *(percent(found[label]) for found in first.values()))
     if any(found["n"] < figures["instructions"] for found in first.values()):
