@@ -18,7 +18,8 @@ from satjax.config import EncoderWeights, TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation import bench, evaluate
 from satjax.outcomes import OutcomeTable, open_outcomes
-from satjax.render import bench_table, steps
+from satjax.render.evaluation import bench_table
+from satjax.render.progress import steps
 from satjax.router import Router
 from satjax.train import train
 from satjax.weights.fetch import resolve

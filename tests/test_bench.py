@@ -11,7 +11,7 @@ from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.bench import CORRECTNESS, Method, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
-from satjax.render import bench_table
+from satjax.render.evaluation import bench_table
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
 from tests.costly import costly_zoo

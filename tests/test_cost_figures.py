@@ -14,7 +14,7 @@ from satjax.evaluation.cost_figures import (
     zero_router,
 )
 from satjax.outcomes import Candidate, Item, OutcomeTable, read_table
-from satjax.render import bench_table
+from satjax.render.evaluation import bench_table
 from tests.costly import costly_zoo, quality_cost_curve
 
 NAN = np.nan

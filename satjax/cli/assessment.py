@@ -92,7 +92,8 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.export import check_free, profile_file_name, read_router
     from satjax.interruption import stop_requests
     from satjax.outcomes import read_outcomes
-    from satjax.render import assessment_progress, assessment_table
+    from satjax.render.assessment import assessment_table
+    from satjax.render.progress import assessment_progress
 
     for name in ("concurrency", "limit", "max_tokens", "timeout"):
         if (value := getattr(options, name)) is not None and not value > 0:

@@ -123,7 +123,8 @@ def add_verbs(verb: Verb) -> None:
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation import evaluate, read_zoos, write_report
     from satjax.outcomes import open_outcomes
-    from satjax.render import progress, report_table
+    from satjax.render.evaluation import report_table
+    from satjax.render.progress import progress
     from satjax.router import Router
 
     table = open_outcomes(options.outcomes)
@@ -149,7 +150,8 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
     from satjax.export import check_free
     from satjax.outcomes import open_outcomes
-    from satjax.render import calibration_tables, progress
+    from satjax.render.progress import progress
+    from satjax.render.recalibration import calibration_tables
     from satjax.router import Router
     from satjax.zoo_file import read_zoo_file
 
@@ -169,7 +171,8 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.config import EncoderWeights
     from satjax.evaluation import bench, read_zoos, write_html, write_report
     from satjax.outcomes import open_outcomes, read_responses
-    from satjax.render import bench_table, steps
+    from satjax.render.evaluation import bench_table
+    from satjax.render.progress import steps
     from satjax.router import Router
     from satjax.weights.fetch import resolve
 
@@ -207,7 +210,8 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.evaluation import protocols, read_zoos, write_html, write_report
     from satjax.interruption import Interrupted
     from satjax.outcomes import open_outcomes
-    from satjax.render import protocol_tables, steps
+    from satjax.render.progress import steps
+    from satjax.render.protocols import protocol_tables
 
     config = load_config(options.config, rest)
     zoos = read_zoos(options.zoos) if options.zoos else None

@@ -74,7 +74,7 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _describe(options: argparse.Namespace) -> int:
     from satjax.outcomes import describe, read_outcomes
-    from satjax.render import description_tables
+    from satjax.render.outcomes import description_tables
 
     figures = describe(read_outcomes(options.outcomes))
     if options.json:

@@ -34,7 +34,7 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _rank(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.render import ranking_table
+    from satjax.render.ranking import ranking_table
     from satjax.router import Router, ranking
 
     if options.input or options.output:
@@ -79,7 +79,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         from satjax.config import MeshConfig
         from satjax.interruption import stop_requests
         from satjax.rank_file import rank_file
-        from satjax.render import progress
+        from satjax.render.progress import progress
         from satjax.router import Router
         from satjax.sharding import make_mesh
 

@@ -91,7 +91,8 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.files import write_text
     from satjax.plots import plot_preflight
     from satjax.preflight import preflight
-    from satjax.render import preflight_tables, steps
+    from satjax.render.preflight import preflight_tables
+    from satjax.render.progress import steps
 
     if options.candidates < 1:
         raise SatjaxError(f"--candidates {options.candidates}: at least 1 is needed")

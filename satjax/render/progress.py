@@ -1,0 +1,95 @@
+"""How far the work is: bars on standard error, or lines where that is no terminal."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from satjax.run_log import SECONDS_BETWEEN_LINES, duration
+
+
+class OnStep(Protocol):
+    """Hears how far a kind of work is."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of the work that is called `what`; `note` stands beside."""
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[OnStep]:
+    """Progress on standard error for each kind of work, with the time left; yields `on_progress(what, done, total, note)`.
+
+    Bars that are gone at the end; where that is no terminal, a line now and then.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(what: str, done: int, total: int, note: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
+
+        yield on_progress
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
+    """A bar on standard error with the time left, gone at the end; yields `on_progress(done, total)`."""
+    with steps() as on_progress:
+        yield lambda done, total: on_progress(what, done, total)
+
+
+@contextlib.contextmanager
+def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Callable[[int, int, int, int], Any]]:
+    """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the prices of a token are known."""
+    with steps() as on_progress:
+
+        def on_items(done: int, total: int, tokens_in: int, tokens_out: int) -> None:
+            spent = ""
+            if prices and done:
+                cost = tokens_in * prices[0] + tokens_out * prices[1]
+                spent = f"${cost:.2g} of about ${cost / done * total:.2g}"
+            on_progress("items", done, total, spent)
+
+        yield on_items
+
+
+def _lines() -> OnStep:
+    started: dict[str, float] = {}
+    last = time.monotonic()
+
+    def on_progress(what: str, done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        first = started.setdefault(what, now)
+        if done < total and done and now - last > SECONDS_BETWEEN_LINES:
+            last = now
+            left = duration((now - first) / done * (total - done))
+            print(f"{what}: {done} of {total}, about {left} left{note and ', '}{note}", file=sys.stderr)
+
+    return on_progress

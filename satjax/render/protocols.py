@@ -1,0 +1,47 @@
+"""What each protocol found."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from satjax.render.console import number, percent, plain_table
+from satjax.render.evaluation import bench_table
+
+
+def protocol_tables(figures: dict[str, Any]) -> None:
+    """What a protocol found, in short."""
+    console, table = Console(highlight=False), plain_table()
+    match figures["protocol"]:
+        case "onboarding":
+            for column in (
+                "aptitude items",
+                "pooled AUROC",
+                "per candidate",
+                "within instruction",
+                "Brier",
+                "routed, all",
+            ):
+                table.add_column(column, justify="right")
+            for size, found in figures["sizes"].items():
+                names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+                mean = f" (mean {found['mean_items']:.1f})" if "mean_items" in found else ""
+                table.add_row(f"{size}{mean}", *(number(found[name]) for name in names), percent(found["routed"]))
+        case "release stream":
+            for column in ("release", "newest", "router", "best single", "random", "oracle"):
+                table.add_column(column, overflow="fold")
+            for step in figures["releases"]:
+                values = (percent(step[name]) for name in ("router", "best_single", "random", "oracle"))
+                table.add_row(step["release_date"], Text(step["newest"]), *values)
+        case "coverage":
+            console.print(
+                f"{figures['best_candidate']} is right on {percent(figures['best_candidate_right'])} of {figures['instructions']} instructions"
+            )
+            for column in ("weaker candidates", "cover of its right answers: mean", "best", "oracle: mean", "best"):
+                table.add_column(column, justify="right")
+            for size, found in figures["sizes"].items():
+                cells = [percent(found[name][kind]) for name in ("covers_best", "oracle") for kind in ("mean", "best")]
+                table.add_row(size, *cells)
+        case _:
+            return bench_table(figures)
+    console.print(table)

@@ -1,0 +1,57 @@
+"""What another calibration changes, and the thresholds that come with it."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from satjax.calibration import Calibration
+from satjax.render.console import number, percent, plain_table
+
+
+def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
+    """Probabilities before and after, and what thresholds cost and save.
+
+    A router's own calibration was fitted on the split `val`: measured there, it is not measured on other instructions, as the rest is.
+    """
+    console, table = Console(highlight=False), plain_table()
+    marks = {figures["method"]: " (written)"} | ({"before": " (fitted on these)"} if figures["split"] == "val" else {})
+    but = ", but for before" if "before" in marks else ""
+    console.print(
+        f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on{but}"
+    )
+    for column in ("probabilities", "Brier", "ECE", "log loss"):
+        table.add_column(column, justify="left" if column == "probabilities" else "right")
+    for name, found in figures["correctness"].items():
+        table.add_row(
+            f"{name}{marks.get(name, '')}", *(number(found[figure]) for figure in ("brier", "ece", "log_loss"))
+        )
+    console.print(table)
+    if not calibration.thresholds:
+        if "missed_shares" in figures:
+            return console.print("no threshold keeps that much of the best candidate's outcomes", style="yellow")
+        return console.print(
+            "no thresholds: neither the outcome table nor a --zoo says what candidates cost", style="dim"
+        )
+    best = calibration.thresholds[0]
+    console.print()
+    console.print(
+        Text(
+            f"always {figures['best_candidate']}: {percent(best.best_outcome)} at ${1000 * best.best_cost_usd:.4g} per 1,000 "
+            f"({figures['priced_instructions']} instructions)"
+        )
+    )
+    table = plain_table()
+    for column in ("to keep", "cheapest above", "outcome", "kept", "$ per 1,000", "saved"):
+        table.add_column(column, justify="right")
+    at = {each.share: each for each in calibration.thresholds}
+    for share in sorted([*at, *figures["missed_shares"]], reverse=True):
+        if share not in at:
+            table.add_row(f"{100 * share:g} %", "none does")
+            continue
+        each = at[share]
+        kept = each.outcome / each.best_outcome if each.best_outcome else None
+        saved = 1 - each.cost_usd / each.best_cost_usd if each.best_cost_usd else None
+        cells = (percent(each.outcome), percent(kept), f"{1000 * each.cost_usd:.4g}", percent(saved))
+        table.add_row(f"{100 * share:g} %", f"{each.threshold:.3f}", *cells)
+    console.print(table)

@@ -1,0 +1,28 @@
+"""How far the work is: beside standard output, and in lines where there is no terminal."""
+
+from satjax.render.progress import progress, steps
+
+
+def test_progress_keeps_standard_output_clean(capsys):
+    with progress("scoring") as on_progress:
+        on_progress(1, 2)
+        on_progress(2, 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 10.0, 20.0, 22.0, 60.0])
+    monkeypatch.setattr("satjax.render.progress.time.monotonic", lambda: next(clock))
+    with steps() as on_progress:
+        for done in range(4):
+            on_progress("baselines", done, 4)
+        on_progress("baselines", 4, 4)
+    assert capsys.readouterr().err.splitlines() == ["baselines: 2 of 4, about 20 s left"]
+
+
+def test_steps_of_several_kinds(capsys):
+    with steps() as on_progress:
+        on_progress("embeddings", 1, 2)
+        on_progress("baselines", 1, 3)
+        on_progress("embeddings", 2, 2)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,29 @@
+"""What people see of a calibration."""
+
+from satjax.calibration import Calibration, Threshold
+from satjax.render.recalibration import calibration_tables
+
+
+def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_say_so(capsys):
+    calibration = Calibration(thresholds=(Threshold(0.9, 0.7, 0.5, 0.0, 0.55, 0.0),))
+    found = {"brier": 0.1, "ece": None, "log_loss": 0.3}
+    figures = {
+        "split": "val",
+        "instructions": 9,
+        "candidates": ["a"],
+        "method": "platt",
+        "correctness": {"before": found, "platt": found},
+    }
+    figures |= {"best_candidate": "a", "priced_instructions": 9, "missed_shares": [0.99]}
+    calibration_tables(calibration, figures)
+    out = capsys.readouterr().out
+    assert "platt (written)" in out
+    assert "before (fitted on these)" in out
+    assert "other folds than fitted on, but for before" in " ".join(out.split())
+    calibration_tables(calibration, {**figures, "split": "test"})
+    other = capsys.readouterr().out
+    assert "fitted on these" not in other
+    assert "but for" not in other
+    assert out.index("99 %") < out.index("90 %") < out.index("0.700")
+    assert "none does" in out
+    assert "90.91 %" in out
