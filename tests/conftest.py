@@ -67,4 +67,5 @@ def torch():
 
 
 from tests.families import recipe  # noqa: F401
+from tests.ranked_files import ranker, small_chunks  # noqa: F401
 from tests.trained import trained  # noqa: F401

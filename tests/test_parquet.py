@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
+from satjax.arrow_types import is_text
 from satjax.errors import SatjaxError
 from satjax.outcomes.parquet import read_responses, read_table, write_table
 from satjax.outcomes.responses import Responses
@@ -161,6 +162,36 @@ def test_optional_columns_may_be_absent_null_or_dictionaries(written):
     assert table.candidates[1] == Candidate("beta", family="llama")
     assert table.cost_usd_MN is None
     assert table.items == small().items
+
+
+@pytest.mark.parametrize("rows", [6, 0])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+    ids=["64 bit", "view", "categories"],
+)
+def test_texts_are_read_as_pandas_and_polars_store_them(tmp_path, kind, rows):
+    plain, stored = tmp_path / "plain", tmp_path / "stored"
+    for directory in (plain, stored):
+        write_table(small(), directory, responses())
+    for name in ("outcomes", "responses"):
+        pq.write_table(pq.read_table(plain / f"{name}.parquet").slice(0, rows), plain / f"{name}.parquet")
+    for path in plain.iterdir():
+        table = pq.read_table(path)
+        texts = [field.name for field in table.schema if is_text(field.type)]
+        assert texts
+        for name in texts:
+            column = pa.array(table[name].to_pylist(), pa.string())
+            column = (column.dictionary_encode() if pa.types.is_dictionary(kind) else column).cast(kind)
+            table = table.set_column(table.column_names.index(name), name, column)
+        pq.write_table(table, stored / path.name)
+        assert all(pq.read_schema(stored / path.name).field(name).type == kind for name in texts)
+    assert_same(read_table(plain), read_table(stored))
+    assert (
+        read_responses(plain, small()).texts
+        == read_responses(stored, small()).texts
+        == (("yes", "no", "") if rows else ())
+    )
 
 
 def test_absent_rows_are_unobserved(written):

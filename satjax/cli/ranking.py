@@ -78,7 +78,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         from satjax.agreement import is_first
         from satjax.config import MeshConfig
         from satjax.interruption import stop_requests
-        from satjax.rank_file import rank_file
+        from satjax.rank_file.rank import rank_file
         from satjax.render.progress import progress
         from satjax.router import Router
         from satjax.sharding import make_mesh

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from satjax.arrow_types import is_text, value_type
 from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.outcomes.responses import NONE, Responses
@@ -197,9 +198,9 @@ def _read(
     problems = [f"{name} is missing" for name in (*text, *numbers) if name not in table.column_names]
     for name in (*text, *numbers):
         if name in table.column_names:
-            kind = _value_type(table.schema.field(name).type)
+            kind = value_type(table.schema.field(name).type)
             wanted, fits = (
-                ("text", _is_text(kind))
+                ("text", is_text(kind))
                 if name in text
                 else ("a number", pa.types.is_floating(kind) or pa.types.is_integer(kind))
             )
@@ -209,11 +210,11 @@ def _read(
                 problems.append(f"{name} has {table[name].null_count} empty values")
     for name in optional:
         if name in table.column_names:
-            kind = _value_type(table.schema.field(name).type)
+            kind = value_type(table.schema.field(name).type)
             numeric = name in (*MODEL_NUMBERS, "cost_usd")
             if not (
                 pa.types.is_null(kind)
-                or (pa.types.is_floating(kind) or pa.types.is_integer(kind) if numeric else _is_text(kind))
+                or (pa.types.is_floating(kind) or pa.types.is_integer(kind) if numeric else is_text(kind))
             ):
                 problems.append(f"{name} is {kind}, not {'a number' if numeric else 'text'}")
     if problems:
@@ -251,18 +252,10 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
 
 def _size(column: pa.Array) -> int:
     """Bytes of a column without dictionary."""
-    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+    if not (pa.types.is_dictionary(column.type) and is_text(column.type)):
         return column.nbytes
     lengths = pc.binary_length(column.dictionary).take(column.indices)
     return (pc.sum(lengths).as_py() or 0) + 8 * len(column)
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

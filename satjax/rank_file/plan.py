@@ -1,0 +1,149 @@
+"""What is ranked, and where to: the input and the names are checked before anything is written, and a digest says what the output is made of."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from satjax.arrow_types import is_text
+from satjax.errors import SatjaxError, TryAgain, unknown_name
+from satjax.export import router_sha256
+from satjax.router import Router
+
+ROWS = 512
+"""Instructions of a chunk, the least that is ranked and kept at once."""
+CANDIDATE, PROBABILITY = "candidate", "probability"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is ranked, and where to: `names` are the candidates, `text` the column of instructions, `kept` the other columns, `chunk_rows` the rows
+    of a chunk, `job` the digest of all that makes the output.
+    """
+
+    source: Path
+    target: Path
+    text: str
+    kept: tuple[str, ...]
+    names: tuple[str, ...]
+    num_rows: int
+    chunk_rows: int
+    job: str
+
+    @property
+    def parts(self) -> Path:
+        """Where finished chunks lie until all are there."""
+        return _parts(self.target)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of the input."""
+        return -(-self.num_rows // self.chunk_rows)
+
+    def rows(self, chunk: int) -> int:
+        """Rows of one chunk."""
+        return min(self.chunk_rows, self.num_rows - chunk * self.chunk_rows)
+
+    def part(self, chunk: int) -> Path:
+        """The file of one chunk."""
+        return self.parts / f"part-{chunk:08d}.parquet"
+
+
+def make_plan(
+    router: Router,
+    directory: Path,
+    source: Path,
+    target: Path,
+    text: str,
+    candidates: tuple[str, ...] | None,
+    stop: Sequence[int],
+) -> Plan:
+    """Plans what `rank_file` is asked for, after a look at the input's columns and a pass over its bytes for the digest.
+
+    Raises SatjaxError for what does not fit, and for a target that exists without parts; TryAgain where `stop` is filled.
+    """
+    names = tuple(router.candidates if candidates is None else candidates)
+    for name in names:
+        if name not in router.candidates:
+            raise unknown_name("candidate", name, router.candidates)
+    if not names:
+        raise SatjaxError("there is no candidate to rank; name at least one")
+    if twice := _repeated(names):
+        raise SatjaxError(f"candidate {twice!r} is named twice; name each candidate once")
+    if exists(target) and not exists(_parts(target)):
+        raise taken(target)
+    with open_input(source) as file:
+        columns, num_rows = file.schema_arrow, file.metadata.num_rows
+    if text not in columns.names:
+        unknown = unknown_name("column", text, columns.names)
+        raise SatjaxError(f"{source}: {unknown} --column names the column of the instructions")
+    if columns.names.count(text) > 1:
+        raise SatjaxError(f"{source} has two columns {text!r}; rename all but that of the instructions")
+    kind = columns.field(text).type
+    if not is_text(kind):
+        raise SatjaxError(
+            f"{source}: column {text!r} is {kind}, not text; --column names the column of the instructions"
+        )
+    kept = tuple(name for name in columns.names if name != text)
+    if twice := _repeated((CANDIDATE, PROBABILITY, *names, *kept)):
+        raise SatjaxError(f"{source}: the output would have two columns {twice!r}; rename the input's, or leave it out")
+    if not num_rows:
+        raise SatjaxError(f"{source} has no rows; there is nothing to rank")
+    job = {
+        "input": _sha256(source, stop),
+        "text": text,
+        "kept": kept,
+        "router": router_sha256(directory),
+        "candidates": names,
+        "rows": ROWS,
+    }
+    digest = hashlib.sha256(json.dumps(job).encode()).hexdigest()
+    return Plan(source, target, text, kept, names, num_rows, ROWS, digest)
+
+
+def _parts(target: Path) -> Path:
+    return target.with_name(f"{target.name}.parts")
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
+def _sha256(path: Path, stop: Sequence[int]) -> str:
+    """Of the whole content: the same on every host, and another where only the order of rows is."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(2**22):
+            digest.update(block)
+            go_on(stop)
+    return digest.hexdigest()
+
+
+def open_input(source: Path) -> pq.ParquetFile:
+    """The input, to be closed by the caller. Raises SatjaxError where it cannot be read as Parquet."""
+    try:
+        return pq.ParquetFile(source)
+    except (OSError, pa.ArrowException) as error:
+        raise SatjaxError(f"{source} cannot be read as Parquet ({str(error).splitlines()[0][:160]})") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there; False also for a name that is too long for there to be."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises for names that are too long)
+
+
+def taken(target: Path) -> SatjaxError:
+    """The error to raise where something else is in the target's place."""
+    return SatjaxError(f"{target} exists; remove it, or name another --output")
+
+
+def go_on(stop: Sequence[int]) -> None:
+    """Raises TryAgain where a stop is asked for."""
+    if stop:
+        raise TryAgain("interrupted; what is ranked is kept: run the same command to go on")

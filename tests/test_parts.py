@@ -1,0 +1,30 @@
+"""Parts become one file only where each is there, whole and of this job."""
+
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from satjax.errors import TryAgain
+from satjax.rank_file import rank
+from tests.ranked_files import instructions, write_input
+
+
+def test_a_part_that_was_changed_is_not_joined(ranker, tmp_path, small_chunks, monkeypatch):
+    source, target = write_input(tmp_path / "in.parquet", instructions(12)), tmp_path / "out.parquet"
+    part = tmp_path / "out.parquet.parts" / "part-00000001.parquet"
+    once = rank._rank_chunks
+    for damage in (part.unlink, lambda: part.write_bytes(b"torn"), lambda: shutil.copy(source, part)):
+        monkeypatch.setattr(rank, "_rank_chunks", lambda *a, damage=damage: (once(*a), damage()))
+        with pytest.raises(TryAgain, match=r"00001.parquet is gone, or of another job"):
+            ranker.run(source, target)
+        assert not target.exists()
+    monkeypatch.setattr(rank, "_rank_chunks", once)
+    ranker.run(source, target)
+
+
+def test_several_parts_are_a_row_group(ranker, tmp_path, small_chunks):
+    target = tmp_path / "out.parquet"
+    ranker.run(write_input(tmp_path / "in.parquet", instructions(23)), target)
+    with pq.ParquetFile(target) as file:
+        assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [10, 10, 3]
