@@ -31,6 +31,9 @@ MODELS = {
     "stalling": "stall:3",
     "breaking": "break",
     "short": "short",
+    "unpaid": "status:402",
+    "moved": "status:410",
+    "sorry": "sorry",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -123,7 +126,10 @@ def test_what_does_not_fit_a_context_goes_elsewhere(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("failing", ["erring", "limited", "refusing", "dead", "garbled", "halved", "late"])
+@pytest.mark.parametrize(
+    "failing",
+    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry"],
+)
 def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
     response = ask(address, text=f"best:{failing} hi", stream=stream)
     assert response.status_code == 200
