@@ -577,9 +577,11 @@ def test_a_bug_of_ours_is_500_without_a_word_of_it(backend, tmp_path):
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
         assert ask(address, text="hello").status_code == 200
         response = ask(address, text="poison")
+        metrics = httpx.get(f"{address}/metrics").text
     assert response.status_code == 500
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
     assert "a bug" not in response.text
+    assert 'satjax_responses_total{route="/v1/chat/completions",status="500"} 1.0' in metrics
 
 
 def test_a_slow_body_is_not_waited_for(backend, tmp_path):

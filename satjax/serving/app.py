@@ -308,13 +308,24 @@ class _Counted:
             await self.app(scope, receive, send)
             return
 
+        started = False
+
+        def count(status: int) -> None:
+            self.responses.labels(getattr(scope.get("route"), "path_format", "none"), status).inc()
+
         async def counting(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path_format", "none")
-                self.responses.labels(route, message["status"]).inc()
+                started = True
+                count(message["status"])
             await send(message)
 
-        await self.app(scope, receive, counting)
+        try:
+            await self.app(scope, receive, counting)
+        except Exception:  # what becomes status 500 of it lies around this middleware
+            if not started:
+                count(500)
+            raise
 
 
 def _documented(
