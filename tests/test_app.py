@@ -594,6 +594,22 @@ def test_a_slow_body_is_not_waited_for(backend, tmp_path):
         assert service.running == 0
 
 
+def test_a_client_that_leaves_before_its_body_is_there_is_no_error_of_ours(backend, tmp_path, caplog):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+            time.sleep(0.2)
+        until = time.monotonic() + 3
+        while "satjax_responses_total{" not in (said := httpx.get(f"{address}/metrics").text.split("/metrics")[0]):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert 'satjax_responses_total{route="/v1/rank",status="499"} 1.0' in said
+        assert service.running == 0
+    assert "Exception" not in caplog.text
+
+
 def test_a_backend_that_floods_is_cut_off(backend, tmp_path):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "max_answer_bytes = 200")
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
