@@ -117,13 +117,21 @@ class SatjaxRouting(CustomRoutingStrategyBase):
 
     def _price(self, deployment: Deployment, text: str) -> float:
         params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
-        listed = litellm.model_cost.get(str(params.get("model", "")), {})
+        listed = _listed(str(params.get("model", "")), params.get("custom_llm_provider"))
         read, write = (
             next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
             for key in ("input_cost_per_token", "output_cost_per_token")
         )
         size = request_size(len(text.encode()), self.output_tokens)
         return size.input_tokens * read + size.output_tokens * write
+
+
+def _listed(model: str, provider: str | None) -> Mapping[str, Any]:
+    """What LiteLLM's own list says of a model, whose name there mostly lacks the provider; nothing where it is not listed."""
+    try:
+        return litellm.model_cost.get(litellm.get_model_info(model, provider)["key"], {})
+    except Exception:  # LiteLLM has no narrower one
+        return {}
 
 
 def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -95,6 +95,9 @@ class Backend:
         elif kind == "short":
             error = {"message": f"no room; key {self.keys[-1]}", "code": "context_length_exceeded"}
             await self._send(send, 400, json.dumps({"error": error}).encode())
+        elif kind == "sorry":
+            error = {"message": "Provider returned error", "code": 429}
+            await self._send(send, 200, json.dumps({"id": None, "choices": None, "error": error}).encode())
         elif kind == "garbage":
             await self._send(send, 200, b'{"choices": [')
         elif kind == "cookie":

@@ -39,6 +39,9 @@ OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
         ("<think>The answer is (A).</think>\nThe answer is (B).", "B"),
         ("The answer is (A).</think>The answer is (B).", "B"),
         ("The answer is I.", "I"),
+        ("The answer is (B).\n\nAnswer choice C is wrong because it is odd.", "B"),
+        ("### Answer: (B) 1\n\nAnswer D would be too small.", "B"),
+        ("Answer A: too small.\nAnswer B: right.\nAnswer C: too large.\n\n\\boxed{B}", "B"),
     ],
 )
 def test_what_a_reply_decides_on_is_found(reply, letter):

@@ -31,6 +31,9 @@ MODELS = {
     "stalling": "stall:3",
     "breaking": "break",
     "short": "short",
+    "unpaid": "status:402",
+    "moved": "status:410",
+    "sorry": "sorry",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -123,7 +126,10 @@ def test_what_does_not_fit_a_context_goes_elsewhere(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("failing", ["erring", "limited", "refusing", "dead", "garbled", "halved", "late"])
+@pytest.mark.parametrize(
+    "failing",
+    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry"],
+)
 def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
     response = ask(address, text=f"best:{failing} hi", stream=stream)
     assert response.status_code == 200
@@ -571,9 +577,11 @@ def test_a_bug_of_ours_is_500_without_a_word_of_it(backend, tmp_path):
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
         assert ask(address, text="hello").status_code == 200
         response = ask(address, text="poison")
+        metrics = httpx.get(f"{address}/metrics").text
     assert response.status_code == 500
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
     assert "a bug" not in response.text
+    assert 'satjax_responses_total{route="/v1/chat/completions",status="500"} 1.0' in metrics
 
 
 def test_a_slow_body_is_not_waited_for(backend, tmp_path):
@@ -584,6 +592,22 @@ def test_a_slow_body_is_not_waited_for(backend, tmp_path):
             connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
             assert b"408" in connection.recv(1000)
         assert service.running == 0
+
+
+def test_a_client_that_leaves_before_its_body_is_there_is_no_error_of_ours(backend, tmp_path, caplog):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+            time.sleep(0.2)
+        until = time.monotonic() + 3
+        while "satjax_responses_total{" not in (said := httpx.get(f"{address}/metrics").text.split("/metrics")[0]):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert 'satjax_responses_total{route="/v1/rank",status="499"} 1.0' in said
+        assert service.running == 0
+    assert "Exception" not in caplog.text
 
 
 def test_a_backend_that_floods_is_cut_off(backend, tmp_path):

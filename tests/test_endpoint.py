@@ -119,6 +119,20 @@ def test_a_refused_key_is_one_line_that_does_not_hold_it():
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("before", range(150, 210, 10))
+def test_no_part_of_a_key_is_said(before):
+    key = "sk-0123456789abcdef0123456789abcdef"
+    transport = httpx.MockTransport(lambda request: httpx.Response(400, text=f"{'x' * before} {key}"))
+
+    async def go() -> None:
+        async with httpx.AsyncClient(transport=transport) as client:
+            await ask(client, Endpoint("http://localhost/v1", "m", key), "hi")
+
+    with pytest.raises(Declined) as raised:
+        asyncio.run(go())
+    assert "sk-0" not in str(raised.value)
+
+
 def test_a_wrong_path_is_said(stub: Stub):
     with pytest.raises(SatjaxError, match="HTTP 404"):
         asked(Endpoint(stub.url.removesuffix("/v1"), "m"))

@@ -52,6 +52,9 @@ DEPLOYMENTS = [
 ]
 
 
+LISTED = {"gpt-4o-mini": "small", "gpt-4o": "large"}
+
+
 def routed(objective: Objective | None = None, deployments=DEPLOYMENTS, **options) -> tuple[litellm.Router, Router]:
     router = Router()
     llm = litellm.Router(model_list=deployments, **options)
@@ -81,6 +84,16 @@ def test_the_objective_decides(objective, easy, hard):
     llm, _ = routed(objective)
     assert said(llm, "sort these numbers") == easy
     assert said(llm, "prove it") == hard
+
+
+def test_without_a_price_of_its_own_a_deployment_has_that_of_litellms_list():
+    """Its list has `gpt-4o`; deployments name the vendor, too."""
+    named = [deployment(f"openai/{model}", 0.0, satjax_candidate=name) for model, name in LISTED.items()]
+    for each in named:
+        del each["model_info"]["input_cost_per_token"], each["model_info"]["output_cost_per_token"]
+    assert said(routed(Worth(30.0), named)[0], "sort these numbers") == "from openai/gpt-4o-mini"
+    dear = deployment("openai/large", 1.0)
+    assert said(routed(Worth(1.0), [*named, dear])[0], "prove it") == "from openai/gpt-4o"
 
 
 def test_the_last_user_message_is_read_whole():

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -73,3 +74,11 @@ def test_the_status_decides_first():
     assert not is_overflow(400, b"<html>")
     assert not is_overflow(400, b"[" * 10_000)
     assert not is_overflow(400, said + b" " * MOST_BYTES)
+
+
+@pytest.mark.parametrize("words", ["max context ", "maximum model ", "max ", "exceed ", "longer than ", "request is "])
+def test_an_error_that_repeats_what_a_client_wrote_takes_no_long_time(words):
+    said = {"error": {"message": words * (90_000 // len(words)), "code": 400}}
+    start = time.process_time()
+    assert not is_overflow(400, json.dumps(said).encode())
+    assert time.process_time() - start < 1.0

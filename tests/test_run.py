@@ -182,7 +182,26 @@ def test_items_that_the_endpoint_declines_are_unobserved(questions, tmp_path):
     assert len(found.outcomes) == 20
 
 
-@pytest.mark.parametrize(("fault", "error"), [("400", SatjaxError), ("500", TryAgain)])
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("fault", ["400", "403", "500"])
+def test_items_that_never_get_a_reply_do_not_keep_a_later_run_from_its_end(
+    questions, tmp_path, monkeypatch, fault, concurrency
+):
+    monkeypatch.setattr(endpoint_module, "ATTEMPTS", 2)
+    bad = {question.prompt() for question in questions[::3]}
+    with (
+        stub_endpoint(answering(questions)) as stub,
+        faulty_proxy(stub, lambda prompt: fault if prompt in bad else None) as url,
+    ):
+        first = taken(url, questions, tmp_path / "j", concurrency=1)
+        again = taken(url, questions, tmp_path / "j", concurrency=concurrency)
+    assert len(first.unanswered) == 10
+    assert again.outcomes == first.outcomes
+    assert again.unanswered.keys() == first.unanswered.keys()
+    assert stub.asked.total() == 20
+
+
+@pytest.mark.parametrize(("fault", "error"), [("400", SatjaxError), ("403", SatjaxError), ("500", TryAgain)])
 def test_an_endpoint_that_answers_nothing_any_more_is_given_up(questions, tmp_path, monkeypatch, fault, error):
     monkeypatch.setattr(endpoint_module, "ATTEMPTS", 2)
     seen = []

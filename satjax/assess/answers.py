@@ -9,9 +9,11 @@ from satjax.assess.prompts import LETTERS, Question
 _GAP = r"[\s*_`$\\({\[\"'“:]{0,9}"
 _LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?![A-Za-z'’])|(I)(?![A-Za-z'’]|\s[a-z]))"
 _NAMED = re.compile(
-    rf"(?i:answer){_GAP}(?i:is|=|would be|must be|should be)?{_GAP}(?i:option|choice|letter)?{_GAP}(?:text\{{)?\(?{_LETTER}"
+    rf"(?i:answer)({_GAP}(?i:is|=|would be|must be|should be)?{_GAP})(?i:option|choice|letter)?{_GAP}(?:text\{{)?\(?{_LETTER}"
 )
 """“The answer is (B)”, “Answer: **B**”, “the answer is \boxed{\text{B}}”; of small letters only bracketed ones, and not the pronoun."""
+_SAYS = re.compile(r"[a-z=:]", re.IGNORECASE)
+"""Of what stands between “answer” and the letter: “answer (B)” alone may speak of one that is wrong."""
 _BOXED = re.compile(r"\\boxed\s{0,9}\{\s{0,9}(?:\\text\s{0,9}\{)?\s{0,9}\(?([A-Z])\)?\s{0,9}\}")
 _ALONE = re.compile(r"\(?([A-Z])\)?")
 _AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
@@ -42,13 +44,14 @@ def mark(question: Question, rotation: int, reply: str) -> Mark:
 def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     """The letter of the option that a reply decides on, or None.
 
-    In this order: the last letter that it calls the answer, the last one in a box, an option's text that it calls the answer, a letter that
-    stands alone on the first or last line, or before its option's text there, and a letter in brackets, or after “option”, at the very end.
-    Anything else would be a guess, and is not made.
+    In this order: the last letter that it says the answer is, the last one in a box, the last one right after “answer”, an option's text that it
+    calls the answer, a letter that stands alone on the first or last line, or before its option's text there, and a letter in brackets, or after
+    “option”, at the very end. Anything else would be a guess, and is not made.
     """
     text, letters = _conclusion(reply), LETTERS[: len(options)]
-    called_answer = ["".join(found).upper() for found in _NAMED.findall(text)]
-    for called in (called_answer, _BOXED.findall(text)):
+    named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(text)]
+    said_to_be = [letter for between, letter in named if _SAYS.search(between)]
+    for called in (said_to_be, _BOXED.findall(text), [letter for _, letter in named]):
         if known := [letter for letter in called if letter in letters]:
             return known[-1]
     said = _said(text)
@@ -63,9 +66,9 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
         return None
     first, last = (_plain(line).replace(") ", ". ") for line in (lines[0], lines[-1]))
     whole = {x: _plain(f"{x}. {option}").replace(") ", ". ") for x, option in zip(letters, options, strict=True)}
-    for named in ([x for x in letters if whole[x] == first], [x for x in letters if whole[x] in last]):
-        if len(named) == 1:
-            return named[0]
+    for before in ([x for x in letters if whole[x] == first], [x for x in letters if whole[x] in last]):
+        if len(before) == 1:
+            return before[0]
     at_end = _AT_END.search(lines[-1])
     return at_end[1] if at_end and at_end[1] in letters else None
 

@@ -23,8 +23,8 @@ LARGEST_REPLY = 8 * 2**20
 MOST_TOKENS = 2**53
 """Of a reply; whoever says more counts something else."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
-HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407, 410})
-"""What no other question will fare better with."""
+HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 404, 405, 407, 410})
+"""What no other question will fare better with. Not 403: gateways that moderate say so of a single question."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
     if response.status_code == 200:
         return _reply(bytes(content))
     # Endpoints like to repeat the key that they refuse.
-    said = _line(bytes(content).decode("utf-8", "replace"))
-    said = f"HTTP {response.status_code}: {said.replace(endpoint.api_key, '…') if endpoint.api_key else said}"
+    said = bytes(content).decode("utf-8", "replace")
+    said = f"HTTP {response.status_code}: {_line(said.replace(endpoint.api_key, '…') if endpoint.api_key else said)}"
     if response.status_code in TRY_AGAIN:
         raise Failed(said, wait=retry_after(response.headers.get("Retry-After")))
     if response.status_code in HOPELESS:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from satjax.outcomes import OutcomeTable
 log = logging.getLogger("satjax")
 
 GIVE_UP_AFTER = 5
-"""Items in a row that got no reply, after which an endpoint counts as gone."""
+"""Items side by side that got no reply, after which an endpoint counts as gone."""
 SECONDS_BETWEEN_LOOKS = 0.1
 
 Progress = Callable[[int, int, int, int], Any]
@@ -90,7 +91,7 @@ def run(
     TryAgain where `stop` is filled, or the endpoint no longer answers: the same call goes on from there. Raises SatjaxError where it
     refuses everything.
     """
-    sitting = _Sitting(endpoint, journal, rotate, len(questions), on_progress)
+    sitting = _Sitting(endpoint, journal, rotate, questions, on_progress)
     try:
         asyncio.run(sitting.all(questions, concurrency, stop))
     except ExceptionGroup as group:
@@ -99,13 +100,17 @@ def run(
 
 
 class _Sitting:
-    """One run of the test: what is found so far, and how many items in a row have failed."""
+    """One run of the test: what is found so far, and which items, in the order in which they are asked, have got a reply."""
 
-    def __init__(self, endpoint: Endpoint, journal: Journal, rotate: bool, total: int, on_progress: Progress):
+    def __init__(
+        self, endpoint: Endpoint, journal: Journal, rotate: bool, questions: Sequence[Question], on_progress: Progress
+    ):
         self.endpoint, self.journal, self.rotate = endpoint, journal, rotate
-        self.total, self.on_progress = total, on_progress
+        self.total, self.on_progress = len(questions), on_progress
         self.found = Assessment()
-        self.failed_in_a_row = 0
+        self.replied: dict[str, bool | None] = {
+            question.item_id: True if (question.item_id, 0) in journal.replies else None for question in questions
+        }
 
     async def all(self, questions: Sequence[Question], concurrency: int, stop: Sequence[int]) -> None:
         waiting = iter(questions)
@@ -164,16 +169,26 @@ class _Sitting:
                     f"nobody answers at {self.endpoint.url} ({error}); start the server, or mend --base-url"
                 ) from error
             self.found.unanswered[question.item_id] = str(error)
-            self.failed_in_a_row += 1
-            if self.failed_in_a_row >= GIVE_UP_AFTER:
-                self._give_up(error)
+            self.replied[question.item_id] = False
+            if (count := self._failed_in_a_row(question.item_id)) >= GIVE_UP_AFTER:
+                self._give_up(error, count)
             return False
-        self.failed_in_a_row = 0
+        self.replied[question.item_id] = True
         self.journal.add(question.item_id, rotation, reply)
         return True
 
-    def _give_up(self, error: Declined | Failed) -> None:
-        said = f"{self.endpoint.url} gave no reply to {self.failed_in_a_row} questions in a row ({error})"
+    def _failed_in_a_row(self, item_id: str) -> int:
+        """How many items around this one, itself included, got no reply; those under way do not part them.
+
+        Not in the order of time: a run that goes on asks what failed before in one go, however far apart it lies.
+        """
+        place = list(self.replied).index(item_id)
+        replied = list(self.replied.values())
+        sides = (replied[place::-1], replied[place + 1 :])
+        return sum(known is False for side in sides for known in takewhile(lambda known: known is not True, side))
+
+    def _give_up(self, error: Declined | Failed, count: int) -> None:
+        said = f"{self.endpoint.url} gave no reply to {count} questions in a row ({error})"
         if isinstance(error, Declined):
             raise SatjaxError(f"{said}; mend what it complains of, by --body where it is a field of the request")
         raise TryAgain(f"{said}; every reply before is kept: run the same command when it answers again")

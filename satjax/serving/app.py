@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
@@ -74,6 +75,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             HTTPException: _http_error,
             RequestValidationError: _http_error,
             RecursionError: _too_deep,
+            ClientDisconnect: _gone,
             Exception: _our_error,
         },
     )
@@ -308,13 +310,24 @@ class _Counted:
             await self.app(scope, receive, send)
             return
 
+        started = False
+
+        def count(status: int) -> None:
+            self.responses.labels(getattr(scope.get("route"), "path_format", "none"), status).inc()
+
         async def counting(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path_format", "none")
-                self.responses.labels(route, message["status"]).inc()
+                started = True
+                count(message["status"])
             await send(message)
 
-        await self.app(scope, receive, counting)
+        try:
+            await self.app(scope, receive, counting)
+        except Exception:  # what becomes status 500 of it lies around this middleware
+            if not started:
+                count(500)
+            raise
 
 
 def _documented(
@@ -342,6 +355,10 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _too_deep(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(ApiError(400, "the request is nested too deeply", code="invalid_json").body, 400)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=GONE)
 
 
 async def _our_error(request: Request, error: Exception) -> JSONResponse:

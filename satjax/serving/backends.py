@@ -20,8 +20,8 @@ log = logging.getLogger("satjax")
 Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "broken", "too_long"]
 AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 """Faults after which a backend is left alone for a while the first time already."""
-REFUSALS = (401, 403, 404)
-"""Statuses that say that the zoo file does not fit the backend: its key, or its address or model."""
+REFUSALS = (401, 402, 403, 404, 405, 407, 410)
+"""Statuses that say that the zoo file does not fit the backend: its key or what is paid for it, its address or its model."""
 PASSED_ON = ("content-type", "x-request-id")
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 IDLE, IDLE_SECONDS = 64, 2.0
@@ -183,6 +183,8 @@ class Backends:
                 value = None
             if not isinstance(value, dict):
                 raise Failed("broken", "an answer that is no JSON object")
+            if not isinstance(value.get("choices"), list):  # some report an error with status 200
+                raise Failed("broken", "an answer without choices")
         elif key := self._key.get(candidate.api_key_env):
             content = content.replace(key.encode(), b"***")
         answer = Answer(

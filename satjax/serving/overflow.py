@@ -7,12 +7,16 @@ STATUSES = (400, 413, 422)
 CODES = {"context_length_exceeded", "exceed_context_size_error"}
 """OpenAI's code, which most vendors send too, and the type that llama.cpp's server gives."""
 WORDS = re.compile(
-    r"(maximum|max)[\w ']* (context|model|input|sequence)[\w ]* (length|len|size|window)"
-    r"|(exceed|longer than|larger than|greater than|beyond)[\w' ]* context (length|size|window)"
+    r"(maximum|max)[\w ']{0,40} (context|model|input|sequence)[\w ]{0,40} (length|len|size|window)"
+    r"|(exceed|longer than|larger than|greater than|beyond)[\w' ]{0,80} context (length|size|window)"
     r"|(prompt|input|request) (is )?too (long|large)",
     re.IGNORECASE,
 )
-"""What vLLM, SGLang, TGI and Anthropic say of it; they have no code of their own for it."""
+"""What vLLM, SGLang, TGI and Anthropic say of it; they have no code of their own for it.
+
+Between two of the words there is a phrase at most: some errors repeat what a client wrote, and looking for words that are any way apart takes a time
+that grows with the cube of its length.
+"""
 MOST_BYTES = 100_000
 
 
