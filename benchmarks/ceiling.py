@@ -56,14 +56,13 @@ def trained_on(config: TrainConfig, table: OutcomeTable, test: AptitudeTest, sha
     outcomes = workdir / "outcomes"
     if not outcomes.is_dir():
         write_table(some_of(table, test, share, config.seed), outcomes)
-        test.write(workdir / "run" / "aptitude_test.json")
     stages = tuple(
         dataclasses.replace(s, steps=round(share * s.steps), warmup_steps=round(share * s.warmup_steps))
         for s in config.stages
     )
     data = dataclasses.replace(config.data, outcomes=str(outcomes))
     return Router.load(
-        train(dataclasses.replace(config, stages=stages, data=data), workdir / "run"), keep_features=True
+        train(dataclasses.replace(config, stages=stages, data=data), workdir / "run", test), keep_features=True
     )
 
 

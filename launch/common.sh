@@ -116,15 +116,16 @@ check_number() {
   done
 }
 
-# train_value NAME: the value of --NAME among what satjax gets.
+# train_value NAME: the value of --NAME among what satjax gets, for which the last one counts.
 train_value() {
-  local i
+  local i value=''
   for ((i = 0; i < ${#REST[@]}; i++)); do
     case ${REST[i]} in
-      "--$1") printf '%s\n' "${REST[i + 1]:-}" ;;
-      "--$1="*) printf '%s\n' "${REST[i]#*=}" ;;
+      "--$1") value=${REST[i + 1]:-} ;;
+      "--$1="*) value=${REST[i]#*=} ;;
     esac
   done
+  printf '%s\n' "$value"
 }
 
 # Mistakes in what `satjax train` gets that would show only when an accelerator is held.

@@ -137,9 +137,8 @@ class BatchPlan:
 
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
         rng = np.random.default_rng((*self.key, 0, epoch))
-        order = rng.permutation(self.eligible)
-        if len(order) < self._rows:
-            order = np.resize(order, self._rows)
+        # What no batch has room for is left out here: by chance, where at the end it would be the longest in every epoch.
+        order = np.resize(rng.permutation(self.eligible), self._epoch_length * self._rows)
         batches: list[tuple[int, np.ndarray]] = []
         waiting = order[:0]
         for width in self.widths():

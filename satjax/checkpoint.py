@@ -21,6 +21,9 @@ from satjax.files import check_space, explain_full_disk
 OVERHEAD = 2**20
 """Bytes on disk beyond the arrays themselves, at most: names, shapes, shardings."""
 
+CHECKPOINTS = "checkpoints"
+"""Their directory in the workdir of a run."""
+
 
 class Checkpoints:
     """The checkpoints of one training run: `state` (arrays) and `run` (what the run is, as JSON)."""
@@ -89,6 +92,11 @@ class Checkpoints:
         """Waits, then lets go of the threads."""
         self.wait()
         self.manager.close()
+
+
+def is_saved(directory: Path) -> bool:
+    """Whether there is a complete checkpoint in a directory of them, which need not be there."""
+    return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
 def save_params(directory: Path, params: Mapping[str, np.ndarray | jax.Array]) -> None:

@@ -21,7 +21,7 @@ from satjax.aptitude import (
 from satjax.assembly import Assembly, assemble
 from satjax.batches import TrainingSet, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
-from satjax.checkpoint import canonical_json
+from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.feature_norms import SAMPLE, feature_norms
@@ -55,8 +55,11 @@ class Job:
     learned: frozenset[str]
 
 
-def prepare(config: TrainConfig, workdir: Path) -> Job:
-    """Opens data and base weights; draws the aptitude test once and keeps it in the workdir, where nothing is made before all fits."""
+def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
+    """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits.
+
+    A test that is in the workdir holds for the checkpoints beside it; without any it is what is left of a run that may have had another config.
+    """
     check_same("config", canonical_json(dataclasses.asdict(config)).encode())
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
@@ -66,18 +69,22 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
         table = cluster_tasks(table, config.aptitude.clusters, config.aptitude.seed)
     seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
     test_path = workdir / "aptitude_test.json"
-    if test_path.is_file():
-        test = AptitudeTest.read(test_path)
-    else:
+    kept = test_path.is_file() and is_saved(workdir / CHECKPOINTS)
+    if test is None:
         aptitude = config.aptitude
-        test = sample_aptitude_test(
-            table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
+        test = (
+            AptitudeTest.read(test_path)
+            if kept
+            else sample_aptitude_test(
+                table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
+            )
         )
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
     profiles = known_profiles(table, test, train_table.candidate_ids)
     unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
     norms = accuracy_norms(profiles)
     assembly = assemble(config.router)
+    check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
     if reader is None:
         model = dataclasses.replace(assembly.model, num_candidates=len(train_table.candidates))
@@ -97,8 +104,8 @@ def prepare(config: TrainConfig, workdir: Path) -> Job:
     # Only where the LLM is read and not trained, and lies on one device.
     narrow = assembly.narrow and config.router.head == "none" and mesh.size == 1
     assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow)
-    check_same("outcomes or aptitude test", fingerprint(train_table, test))
-    if is_first() and not test_path.is_file():
+    check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
+    if is_first() and not kept:
         test.write(test_path)
     wait_for_all("aptitude test")
     check_shared(test_path)
@@ -118,10 +125,16 @@ def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Seq
     return unprofiled
 
 
-def fingerprint(table: OutcomeTable, test: AptitudeTest) -> bytes:
-    """The same where training reads the same."""
-    texts = "\n".join(f"{item.id} {item.text}" for item in table.items)
-    return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), table.scores_MN.tobytes()])
+def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest) -> bytes:
+    """The same where training reads the same: the training split, whose outcomes on the aptitude test are the profiles."""
+    train = table.split("train").select_candidates(trained_on)
+    texts = "\n".join([*train.candidate_ids, *(f"{item.id} {item.task} {item.text}" for item in train.items)])
+    return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), train.scores_MN.tobytes()])
+
+
+def base_digests(assembly: Assembly) -> bytes:
+    """The same where the base weights are: of a name on a hub or on a host's own disk, hosts may have different ones."""
+    return canonical_json({part: base.sha256 for part, base in assembly.bases.items()}).encode()
 
 
 def check_shared(path: Path) -> None:

@@ -19,7 +19,7 @@ def is_trainable(path: str, stage: StageConfig) -> bool:
 
 
 def trainable_paths(paths: Iterable[str], stage: StageConfig) -> list[str]:
-    """The paths that the stage trains, sorted; every pattern must match something."""
+    """The paths that the stage trains, sorted; every pattern must match something, and every scale change the rate of something."""
     paths = sorted(paths)
     for pattern in (*stage.trainable, *(pattern for pattern, _ in stage.scales)):
         try:
@@ -30,7 +30,15 @@ def trainable_paths(paths: Iterable[str], stage: StageConfig) -> list[str]:
             raise SatjaxError(
                 f"config stage {stage.name!r}: {pattern!r} matches no parameter; paths look like {paths[0]!r}, {paths[-1]!r}"
             )
-    return [path for path in paths if is_trainable(path, stage)]
+    chosen = [path for path in paths if is_trainable(path, stage)]
+    first = {next((p for p, _ in stage.scales if re.fullmatch(p, path)), None) for path in chosen}
+    for pattern, _ in stage.scales:
+        if pattern not in first:
+            raise SatjaxError(
+                f"config stage {stage.name!r}: the scale of {pattern!r} changes nothing: the stage trains no parameter that it matches, or one "
+                "before it in scales matches them; mend trainable, or take it out of scales"
+            )
+    return chosen
 
 
 def partition(params: Mapping[str, Leaf], paths: Iterable[str]) -> tuple[dict[str, Leaf], dict[str, Leaf]]:

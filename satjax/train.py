@@ -11,13 +11,14 @@ from typing import Any
 import jax
 
 from satjax.agreement import Stop, StopVote, is_first, wait_for_all
-from satjax.checkpoint import Checkpoints, canonical_json
+from satjax.aptitude import AptitudeTest
+from satjax.checkpoint import CHECKPOINTS, Checkpoints, canonical_json
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.files import explain_full_disk
 from satjax.finish import export
 from satjax.interruption import Interrupted, stop_requests
-from satjax.job import Job, fingerprint, measured_norms, place_params, prepare, training_set
+from satjax.job import Job, base_digests, fingerprint, measured_norms, place_params, prepare, training_set
 from satjax.models.router_model import Params, abstract_model
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
@@ -34,12 +35,12 @@ MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
 """Settings, by their group, that say how a run is computed, not what comes of it."""
 
 
-def train(config: TrainConfig, workdir: Path) -> Path:
+def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 
     A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters, on whatever number of
     processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
-    one writes everything but the checkpoints' arrays.
+    one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test that the config would draw.
 
     Raises SatjaxError for mistakes in the config or data and for a loss that is not finite; raises Interrupted, on all processes after the
     same step, when one of them got SIGTERM or SIGINT.
@@ -47,8 +48,8 @@ def train(config: TrainConfig, workdir: Path) -> Path:
     target = workdir / "router"
     with explain_full_disk(workdir):
         with stop_requests() as stop:
-            job = prepare(config, workdir)
-            with Checkpoints(workdir / "checkpoints", config.checkpoint.keep) as checkpoints:
+            job = prepare(config, workdir, test)
+            with Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
                 params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
         export(job, params, target)
         if is_first():
@@ -70,11 +71,10 @@ def identity(job: Job) -> dict[str, str]:
             parent = parent[key]
         for name in names:
             del parent[name]
-    bases = {part: base.sha256 for part, base in sorted(job.assembly.bases.items())}
     parts = {
         "config": canonical_json(config).encode(),
-        "outcomes": fingerprint(job.train, job.test),
-        "base weights": canonical_json(bases).encode(),
+        "outcomes": fingerprint(job.table, job.train.candidate_ids, job.test),
+        "base weights": base_digests(job.assembly),
     }
     return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 

@@ -118,6 +118,16 @@ def test_epochs_differ_and_nothing_is_left_out_forever():
     assert {n for epoch in epochs for batch in epoch for n in batch} == set(range(90))
 
 
+def test_the_longest_instructions_are_no_more_left_out_than_others():
+    """Of 100 instructions 4 find no room in an epoch's batches: as many as the widest bucket has."""
+    data = training_set(100)
+    long = np.arange(100) >= 96
+    data = replace(data, text=pad_rows([[n + 1] for n in range(100)], 16), width=np.where(long, 16, 4))
+    plan = plan_of(BatchConfig(instructions=8), data)
+    visits = np.bincount(np.concatenate([ids(plan.batch(step)).ravel() for step in range(12 * 50)]), minlength=100)
+    assert visits.min() >= 40
+
+
 def test_only_what_does_not_fill_a_batch_moves_up_a_bucket():
     plan = plan_of(BatchConfig(instructions=8), data := training_set())
     steps = range(11)

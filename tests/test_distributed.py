@@ -14,7 +14,7 @@ from satjax.errors import SatjaxError
 from satjax.run_log import read_metrics
 from satjax.train import train
 from tests.processes import SLOWLY, die_in_save, die_in_step, finish, start
-from tests.tiny import ABILITY_ALONE, tiny_config, write_tiny_config
+from tests.tiny import ABILITY_ALONE, tiny_config, write_tiny_config, write_tiny_llm
 
 STEPS = 10
 EXACT = {**ABILITY_ALONE, "router__compute_dtype": "float32"}
@@ -175,6 +175,15 @@ module.load_config = lambda file, rest: load(file, [*rest, "--config.seed=5"])
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: other})):
         assert code == 2
         assert "processes 1 have another config than process 0" in said
+    write_tiny_llm(tmp_path / "llm", seed=7)
+    elsewhere = f"""
+import satjax.assembly as module
+resolve = module.resolve
+module.resolve = lambda source: resolve("dir:{tmp_path / "llm"}" if source.endswith("/llm") else source)
+"""
+    for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: elsewhere})):
+        assert code == 2
+        assert "processes 1 have another set of base weights than process 0" in said
     alone = f"import os, sys\nsys.argv[sys.argv.index({str(tmp_path)!r})] = {str(tmp_path / 'elsewhere')!r}"
     wait = "\nimport satjax.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: alone + wait})):

@@ -236,6 +236,7 @@ def test_hosts_are_judged_together(tmp_path):
         ("tpu_vm.sh", "--name n --zone z --accelerator v9-8 --share h:/x", TRAIN, "name its software with --runtime"),
         ("tpu_vm.sh", "--name n --zone z --accelerator v6e-8 --share bucket", TRAIN, "--share bucket: give HOST:/PATH"),
         ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], ("--config", "c", "--workdir", "runs/x"), "goes with it: name one under /mnt/satjax"),
+        ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], (*TRAIN, "--workdir=runs/x"), "--workdir runs/x lies on one host's disk"),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"], ("--config", "c", "--workdir=gs://b/x"), "satjax reads files; mount the bucket"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], ("--config", "c"), "with --config and --workdir"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"].replace("4x8", "4by8"), TRAIN, "--topology 4by8: give it as 4x4"),

@@ -43,6 +43,14 @@ def test_a_pattern_that_fits_nothing_is_named(changes, words):
         trainable_paths(PATHS, stage(**changes))
 
 
+@pytest.mark.parametrize("scales", [("encoder/.*",), ("connector/.*", "connector/.*bias")], ids=["untrained", "hidden"])
+def test_a_scale_that_changes_nothing_is_named(scales):
+    with pytest.raises(
+        SatjaxError, match=rf"stage 's': the scale of '{scales[-1].replace('*', '[*]')}' changes nothing"
+    ):
+        trainable_paths(PATHS, stage(scales=tuple((pattern, 2.0) for pattern in scales)))
+
+
 def test_first_matching_scale_counts():
     scaled = stage(scales=(("connector/.*kernel", 3.0), ("connector/.*", 2.0)))
     assert [learning_rate_scale(path, scaled) for path in PATHS[:3]] == [3.0, 2.0, 1.0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from satjax.agreement import Stop
-from satjax.aptitude import profile_from_outcomes
+from satjax.aptitude import AptitudeTest, profile_from_outcomes
 from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError
@@ -187,6 +187,33 @@ def test_what_a_run_is_made_of_must_not_change_under_it(what, home, tmp_path):
     one = "another" if what == "config" else "other"
     with pytest.raises(SatjaxError, match=f"holds a run of {one} {what}; use another --workdir"):
         train(config, tmp_path)
+
+
+def test_what_candidates_did_on_the_aptitude_test_must_not_change_under_a_run(home, tmp_path):
+    """It is in their profiles, and in no outcome that is trained on."""
+    before = identity(job := prepare(tiny_config(home), tmp_path))
+    asked = [item.id in job.test.item_ids for item in job.table.items]
+    scores = np.where(asked, 1 - job.table.scores_MN, job.table.scores_MN)
+    write_table(dataclasses.replace(job.table, scores_MN=scores), tmp_path / "outcomes")
+    after = identity(prepare(tiny_config(home, data={"outcomes": str(tmp_path / "outcomes")}), tmp_path))
+    assert [what for what in before if before[what] != after[what]] == ["outcomes"]
+
+
+def test_an_aptitude_test_that_no_checkpoint_belongs_to_is_drawn_anew(home, tmp_path):
+    """A run that failed in its first steps leaves one, and the config is mended."""
+    prepare(tiny_config(home), tmp_path)
+    other = tiny_config(home, aptitude={"num_tasks": 5, "shots": 3, "seed": 4})
+    test = prepare(other, tmp_path).test
+    assert (test.num_tasks, test.shots, test.seed) == (5, 3, 4)
+    assert AptitudeTest.read(tmp_path / "aptitude_test.json") == test
+
+
+def test_an_aptitude_test_may_be_given_and_stays_with_its_checkpoints(home, tmp_path):
+    given = prepare(tiny_config(home, aptitude={"num_tasks": 6, "shots": 4, "seed": 4}), tmp_path / "given").test
+    job = dataclasses.replace(prepare(tiny_config(home), tmp_path, given), mesh=make_mesh(ONE, jax.devices()[:1]))
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, stop=lambda: True)
+    assert job.test == prepare(tiny_config(home), tmp_path).test == given
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):
@@ -404,10 +431,9 @@ def test_the_heads_train(home, tmp_path):
     assert np.abs(run(job, tmp_path)["regression/kernel"] - before).max() > 0
 
 
-def test_the_aptitude_test_is_drawn_once_and_without_held_out_candidates(home, tmp_path):
+def test_the_aptitude_test_is_drawn_without_held_out_candidates(home, tmp_path):
     first = prepare(tiny_config(home), tmp_path)
     held = first.table.candidate_ids[0]
-    assert prepare(tiny_config(home, aptitude__seed=5), tmp_path).test == first.test
     other = prepare(
         tiny_config(home, data={"outcomes": str(home / "outcomes"), "held_out_candidates": (held,)}), tmp_path / "b"
     )

@@ -52,7 +52,7 @@ def preflight(
     mesh = make_mesh(config.mesh, devices)
     meshes = _other_meshes(plan, where, devices) if sweep else []
     slices = _other_slices(plan, where, mesh) if scaling else []
-    done, total = 0, 2 + len(meshes) + sum(part != where for part, _, _ in slices)
+    done, total = 0, 2 + len(meshes) + sum(one != plan for _, one, _ in slices)
 
     def counted(figures: dict[str, Any]) -> dict[str, Any]:
         nonlocal done
@@ -83,7 +83,7 @@ def preflight(
         figures["suggestion"] = suggestion(figures["sweep"])
     if scaling:
         rows = [
-            _short(train if part == where else counted(train_figures(one, part, other)), part)
+            _short(train if one == plan else counted(train_figures(one, part, other)), part)
             for part, one, other in slices
         ]
         figures["scaling"] = with_efficiency(rows)
@@ -156,7 +156,7 @@ def _other_meshes(plan: Plan, where: Topology, devices: list[Any]) -> list[tuple
 
 
 def _other_slices(plan: Plan, where: Topology, mesh: Mesh) -> list[tuple[Topology, Plan, Mesh]]:
-    """The config's own mesh and batch on slices of 4 to 256 chips, the slice that was asked for among them."""
+    """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them."""
     per_shard = batch_rows(plan) // batch_shards(mesh)
     found = []
     for chips in SCALES:
