@@ -122,8 +122,10 @@ class RunLog:
         self.board.file.flush()
         if self.bar.disable:
             first, started = self.first
-            left = (now - started) / max(1, step - first) * (self.total - step)
-            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {duration(left)} left")
+            left = ""
+            if first < step < self.total:
+                left = f", about {duration((now - started) / (step - first) * (self.total - step))} left"
+            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}{left}")
 
 
 def duration(seconds: float) -> str:

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 from satjax.run_log import RunLog, read_metrics
@@ -32,9 +33,17 @@ def test_other_hosts_write_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_people_hear_about_progress_and_time_left(tmp_path, capsys):
-    write_steps(tmp_path, 0, 6)
-    assert "step 6 of 6" in capsys.readouterr().err
+def test_people_hear_about_progress_and_time_left_once_that_is_known(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("satjax.run_log.SECONDS_BETWEEN_LINES", -1.0)
+    seconds = itertools.count(0, 10)
+    monkeypatch.setattr("satjax.run_log.time.monotonic", lambda: next(seconds))
+    write_steps(tmp_path, 2, 6)
+    assert capsys.readouterr().err.splitlines() == [
+        "all: step 3 of 6, loss 0.3333",
+        "all: step 4 of 6, loss 0.2500, about 20 s left",
+        "all: step 5 of 6, loss 0.2000, about 10 s left",
+        "all: step 6 of 6, loss 0.1667",
+    ]
 
 
 def test_what_goes_before_the_steps_is_counted_too(tmp_path, capsys, monkeypatch):
