@@ -122,8 +122,10 @@ class RunLog:
         self.board.file.flush()
         if self.bar.disable:
             first, started = self.first
-            left = (now - started) / max(1, step - first) * (self.total - step)
-            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}, about {duration(left)} left")
+            line = f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}"
+            if step > first:  # nothing is known of the time a step takes before
+                line += f", about {duration((now - started) / (step - first) * (self.total - step))} left"
+            self.say(line)
 
 
 def duration(seconds: float) -> str:

@@ -32,9 +32,12 @@ def test_other_hosts_write_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_people_hear_about_progress_and_time_left(tmp_path, capsys):
+def test_people_hear_about_progress_and_time_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("satjax.run_log.SECONDS_BETWEEN_LINES", -1.0)
     write_steps(tmp_path, 0, 6)
-    assert "step 6 of 6" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "all: step 1 of 6, loss 1.0000"  # nothing is known of the time yet
+    assert lines[-1] == "all: step 6 of 6, loss 0.1667, about 0 s left"
 
 
 def test_what_goes_before_the_steps_is_counted_too(tmp_path, capsys, monkeypatch):
