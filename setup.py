@@ -74,6 +74,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    # Said outright, so that an editable install is found from beside the clone, too: there its folder looks like a package `satjax`.
+    package_dir={"": "."},
     packages=find_packages(include=["satjax", "satjax.*"]),
     package_data={
         "satjax.evaluation": ["*.j2"],

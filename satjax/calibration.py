@@ -89,7 +89,7 @@ def read_calibration(path: Path) -> Calibration:
         RecursionError,
         SatjaxError,
     ) as error:
-        raise SatjaxError(f"{path} is no calibration ({error}); export the router again") from error
+        raise SatjaxError(f"{path} is no calibration ({error}); copy the router again") from error
 
 
 def _threshold(entry: dict[str, Any]) -> Threshold:

@@ -134,7 +134,7 @@ def _explained(directory: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise SatjaxError(
-            f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); export the router again"
+            f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); copy the router again"
         ) from error
 
 

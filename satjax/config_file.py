@@ -69,6 +69,10 @@ def _explain(error: Exception, config: dict[str, Any], overrides: Sequence[str])
             name == key or name.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{name}[") for name in known
         ):
             return unknown_name("config key", key, known)
+        try:
+            _changed(ConfigDict(config), [override])
+        except Exception as alone:  # the one among several that cannot be taken
+            return SatjaxError(f"{override}: {' '.join(str(alone).split()).removeprefix(f'flag {override}: ')}")
     return SatjaxError(f"{' '.join(overrides)}: {' '.join(str(error).split())}")
 
 

@@ -150,11 +150,11 @@ def read_router(directory: Path) -> RouterFiles:
     )
     if missing:
         raise SatjaxError(
-            f"router {directory}: {missing[0]} is missing ({len(missing)} files in all); copy or export the router again"
+            f"router {directory}: {missing[0]} is missing ({len(missing)} files in all); copy the router again, or write it anew with its `satjax train` command"
         )
     if altered:
         raise SatjaxError(
-            f"router {directory}: {altered[0]} was altered after the export; copy or export the router again"
+            f"router {directory}: {altered[0]} was altered after the export; copy the router again, or write it anew with its `satjax train` command"
         )
     test = AptitudeTest.read(directory / "aptitude_test.json")
     profiles = tuple(
@@ -200,7 +200,8 @@ def _read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if config["format"] != FORMAT:
             raise SatjaxError(
-                f"router {directory} has format {config['format']}, this satjax reads format {FORMAT}; export it again"
+                f"router {directory} has format {config['format']}, this satjax reads format {FORMAT}; "
+                "train it again, or install the satjax that wrote it"
             )
         for key in ("router", "norms", "base_sha256", "learned", "order_seed", "files"):
             config[key]
@@ -212,7 +213,9 @@ def _read_config(directory: Path) -> dict[str, Any]:
 
 
 def _altered(directory: Path, error: Exception) -> SatjaxError:
-    return SatjaxError(f"router {directory}: config.json was altered ({error!r}); copy or export the router again")
+    return SatjaxError(
+        f"router {directory}: config.json was altered ({error!r}); copy the router again, or write it anew with its `satjax train` command"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Training: stages in turn, resumable at any step, ending with an exported router."""
 
+import contextlib
 import dataclasses
 import hashlib
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from satjax.agreement import Stop, StopVote, is_first, wait_for_all
+from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints, canonical_json
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
+from satjax.export import read_router
 from satjax.files import explain_full_disk
 from satjax.finish import export
 from satjax.interruption import Interrupted, stop_requests
@@ -24,6 +28,8 @@ from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.stage_loop import StageLoop, restore
 from satjax.text_features import Progress
+
+log = logging.getLogger(__name__)
 
 MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
     (): ("mesh", "checkpoint"),
@@ -42,6 +48,8 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
     one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test that the config would draw.
 
+    Where that run was over before, the router that is there stays as it is: candidates may have been added to it, or its calibration fitted again.
+
     Raises SatjaxError for mistakes in the config or data and for a loss that is not finite; raises Interrupted, on all processes after the
     same step, when one of them got SIGTERM or SIGINT.
     """
@@ -50,12 +58,26 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
         with stop_requests() as stop:
             job = prepare(config, workdir, test)
             with Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
+                over = (checkpoints.latest_step() or 0) == config.total_steps
                 params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
-        export(job, params, target)
+        if over and _holds_router(target):
+            log.info("%s is kept: its run was over; remove it to have it written again", target)
+        else:
+            export(job, params, target)
         if is_first():
             plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
         wait_for_all("exported")
     return target
+
+
+def _holds_router(directory: Path) -> bool:
+    """Whether the first process finds a whole router there, on all processes."""
+    found = False
+    if is_first():
+        with contextlib.suppress(SatjaxError):
+            read_router(directory)
+            found = True
+    return bool(from_first(np.array(found)))
 
 
 def identity(job: Job) -> dict[str, str]:

@@ -179,7 +179,7 @@ def test_damaged_files_are_one_line(tmp_path, content):
     with pytest.raises(SatjaxError) as caught:
         read_calibration(path)
     assert f"{path} is no calibration" in str(caught.value)
-    assert str(caught.value).endswith("export the router again")
+    assert str(caught.value).endswith("copy the router again")
     assert "\n" not in str(caught.value)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from satjax.cli import _build_parser, main
+from satjax.export import read_router, router_sha256
 from satjax.outcomes import read_table, synthetic_zoo, write_table
 from satjax.router import Router
 from tests.tiny import write_tiny_config
@@ -112,6 +113,14 @@ def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path
     assert capsys.readouterr().out == f"profile: {profile} (24 of 24 aptitude items observed)\n"
     loaded = Router.load(router)
     loaded.remove(held)
+    assert main(["calibrate", "--router", str(router), *outcomes, "--method", "isotonic", "--out", str(router)]) == 0
+    calibrated = router_sha256(router)
+    assert main(["train", "--config", str(config_file), *flags, "--workdir", str(workdir)]) == 0
+    assert router_sha256(router) == calibrated, "a run that was over writes over what came after it"
+    (router / "calibration.json").write_text("{}")
+    assert main(["train", "--config", str(config_file), *flags, "--workdir", str(workdir)]) == 0
+    assert read_router(router).config, "a damaged router is not written anew"
+    capsys.readouterr()
     loaded.add(profile)
     assert held in [entry.candidate for entry in loaded.rank("Sort 3, 1, 2.")]
 
@@ -201,6 +210,7 @@ def test_import_with_options(capsys, tmp_path):
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        (["import", "csv", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read: there is no such file"),
         (["rank", "text", "--router", "x", "--candidates", ","], "--candidates names nobody"),
         (["rank", "--input", "in", "--output", "o", "--candidates", ","], "--candidates names nobody"),
         (["rank", "--input", "in.parquet"], "--input and --output go together"),

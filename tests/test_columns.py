@@ -122,6 +122,7 @@ def test_contradictions(tmp_path):
         ("prompt", "--columns has 'prompt'; write it as"),
         ("text=", "--columns has 'text='"),
         ("txet=prompt", "unknown column 'txet': did you mean 'text'"),
+        ("prompt=text", "--columns has prompt=text: what the column holds comes first; write text=prompt"),
         ("text=prompt", "has no column 'prompt'; name it with --columns ('item_id', 'text', 'model_id', 'score')"),
         ("scores=a", "has no column 'a'"),
     ],

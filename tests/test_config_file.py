@@ -100,6 +100,13 @@ def test_flags_change_settings_that_the_file_leaves_out(tmp_path):
     assert changed.batch == plain.batch
 
 
+def test_the_flag_that_cannot_be_taken_is_named_alone():
+    flags = ["--config.seed=7", "--config.aptitude.shots=ten", "--config.optimizer.weight_decay=0.5"]
+    with pytest.raises(SatjaxError) as caught:
+        load_config(SMOKE, flags)
+    assert str(caught.value) == "--config.aptitude.shots=ten: invalid literal for int() with base 10: 'ten'"
+
+
 def test_the_last_of_two_flags_counts():
     assert load_config(SMOKE, ["--config.seed=7", "--config.seed=8"]).seed == 8
 

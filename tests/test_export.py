@@ -55,7 +55,7 @@ def test_a_missing_file_is_named(trained: Trained, tmp_path):
     for number, name in enumerate(names_in(trained.router)):
         copy = trained.copy(tmp_path / str(number))
         (copy / name).unlink()
-        with pytest.raises(SatjaxError, match=rf"router .*: {name} is missing .*copy or export") as raised:
+        with pytest.raises(SatjaxError, match=rf"router .*: {name} is missing .*copy the router again") as raised:
             Router.load(copy)
         assert "\n" not in str(raised.value)
 

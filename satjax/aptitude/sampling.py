@@ -80,7 +80,7 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SatjaxError(f"{path} cannot be read ({error.strerror}); give the file of a {what}") from error
+        raise SatjaxError(f"{path} cannot be read ({error.strerror}); name the file of the {what}") from error
     except (ValueError, RecursionError) as error:
         raise SatjaxError(f"{path} is no complete {what} ({error}); write or copy it again") from error
     if not isinstance(value, dict) or value.get("version") != version:

@@ -30,7 +30,13 @@ def add_verbs(verb: Verb) -> None:
         help="csv, jsonl: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
         "if named otherwise than in an outcome table; scores=NAME for each candidate with a column of its own",
     )
-    imports.add_argument("--out", required=True, type=Path, metavar="DIR")
+    imports.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the outcome table goes; one that is there is replaced",
+    )
 
     outcomes = verb(
         "outcomes",
@@ -45,7 +51,13 @@ def add_verbs(verb: Verb) -> None:
     described.set_defaults(of=_describe)
     merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
     merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
-    merged.add_argument("--out", required=True, type=Path, metavar="DIR")
+    merged.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the joined table goes; one that is there is replaced",
+    )
     merged.set_defaults(of=_merge)
 
     profile = verb(
@@ -58,8 +70,8 @@ def add_verbs(verb: Verb) -> None:
     profile.add_argument(
         "--aptitude-test", required=True, type=Path, metavar="FILE", help="the router's aptitude_test.json"
     )
-    profile.add_argument("--candidate", required=True, metavar="NAME")
-    profile.add_argument("--out", required=True, type=Path, metavar="FILE")
+    profile.add_argument("--candidate", required=True, metavar="NAME", help="the model_id in the outcome table")
+    profile.add_argument("--out", required=True, type=Path, metavar="FILE", help="where the profile goes, as JSON")
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:

@@ -1,6 +1,7 @@
 """What the verbs share: a parser that says what is wrong in one line, how a verb is added, and words that several of them use."""
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -10,6 +11,9 @@ ROUTER_HELP = "an exported router, or one of those that come with satjax: defaul
 SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI, and in indexed Kubernetes jobs (with the
 kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one process gets SIGTERM, all end with exit
 code 75: start them again, on as many hosts as there are then, and the work goes on from what is saved."""
+
+WIDTH = 78
+"""Characters of a line of help; argparse wraps the options by itself."""
 
 Run = Callable[[argparse.Namespace, list[str]], int]
 """Runs a verb with its options and the arguments that are no options of its; returns the exit code."""
@@ -33,7 +37,7 @@ def verb_adder(parser: Parser) -> Verb:
         added = verbs.add_parser(
             name,
             help=help,
-            description=help,
+            description=textwrap.fill(help, WIDTH),
             epilog=f"example: {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -50,7 +54,7 @@ def names_in(text: str | None) -> list[str] | None:
 
 def add_host_flags(parser: argparse.ArgumentParser, description: str) -> None:
     """The flags by which several processes find each other (`satjax.distributed.find_cluster`)."""
-    hosts = parser.add_argument_group("several hosts", description)
+    hosts = parser.add_argument_group("several hosts", textwrap.fill(description, WIDTH))
     hosts.add_argument("--coordinator", metavar="HOST:PORT", help="process 0, at a free port that all others reach")
     hosts.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1: this host alone")
     hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")

@@ -89,6 +89,8 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
         elif key in names:
             names[key] = name
         else:
+            if name in (*NATIVE, WIDE):
+                raise SatjaxError(f"--columns has {key}={name}: what the column holds comes first; write {name}={key}")
             raise unknown_name("column", key, [*NATIVE, WIDE])
     return names, wide
 

@@ -31,6 +31,8 @@ def explained(path: Path, what: str) -> Iterator[None]:
     """Turns whatever a damaged or foreign file raises into one line that names it."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise SatjaxError(f"{path} cannot be read: there is no such file; mend its name") from error
     except (
         *(OSError, EOFError, ValueError, RecursionError, MemoryError, OverflowError, NotImplementedError, RuntimeError),
         *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, pa.ArrowException, ijson.JSONError, csv.Error),
