@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+PLAIN := $(VENV)/.installed
+ANY := $(firstword $(wildcard $(STAMP)) $(PLAIN))
 DEMO := runs/demo
 
 export JAX_PLATFORMS ?= cpu
@@ -18,12 +20,18 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	touch $@
 
-rank: $(STAMP)
+$(PLAIN): setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+rank: $(ANY)
 	$(BIN)/satjax rank --top 5 \
 		"Find all c such that Z_3[x]/(x^2 + c) is a field." \
 		"Which amendment to the constitution of the United States gave women the vote?"
 
-demo: $(STAMP)
+demo: $(ANY)
 	$(BIN)/satjax train --config configs/smoke.py --workdir $(DEMO)
 	$(BIN)/satjax evaluate --router $(DEMO)/router --outcomes synthetic --out $(DEMO)/report
 	$(BIN)/satjax rank --router $(DEMO)/router --top 5 \

@@ -62,23 +62,26 @@ def _changed(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def _explain(error: Exception, config: dict[str, Any], overrides: Sequence[str]) -> SatjaxError:
-    known = _keys(config, "config")
+    known = _values(config, "config")
     for override in overrides:
-        key = override.removeprefix("--").split("=")[0]
+        key, _, text = override.removeprefix("--").partition("=")
         if not any(
             name == key or name.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{name}[") for name in known
         ):
-            return unknown_name("config key", key, known)
+            return unknown_name("config key", key, list(known))
         try:
             _changed(ConfigDict(config), [override])
         except Exception as alone:  # the one among several that cannot be taken
+            if text and isinstance(known.get(key), bool | int | float):
+                return SatjaxError(f"{override}: {text!r} is no value for it; give one such as {known[key]}")
             return SatjaxError(f"{override}: {' '.join(str(alone).split()).removeprefix(f'flag {override}: ')}")
     return SatjaxError(f"{' '.join(overrides)}: {' '.join(str(error).split())}")
 
 
-def _keys(value: Any, name: str) -> list[str]:
+def _values(value: Any, name: str) -> dict[str, Any]:
+    """Every setting within `value` by its key."""
     if isinstance(value, dict):
-        return [found for key, entry in value.items() for found in _keys(entry, f"{name}.{key}")]
+        return {key: found for part, entry in value.items() for key, found in _values(entry, f"{name}.{part}").items()}
     if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
-        return [found for i, entry in enumerate(value) for found in _keys(entry, f"{name}[{i}]")]
-    return [name]
+        return {key: found for i, entry in enumerate(value) for key, found in _values(entry, f"{name}[{i}]").items()}
+    return {name: value}

@@ -25,11 +25,12 @@ def request_size(
 
 
 def price_usd(candidate: Candidate, size: Size) -> float:
-    """Expected USD of a request: its expected tokens at the candidate's prices."""
-    return (
+    """Expected USD of a request, to twelve places: its expected tokens at the candidate's prices."""
+    dollars = (
         size.input_tokens * candidate.usd_per_million_input_tokens
         + size.output_tokens * candidate.usd_per_million_output_tokens
     ) / 1e6
+    return round(dollars, 12)
 
 
 def fits(candidate: Candidate, size: Size, least_output_tokens: int) -> bool:

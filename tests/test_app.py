@@ -293,6 +293,11 @@ def test_the_objective_may_be_given_in_the_body_or_a_header(address, objective, 
         assert response.headers["x-satjax-candidate"] == first
 
 
+def test_an_empty_instruction_is_named_as_such(address):
+    error = httpx.post(f"{address}/v1/rank", json={"instruction": " "}).json()["error"]
+    assert (error["param"], "empty" in error["message"]) == ("instruction", True)
+
+
 def test_price_decides_where_the_objective_says_so(address):
     chosen = ["good", "erring", "best"]
     body = {"instruction": "best:good hi", "candidates": chosen, "expected_output_tokens": 1000}

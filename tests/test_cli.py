@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from satjax.aptitude import profile_from_outcomes
 from satjax.cli import _build_parser, main
+from satjax.errors import SatjaxError
 from satjax.export import read_router, router_sha256
 from satjax.outcomes import read_table, synthetic_zoo, write_table
 from satjax.router import Router
@@ -108,8 +111,8 @@ def test_from_outcomes_to_a_new_candidate(config_file, trained, capsys, tmp_path
     assert figures["split"] == "val"
     assert figures["routing"]["all"].keys() >= {"router", "best_single", "random", "oracle", "n"}
 
-    profile, test = tmp_path / "new.json", str(router / "aptitude_test.json")
-    assert main(["profile", *outcomes, "--aptitude-test", test, "--candidate", held, "--out", str(profile)]) == 0
+    profile = tmp_path / "new.json"
+    assert main(["profile", *outcomes, "--router", str(router), "--candidate", held, "--out", str(profile)]) == 0
     assert capsys.readouterr().out == f"profile: {profile} (24 of 24 aptitude items observed)\n"
     loaded = Router.load(router)
     loaded.remove(held)
@@ -288,22 +291,17 @@ def test_a_config_that_cannot_work_makes_nothing(flag, message, config_file, cap
     assert not (tmp_path / "run").exists()
 
 
-def test_a_profile_of_another_test_is_refused(trained, capsys, tmp_path):
-    router = trained.copy(tmp_path / "router")
-    test = json.loads((router / "aptitude_test.json").read_text())
-    test["tasks"] = test["tasks"][:-1]
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(test))
-    out, name = tmp_path / "profile.json", read_table(trained.outcomes).candidate_ids[0]
-    flags = ["--outcomes", str(trained.outcomes), "--aptitude-test", str(other), "--candidate", name]
-    assert main(["profile", *flags, "--out", str(out)]) == 0
-    capsys.readouterr()
-    with pytest.raises(Exception, match="belongs to aptitude test"):
-        Router.load(router).add(out)
+def test_a_profile_of_another_test_is_refused(trained, tmp_path):
+    router, table = Router.load(trained.router), read_table(trained.outcomes)
+    other = replace(router.aptitude_test, tasks=router.aptitude_test.tasks[:-1])
+    out = tmp_path / "profile.json"
+    profile_from_outcomes(table, other, table.candidate_ids[0]).write(out)
+    with pytest.raises(SatjaxError, match="belongs to aptitude test"):
+        router.add(out)
 
 
 def test_a_profile_of_nobody_is_one_line(trained, capsys, tmp_path):
-    flags = ["--outcomes", str(trained.outcomes), "--aptitude-test", str(trained.router / "aptitude_test.json")]
+    flags = ["--outcomes", str(trained.outcomes), "--router", str(trained.router)]
     line = one_line(capsys, 2, ["profile", *flags, "--candidate", "nobody", "--out", str(tmp_path / "p.json")])
     assert "nobody" in line
     assert not list(tmp_path.iterdir())

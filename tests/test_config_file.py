@@ -104,7 +104,7 @@ def test_the_flag_that_cannot_be_taken_is_named_alone():
     flags = ["--config.seed=7", "--config.aptitude.shots=ten", "--config.optimizer.weight_decay=0.5"]
     with pytest.raises(SatjaxError) as caught:
         load_config(SMOKE, flags)
-    assert str(caught.value) == "--config.aptitude.shots=ten: invalid literal for int() with base 10: 'ten'"
+    assert str(caught.value) == "--config.aptitude.shots=ten: 'ten' is no value for it; give one such as 20"
 
 
 def test_the_last_of_two_flags_counts():

@@ -14,7 +14,7 @@ def test_what_does_not_fit_is_one_line(ranker, tmp_path):
     )
     assert "not text" in ranker.message(write_input(tmp_path / "n.parquet", ["a"], x=[1]), target, text="x")
     assert "absent" in ranker.message(source, target, candidates=("absent",))
-    assert "cannot be read as Parquet" in ranker.message(tmp_path / "absent.parquet", target)
+    assert "absent.parquet: there is no such file" in ranker.message(tmp_path / "absent.parquet", target)
     some = ranker.router.candidates[0]
     assert f"candidate {some!r} is named twice" in ranker.message(source, target, candidates=(some, some))
     assert "no candidate to rank" in ranker.message(source, target, candidates=())

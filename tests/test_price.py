@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ def test_a_price_is_expected_tokens_at_the_candidates_prices():
     size = request_size(4001, 500)
     assert (size.input_tokens, size.output_tokens) == (1001, 500)
     assert price_usd(CANDIDATE, size) == pytest.approx((1001 * 2 + 500 * 8) / 1e6)
+    cheap = replace(CANDIDATE, usd_per_million_input_tokens=0.2, usd_per_million_output_tokens=0.1)
+    assert str(price_usd(cheap, request_size(4, 1))) == "3e-07"  # and not 3.0000000000000004e-07
 
 
 def test_a_request_that_allows_fewer_tokens_is_expected_to_be_cheaper():

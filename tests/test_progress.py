@@ -20,6 +20,15 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(capsys, monk
     assert capsys.readouterr().err.splitlines() == ["baselines: 2 of 4, about 20 s left"]
 
 
+def test_what_was_done_before_the_first_word_says_nothing_of_the_time_left(capsys, monkeypatch):
+    clock = iter([0.0, 100.0, 120.0])
+    monkeypatch.setattr("satjax.render.progress.time.monotonic", lambda: next(clock))
+    with steps() as on_progress:
+        on_progress("scoring", 50, 80)
+        on_progress("scoring", 60, 80)
+    assert capsys.readouterr().err.splitlines() == ["scoring: 60 of 80, about 40 s left"]
+
+
 def test_steps_of_several_kinds(capsys):
     with steps() as on_progress:
         on_progress("embeddings", 1, 2)

@@ -19,7 +19,7 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
     out = capsys.readouterr().out
     assert "platt (written)" in out
     assert "before (fitted on these)" in out
-    assert "other folds than fitted on, but for before" in " ".join(out.split())
+    assert 'other folds than fitted on, but for "before"' in " ".join(out.split())
     calibration_tables(calibration, {**figures, "split": "test"})
     other = capsys.readouterr().out
     assert "fitted on these" not in other

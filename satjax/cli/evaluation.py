@@ -80,7 +80,7 @@ def add_verbs(verb: Verb) -> None:
         nargs="+",
         type=router_directory,
         metavar="DIR",
-        help="exported routers: seeds of one recipe",
+        help="exported routers: seeds of one recipe (default: the one that comes with satjax)",
     )
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from satjax.cli.parser import Verb
+from satjax.cli.parser import ROUTER_HELP, Verb
+from satjax.pretrained import DEFAULT, router_directory
 
 FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "csv", "jsonl")
 
@@ -64,12 +65,10 @@ def add_verbs(verb: Verb) -> None:
         "profile",
         _profile,
         "Make a new candidate's capability profile from its outcomes.",
-        "satjax profile --outcomes DIR --aptitude-test ROUTER/aptitude_test.json --candidate NAME --out NAME.json",
+        "satjax profile --outcomes DIR --candidate NAME --out NAME.json",
     )
     profile.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
-    profile.add_argument(
-        "--aptitude-test", required=True, type=Path, metavar="FILE", help="the router's aptitude_test.json"
-    )
+    profile.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     profile.add_argument("--candidate", required=True, metavar="NAME", help="the model_id in the outcome table")
     profile.add_argument("--out", required=True, type=Path, metavar="FILE", help="where the profile goes, as JSON")
 
@@ -106,10 +105,11 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.aptitude import AptitudeTest, profile_from_outcomes
+    from satjax.aptitude import profile_from_outcomes
+    from satjax.export import read_router
     from satjax.outcomes import open_outcomes
 
-    table, test = open_outcomes(options.outcomes), AptitudeTest.read(options.aptitude_test)
+    table, test = open_outcomes(options.outcomes), read_router(options.router).test
     profile = profile_from_outcomes(table, test, options.candidate)
     profile.write(options.out)
     observed = int(profile.count_T.sum())

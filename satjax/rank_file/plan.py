@@ -129,8 +129,13 @@ def open_input(source: Path) -> pq.ParquetFile:
     """The input, to be closed by the caller. Raises SatjaxError where it cannot be read as Parquet."""
     try:
         return pq.ParquetFile(source)
+    except FileNotFoundError as error:
+        raise SatjaxError(f"{source}: there is no such file") from error
     except (OSError, pa.ArrowException) as error:
-        raise SatjaxError(f"{source} cannot be read as Parquet ({str(error).splitlines()[0][:160]})") from error
+        reason = str(error).splitlines()[0][:160]
+        raise SatjaxError(
+            f"{source} cannot be read as Parquet ({reason}); give a Parquet file with a column of instructions"
+        ) from error
 
 
 def exists(path: Path) -> bool:

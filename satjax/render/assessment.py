@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.text import Text
 
 from satjax.aptitude import CapabilityProfile
-from satjax.render.console import plain_table
+from satjax.render.console import open_console, plain_table
 
 EXAMPLES = 3
 """Replies without an answer that are shown."""
@@ -16,7 +15,7 @@ MANY = 0.1
 
 def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], unanswered: Mapping[str, str]) -> None:
     """What a model made of the aptitude test, how sure that is, the replies that hold no answer, and why items have none, both by item."""
-    console, table, said = Console(highlight=False), plain_table(show_header=False), profile.assessment or {}
+    console, table, said = open_console(), plain_table(show_header=False), profile.assessment or {}
     table.add_row("candidate", Text(profile.candidate))
     table.add_row(
         "items answered", f"{said['items']:,} of {said['of']:,}{', each in all rotations' if said['rotated'] else ''}"

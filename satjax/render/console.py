@@ -1,8 +1,20 @@
 """What all tables have in common: how they stand, and how a figure is written."""
 
+import os
+import sys
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+WIDTH_OF_FILES = 160
+"""Columns of what is written to a file or a pipe, which has no width of its own."""
+
+
+def open_console() -> Console:
+    """Standard output, as wide as the terminal or `$COLUMNS` says."""
+    given = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if given else WIDTH_OF_FILES)
 
 
 def plain_table(**options: Any) -> Table:

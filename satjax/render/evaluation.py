@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from satjax.evaluation.figures import mean_of_known
-from satjax.render.console import number, percent, plain_table
+from satjax.render.console import number, open_console, percent, plain_table
 
 
 def report_table(figures: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
 
 def _about(figures: dict[str, Any]) -> Console:
     """Says what the figures are of; returns the console for the rest."""
-    console = Console(highlight=False)
+    console = open_console()
     if figures["synthetic"]:
         console.print("synthetic zoo: generated instructions, planted abilities", style="yellow")
     drawn = f", drawn at random from {figures['drawn']['of']}" if "drawn" in figures else ""

@@ -2,21 +2,19 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from satjax.render.console import percent, plain_table
+from satjax.render.console import open_console, percent, plain_table
 
 
 def description_tables(figures: dict[str, Any]) -> None:
     """What `satjax.outcomes.describe` found of a table."""
-    console, facts = Console(highlight=False), plain_table(show_header=False)
+    console, facts = open_console(), plain_table(show_header=False)
     splits = ", ".join(f"{count} {name}" for name, count in figures["splits"].items())
     median, most, longest = figures["text_length"]
     facts.add_row("items", f"{figures['items']} ({splits})")
-    facts.add_row(
-        "of", f"{figures['tasks']} tasks, {figures['categories']} categories; {', '.join(figures['sources'])}"
-    )
+    sources = ", ".join(filter(None, figures["sources"]))
+    facts.add_row("of", f"{figures['tasks']} tasks, {figures['categories']} categories{sources and '; '}{sources}")
     facts.add_row("text length", f"{median} characters (median), {most} (90th percentile), {longest} (longest)")
     facts.add_row(
         "outcomes", f"{figures['outcomes']}, {figures['soft_outcomes']} of them soft; {figures['costs']} costs"

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from satjax.render.console import percent, plain_table
+from satjax.render.console import open_console, percent, plain_table
 
 SECONDS = {"compute": "compute", "hbm": "HBM", "ici_hidden": "hidden collectives", "ici_exposed": "exposed collectives"}
 SHOWN = 2**20
@@ -14,7 +13,7 @@ SHOWN = 2**20
 
 def preflight_tables(figures: dict[str, Any]) -> None:
     """Whether a slice does, and how fast: memory, time and collectives of both steps; meshes, batches and slices where they were compared."""
-    console = Console(highlight=False)
+    console = open_console()
     console.print(
         f"{figures['topology']}: {figures['chips']} chips, stage {figures['stage']!r}, "
         f"{figures['bucket']} tokens, {figures['candidates']} candidates; meshes are data x fsdp x tensor, figures are of one chip and one step"

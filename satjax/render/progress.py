@@ -80,16 +80,16 @@ def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Callable
 
 
 def _lines() -> OnStep:
-    started: dict[str, float] = {}
+    started: dict[str, tuple[int, float]] = {}
     last = time.monotonic()
 
     def on_progress(what: str, done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        first = started.setdefault(what, now)
-        if done < total and done and now - last > SECONDS_BETWEEN_LINES:
+        before, first = started.setdefault(what, (done, now))
+        if before < done < total and now - last > SECONDS_BETWEEN_LINES:
             last = now
-            left = duration((now - first) / done * (total - done))
+            left = duration((now - first) / (done - before) * (total - done))
             print(f"{what}: {done} of {total}, about {left} left{note and ', '}{note}", file=sys.stderr)
 
     return on_progress

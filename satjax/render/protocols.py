@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
-from satjax.render.console import number, percent, plain_table
+from satjax.render.console import number, open_console, percent, plain_table
 from satjax.render.evaluation import bench_table
 
 
 def protocol_tables(figures: dict[str, Any]) -> None:
     """What a protocol found, in short."""
-    console, table = Console(highlight=False), plain_table()
+    console, table = open_console(), plain_table()
     match figures["protocol"]:
         case "onboarding":
             for column in (

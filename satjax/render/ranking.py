@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
-from satjax.render.console import plain_table
+from satjax.render.console import open_console, plain_table
 from satjax.router import Ranked
 
 BAR_WIDTH = 24
@@ -13,7 +12,7 @@ BAR_WIDTH = 24
 
 def ranking_table(instruction: str, ranked: Sequence[Ranked], num_candidates: int) -> None:
     """One instruction and its ranking, the probability also as a bar."""
-    console = Console(highlight=False)
+    console = open_console()
     shown = instruction if len(instruction) <= 200 else f"{instruction[:120]} … {instruction[-70:]}"
     console.print()
     console.print(Text(shown, style="bold"))

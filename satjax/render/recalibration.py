@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from satjax.calibration import Calibration
-from satjax.render.console import number, percent, plain_table
+from satjax.render.console import number, open_console, percent, plain_table
 
 
 def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
@@ -14,9 +13,9 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
 
     A router's own calibration was fitted on the split `val`: measured there, it is not measured on other instructions, as the rest is.
     """
-    console, table = Console(highlight=False), plain_table()
+    console, table = open_console(), plain_table()
     marks = {figures["method"]: " (written)"} | ({"before": " (fitted on these)"} if figures["split"] == "val" else {})
-    but = ", but for before" if "before" in marks else ""
+    but = ', but for "before"' if "before" in marks else ""
     console.print(
         f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on{but}"
     )

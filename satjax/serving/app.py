@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
+from satjax.instructions import is_instruction
 from satjax.serving.api_errors import ApiError, of_status
 from satjax.serving.bodies import (
     CandidateBody,
@@ -211,6 +212,8 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
 async def _ranking(service: Service, asked: RankRequest, header: str | None) -> RankResponse:
     if (asked.instruction is None) == (asked.messages is None):
         raise ApiError(400, "give either instruction or messages", param="instruction")
+    if asked.instruction is not None and not is_instruction(asked.instruction):
+        raise ApiError(400, "the instruction is empty; give what a user would ask", param="instruction")
     said = asked.messages or [Message(role="user", content=asked.instruction)]
     messages = [message.model_dump() for message in said]
     choice = Choice(objective=asked.objective, candidates=asked.candidates)
