@@ -63,7 +63,7 @@ def preflight_tables(figures: dict[str, Any]) -> None:
 
 
 def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**30:.2f} GiB" if size == 0 or size >= 2**30 / 100 else f"{size / 2**20:.1f} MiB"
 
 
 def _mesh(figures: dict[str, Any]) -> str:
