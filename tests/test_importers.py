@@ -83,6 +83,11 @@ def real(form: str, folder: Path) -> tuple[Path, list[Path]]:
                 "sample_id,prompt,eval_name,m,m|model_response,m|total_cost\ns.1,\"['Q?']\",arc,1.0,x,0.1\n"
             )
             return path, [path]
+        case "capit":
+            path = folder / "capit.json"
+            groups = {"pos": ["What?", "Why?"], "neg": ["Who?"]}
+            path.write_text(json.dumps([{"model_repr": "Botany: 3 of 4.", "data_repr": groups}]))
+            return path, [path]
         case "csv":
             path = folder / "log.csv"
             path.write_text("item_id,text,model_id,score,split\ni,What?,a,1,test\nj,Why?,a,0.5,\n")
@@ -225,7 +230,7 @@ def test_damaged_files_end_in_a_table_or_one_line(form, tmp_path):
     fuzz_bytes(form, tmp_path, 40)
 
 
-@pytest.mark.parametrize("form", ["lm-eval", "inspect", "helm", "opencompass", "jsonl"])
+@pytest.mark.parametrize("form", ["lm-eval", "inspect", "helm", "opencompass", "capit", "jsonl"])
 def test_unexpected_values_end_in_a_table_or_one_line(form, tmp_path):
     fuzz_json(form, tmp_path, 40)
 
@@ -237,7 +242,7 @@ def test_many_damaged_files(form, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["lm-eval", "inspect", "helm", "opencompass", "jsonl"])
+@pytest.mark.parametrize("form", ["lm-eval", "inspect", "helm", "opencompass", "capit", "jsonl"])
 def test_many_unexpected_values(form, tmp_path):
     fuzz_json(form, tmp_path, 1000)
 

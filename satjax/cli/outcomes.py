@@ -7,7 +7,7 @@ from pathlib import Path
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.pretrained import DEFAULT, router_directory
 
-FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "csv", "jsonl")
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl")
 
 
 def add_verbs(verb: Verb) -> None:

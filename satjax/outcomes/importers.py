@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from satjax.errors import SatjaxError, unknown_name
+from satjax.outcomes.capit import import_capit
 from satjax.outcomes.columns import import_csv, import_jsonl
 from satjax.outcomes.helm import import_helm
 from satjax.outcomes.inspect_log import import_inspect
@@ -20,6 +21,7 @@ IMPORTERS: Mapping[str, tuple[Callable[..., OutcomeTable], tuple[str, ...]]] = {
     "inspect": (import_inspect, ("metric",)),
     "helm": (import_helm, ("metric",)),
     "opencompass": (import_opencompass, ()),
+    "capit": (import_capit, ()),
     "csv": (import_csv, ("columns",)),
     "jsonl": (import_jsonl, ("columns",)),
 }
