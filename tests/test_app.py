@@ -364,6 +364,16 @@ def test_a_ranking_has_those_that_just_failed_last_as_a_request_does(backend, tm
         assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["a", "b"], ["b"])
 
 
+def test_one_forbidden_prompt_keeps_nobody_else_away(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a", "b": "status:403"})
+    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo) as (address, service):
+        cooling = []
+        for _ in range(3):
+            assert ask(address).headers["x-satjax-candidate"] == "a"
+            cooling.append(service.cooling.is_cooling("b"))
+        assert cooling == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("path", "content", "status"),
     [

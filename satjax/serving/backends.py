@@ -17,10 +17,10 @@ from satjax.zoo_file import Candidate, Settings
 
 log = logging.getLogger("satjax")
 
-Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "broken", "too_long"]
+Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "too_long"]
 AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 """Faults after which a backend is left alone for a while the first time already."""
-REFUSALS = (401, 402, 403, 404, 405, 407, 410)
+REFUSALS = (401, 402, 404, 405, 407, 410)
 """Statuses that say that the zoo file does not fit the backend: its key or what is paid for it, its address or its model."""
 PASSED_ON = ("content-type", "x-request-id")
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -216,6 +216,8 @@ def _check_status(response: httpx.Response) -> None:
         raise Failed("timeout", "status 408")
     if status in REFUSALS:
         raise Failed("refused", f"status {status}")
+    if status == 403:  # of the key, or of one prompt that moderation takes offence at: that must not keep others away
+        raise Failed("forbidden", "status 403")
     if status >= 500:
         raise Failed("server_error", f"status {status}", _seconds(response.headers.get("retry-after")))
     if status != 200 and status < 400:
