@@ -175,7 +175,8 @@ class Router:
         """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates` (all of them by default)."""
         if isinstance(instructions, str):
             raise SatjaxError("Router.score takes a list of instructions; put the one instruction into a list")
-        return self._score(self._zoo, instructions, candidates, on_progress)
+        # Scores go by place, and what comes may go by labels, as a column of a data frame does.
+        return self._score(self._zoo, list(instructions), candidates, on_progress)
 
     def probability(
         self,

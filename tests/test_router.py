@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,29 @@ def test_a_ranking_goes_from_the_likeliest_down(router):
     row = dict(zip(router.candidates, router.probability([TEXTS[0]])[0], strict=True))
     assert all(entry.probability == row[entry.candidate] for entry in ranked)
     assert router.rank(TEXTS[0], top=2) == ranked[:2]
+
+
+class Labelled:
+    """Texts by labels of their own, as a shuffled column of a data frame has them: `column[0]` need not be the first."""
+
+    def __init__(self, text_of: dict[int, str]):
+        self.text_of = text_of
+
+    def __len__(self) -> int:
+        return len(self.text_of)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.text_of.values())
+
+    def __getitem__(self, label: int) -> str:
+        return self.text_of[label]
+
+
+def test_scores_stand_in_the_order_in_which_instructions_come():
+    router = Router.load()
+    column, expected = Labelled({2: TEXTS[2], 0: TEXTS[0], 1: TEXTS[1]}), router.score([TEXTS[2], TEXTS[0], TEXTS[1]])
+    np.testing.assert_array_equal(router.score(column), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(router.score(iter(column)), expected)  # type: ignore[arg-type]
 
 
 def test_some_candidates_rank_as_they_do_among_all(router):
