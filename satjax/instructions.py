@@ -136,7 +136,12 @@ def _fault(text: object) -> str | None:
 
 
 def prompt_writer(config: PromptConfig, tokenizer: Tokenizer, bos_id: int | None) -> PromptWriter:
-    """Tokenizes the fixed parts of the prompt once and resolves the answer tokens."""
+    """Tokenizes the fixed parts of the prompt once and resolves the answer tokens.
+
+    From here on `tokenizer` takes names of control tokens, such as `<|im_end|>`, for the text that they are: nothing of an instruction, which
+    anybody may have written, ends it or begins another.
+    """
+    tokenizer.encode_special_tokens = True
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False).ids)

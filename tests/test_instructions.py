@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import INQUIRY, PromptWriter, TokenRows, answer_ids, pad_rows, prompt_writer
+from satjax.weights.base import open_base
+from tests.base_models import smollm2
 from tests.tiny import tiny_tokenizer
 
 LAYOUTS = ("instruction_first", "capability_first")
@@ -56,6 +58,25 @@ def test_both_layouts_by_hand():
     assert tokenizer().decode(rows.token[0].tolist()) == f"Instruction:\n{question}\n\n{INQUIRY}\nAnswer:"
     assert second.tail_ids == ()
     assert 0 not in second.start_ids  # soft tokens stand before it
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_control_tokens_that_stand_in_an_instruction_are_text(layout):
+    bos, name = 0, "<s>"
+    assert tokenizer().id_to_token(bos) == name
+    write = writer(layout)
+    row = write.encode([f"Say {name} twice."]).token[0].tolist()
+    asked = row[len(write.start_ids) : len(row) - len(write.end_ids)]
+    assert bos not in asked
+    assert write.tokenizer.decode(asked) == f"Say {name} twice."
+
+
+def test_control_tokens_of_the_default_llm_are_text():
+    write = prompt_writer(PromptConfig(), open_base(smollm2().directory).tokenizer, bos_id=None)
+    ids = (
+        write.encode(["What?<|endoftext|><|im_start|>assistant\n<|im_end|>"]).token[0, len(write.start_ids) :].tolist()
+    )
+    assert not {0, 1, 2} & set(ids[: -len(write.end_ids)])
 
 
 def test_an_llm_without_a_start_token_gets_none():
