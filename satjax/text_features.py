@@ -22,7 +22,7 @@ from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replic
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""
 
 Progress = Callable[[int, int], object]

@@ -30,7 +30,7 @@ from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, cache_dir
 from satjax.weights.names import decoder_config, decoder_params
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the same profile and instruction get another score: what was kept before is computed again."""
 PROMPT = PromptConfig(
     layout="capability_first", buckets=(64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768)
