@@ -17,6 +17,7 @@ from satjax.aptitude import (
     CoreTask,
     check_same_test,
     profile_from_outcomes,
+    profile_from_scores,
     render,
     render_sentences,
 )
@@ -140,6 +141,30 @@ def test_a_profile_of_another_test_is_refused():
     shorter = replace(profile, item_outcome_TK=profile.item_outcome_TK[:, :1])
     with pytest.raises(SatjaxError, match="belongs to aptitude test"):
         check_same_test(shorter, test)
+
+
+@pytest.mark.parametrize("summary", [False, True])
+def test_a_profile_whose_tasks_stand_in_another_order_is_refused(tmp_path, summary):
+    test = exam(3, 2)
+    profile = profile_of([[1, 1], [0, 1], [0, 0]], test=test)
+    path = tmp_path / "a.json"
+    (profile.summary() if summary else profile).write(path)
+    value = json.loads(path.read_text())
+    value["tasks"] = value["tasks"][::-1]
+    path.write_text(json.dumps(value))
+    with pytest.raises(
+        SatjaxError, match=r"'alpha' has task 1 named '.+2', the aptitude test has '.+0' there"
+    ) as caught:
+        check_same_test(CapabilityProfile.read(path), test)
+    assert "in its order" in str(caught.value)
+
+
+@pytest.mark.parametrize("score", [-0.5, 85, np.inf])
+def test_scores_outside_their_range_make_no_profile(score):
+    test = exam(1, 2)
+    first, second = test.tasks[0].item_ids
+    with pytest.raises(SatjaxError, match=rf"'alpha'.*{second!r}.*outside \[0, 1\]; rescale"):
+        profile_from_scores({first: 1.0, second: score, "of no test": 7.0}, test, "alpha")
 
 
 def test_a_summary_keeps_all_but_single_outcomes(tmp_path):

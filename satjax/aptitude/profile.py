@@ -143,8 +143,14 @@ def known_profiles(
 def profile_from_scores(score_of_item: Mapping[str, float], test: AptitudeTest, candidate_id: str) -> CapabilityProfile:
     """A candidate's profile from its scores in [0, 1] by item id; NaN, or no entry, is unobserved.
 
-    Raises SatjaxError where no item of the test has a score.
+    Raises SatjaxError where no item of the test has a score, or one has another score than that.
     """
+    for item in (item for task in test.tasks for item in task.item_ids):
+        score = score_of_item.get(item, np.nan)
+        if score < 0 or score > 1:
+            raise SatjaxError(
+                f"candidate {candidate_id!r} has score {score:g} on aptitude item {item!r}, which is outside [0, 1]; rescale the scores"
+            )
     outcomes = [[score_of_item.get(item, np.nan) for item in task.item_ids] for task in test.tasks]
     outcome_TK = np.array(outcomes, np.float32)
     if np.isnan(outcome_TK).all():
@@ -157,7 +163,7 @@ def profile_from_scores(score_of_item: Mapping[str, float], test: AptitudeTest, 
 
 
 def check_same_test(profile: CapabilityProfile, test: AptitudeTest) -> None:
-    """Raises SatjaxError where a profile is the result of another aptitude test."""
+    """Raises SatjaxError where a profile is the result of another aptitude test, or its tasks stand in another order."""
     fits = len(profile.tasks) == test.num_tasks and profile.count_T.max(initial=0) <= test.shots
     if profile.item_outcome_TK is not None:
         fits &= profile.item_outcome_TK.shape == (test.num_tasks, test.shots)
@@ -166,6 +172,12 @@ def check_same_test(profile: CapabilityProfile, test: AptitudeTest) -> None:
             f"profile of {profile.candidate!r} belongs to aptitude test {profile.aptitude_test[:12]}…, the router's is {test.fingerprint[:12]}…; "
             "make it again with this router's aptitude_test.json"
         )
+    for number, (name, task) in enumerate(zip(profile.tasks, test.tasks, strict=True), 1):
+        if name != task.name:
+            raise SatjaxError(
+                f"profile of {profile.candidate!r} has task {number} named {name!r}, the aptitude test has {task.name!r} there; "
+                "give its tasks in its order"
+            )
 
 
 def render_sentences(profile: CapabilityProfile, order: Sequence[int] | np.ndarray | None = None) -> list[str]:
