@@ -104,6 +104,20 @@ def test_bad_rows_are_named(tmp_path, row, words):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text": [{"role": "user", "content": "What?"}]}, "line 1: text is a list, not text"),
+        ({"model_id": {"name": "a"}}, "line 1: model_id is an object, not text"),
+    ],
+)
+def test_what_is_no_text_is_not_written_out_as_one(tmp_path, changes, words):
+    row = {"item_id": 3, "text": "What?", "model_id": "a", "score": 1, "answer": ["4", "four"]}
+    assert import_jsonl([write_jsonl(tmp_path / "good.jsonl", row)]).item_ids == ("3",)
+    with pytest.raises(SatjaxError, match=words):
+        import_jsonl([write_jsonl(tmp_path / "bad.jsonl", {**row, **changes})])
+
+
 def test_contradictions(tmp_path):
     rows = [["i", "What?", "a", "1"], ["i", "What?", "a", "1"]]
     with pytest.raises(SatjaxError, match=r"row 3: item 'i' stands twice for candidate 'a'"):

@@ -6,7 +6,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
 from satjax.outcomes.collector import Collector
-from satjax.outcomes.splits import digest, split_of
+from satjax.outcomes.splits import digest, folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
 from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
 
@@ -66,7 +66,7 @@ def _import(
                     collector.add(name, item, number(row[name], where, name), where)
             else:
                 collector.add(
-                    _text(row[names["candidate"]]),
+                    _plain(row, names["candidate"], where),
                     item,
                     number(row[names["score"]], where, names["score"]),
                     where,
@@ -96,7 +96,7 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
 
 
 def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
-    text = _text(row[names["text"]])
+    text = _plain(row, names["text"], where)
     split = _text(row.get(names["split"])) or split_of(text)
     if split not in SPLITS:
         raise SatjaxError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}; mend or empty it")
@@ -109,6 +109,15 @@ def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
         split=split,
         answer=_text(row.get(names["answer"])) or None,
     )
+
+
+def _plain(row: Mapping[str, Any], name: str, where: str) -> str:
+    """What may not be a list or an object, as text: what candidates are asked and are named would otherwise be Python's notation of it."""
+    if isinstance(row[name], list | dict):
+        raise SatjaxError(
+            f"{where}: {folded(name)} is {'a list' if isinstance(row[name], list) else 'an object'}, not text; write what is meant as one text"
+        )
+    return _text(row[name])
 
 
 def _text(value: Any) -> str:
