@@ -225,6 +225,8 @@ class Router:
         candidates: Sequence[str] | None,
         on_progress: Callable[[int], Any] = lambda done: None,
     ) -> np.ndarray:
+        if isinstance(candidates, str):
+            raise SatjaxError(f"candidates = {candidates!r:.60} is one name; put it into a list")
         names = [zoo.known(name) for name in (zoo.profiles if candidates is None else candidates)]
         if not names:
             raise SatjaxError("there is no candidate to rank; add one with Router.add, or name at least one")

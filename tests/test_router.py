@@ -206,6 +206,8 @@ def test_what_cannot_be_ranked_is_one_line(router):
         router.score(["fine", " \n"])
     with pytest.raises(SatjaxError, match="instruction 1 of 1 is int, not text"):
         router.score([5])  # type: ignore[list-item]
+    with pytest.raises(SatjaxError, match=f"candidates = '{name}' is one name; put it into a list"):
+        router.rank(TEXTS[0], name)
     with pytest.raises(SatjaxError, match="top = 0: ask for at least 1"):
         router.rank(TEXTS[0], top=0)
 

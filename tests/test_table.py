@@ -86,6 +86,8 @@ def test_a_mask_and_its_indices_select_the_same(table):
         ({"scores_MN": np.array([[0, 1, 0], [0, 1.5, 0]], np.float32)}, ("1.5", "beta", "i1")),
         ({"scores_MN": np.array([[0, -1, 0], [0, 0, 0]], np.float32)}, ("-1", "alpha")),
         ({"scores_MN": np.full((2, 3), np.inf, np.float32)}, ("inf",)),
+        ({"cost_usd_MN": np.array([[0, np.nan, 1], [0, -0.5, 0]], np.float32)}, ("cost -0.5", "beta", "i1")),
+        ({"cost_usd_MN": np.full((2, 3), np.inf, np.float32)}, ("cost inf", "US dollars")),
         ({"candidates": (Candidate("alpha"), Candidate("alpha"))}, ("alpha", "twice")),
         ({"items": (Item("x", "t", "a"), Item("y", "t", "a"), Item("x", "t", "a"))}, ("'x'", "twice")),
         ({"items": (Item("x", "t", "a"), Item("y", " \n", "a"), Item("z", "t", "a"))}, ("'y'", "empty")),
