@@ -1,7 +1,7 @@
 """The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +190,7 @@ class Router:
     def rank(self, instruction: str, candidates: Sequence[str] | None = None, top: int | None = None) -> list[Ranked]:
         """Candidates from the likeliest to handle the instruction to the least, the `top` first ones if given."""
         zoo = self._zoo
-        names = tuple(zoo.profiles if candidates is None else candidates)
+        names = tuple(_named(candidates, zoo))
         score_BM = self._score(zoo, [instruction], names)
         return ranking(names, self.calibration.probability(score_BM)[0], top)
 
@@ -225,14 +225,18 @@ class Router:
         candidates: Sequence[str] | None,
         on_progress: Callable[[int], Any] = lambda done: None,
     ) -> np.ndarray:
-        if isinstance(candidates, str):
-            raise SatjaxError(f"candidates = {candidates!r:.60} is one name; put it into a list")
-        names = [zoo.known(name) for name in (zoo.profiles if candidates is None else candidates)]
+        names = [zoo.known(name) for name in _named(candidates, zoo)]
         if not names:
             raise SatjaxError("there is no candidate to rank; add one with Router.add, or name at least one")
         column = {name: i for i, name in enumerate(zoo.profiles)}
         score_BM = self._scorer.score(instructions, zoo.soft_MOKD, on_progress)
         return score_BM[:, [column[name] for name in names]]
+
+
+def _named(candidates: Sequence[str] | None, zoo: Zoo) -> Iterable[str]:
+    if isinstance(candidates, str):
+        raise SatjaxError(f"candidates = {candidates!r:.60} is one name; put it into a list")
+    return zoo.profiles if candidates is None else candidates
 
 
 def ranking(names: Sequence[str], probability_M: np.ndarray, top: int | None = None) -> list[Ranked]:
