@@ -154,7 +154,7 @@ def test_bad_files(tmp_path, monkeypatch):
         import_lm_eval([tmp_path])
     with pytest.raises(SatjaxError, match="give the file its name back"):
         import_lm_eval([tmp_path / "log.jsonl"])
-    with pytest.raises(SatjaxError, match="cannot be read as samples"):
+    with pytest.raises(SatjaxError, match="there is no such file; mend its name"):
         import_lm_eval([tmp_path / f"samples_a_{TIME}.jsonl"])
     path = write(tmp_path, sample(), results={})
     (tmp_path / f"results_{TIME}.json").write_text("[]")
