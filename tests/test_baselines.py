@@ -46,13 +46,6 @@ def test_the_seed_decides(fitted):
     np.testing.assert_array_equal(fit(CASE.data, 0)(CASE.new), probability)
 
 
-def test_the_chosen_setting_alone_is_the_same_fit(fitted):
-    _, fit, predictor, probability = fitted
-    again = fit(CASE.data, 0, predictor.setting)
-    assert again.chosen == predictor.chosen
-    np.testing.assert_array_equal(again(CASE.new), probability)
-
-
 def test_order_of_rows_and_candidates_changes_nothing(fitted):
     name, fit, _, probability = fitted
     rng = np.random.default_rng(0)

@@ -54,7 +54,7 @@ def test_folds_that_do_not_belong_together():
 
 
 def test_probabilities_are_float32_in_their_range():
-    predict = Predictor(lambda instructions: np.array([[-1e-9, 0.5, 1 + 1e-9]]), {}, {}, 0.0)
+    predict = Predictor(lambda instructions: np.array([[-1e-9, 0.5, 1 + 1e-9]]), {}, 0.0)
     probability = predict(Instructions(ROWS[:1], ("a",)))
     assert probability.dtype == np.float32
     np.testing.assert_array_equal(probability, np.array([[0, 0.5, 1]], np.float32))

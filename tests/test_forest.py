@@ -49,7 +49,7 @@ def test_training_items_without_outcomes_are_one_line():
     data = planted("clusters", sizes=(40, 20, 20, 5)).data
     nothing = Fold(data.train.instructions, np.full_like(data.train.outcome_BM, NAN))
     with pytest.raises(SatjaxError, match="forest: the training split has no outcomes of 5 candidates"):
-        for_seen(forest)(BaselineData(nothing, data.val, data.aptitude), 0)
+        next(forest(BaselineData(nothing, data.val, data.aptitude), nothing, 0))
 
 
 def test_a_known_candidate_is_predicted_by_trees_that_never_saw_it():
@@ -59,6 +59,7 @@ def test_a_known_candidate_is_predicted_by_trees_that_never_saw_it():
     flipped = case.data.train.outcome_BM.copy()
     flipped[:, 0] = 1 - flipped[:, 0]
     other = BaselineData(Fold(case.data.train.instructions, flipped), case.data.val, case.data.aptitude)
-    before, after = (next(forest_unseen(data, everyone, 0))[1]().function for data in (case.data, other))
+    _, before = next(forest_unseen(case.data, everyone, 0))
+    _, after = next(forest_unseen(other, everyone, 0))
     np.testing.assert_allclose(before(case.new)[:, 0], after(case.new)[:, 0], atol=1e-9)
     assert np.abs(before(case.new) - after(case.new)).max() > 0.01

@@ -49,8 +49,8 @@ def test_a_candidate_of_one_class_or_without_outcomes_has_a_constant():
     outcome_BM = case.data.train.outcome_BM.copy()
     outcome_BM[:, 0], outcome_BM[:, 1] = 1.0, NAN
     fold = Fold(Instructions(case.data.train.instructions.embedding_BE, case.data.train.instructions.tasks), outcome_BM)
-    _, fit = next(logistic(case.data, fold, 0))
-    probability = fit().function(case.new)
+    _, function = next(logistic(case.data, fold, 0))
+    probability = function(case.new)
     assert np.ptp(probability[:, :2], axis=0).max() == 0
     assert 0.95 < probability[0, 0] < 1
     assert 0 < probability[0, 1] < 1

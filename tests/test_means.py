@@ -58,6 +58,6 @@ def test_subjects_are_found_from_few_and_from_many_outcomes():
 
 def test_an_unknown_subject_has_the_candidates_mean():
     case = planted("subjects")
-    _, fit = next(subject_means(case.data, case.data.train, 0))
+    _, function = next(subject_means(case.data, case.data.train, 0))
     lone = Instructions(case.new.embedding_BE[:1], ("task of another world",))
-    assert fit().function(lone)[0] == pytest.approx(candidate_mean(case.data.train.outcome_BM))
+    assert function(lone)[0] == pytest.approx(candidate_mean(case.data.train.outcome_BM))

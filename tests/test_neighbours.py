@@ -16,8 +16,8 @@ def test_neighbours_by_hand():
     mean_M = candidate_mean(outcome_BM)
     settings = list(neighbours(case.data, case.data.train, 0))
     assert {setting["neighbours"] for setting, _ in settings} == {12, 25, 50, 100, 120}
-    for setting, fit in settings:
-        smoothing, function = setting["smoothing"], fit().function
+    for setting, function in settings:
+        smoothing = setting["smoothing"]
         for row, probability in zip(case.new.embedding_BE, function(case.new), strict=True):
             cosine = embedding_BE @ row
             near = np.argsort(-cosine)[: setting["neighbours"]]
@@ -41,7 +41,7 @@ def test_clusters_are_those_of_the_training_instructions_whatever_their_outcomes
     for (_, with_outcomes), (_, without) in zip(
         clusters(case.data, case.data.aptitude, 0), clusters(blind, blind.aptitude, 0), strict=True
     ):
-        np.testing.assert_array_equal(with_outcomes().function(case.new), without().function(case.new))
+        np.testing.assert_array_equal(with_outcomes(case.new), without(case.new))
 
 
 def test_a_cluster_without_outcomes_has_the_candidates_mean(monkeypatch):
@@ -53,5 +53,5 @@ def test_a_cluster_without_outcomes_has_the_candidates_mean(monkeypatch):
     rng = np.random.default_rng(0)
     train = Fold(both, rng.integers(0, 2, (16, 1)).astype(np.float32))
     aptitude = Fold(known, np.array([[1], [1], [1], [0]], np.float32))
-    for _, fit in clusters(BaselineData(train, train, aptitude), aptitude, 0):
-        np.testing.assert_allclose(fit().function(Instructions(there, ("t",))), [[0.75]])
+    for _, function in clusters(BaselineData(train, train, aptitude), aptitude, 0):
+        np.testing.assert_allclose(function(Instructions(there, ("t",))), [[0.75]])

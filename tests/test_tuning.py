@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import Fold
-from satjax.evaluation.baselines.tuning import Fitted, choose, for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import choose, for_seen, for_unseen
 from satjax.metrics import log_loss
 from tests.planted import error, planted, rows
 
@@ -20,32 +20,18 @@ def truth_or_not(case):
     def true(instructions):
         return expit(3 * logit(np.array([by_row[row.tobytes()] for row in instructions.embedding_BE])))
 
-    yield {"noise": True}, lambda: Fitted(lambda x: np.random.default_rng(0).random((len(x.tasks), 5)))
-    yield {"noise": False}, lambda: Fitted(true, {"steps": 3})
-    yield {"noise": "again"}, lambda: Fitted(true)
+    yield {"noise": True}, lambda instructions: np.random.default_rng(0).random((len(instructions.tasks), 5))
+    yield {"noise": False}, true
+    yield {"noise": "again"}, true
 
 
 def test_the_likeliest_is_chosen_and_calibrated():
     case = planted("clusters", sizes=(20, 10, 10, 2000))
     outcome = (np.random.default_rng(1).random(case.truth_BM.shape) < case.truth_BM).astype(np.float32)
     chosen = choose(truth_or_not(case), Fold(case.new, outcome))
-    assert chosen.setting == {"noise": False}
-    assert chosen.chosen == {"noise": False, "steps": 3}
+    assert chosen.chosen == {"noise": False}
     assert error(chosen(case.new), case.truth_BM) < 0.02
     assert chosen.val_log_loss == pytest.approx(log_loss(chosen(case.new), outcome), abs=1e-5)
-
-
-def test_a_setting_that_is_given_is_all_that_is_fitted():
-    case = planted("clusters", sizes=(20, 10, 10, 50))
-    fitted = []
-
-    def settings():
-        for size in (1, 2, 3):
-            yield {"size": size}, lambda size=size: fitted.append(size) or Fitted(lambda x: np.full((50, 5), size / 4))
-
-    outcome = np.ones((50, 5), np.float32)
-    assert choose(settings(), Fold(case.new, outcome), {"size": 2}).setting == {"size": 2}
-    assert fitted == [2]
 
 
 def test_no_setting_is_an_error():
@@ -57,7 +43,7 @@ def remember(data, scored, seed):
     """Notes what it is given; predicts by column of `scored`."""
     remember.given = (data, scored, seed)
     value = np.linspace(0.1, 0.9, scored.num_candidates)
-    yield {}, lambda: Fitted(lambda instructions: np.tile(value, (len(instructions.tasks), 1)))
+    yield {}, lambda instructions: np.tile(value, (len(instructions.tasks), 1))
 
 
 def test_known_candidates_are_scored_on_the_training_fold():

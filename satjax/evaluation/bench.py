@@ -171,24 +171,22 @@ def fit_baselines(
     names: Sequence[str] | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> dict[str, Method]:
-    """Every baseline tuned on the table's validation split, and fitted on its training split, `seeds` times where chance enters: the first seed chooses
-    the settings of all, as one seed chose a router's.
+    """Every baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
 
     `embedding_NE` float32 has a row for each item of the table. Raises SatjaxError for a name that is no baseline.
     """
     for name in names or ():
         if name not in BASELINES:
             raise unknown_name("baseline", name, BASELINES)
-    fits: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
+    chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
     data = baseline_data(table, embedding_NE, test)
     methods = {}
-    for done, (name, fit) in enumerate(fits.items()):
+    for done, (name, fit) in enumerate(chosen.items()):
         start = time.monotonic()
-        first = fit(data, 0)
-        others = [fit(data, seed, first.setting) for seed in range(1, 1 if name in SEEDLESS else seeds)]
-        seconds = round(time.monotonic() - start, 1)
-        methods[name] = Method(np.stack([p(held) for p in (first, *others)]), first.chosen, seconds)
-        on_progress(done + 1, len(fits))
+        predictors = [fit(data, seed) for seed in range(1 if name in SEEDLESS else seeds)]
+        seconds = (time.monotonic() - start) / len(predictors)
+        methods[name] = Method(np.stack([p(held) for p in predictors]), predictors[0].chosen, round(seconds, 1))
+        on_progress(done + 1, len(chosen))
     return methods
 
 

@@ -53,13 +53,13 @@ def gains(methods: Figures) -> Figures | None:
 
 
 def correctness(methods: Figures) -> Figures:
-    """Every figure of the probabilities, with seeds, and the seconds that all settings and seeds took to fit."""
+    """Every figure of the probabilities, with seeds and seconds of a fit."""
     cells = _of_figures(methods, "correctness", dict.fromkeys(CORRECTNESS, (1, 4)))
     rows = [
         _row(name, [*cells[name], _cell(str(method["seeds"])), _cell(figure(method["fit_seconds"], digits=1))])
         for name, method in methods.items()
     ]
-    return _table([(name, "") for name in (*CORRECTNESS, "seeds", "fitting, s")], rows)
+    return _table([(name, "") for name in (*CORRECTNESS, "seeds", "fit, s")], rows)
 
 
 def cost(references: Figures, methods: Figures) -> Figures:

@@ -94,17 +94,11 @@ Function = Callable[[Instructions], np.ndarray]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fitted baseline; `setting` is what the validation fold chose of its grid, `found` what fitting chose besides, `val_log_loss` is theirs on it."""
+    """A fitted baseline; `chosen` are the settings that the validation fold chose, `val_log_loss` is theirs on it."""
 
     function: Function
-    setting: Mapping[str, Any]
-    found: Mapping[str, Any]
+    chosen: Mapping[str, Any]
     val_log_loss: float
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """All that was chosen on the validation fold."""
-        return {**self.setting, **self.found}
 
     def __call__(self, instructions: Instructions) -> np.ndarray:
         """Probability float32 `[B, M]` that candidate m handles instruction b."""

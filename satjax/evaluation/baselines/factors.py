@@ -1,9 +1,7 @@
 """Baselines with few numbers per candidate: an MLP with a low-rank head, matrix factorization, item response theory."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from scipy.special import logit
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.gradient import Logits, Params, fit_logits
 from satjax.evaluation.baselines.means import candidate_mean
-from satjax.evaluation.baselines.tuning import Fitted, Settings
+from satjax.evaluation.baselines.tuning import Settings
 
 STARTS = 3
 """Random starts whose probabilities are averaged."""
@@ -57,19 +55,15 @@ def _settings(
     width = scored.instructions.embedding_BE.shape[1]
     keys = jax.random.split(jax.random.key(seed), STARTS)
     predict = jax.jit(lambda params, embedding_BE: jax.nn.sigmoid(logits(params, embedding_BE)))
-
-    def fit(rank: int, weight_decay: float, learning_rate: float) -> Fitted:
+    for rank, weight_decay, learning_rate in product(ranks, WEIGHT_DECAY, LEARNING_RATE):
         starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
         fits = [fit_logits(logits, params, scored, data.val, weight_decay, learning_rate) for params in starts]
 
-        def function(instructions: Instructions) -> np.ndarray:
+        def function(instructions: Instructions, fits: list[tuple[Params, int]] = fits) -> np.ndarray:
             return np.mean([predict(params, instructions.embedding_BE) for params, _ in fits], axis=0)
 
-        return Fitted(function, {"steps": [step for _, step in fits]})
-
-    for rank, weight_decay, learning_rate in product(ranks, WEIGHT_DECAY, LEARNING_RATE):
-        setting: dict[str, Any] = {"rank": rank, "weight_decay": weight_decay, "learning_rate": learning_rate}
-        yield setting, partial(fit, **setting)
+        setting = {"rank": rank, "weight_decay": weight_decay, "learning_rate": learning_rate}
+        yield {**setting, "steps": [step for _, step in fits]}, function
 
 
 def _matrix(key: jax.Array, width_in: int, width_out: int) -> jax.Array:

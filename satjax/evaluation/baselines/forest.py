@@ -9,7 +9,7 @@ from sklearn.model_selection import KFold
 
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
-from satjax.evaluation.baselines.tuning import Fitted, Settings
+from satjax.evaluation.baselines.tuning import Settings
 
 SMALLEST_LEAF = (3, 10, 30, 100)
 TREES = 60
@@ -38,13 +38,9 @@ def forest(data: BaselineData, scored: Fold, seed: int) -> Settings:
     profile_MT = profile(data.aptitude)
     reduce = _reducer(data, seed)
     everyone = np.arange(data.num_candidates)
-
-    def fit(leaf: int) -> Fitted:
-        model = _fit(data.train, profile_MT, everyone, reduce, leaf, seed)
-        return Fitted(partial(_predict, model, reduce, profile_MT))
-
     for leaf in SMALLEST_LEAF:
-        yield {"smallest_leaf": leaf}, partial(fit, leaf)
+        model = _fit(data.train, profile_MT, everyone, reduce, leaf, seed)
+        yield {"smallest_leaf": leaf}, partial(_predict, model, reduce, profile_MT)
 
 
 def forest_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
@@ -60,16 +56,13 @@ def forest_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
     held_out = (
         [held for _, held in KFold(num_folds, shuffle=True, random_state=seed).split(everyone)] if num_folds > 1 else []
     )
-
-    def fit(leaf: int) -> Fitted:
+    for leaf in SMALLEST_LEAF:
         model = _fit(data.train, profile_MT, everyone, reduce, leaf, seed)
         without = [
             (held, _fit(data.train, profile_MT, np.setdiff1d(everyone, held), reduce, leaf, seed)) for held in held_out
         ]
-        return Fitted(partial(_predict_crosswise, model, without, reduce, profile_MT))
 
-    for leaf in SMALLEST_LEAF:
-        yield {"smallest_leaf": leaf}, partial(fit, leaf)
+        yield {"smallest_leaf": leaf}, partial(_predict_crosswise, model, without, reduce, profile_MT)
 
 
 def _reducer(data: BaselineData, seed: int) -> PCA:

@@ -1,14 +1,12 @@
 """Baseline: one logistic regression on the embedding for each candidate."""
 
-from functools import partial
-
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from satjax.evaluation.baselines.data import BaselineData, Fold
+from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.means import candidate_mean
-from satjax.evaluation.baselines.tuning import Fitted, Settings
+from satjax.evaluation.baselines.tuning import Settings
 
 INVERSE_PENALTY = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -17,18 +15,20 @@ def logistic(data: BaselineData, scored: Fold, seed: int) -> Settings:
     """Logistic regression with an L2 penalty, the same for every candidate; soft outcomes weigh in both classes."""
     embedding_BE = scored.instructions.embedding_BE
     mean_M = candidate_mean(scored.outcome_BM)
-
-    def fit(inverse_penalty: float) -> Fitted:
+    for inverse_penalty in INVERSE_PENALTY:
         columns = [
             _fit(embedding_BE, outcome_B, mean, inverse_penalty)
             for outcome_B, mean in zip(scored.outcome_BM.T, mean_M, strict=True)
         ]
         weight_EM = np.stack([weight_E for weight_E, _ in columns], axis=1)
         offset_M = np.array([offset for _, offset in columns])
-        return Fitted(lambda instructions: expit(instructions.embedding_BE @ weight_EM + offset_M))
 
-    for inverse_penalty in INVERSE_PENALTY:
-        yield {"inverse_penalty": inverse_penalty}, partial(fit, inverse_penalty)
+        def function(
+            instructions: Instructions, weight_EM: np.ndarray = weight_EM, offset_M: np.ndarray = offset_M
+        ) -> np.ndarray:
+            return expit(instructions.embedding_BE @ weight_EM + offset_M)
+
+        yield {"inverse_penalty": inverse_penalty}, function
 
 
 def _fit(

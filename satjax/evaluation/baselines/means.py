@@ -1,13 +1,12 @@
 """Baselines that read no text: a candidate's mean outcome, overall and by subject."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from satjax.evaluation.baselines.data import BaselineData, Fold
-from satjax.evaluation.baselines.tuning import Fitted, Settings
+from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
+from satjax.evaluation.baselines.tuning import Settings
 
 SMOOTHING = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
@@ -46,17 +45,17 @@ def candidate_means(data: BaselineData, scored: Fold, seed: int) -> Settings:
     tried on hard ones.
     """
     mean_M = candidate_mean(scored.outcome_BM)
-    yield {}, lambda: Fitted(lambda instructions: np.tile(mean_M, (len(instructions.tasks), 1)))
+    yield {}, lambda instructions: np.tile(mean_M, (len(instructions.tasks), 1))
 
 
 def subject_means(data: BaselineData, scored: Fold, seed: int) -> Settings:
     """Each candidate's mean outcome on the instruction's true task, smoothed; its overall mean for an unknown task."""
     index = {task: i for i, task in enumerate(sorted(set(scored.instructions.tasks)))}
     group_B = np.array([index[task] for task in scored.instructions.tasks])
-
-    def fit(smoothing: float) -> Fitted:
-        mean_GM = group_means(group_B, len(index) + 1, scored.outcome_BM, smoothing)
-        return Fitted(lambda instructions: mean_GM[[index.get(task, len(index)) for task in instructions.tasks]])
-
     for smoothing in SMOOTHING:
-        yield {"smoothing": smoothing}, partial(fit, smoothing)
+        mean_GM = group_means(group_B, len(index) + 1, scored.outcome_BM, smoothing)
+
+        def function(instructions: Instructions, mean_GM: np.ndarray = mean_GM) -> np.ndarray:
+            return mean_GM[[index.get(task, len(index)) for task in instructions.tasks]]
+
+        yield {"smoothing": smoothing}, function

@@ -1,6 +1,6 @@
 """Baselines that average outcomes over similar instructions: nearest neighbours and clusters of embeddings."""
 
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.means import group_means, weighted_means
-from satjax.evaluation.baselines.tuning import Fitted, Settings
+from satjax.evaluation.baselines.tuning import Settings
 
 NEIGHBOURS = (12, 25, 50, 100, 200, 400)
 TEMPERATURE = (0.1, 0.2, 1.0)
@@ -29,7 +29,7 @@ def neighbours(data: BaselineData, scored: Fold, seed: int) -> Settings:
     most = len(scored.instructions.tasks)
     for count, temperature, smoothing in product(sorted({min(k, most) for k in NEIGHBOURS}), TEMPERATURE, SMOOTHING):
         setting: dict[str, Any] = {"neighbours": count, "temperature": temperature, "smoothing": smoothing}
-        yield setting, partial(Fitted, partial(_near_means, search, scored.outcome_BM, **setting))
+        yield setting, partial(_near_means, search, scored.outcome_BM, **setting)
 
 
 def _near_means(
@@ -55,16 +55,15 @@ def clusters(data: BaselineData, scored: Fold, seed: int) -> Settings:
     scored instructions (UniRoute, arXiv 2502.08773; the Avengers, arXiv 2505.19797).
     """
     space_BE = data.train.instructions.embedding_BE
-
-    @cache
-    def centres(count: int) -> KMeans:
-        return KMeans(count, random_state=seed).fit(space_BE)
-
-    def fit(count: int, smoothing: float) -> Fitted:
-        means = centres(count)
+    for count in sorted({min(k, len(space_BE)) for k in CLUSTERS}):
+        means = KMeans(count, random_state=seed).fit(space_BE)
         group_B = means.predict(scored.instructions.embedding_BE)
-        mean_GM = group_means(group_B, count, scored.outcome_BM, smoothing)
-        return Fitted(lambda instructions: mean_GM[means.predict(instructions.embedding_BE)])
+        for smoothing in SMOOTHING:
+            mean_GM = group_means(group_B, count, scored.outcome_BM, smoothing)
 
-    for count, smoothing in product(sorted({min(k, len(space_BE)) for k in CLUSTERS}), SMOOTHING):
-        yield {"clusters": count, "smoothing": smoothing}, partial(fit, count, smoothing)
+            def function(
+                instructions: Instructions, means: KMeans = means, mean_GM: np.ndarray = mean_GM
+            ) -> np.ndarray:
+                return mean_GM[means.predict(instructions.embedding_BE)]
+
+            yield {"clusters": count, "smoothing": smoothing}, function

@@ -1,9 +1,8 @@
 """Settings of a baseline are chosen on the validation fold, for candidates seen in training and for new ones."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import logit
@@ -13,50 +12,31 @@ from satjax.calibration import Calibration, fit_calibration
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.data import BaselineData, Fold, Function, Instructions, Predictor
 
-
-class Fitted(NamedTuple):
-    """What was fitted under a setting, and what fitting chose by itself, such as its steps."""
-
-    function: Function
-    found: Mapping[str, Any] = {}
-
-
-Settings = Iterator[tuple[dict[str, Any], Callable[[], Fitted]]]
-"""Every setting of a baseline's grid, with what fits it: nothing is fitted that is not asked for."""
+Settings = Iterator[tuple[dict[str, Any], Function]]
+"""Every setting of a baseline's grid, with what was fitted under it."""
 Family = Callable[[BaselineData, Fold, int], Settings]
 """`family(data, scored, seed)`: functions that predict the candidates of `scored`, those of `data` and perhaps more."""
-
-
-class Fit(Protocol):
-    """A baseline of the candidates of the training fold."""
-
-    def __call__(self, data: BaselineData, seed: int, setting: Mapping[str, Any] | None = None) -> Predictor:
-        """Chooses a setting; or fits the one that another fit has chosen."""
-
-
+Fit = Callable[[BaselineData, int], Predictor]
 FitUnseen = Callable[[BaselineData, Fold, int], Predictor]
 
 SMALLEST = 1e-6
 """Probabilities are kept this far from 0 and 1."""
 
 
-def choose(settings: Settings, val: Fold, setting: Mapping[str, Any] | None = None) -> Predictor:
-    """The setting with the lowest log-loss on the validation fold, the first of equals; or, where one is given, that one.
+def choose(settings: Settings, val: Fold) -> Predictor:
+    """The setting with the lowest log-loss on the validation fold, the first of equals.
 
     Each is calibrated there first, by one logistic map for all candidates: what a router gets too. Candidates beyond
     those of the fold share the map.
     """
     best: Predictor | None = None
-    for each, fit in settings:
-        if setting is not None and each != setting:
-            continue
-        function, found = fit()
+    for setting, function in settings:
         score_BM = _score(function, val.instructions)[:, : val.num_candidates]
         calibration = fit_calibration(score_BM, val.outcome_BM)
         loss = metrics.log_loss(calibration.probability(score_BM), val.outcome_BM)
         assert loss is not None
         if best is None or loss < best.val_log_loss:
-            best = Predictor(partial(_calibrated, function, calibration), each, found, loss)
+            best = Predictor(partial(_calibrated, function, calibration), setting, loss)
     if best is None:
         raise SatjaxError("baselines: there is no setting to choose from")
     return best
@@ -73,8 +53,8 @@ def _score(function: Function, instructions: Instructions) -> np.ndarray:
 def for_seen(family: Family) -> Fit:
     """The baseline for the candidates of the training fold."""
 
-    def fit(data: BaselineData, seed: int, setting: Mapping[str, Any] | None = None) -> Predictor:
-        return choose(family(data, data.train, seed), data.val, setting)
+    def fit(data: BaselineData, seed: int) -> Predictor:
+        return choose(family(data, data.train, seed), data.val)
 
     return fit
 
@@ -91,7 +71,7 @@ def for_unseen(family: Family) -> FitUnseen:
         if known.tasks != new.tasks or not np.array_equal(known.embedding_BE, new.embedding_BE):
             raise SatjaxError("baselines: new candidates' outcomes are not on the aptitude items, in their order")
         everyone = Fold(known, np.concatenate([data.aptitude.outcome_BM, anchor.outcome_BM], axis=1))
-        all_of_them = choose(family(data, everyone, seed), data.val)
-        return replace(all_of_them, function=lambda x: all_of_them(x)[:, data.num_candidates :])
+        chosen = choose(family(data, everyone, seed), data.val)
+        return Predictor(lambda x: chosen(x)[:, data.num_candidates :], chosen.chosen, chosen.val_log_loss)
 
     return fit
