@@ -2,8 +2,9 @@ import json
 
 import matplotlib.image
 import numpy as np
+from matplotlib.figure import Figure
 
-from satjax.plots import plot_preflight, plot_training_curve
+from satjax.plots import _plot_scaling, plot_preflight, plot_training_curve
 
 
 def test_each_stage_is_drawn(tmp_path):
@@ -35,5 +36,13 @@ def test_what_preflight_compared_is_drawn(tmp_path):
     for more in ({"sweep": [row(4, 1, 1.0), row(4, 2, 0.0)]}, {"scaling": [row(4, 1, 0.0), row(16, 1, 1.0)]}):
         plot_preflight({**figures, **more}, tmp_path / "figures.png")
         images.append(matplotlib.image.imread(tmp_path / "figures.png"))
-    assert images[0].shape == images[1].shape
-    assert (images[0] != images[1]).any()
+    assert [image.shape[1] for image in images] == [9 * 120, 5 * 120], "nothing is drawn of what was not compared"
+
+
+def test_a_curve_above_one_is_drawn_whole():
+    figure = Figure()
+    axes = figure.subplots()
+    rows = [{"chips": chips, "efficiency": value} for chips, value in ((4, None), (16, 1.0), (64, 1.3), (256, 1.5))]
+    _plot_scaling(rows, axes)
+    assert axes.get_ylim()[1] > 1.5
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "64", "256"]
