@@ -36,6 +36,8 @@ def test_what_preflight_compared_is_drawn(tmp_path):
     for more in ({"sweep": [row(4, 1, 1.0), row(4, 2, 0.0)]}, {"scaling": [row(4, 1, 0.0), row(16, 1, 1.0)]}):
         plot_preflight({**figures, **more}, tmp_path / "figures.png")
         images.append(matplotlib.image.imread(tmp_path / "figures.png"))
+    assert images[0].shape[0] == images[1].shape[0]
+    assert (images[0][:, :100] != images[1][:, :100]).any()
     assert [image.shape[1] for image in images] == [9 * 120, 5 * 120], "nothing is drawn of what was not compared"
 
 

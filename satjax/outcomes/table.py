@@ -72,10 +72,11 @@ class OutcomeTable:
                 f"outcome table: score {self.scores_MN[m, n]:g} of candidate {self.candidates[m].id!r} on item {self.items[n].id!r} "
                 "is outside [0, 1]; rescale the scores"
             )
-        if self.cost_usd_MN is not None and (np.isinf(self.cost_usd_MN) | (self.cost_usd_MN < 0)).any():
-            m, n = np.argwhere(np.isinf(self.cost_usd_MN) | (self.cost_usd_MN < 0))[0]
+        cost = self.cost_usd_MN
+        if cost is not None and (bad := np.isinf(cost) | (cost < 0)).any():
+            m, n = np.argwhere(bad)[0]
             raise SatjaxError(
-                f"outcome table: cost {self.cost_usd_MN[m, n]:g} of candidate {self.candidates[m].id!r} on item {self.items[n].id!r} "
+                f"outcome table: cost {cost[m, n]:g} of candidate {self.candidates[m].id!r} on item {self.items[n].id!r} "
                 "is no amount of US dollars; mend it, or leave it out"
             )
 
