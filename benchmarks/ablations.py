@@ -2,7 +2,8 @@
 
 Trains the default recipe with one thing changed at a time, several seeds each, and records what `satjax evaluate` finds on validation and
 test split. Settings that change what is read of an instruction (layers, prompt) read all of them anew, 15 minutes on two CPU cores; all
-others take a minute. What is done already is not done again.
+others take a minute. What is done already is not done again, and several such commands may share one record. With --config configs/tuned.py,
+or configs/tuned.py:large, it is the recipe that trains the LLM too that is changed.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from satjax.config_file import load_config
 from satjax.evaluation import evaluate, read_zoos
+from satjax.files import locked, write_text
 from satjax.outcomes import open_outcomes
 from satjax.router import Router
 from satjax.train import train
@@ -51,6 +53,25 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "half the steps": ("--config.stages[0].steps=188",),
     "twice the steps": ("--config.stages[0].steps=752",),
 }
+STAGE = "--config.stages[1]"
+ABILITIES = "('connector/ability',3.0)"
+AT_ONCE = (
+    "--config.stages[0].steps=1",
+    f"{STAGE}.steps=235",
+    f"{STAGE}.learning_rate=0.001",
+    f"{STAGE}.warmup_steps=50",
+)
+TUNED: dict[str, tuple[str, ...]] = {
+    "the recipe": (),
+    "adapters at 1e-3": (f"{STAGE}.scales=({ABILITIES},('llm/.*',3.333))",),
+    "adapters at 1e-4": (f"{STAGE}.scales=({ABILITIES},('llm/.*',0.333))",),
+    "twice the steps": (f"{STAGE}.steps=282",),
+    "two passes": (f"{STAGE}.steps=94",),
+    "rank 64": ("--config.router.llm.lora_rank=64",),
+    "head and adapters at once": (*AT_ONCE, f"{STAGE}.scales=(('connector/ability',10.0),('llm/.*',0.3))"),
+    "at once, adapters at 1e-3": (*AT_ONCE, f"{STAGE}.scales=(('connector/ability',10.0),)"),
+    "all layers of the small LLM": (f"{HEAD}.mean_layers=(20,30)", f"{HEAD}.last_layers=(30,)"),
+}
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")
 
 
@@ -61,6 +82,11 @@ def measured(router: Router, outcomes: str, split: str) -> dict[str, Any]:
     return {**found.figures["correctness"], "routing": routing}
 
 
+def recorded(path: Path) -> dict[str, Any]:
+    """What is known so far, by change and seed."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default=str(ROOT / "configs" / "smollm2.py"))
@@ -68,20 +94,23 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=list(CHANGES), help="names of changes")
+    parser.add_argument("--only", nargs="*", help="names of changes; all by default")
     options = parser.parse_args()
-    record: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-    for name in options.only:
+    changes = TUNED if Path(options.config.partition(":")[0]).stem == "tuned" else CHANGES
+    for name in options.only or changes:
         for seed in range(options.seeds):
-            if str(seed) in record.get(name, {}).get("seeds", {}):
+            if str(seed) in recorded(options.out).get(name, {}).get("seeds", {}):
                 continue
-            flags = [f"--config.data.outcomes={options.outcomes}", f"--config.seed={seed}", *CHANGES[name]]
+            flags = [f"--config.data.outcomes={options.outcomes}", f"--config.seed={seed}", *changes[name]]
             workdir = options.workdir / f"{name.replace(' ', '-')}-{seed}"
             router = Router.load(train(load_config(options.config, flags), workdir), keep_features=True)
             found = {split: measured(router, options.outcomes, split) for split in ("val", "test")}
-            entry = record.setdefault(name, {"flags": list(CHANGES[name]), "seeds": {}})
-            entry["seeds"][str(seed)] = found
-            options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            with locked(options.out):
+                record = recorded(options.out)
+                entry = record.setdefault(name, {"flags": list(changes[name]), "seeds": {}})
+                entry["seeds"][str(seed)] = found
+                write_text(options.out, json.dumps(record, indent=1) + "\n")
+    record = recorded(options.out)
     table = Table(box=None)
     for column in ("change", "seeds", *FIGURES, "routing, all"):
         table.add_column(column)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from tokenizers import Tokenizer
 
 from satjax.config import Attention, AttentionKernel, RouterConfig
@@ -14,9 +15,10 @@ from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import RouterModelConfig
 from satjax.models.text_encoder import Pooling
+from satjax.weights.adapters import merged
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, check_digest, resolve
-from satjax.weights.lazy import LazyTensor, place_tensor
+from satjax.weights.lazy import LazyTensor, lazy, place_tensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
 from satjax.weights.pooling import stated_pooling
 
@@ -46,6 +48,20 @@ class Assembly:
         """A base parameter on its devices, packed where it is used `narrow`."""
         value = place_tensor(self.base_params[path], sharding)
         return pack(value) if self.narrow and packs(path, shape) else value
+
+
+def with_merged_adapters(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:
+    """The same router without adapters, and what is learned of it beside its LLM: adapters that serve all tokens are part of the kernels.
+
+    Merged kernels have the dtype of those that they take the place of.
+    """
+    ours = {path: lazy(np.asarray(value)) for path, value in learned.items() if path.startswith("llm/")}
+    params = {**assembly.base_params, **ours}
+    base = {path: tensor.astype(params[path].dtype) for path, tensor in merged(params).items()}
+    decoder = dataclasses.replace(assembly.model.decoder, lora_rank=0)
+    model = dataclasses.replace(assembly.model, decoder=decoder)
+    rest = {path: value for path, value in learned.items() if path not in ours}
+    return dataclasses.replace(assembly, model=model, base_params=base), rest
 
 
 def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = None) -> Assembly:

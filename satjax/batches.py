@@ -29,6 +29,11 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.outcome)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the instructions are features."""
+        return isinstance(self.text, np.ndarray)
+
     def columns(self, width: int) -> dict[str, tuple[int, ...]]:
         """Names of the arrays that `gather` gives, and the shape of one instruction in each."""
         return (

@@ -146,10 +146,7 @@ class PromptConfig:
         return self.buckets[-1]
 
     def __post_init__(self) -> None:
-        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
-            raise SatjaxError(
-                f"config router.prompt.buckets = {self.buckets}: give rising positive lengths, such as (64, 128, 256)"
-            )
+        _check_buckets("router.prompt.buckets", self.buckets)
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,8 @@ class BatchConfig:
 
     `one_positive` draws the paper's group instead: a single candidate, one instruction it solves and `instructions - 1` that it
     does not. `strength` is the exponent with which better candidates are drawn more often (0 = evenly).
-    `accumulate` splits the groups into that many passes. `hidden_items` is the largest share of a profile's aptitude items that a step hides
+    `accumulate` splits the groups into that many passes. `widths` are the buckets of training where they are not those of the prompt: fewer have
+    more padding, and fewer programs to compile, which is most of a short run on an accelerator. `hidden_items` is the largest share of a profile's aptitude items that a step hides
     (`satjax.capability.hide_items`; `tasks` profiles only).
     """
 
@@ -182,6 +180,7 @@ class BatchConfig:
     one_positive: bool = False
     strength: float = 0.0
     accumulate: int = 1
+    widths: tuple[int, ...] = ()
     hidden_items: float = 0.0
 
     def __post_init__(self) -> None:
@@ -190,6 +189,8 @@ class BatchConfig:
             raise SatjaxError(
                 f"config batch.hidden_items = {self.hidden_items} must be below 1: some items have to stay"
             )
+        if self.widths:
+            _check_buckets("batch.widths", self.widths)
         if self.groups % self.accumulate:
             raise SatjaxError(
                 f"config batch.groups = {self.groups} is no multiple of batch.accumulate = {self.accumulate}"
@@ -297,9 +298,9 @@ class RouterConfig:
             )
         if self.head == "none" and not self.ability_head.rank:
             raise SatjaxError("config router.head = 'none' needs router.ability_head.rank > 0: something has to score")
-        if self.head == "none" and (self.llm.lora_rank or self.llm.join_layer or self.prompt.tail):
+        if self.head == "none" and (self.llm.lora_tokens == "suffix" or self.llm.join_layer or self.prompt.tail):
             raise SatjaxError(
-                "config router.head = 'none' needs router.llm.lora_rank = 0, router.llm.join_layer = 0 and router.prompt.tail = '': "
+                "config router.head = 'none' needs router.llm.lora_tokens = 'all', router.llm.join_layer = 0 and router.prompt.tail = '': "
                 "no candidate enters the LLM"
             )
         if self.ability_head.rank and self.prompt.layout != "instruction_first":
@@ -349,6 +350,10 @@ class TrainConfig:
             raise SatjaxError(
                 f"config loss: with batch.instructions = {batch.instructions} and batch.candidates = {batch.candidates} there is nothing to "
                 "compare, so nothing would be learned; enlarge the batch, or raise loss.pointwise"
+            )
+        if self.batch.widths and self.batch.widths[-1] != self.router.prompt.max_tokens:
+            raise SatjaxError(
+                f"config batch.widths = {self.batch.widths}: the last one has to be that of router.prompt.buckets, {self.router.prompt.max_tokens}"
             )
         if self.batch.hidden_items and self.router.profile_encoder.kind != "tasks":
             raise SatjaxError(
@@ -404,6 +409,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise SatjaxError(f"{where} = {value!r}: {hint.__name__} is expected")
     return value
+
+
+def _check_buckets(name: str, buckets: tuple[int, ...]) -> None:
+    if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
+        raise SatjaxError(f"config {name} = {buckets}: give rising positive lengths, such as (64, 128, 256)")
 
 
 def _at_least(group: str, config: Any, **bounds: float) -> None:

@@ -13,10 +13,10 @@ from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
 from satjax.export import read_router
 from satjax.files import check_space, replacing
-from satjax.models.linear import Linear
+from satjax.weights.adapters import merged
 from satjax.weights.base import BaseFiles, open_base
 from satjax.weights.fetch import check_digest, resolve
-from satjax.weights.lazy import Index, LazyTensor, lazy
+from satjax.weights.lazy import LazyTensor, lazy
 from satjax.weights.names import decoder_config, decoder_params, decoder_tensors, is_fused
 from satjax.weights.safetensors_dir import INDEX
 
@@ -36,7 +36,7 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
 
     Weights of more than `shard_bytes` are split into files of at most that size. The host holds what was trained, and one file. Raises
     SatjaxError where there is no LLM to write: adapters that serve the candidates' tokens only are part of none, and where the ability
-    head scores alone the LLM is its base model.
+    head scores alone only the LLM's lower layers are there.
     """
     files = read_router(router)
     llm = files.config.llm
@@ -47,7 +47,8 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
         )
     if files.config.head == "none":
         raise SatjaxError(
-            f"router {router}: its ability head scores alone and its LLM is {llm.weights} as it came; there is nothing to convert"
+            f"router {router}: its ability head scores alone, on the first {files.config.ability_head.depth} layers of {llm.weights}: that is "
+            "no LLM that answers, and there is nothing to convert"
         )
     if out.exists():
         raise SatjaxError(f"--out {out} is there already; name a directory that is not, or remove it")
@@ -57,7 +58,7 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
     config = decoder_config(base.config, lora_rank=llm.lora_rank, join_layer=llm.join_layer)
     wanted = {path: shape for path, shape in files.learned.items() if path.startswith("llm/")}
     learned = {path.removeprefix("llm/"): lazy(value) for path, value in load_arrays(router / "params", wanted).items()}
-    params = _merged({**decoder_params(base.tensors, config, dtype), **learned})
+    params = merged({**decoder_params(base.tensors, config, dtype), **learned})
     named = decoder_tensors(params, config, fused=is_fused(base.tensors))
     tensors = {name: tensor.astype(dtype) for name, tensor in named.items()}
     with replacing(out) as fresh:
@@ -66,27 +67,6 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
         _write_json(fresh / "config.json", _hf_config(base.config, dtype))
         _write_tokenizer(fresh, source.directory, base)
     return out
-
-
-def _merged(params: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Parameters of a decoder without adapters: each is added to the kernel beside it (`satjax.models.linear.Linear`)."""
-    merged = {}
-    for path, tensor in params.items():
-        at, _, leaf = path.rpartition("/")
-        if leaf in ("lora_a", "lora_b"):
-            continue
-        adapted = leaf == "kernel" and f"{at}/lora_a" in params
-        merged[path] = _adapted(tensor, params[f"{at}/lora_a"], params[f"{at}/lora_b"]) if adapted else tensor
-    return merged
-
-
-def _adapted(kernel: LazyTensor, lora_a: LazyTensor, lora_b: LazyTensor) -> LazyTensor:
-    def read(index: Index) -> np.ndarray:
-        layers, rows, columns = index
-        down_NIR, up_NRO = lora_a[layers, rows].astype(np.float32), lora_b[layers, :, columns].astype(np.float32)
-        return kernel.read(index).astype(np.float32) + Linear.LORA_SCALE * (down_NIR @ up_NRO)
-
-    return LazyTensor(kernel.shape, np.dtype(np.float32), read)
 
 
 def _write_weights(directory: Path, tensors: Mapping[str, LazyTensor], shard_bytes: int) -> None:

@@ -13,13 +13,12 @@ from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
 from satjax.capability import ProfileReader
 from satjax.export import RouterFiles, write_router
-from satjax.job import Job, feature_reader
+from satjax.job import Job, feature_reader, store_of
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.scoring import Scorer, as_tokens
 from satjax.sharding import place, replicated
-from satjax.text_features import feature_store
 
 
 def export(job: Job, params: Params, target: Path) -> None:
@@ -59,7 +58,7 @@ def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, s
         return Calibration()
     chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
     held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
-    scorer = Scorer(job.assembly, params, reader, config.seed, feature_store(job.assembly), job.mesh)
+    scorer = Scorer(job.assembly, params, reader, config.seed, store_of(job, params), job.mesh)
     if soft is None:
         soft = scorer.soft_tokens(known_profiles(job.table, job.test, trained_on))
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
@@ -87,4 +86,4 @@ def demands(job: Job, params: Params, texts: Sequence[str]) -> np.ndarray:
     graphdef, _ = abstract_model(job.assembly.model)
     everywhere = replicated(job.mesh)
     read = jax.jit(lambda params, feature_BF: bind(graphdef, params).demands(feature_BF), out_shardings=everywhere)
-    return np.asarray(read(params, place(feature_reader(job).read(params, texts), everywhere)))
+    return np.asarray(read(params, place(feature_reader(job, params).read(params, texts), everywhere)))

@@ -104,8 +104,12 @@ SHORT_BUCKETS = (24, 32, 48, 64, 96, 128, 192)
 def with_short_buckets(writer: PromptWriter) -> PromptWriter:
     """The same prompts, the short ones in buckets of their own."""
     buckets = writer.config.buckets
-    shorter = tuple(width for width in SHORT_BUCKETS if width < buckets[0])
-    return replace(writer, config=replace(writer.config, buckets=(*shorter, *buckets)))
+    return with_buckets(writer, (*(width for width in SHORT_BUCKETS if width < buckets[0]), *buckets))
+
+
+def with_buckets(writer: PromptWriter, buckets: tuple[int, ...]) -> PromptWriter:
+    """The same prompts, padded to other widths; the longest has to stay."""
+    return replace(writer, config=replace(writer.config, buckets=buckets))
 
 
 def check_instructions(instructions: Sequence[str]) -> None:

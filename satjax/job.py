@@ -3,7 +3,7 @@
 import dataclasses
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,15 @@ from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.feature_norms import SAMPLE, feature_norms
+from satjax.instructions import with_buckets
 from satjax.models.router_model import Params, abstract_model, initial_params
-from satjax.optimizer import trainable_paths
+from satjax.optimizer import is_trainable, trainable_paths
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.scoring import profile_reader
-from satjax.sharding import make_mesh, param_shardings, place
+from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import rows_of_a_pass
+from satjax.vectors import VectorStore
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
@@ -92,18 +94,13 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     _, shapes = abstract_model(assembly.model)
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
-        paths = trainable_paths(shapes, stage)
-        if config.router.head == "none" and any(path.startswith("llm/") for path in paths):
-            raise SatjaxError(
-                f"config stage {stage.name!r}: it trains parameters of llm/, which with router.head = 'none' is read once and stays as it is; "
-                "let trainable match none of them"
-            )
-        learned |= set(paths)
+        learned |= set(trainable_paths(shapes, stage))
     # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
     base = {path: t.astype(np.float32) if path in learned else t for path, t in assembly.base_params.items()}
     # Only where the LLM is read and not trained, and lies on one device.
-    narrow = assembly.narrow and config.router.head == "none" and mesh.size == 1
-    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow)
+    narrow = assembly.narrow and mesh.size == 1 and reads_features(config, learned, len(config.stages) - 1)
+    writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
+    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer)
     check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
     if is_first() and not kept:
         test.write(test_path)
@@ -149,24 +146,39 @@ def check_shared(path: Path) -> None:
         time.sleep(0.1)
 
 
-def training_set(job: Job, params: Params, on_progress: Progress = lambda done, total: None) -> TrainingSet:
-    """Training instructions with their outcomes: as token rows, or, where the ability head alone is trained, as features of a frozen LLM."""
+def reads_features(config: TrainConfig, learned: Collection[str], number: int) -> bool:
+    """Whether the steps of a stage read features, made once: where the ability head scores alone, and no stage until then trains its LLM."""
+    stages, llm = config.stages[: number + 1], [path for path in learned if path.startswith("llm/")]
+    return config.router.head == "none" and not any(is_trainable(path, stage) for path in llm for stage in stages)
+
+
+def training_set(
+    job: Job, params: Params, number: int, on_progress: Progress = lambda done, total: None
+) -> TrainingSet:
+    """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
     outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
     tasks = {task.name for task in job.test.tasks}
     in_domain = np.array([item.task in tasks for item in job.train.items])
     texts = [item.text for item in job.train.items]
-    if job.config.router.head == "none":
-        feature_NF = feature_reader(job).read(params, texts, on_progress)
+    if reads_features(job.config, job.learned, number):
+        feature_NF = feature_reader(job, params).read(params, texts, on_progress)
         return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)
     rows = job.assembly.writer.encode(texts)
     width = np.array([job.assembly.writer.bucket(length) for length in rows.length])
     return TrainingSet(rows, width, outcome_NM, in_domain)
 
 
-def feature_reader(job: Job) -> FeatureReader:
-    """What the ability head reads, of any instruction, on the training mesh."""
+def feature_reader(job: Job, params: Params) -> FeatureReader:
+    """What the ability head reads with these parameters, of any instruction, on the training mesh."""
     graphdef, _ = abstract_model(job.assembly.model)
-    return FeatureReader(graphdef, job.assembly.writer, feature_store(job.assembly), job.mesh)
+    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh)
+
+
+def store_of(job: Job, params: Params) -> VectorStore:
+    """Where features of these parameters are kept; of those that training made, one at a time is whole in memory."""
+    tuned = ((path, params[path]) for path in sorted(job.learned) if path.startswith("llm/"))
+    whole = ((path, np.asarray(jax.device_put(value, replicated(job.mesh)))) for path, value in tuned)
+    return feature_store(job.assembly, whole)
 
 
 def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
@@ -174,7 +186,7 @@ def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
     feature_NF = data.text
     if not isinstance(feature_NF, np.ndarray):
         chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
-        feature_NF = feature_reader(job).read(params, [job.train.items[i].text for i in chosen])
+        feature_NF = feature_reader(job, params).read(params, [job.train.items[i].text for i in chosen])
     norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
     shardings = param_shardings(norms, job.mesh)
     return {path: place(np.asarray(value), shardings[path]) for path, value in norms.items()}

@@ -99,6 +99,7 @@ def _profiles(files: RouterFiles) -> str:
 def _reading(router: RouterConfig) -> str:
     head = f"ability head of rank {router.ability_head.rank}"
     if router.head == "none":
-        return f"frozen, up to layer {router.ability_head.depth}, under an {head}"
+        tuned = f"LoRA rank {router.llm.lora_rank}" if router.llm.lora_rank else "frozen"
+        return f"{tuned}, up to layer {router.ability_head.depth}, under an {head}"
     lora = f"LoRA rank {router.llm.lora_rank}, candidates join at layer {router.llm.join_layer}"
     return f"{lora}, beside an {head}" if router.ability_head.rank else lora

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
-from satjax.assembly import assemble
+from satjax.assembly import assemble, with_merged_adapters
 from satjax.calibration import Calibration
 from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
@@ -111,19 +111,22 @@ class Router:
             assembly = replace(assembly, narrow=False)
         if serving:
             assembly = replace(assembly, writer=with_short_buckets(assembly.writer))
-        _, shapes = abstract_model(assembly.model)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else replicated(mesh)
         abstract = {
             path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
             for path, (shape, dtype) in files.learned.items()
         }
         learned = load_params(directory / "params", abstract)
+        tuned = ((path, np.asarray(value)) for path, value in sorted(learned.items()) if path.startswith("llm/"))
+        store = feature_store(assembly, tuned) if keep_features else None
+        if files.config.llm.lora_rank and files.config.llm.lora_tokens == "all":
+            assembly, learned = with_merged_adapters(assembly, learned)
+        _, shapes = abstract_model(assembly.model)
         params = {
             path: learned[path] if path in learned else assembly.placed(path, leaf.shape, here)
             for path, leaf in shapes.items()
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
-        store = feature_store(assembly) if keep_features else None
         return cls(
             Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else (1,)),
             files.test,

@@ -1,12 +1,12 @@
-"""What the ability head reads of instructions: one pass of the frozen LLM over each, kept on disk.
+"""What the ability head reads of instructions: one pass of the LLM over each, kept on disk.
 
-The LLM is not trained by this head, so an instruction's features are the same in every step, for every zoo and every seed.
+Where the LLM is frozen, an instruction's features are the same in every step, for every zoo and every seed.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -100,11 +100,17 @@ class FirstStore:
             self.store.keep(texts, vector_BF)
 
 
-def feature_store(assembly: Assembly) -> VectorStore:
-    """Where the features of these base weights, this prompt and these layers are kept, in the cache."""
+def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = ()) -> VectorStore:
+    """Where the features of these base weights, this prompt and these layers are kept, in the cache.
+
+    `tuned` are the LLM's parameters that training made, by path.
+    """
     model, prompt = assembly.model, assembly.writer.config
     decoder = dataclasses.asdict(model.decoder)
     del decoder["attention"]  # how this machine computes them
+    digest_of_tuned = _effect(tuned)
+    if not digest_of_tuned:
+        decoder |= {"lora_rank": 0, "lora_tokens": "all"}
     key = {
         "format": FORMAT,
         "llm": assembly.bases["llm"].sha256,
@@ -121,5 +127,17 @@ def feature_store(assembly: Assembly) -> VectorStore:
         key["weights"] = weights
     if assembly.narrow:
         key["products"] = "bfloat16"
+    if digest_of_tuned:
+        key["tuned"] = digest_of_tuned
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return VectorStore(cache_dir() / "features" / digest[:32])
+
+
+def _effect(tuned: Iterable[tuple[str, np.ndarray]]) -> str:
+    """A digest of what training made of an LLM; nothing where that is adapters which change nothing yet."""
+    lines, changes = [], False
+    for path, value in tuned:
+        leaf = path.rsplit("/", 1)[-1]
+        changes |= leaf != "lora_a" and (leaf != "lora_b" or bool(np.any(value)))
+        lines.append(f"{path}:{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if changes else ""

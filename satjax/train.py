@@ -22,7 +22,16 @@ from satjax.export import read_router
 from satjax.files import explain_full_disk
 from satjax.finish import export
 from satjax.interruption import Interrupted, stop_requests
-from satjax.job import Job, base_digests, fingerprint, measured_norms, place_params, prepare, training_set
+from satjax.job import (
+    Job,
+    base_digests,
+    fingerprint,
+    measured_norms,
+    place_params,
+    prepare,
+    reads_features,
+    training_set,
+)
 from satjax.models.router_model import Params, abstract_model
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
@@ -117,18 +126,20 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
             )
         params, opt_state = restore(job, checkpoints, params, done)
     with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:
-        data = training_set(job, params, interruptible(log.counter("reading instructions"), stop, done))
-        if config.router.ability_head.rank and not done:
-            params |= measured_norms(job, params, data)
         log.say(
-            f"{len(data)} training instructions x {data.outcome.shape[1]} candidates, "
+            f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
             f"{sum(math.prod(shapes[p].shape) for p in job.learned):,} trained parameters, mesh {dict(job.mesh.shape)}"
             + (f", {len(job.unprofiled)} candidates without aptitude outcomes only teach" if job.unprofiled else "")
             + (f", going on after step {done}" if done else "")
         )
-        first = 0
+        reading = interruptible(log.counter("reading instructions"), stop, done)
+        first, data = 0, None
         for number, stage in enumerate(config.stages):
             if done < first + stage.steps:
+                if data is None or data.has_features != reads_features(config, job.learned, number):
+                    data = training_set(job, params, number, reading)
+                if config.router.ability_head.rank and not done:
+                    params |= measured_norms(job, params, data)
                 loop = StageLoop(job, graphdef, number, stage, first, data)
                 with explain_full_memory(stage.name):
                     params = loop.run(params, opt_state if done > first else None, done, checkpoints, run, log, stop)

@@ -98,7 +98,7 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         ),
         (
             lambda: RouterConfig(head="none", ability_head=HEAD, prompt=PromptConfig(tail="\nAnswer:")),
-            "config router.head = 'none' needs router.llm.lora_rank = 0, router.llm.join_layer = 0 and router.prompt.tail = ''",
+            "config router.head = 'none' needs router.llm.lora_tokens = 'all', router.llm.join_layer = 0 and router.prompt.tail = ''",
         ),
         (
             lambda: RouterConfig(ability_head=HEAD, prompt=PromptConfig(layout="capability_first")),

@@ -18,7 +18,7 @@ from satjax.errors import SatjaxError
 from satjax.export import read_router
 from satjax.finish import export
 from satjax.interruption import Interrupted
-from satjax.job import Job, place_params, prepare, training_set
+from satjax.job import Job, place_params, prepare, store_of, training_set
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.outcomes import merge_tables
@@ -28,7 +28,7 @@ from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
 from satjax.train import identity, run_stages, train
-from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, tiny_config, tiny_table, write_tiny_llm
+from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
 
@@ -288,7 +288,7 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, c
     job, params = resumes_and_exports(tiny_config(home, **changes), tmp_path)
     assert not any(path.startswith("llm/lower") for path in params)
     assert params["llm/upper/mlp/up/kernel"].shape[0] == 2
-    features = training_set(job, params).text
+    features = training_set(job, params, 0).text
     assert features.shape == (len(job.train.items), 96)
     np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(params["ability/spread"].reshape(-1), features.std(axis=0), atol=1e-5)
@@ -296,7 +296,7 @@ def test_the_ability_head_trains_alone_and_survives_the_export(home, tmp_path, c
 
 def test_an_llm_that_is_only_read_multiplies_bfloat16_where_the_cpu_does(home, tmp_path, monkeypatch):
     config = tiny_config(home, **ABILITY_ALONE)
-    exact = training_set(job := job_on(config, tmp_path / "exact", ONE), place_params(job)).text
+    exact = training_set(job := job_on(config, tmp_path / "exact", ONE), place_params(job), 0).text
     monkeypatch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: True)
     assert not prepare(config, tmp_path / "mesh").assembly.narrow, "packed kernels lie on one device"
     monkeypatch.setattr("satjax.job.make_mesh", lambda _: make_mesh(ONE, jax.devices()[:1]))
@@ -306,7 +306,7 @@ def test_an_llm_that_is_only_read_multiplies_bfloat16_where_the_cpu_does(home, t
 
     job, params = resumes_and_exports(config, tmp_path)
     assert params["llm/upper/mlp/up/kernel"].dtype == PACKED
-    features = training_set(job, params).text
+    features = training_set(job, params, 0).text
     np.testing.assert_allclose(params["ability/mean"].reshape(-1), features.mean(axis=0), atol=1e-5)
     assert 1e-5 < np.linalg.norm(features - exact) / np.linalg.norm(exact) < 2e-2
     texts = [item.text for item in job.train.items[:3]]
@@ -316,13 +316,47 @@ def test_an_llm_that_is_only_read_multiplies_bfloat16_where_the_cpu_does(home, t
     assert 0 < np.abs(kept.score(texts) - plain.score(texts)).max() < 0.1
 
 
-def test_an_llm_that_is_only_read_is_not_trained(home, tmp_path):
-    """Its gradient would be zero, and weight decay alone would move it."""
-    config = tiny_config(home, **ABILITY_ALONE)
-    (stage,) = config.stages
-    stage = dataclasses.replace(stage, trainable=(*stage.trainable, "llm/.*"))
-    with pytest.raises(SatjaxError, match=r"stage 'ability': it trains parameters of llm/, which with router.head"):
-        prepare(dataclasses.replace(config, stages=(stage,)), tmp_path)
+def fully_tuned(changes: dict) -> dict:
+    """The second stage trains all of the LLM, without adapters."""
+    first, second = changes["stages"]
+    trainable = (*second["trainable"][:-1], "llm/.*")
+    return {**changes, "router__llm__lora_rank": 0, "stages": (first, {**second, "trainable": trainable})}
+
+
+@pytest.mark.parametrize("changes", [ABILITY_TUNED, fully_tuned(ABILITY_TUNED)], ids=["adapters", "all of it"])
+def test_the_llm_that_the_ability_head_reads_trains_and_survives_the_export(home, tmp_path, changes):
+    config = tiny_config(home, **changes)
+    job, params = resumes_and_exports(config, tmp_path)
+    assert training_set(job, params, 0).has_features
+    assert not training_set(job, params, 1).has_features
+    untuned = place_params(job)
+    moved = {path for path, value in params.items() if not np.array_equal(value, untuned[path])}
+    assert {path for path in moved if path.startswith("llm/")}
+    texts = [item.text for item in job.table.items[:5]]
+    expected = scores_of(job, params, texts)
+    found = Router.load(tmp_path / "router").score(texts, job.train.candidate_ids)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    untuned |= {path: value for path, value in params.items() if path.startswith(("ability/", "connector/"))}
+    assert np.abs(scores_of(job, untuned, texts) - expected).max() > 1e-2
+
+
+def scores_of(job: Job, params: dict, texts: list[str]) -> np.ndarray:
+    rows = job.assembly.writer.encode(texts)
+    graphdef, _ = abstract_model(job.assembly.model)
+    model = bind(graphdef, {path: jnp.asarray(value) for path, value in params.items()})
+    soft_BMKD = jnp.repeat(model.soft_tokens(jnp.zeros((0, 0)), no_profiles())[None], len(texts), axis=0)
+    return np.asarray(model.score(jnp.asarray(rows.token), jnp.asarray(rows.length), soft_BMKD))
+
+
+def test_features_are_kept_for_the_llm_that_made_them(home, tmp_path):
+    config = tiny_config(home, **ABILITY_TUNED)
+    job, params = resumes_and_exports(config, tmp_path)
+    untuned = place_params(job)
+    frozen = prepare(tiny_config(home, **ABILITY_ALONE), tmp_path / "frozen")
+    assert store_of(job, untuned).directory == store_of(frozen, place_params(frozen)).directory
+    assert store_of(job, params).directory != store_of(job, untuned).directory
+    kept = Router.load(tmp_path / "router", keep_features=True)._scorer.features.store
+    assert kept.directory == store_of(job, params).directory
 
 
 def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):

@@ -199,6 +199,21 @@ ABILITY_ALONE: dict[str, Any] = {
 }
 """The same with abilities that are measured."""
 
+ABILITY_TUNED: dict[str, Any] = {
+    **ABILITY_ALONE,
+    "router__llm__lora_rank": 2,
+    "stages": (
+        *({**stage, "steps": 4} for stage in ABILITY_ALONE["stages"]),
+        {
+            "name": "tuned",
+            "steps": 6,
+            "learning_rate": 1e-2,
+            "trainable": ("connector/ability", "ability/(read|demand)/.*", "llm/.*/lora_[ab]"),
+        },
+    ),
+}
+"""The same, and then the LLM that is read is adapted too."""
+
 
 def tiny_config(directory: Path, **changes: Any) -> TrainConfig:
     """`tiny_settings` as a config; `router__llm__join_layer=0` changes one setting."""

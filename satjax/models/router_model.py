@@ -135,7 +135,8 @@ class RouterModel(nnx.Module):
     def features(self, token_BL: Int[Array, "b l"], length_B: Int[Array, " b"]) -> Float[Array, "b f"]:
         """What the ability head reads of an instruction, float32 `[B, F]`: the same for every zoo, and fixed where the LLM is."""
         text_BLD = looked_up(self.llm.embed(token_BL).astype(jnp.dtype(self.config.compute_dtype)))
-        return read_summary(self.llm(text_BLD, length_B).summary, self.config.ability_head)
+        states = self.llm(text_BLD, length_B, remat=self.config.remat)
+        return read_summary(states.summary, self.config.ability_head)
 
     def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
         """What the ability head reads `features` as: float32 `[B, R + 1]`."""

@@ -11,7 +11,7 @@ def train_flops(plan: Plan) -> float:
     """All chips, one step of a batch of the longest bucket; two for every multiplication and addition."""
     batch = plan.config.batch
     rows = batch.groups * batch.instructions
-    if plan.config.router.head == "none":
+    if plan.reads_features:
         head, width = plan.model.ability_head, plan.model.decoder.width
         return 6.0 * rows * head.num_states * (width * head.hidden + head.hidden * (head.rank + 1))
     text, suffix = forward_flops(plan, plan.candidates)
@@ -33,6 +33,8 @@ def forward_flops(plan: Plan, candidates: int) -> tuple[float, float]:
     llm, soft = plan.model.decoder, plan.model.profile_encoder.soft_tokens
     if plan.config.router.prompt.layout == "capability_first":
         return candidates * _layers(llm, llm.num_layers, plan.bucket + soft, plan.bucket + soft), 0.0
+    if plan.config.router.head == "none":
+        return _layers(llm, llm.num_layers, plan.bucket, plan.bucket), 0.0
     each = soft + len(plan.model.tail_ids)
     suffix = _layers(llm, llm.num_layers - llm.join_layer, candidates * each, plan.bucket + each)
     return _layers(llm, llm.num_layers, plan.bucket, plan.bucket), suffix

@@ -54,6 +54,11 @@ class Plan:
         return any(path.startswith("encoder/") for path in self.trained)
 
     @property
+    def reads_features(self) -> bool:
+        """Whether its steps read what a frozen LLM made of the instructions (`satjax.job.reads_features`)."""
+        return self.config.router.head == "none" and not any(path.startswith("llm/") for path in self.trained)
+
+    @property
     def bucket(self) -> int:
         """The longest bucket: what has to fit."""
         return self.config.router.prompt.max_tokens
@@ -173,7 +178,7 @@ def abstract_batch(plan: Plan, mesh: Mesh) -> dict[str, Any]:
     def array(sharding: NamedSharding, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((passes, *shape), dtype, sharding=sharding)
 
-    if plan.config.router.head == "none":
+    if plan.reads_features:
         text = {
             "feature": array(by_row, jnp.float32, rows, plan.model.ability_head.num_states * plan.model.decoder.width)
         }

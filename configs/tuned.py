@@ -1,0 +1,39 @@
+"""satjax train --config configs/tuned.py --config.data.outcomes=DIR --workdir runs/tuned
+
+The default recipe (`configs/smollm2.py`), and then a second stage in which the LLM that reads the instructions learns too, by adapters of rank 16 in
+its layers. Every step reads its instructions anew, which is work for an accelerator. A word after the file's name takes the larger LLM:
+
+    configs/tuned.py:large   Qwen2.5-Coder-1.5B-Instruct, as in `configs/qwen25_coder.py`
+
+Few widths of padding keep what has to be compiled small; ranking has those of the prompt.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+RECIPES = {"": "smollm2.py", "large": "qwen25_coder.py"}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    if variant not in RECIPES:
+        raise ValueError(f"variant {variant!r} is not known; there is {', '.join(filter(None, RECIPES))}")
+    config = runpy.run_path(str(Path(__file__).with_name(RECIPES[variant])))["get_config"]()
+    config.router.llm.lora_rank = 16
+    passes = 4 if variant else 2
+    config.batch.update(
+        {"groups": passes, "instructions": 128 // passes, "accumulate": passes, "widths": (192, 384, 768)}
+    )
+    config.stages = (
+        *config.stages,
+        {
+            "name": "tuned",
+            "steps": 141,
+            "learning_rate": 3e-4,
+            "trainable": ("connector/ability", "ability/(read|demand)/.*", "llm/.*/lora_[ab]"),
+            "scales": (("connector/ability", 3.0),),
+            "warmup_steps": 20,
+        },
+    )
+    return config
