@@ -137,8 +137,9 @@ class Scorer:
         width after each.
         """
         soft = _place(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
+        largest = (self.features.largest,) if self.features else ()
         for width in self.writer.config.buckets:
-            for size in batch_sizes(width, self.shards, self.sizes):
+            for size in batch_sizes(width, self.shards, self.sizes, *largest):
                 if size >= 2 * most and not self.shards:
                     continue
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))

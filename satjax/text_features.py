@@ -17,7 +17,7 @@ from satjax.agreement import from_first, is_first
 from satjax.assembly import Assembly
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
-from satjax.row_batches import row_batches
+from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
@@ -44,6 +44,7 @@ class FeatureReader:
     ):
         """`sizes` of batches that are not full (`row_batches`)."""
         self.writer, self.mesh, self.sizes = writer, mesh, sizes
+        self.largest = 0 if jax.default_backend() == "cpu" else TOKENS_OF_AN_ACCELERATOR
         self.store = store if store is None or jax.process_count() == 1 else FirstStore(store)
 
         def run(params: Params, token_BL: jax.Array, length_B: jax.Array) -> jax.Array:
@@ -63,7 +64,9 @@ class FeatureReader:
         shards = 0 if self.mesh is None else batch_shards(self.mesh)
 
         def compute(texts: list[str]) -> Computed:
-            for index, rows in row_batches(self.writer.encode(texts), self.writer.bucket, shards, self.sizes):
+            for index, rows in row_batches(
+                self.writer.encode(texts), self.writer.bucket, shards, self.sizes, self.largest
+            ):
                 yield index, self.run(params, rows)[: len(index)]
 
         return vectors_of(instructions, compute, self.store, on_progress)

