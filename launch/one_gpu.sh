@@ -19,7 +19,8 @@
 #   each path under its last name.
 #   --inputs DIR         one folder that pack made
 #   --box DIR            where the box keeps things between the steps (default: box)
-# train: unpack, an installation without network where BOX/wheels has come (into BOX/env, over what the box's Python has), and satjax train.
+# train: unpack, an installation without network where BOX/wheels has come (into BOX/site, before what the box's Python has), and satjax train.
+#   The wheels are satjax's own and those that it needs and the box lacks: what these need in turn is not looked for.
 #   --inputs DIR, --box DIR   as for unpack; --inputs is not needed once all parts have come
 #   --seconds N          after so many since the start a checkpoint is saved and training ends; at most 45 later all ends (default: 540)
 # bench: as train, but benchmarks/rank.py, train.py and scale.py, each to its end once. What one of them has measured when the time is over is kept
@@ -128,16 +129,21 @@ unpack() {
   take_in
 }
 
-# Says which satjax runs: that of BOX/wheels where these have come.
+# Says which satjax runs: that of BOX/wheels where these have come. They go into a folder of their own, since a virtual environment that is made
+# from one sees nothing of what that has, and without their dependencies: the box has the large ones, and what a run does not import may be missing.
 install() {
   satjax=satjax
   if [[ -d $box/wheels ]]; then
-    satjax=$box/env/bin/satjax
-    if [[ ! -x $satjax ]]; then
-      run python3 -m venv --system-site-packages --clear "$box/env"
-      run "$box/env/bin/python" -m pip install --quiet --no-index --find-links "$box/wheels" satjax
+    local site
+    site=$(realpath --canonicalize-missing -- "$box/site")
+    satjax=$site/bin/satjax
+    if [[ ! -d $site ]]; then
+      run rm -rf "$site.coming"
+      run python3 -m pip install --quiet --no-index --no-deps --target "$site.coming" "$box"/wheels/*.whl
+      run mv "$site.coming" "$site"
       [[ $dry_run ]] || note install
     fi
+    export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
   fi
   [[ $dry_run ]] || command -v "$satjax" >/dev/null || die "there is no satjax here: pack a folder named wheels with its wheel and what the box lacks"
 }
@@ -179,15 +185,14 @@ bench() {
   [[ $dry_run || -e $box/parts/complete ]] || die "not all parts have come: unpack the other folders first"
   [[ $dry_run || -d $box/benchmarks ]] || die "there are no benchmarks in $box: pack the folder of that name"
   install
-  local python=python3 name names left code=0 results=$box/results
-  [[ $satjax == satjax ]] || python=$box/env/bin/python
+  local name names left code=0 results=$box/results
   IFS=, read -r -a names <<<"$only"
   [[ $dry_run ]] || mkdir -p "$results"
   for name in "${names[@]}"; do
     [[ ! -e $results/$name.json ]] || continue
     left=$((seconds - SECONDS))
     local command=(env "SATJAX_CACHE=$box/cache" "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$box/compiled}"
-      timeout --kill-after 10 "$((left > 0 ? left : 1))" "$python" "$box/benchmarks/$name.py" --out "$results/$name.partial.json" "${REST[@]}")
+      timeout --kill-after 10 "$((left > 0 ? left : 1))" python3 "$box/benchmarks/$name.py" --out "$results/$name.partial.json" "${REST[@]}")
     if [[ $dry_run ]]; then
       quoted "${command[@]}"
       continue
