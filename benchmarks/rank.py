@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch_peer
 from profiling import profile
 from subjects import Answering, instruction, with_candidates, with_narrow_kernels
-from timing import Call, Report, arguments, medians, memory, on_gpu, product_rates, save, torch_device
+from timing import Call, Report, arguments, later, medians, memory, on_gpu, product_rates, save, torch_device
 from torch_peer import EAGER, Kernels, as_graph, block_mask, compiled, peer, published, shared_prefix, states
 
 from satjax import Router
@@ -46,18 +46,6 @@ PUBLISHED_AT_ONCE = 8
 def fetched(call: Callable[[], torch.Tensor]) -> np.ndarray:
     """The result on the host: all of the work is done."""
     return call().float().cpu().numpy()
-
-
-def later(make: Callable[[], Call]) -> Call:
-    """A call that is made when it is first called, so that what fails in making it fails there."""
-    made: list[Call] = []
-
-    def call() -> Any:
-        if not made:
-            made.append(make())
-        return made[0]()
-
-    return call
 
 
 class Torch:

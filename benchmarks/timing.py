@@ -56,6 +56,18 @@ def medians(
     }
 
 
+def later(make: Callable[[], Call]) -> Call:
+    """A call that is made when it is first called, so that what fails in making it fails there."""
+    made: list[Call] = []
+
+    def call() -> Any:
+        if not made:
+            made.append(make())
+        return made[0]()
+
+    return call
+
+
 def told(error: Exception) -> str:
     """An error and where it arose, in a few lines."""
     lines = traceback.format_exception(error)
