@@ -10,6 +10,8 @@ import jax
 from timing import Call
 
 TOP = 15
+AROUND = ("ThreadpoolListener", "ThunkExecutor", "end: ", "while")
+"""Of a CPU: what stands around operations."""
 
 
 def profile(call: Call) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def totals(data: Any, wall: float) -> dict[str, Any]:
             if not _runs(plane.name, line.name):
                 continue
             for event in line.events:
-                if not event.duration_ns or event.name.startswith(("ThreadpoolListener", "end: ")):
+                if not event.duration_ns or event.name.startswith(AROUND):
                     continue
                 operation = dict(event.stats).get("hlo_op")
                 name = f"{operation}: {event.name}" if operation and operation != event.name else event.name

@@ -11,7 +11,16 @@ import numpy as np
 from timing import memory, told
 
 from satjax.assembly import assemble, attention_kernel
-from satjax.config import LLMConfig, LossConfig, MeshConfig, OptimizerConfig, PromptConfig, RouterConfig, StageConfig
+from satjax.config import (
+    Attention,
+    LLMConfig,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    PromptConfig,
+    RouterConfig,
+    StageConfig,
+)
 from satjax.config_file import load_config
 from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig, abstract_model
 from satjax.optimizer import make_optimizer, partition, trainable_paths
@@ -124,18 +133,21 @@ def random_params(like: Mapping[str, jax.ShapeDtypeStruct]) -> Params:
     return jax.jit(make, out_shardings=placed)(jax.random.key(0, impl="rbg"))
 
 
-def small_step(trainable: str, rows: int, tokens: int, **llm: Any) -> Step:
+def small_step(trainable: str, rows: int, tokens: int, attention: Attention = "auto", **llm: Any) -> Step:
     """SmolLM2-135M, with its weights."""
-    assembly = assemble(RouterConfig(llm=LLMConfig(**llm), prompt=PromptConfig(buckets=(max(tokens, 64),))))
+    prompt = PromptConfig(buckets=(max(tokens, 64),))
+    assembly = assemble(RouterConfig(llm=LLMConfig(**llm), prompt=prompt, attention=attention))
     base = {path: np.asarray(value[...]) for path, value in assembly.base_params.items()}
     return Step(assembly.model, StageConfig("all", 10, 1e-5, ("connector/.*", trainable)), base, rows, tokens)
 
 
-def large_step(config: str, trainable: str, rows: int, tokens: int, remat: str = "") -> Step:
+def large_step(
+    config: str, trainable: str, rows: int, tokens: int, remat: str = "", attention: Attention = "auto"
+) -> Step:
     """The LLM of a config with random weights, on the kernel for attention that this machine has; its text encoder stays as it is."""
     plan = make_plan(load_config(config), CANDIDATES)
     decoder, here = plan.model.decoder, jax.default_backend()
-    kernel = attention_kernel("auto", here, plan.model.compute_dtype, decoder.head_width, tokens)
+    kernel = attention_kernel(attention, here, plan.model.compute_dtype, decoder.head_width, tokens)
     model = dataclasses.replace(
         plan.model, decoder=dataclasses.replace(decoder, attention=kernel), remat=remat or plan.model.remat
     )
