@@ -45,7 +45,10 @@ def with_candidates(router: Router, count: int) -> Router:
 
 def with_narrow_kernels(params: Params) -> Params:
     """The kernels of the LLM's layers in bfloat16, in which an accelerator multiplies them."""
-    return {path: value.astype(jnp.bfloat16) if packs(path, value.shape) else value for path, value in params.items()}
+    return {
+        path: value.astype(jnp.bfloat16) if packs(path, value.shape) and value.dtype == jnp.float32 else value
+        for path, value in params.items()
+    }
 
 
 class Answering:

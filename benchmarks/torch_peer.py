@@ -222,7 +222,9 @@ def answers(
 ) -> Tensor:
     """The answer's logits `[B, M]` of candidates whose suffixes share the instruction of each row."""
     text = F.embedding(token_BL, model.embedding)
-    suffix = suffix_MSD.repeat(len(text), 1, 1, 1)  # as dense as after a layer, or the first one would be compiled apart
+    suffix = suffix_MSD.repeat(
+        len(text), 1, 1, 1
+    )  # as dense as after a layer, or the first one would be compiled apart
     num_text = token_BL.shape[1]
     text_rope = _rope(model, 0, num_text, text)
     suffix_rope = _rope(model, num_text, num_text + suffix.shape[2], text)
