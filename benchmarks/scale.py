@@ -77,7 +77,7 @@ def main() -> None:
     logging.getLogger("satjax").setLevel(logging.ERROR)
     router, answering = Router.load(), Answering(0)
     text = instruction(router, TOKENS)
-    routers = {count: with_candidates(Router.load(), count) for count in candidates}
+    routers = {count: with_candidates(router, count) for count in candidates}
     pass_memory = features(router, TOKENS)[1]
     by_length = {length: features(router, length) for length in lengths}
     by_batch = {rows: features(router, TOKENS, rows) for rows in batches}

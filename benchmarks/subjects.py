@@ -1,5 +1,6 @@
 """What the speed benchmarks rank with: the router that comes with satjax, of any number of candidates, and the LLM that answers for each."""
 
+from copy import copy
 from itertools import cycle
 
 import jax
@@ -11,7 +12,7 @@ from satjax.assembly import assemble
 from satjax.config import LLMConfig, PromptConfig, RouterConfig
 from satjax.instructions import TokenRows
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
-from satjax.models.router_model import abstract_model, bind, initial_params
+from satjax.models.router_model import Params, abstract_model, bind, initial_params
 from satjax.router import Router, Zoo
 from satjax.scoring import SETS, score_step
 
@@ -29,8 +30,8 @@ def instruction(router: Router, tokens: int) -> str:
 
 
 def with_candidates(router: Router, count: int) -> Router:
-    """Copies of its candidates until there are so many, or the first so many of them."""
-    names = router.candidates
+    """A router of the same programs, with copies of the candidates until there are so many, or the first so many of them."""
+    names, router = router.candidates, copy(router)
     of = dict(zip(names, names, strict=True))
     of |= {f"copy {i}": names[i % len(names)] for i in range(count - len(names))}
     zoo = router._zoo
@@ -40,6 +41,14 @@ def with_candidates(router: Router, count: int) -> Router:
     for name in names[count:]:
         router.remove(name)
     return router
+
+
+def with_narrow_kernels(params: Params) -> Params:
+    """The kernels of the LLM's layers in bfloat16, in which an accelerator multiplies them."""
+    return {
+        path: value.astype(jnp.bfloat16) if packs(path, value.shape) and value.dtype == jnp.float32 else value
+        for path, value in params.items()
+    }
 
 
 class Answering:
@@ -84,6 +93,12 @@ class Answering:
         rows, soft = self.rows(text, copies), self.soft(min(candidates, SETS))
         parts = -(-candidates // SETS)
         return lambda: [np.asarray(self.step(self.params, rows.token, rows.length, soft)) for _ in range(parts)]
+
+    def narrowed(self) -> "Answering":
+        """The same of kernels in bfloat16."""
+        other = copy(self)
+        other.params = with_narrow_kernels(self.params)
+        return other
 
     def alone(self, text: str) -> Call:
         """One pass over the instruction, nobody asking."""

