@@ -3,7 +3,7 @@
 Trains the default recipe with one thing changed at a time, several seeds each, and records what `satjax evaluate` finds on validation and
 test split. Settings that change what is read of an instruction (layers, prompt) read all of them anew, 15 minutes on two CPU cores; all
 others take a minute. What is done already is not done again, and several such commands may share one record. With --config configs/tuned.py,
-or configs/tuned.py:large, it is the recipe that trains the LLM too that is changed.
+or configs/tuned.py:large, it is the recipe that trains the LLM too that is changed. Further --config.a.b=value arguments hold for all of them.
 """
 
 import argparse
@@ -95,13 +95,13 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of changes; all by default")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     changes = TUNED if Path(options.config.partition(":")[0]).stem == "tuned" else CHANGES
     for name in options.only or changes:
         for seed in range(options.seeds):
             if str(seed) in recorded(options.out).get(name, {}).get("seeds", {}):
                 continue
-            flags = [f"--config.data.outcomes={options.outcomes}", f"--config.seed={seed}", *changes[name]]
+            flags = [f"--config.data.outcomes={options.outcomes}", f"--config.seed={seed}", *more, *changes[name]]
             workdir = options.workdir / f"{name.replace(' ', '-')}-{seed}"
             router = Router.load(train(load_config(options.config, flags), workdir), keep_features=True)
             found = {split: measured(router, options.outcomes, split) for split in ("val", "test")}
