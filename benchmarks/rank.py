@@ -18,7 +18,6 @@ from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", ".4")  # PyTorch needs the rest
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 import torch_peer
 from profiling import profile
-from subjects import Answering, instruction, with_candidates, with_narrow_kernels
+from subjects import Answering, instruction, with_candidates
 from timing import Call, Report, arguments, later, medians, memory, on_gpu, product_rates, save, torch_device
 from torch_peer import EAGER, Kernels, as_graph, block_mask, compiled, peer, published, shared_prefix, states
 
@@ -181,11 +180,11 @@ def compilations(router: Router, count: int) -> int:
     return router._scorer.features._run._cache_size() + router._scorer._run_features._cache_size() - before
 
 
-def passes(router: Router, text: str, rows: int, params: dict[str, jax.Array] | None = None) -> Call:
+def passes(router: Router, text: str, rows: int) -> Call:
     """What `Router.score` runs on the device for so many instructions at once, nothing padded."""
     scorer = router._scorer
     assert scorer.features is not None
-    encoded, weights = scorer.writer.encode([text] * rows), params or scorer.params
+    encoded, weights = scorer.writer.encode([text] * rows), scorer.params
     soft_MKD, features = router._zoo.soft_MOKD[:, 0], scorer.features
     return lambda: np.asarray(
         scorer._run_features(weights, features._run(weights, encoded.token, encoded.length), soft_MKD)
@@ -322,15 +321,6 @@ def on_a_gpu(options: Any, report: Report, router: Router, text: str) -> None:
         found["profile"]["Router.rank, 25 candidates"] = profile(lambda: router.rank(text))
         found["profile"]["the LLM's answer, 25 candidates"] = profile(ours.score(text, CANDIDATES))
 
-    def narrow_kernels() -> None:
-        params, narrow = with_narrow_kernels(router._scorer.params), ours.narrowed()
-        calls = {
-            "Router's passes, 25 candidates": passes(router, text, 1),
-            "Router's passes, kernels in bfloat16, 25 candidates": passes(router, text, 1, params),
-            "the LLM's answer, kernels in bfloat16, 25 candidates": narrow.score(text, CANDIDATES),
-        }
-        one(calls)
-
     part(
         "Router.rank",
         lambda: one(
@@ -352,12 +342,11 @@ def on_a_gpu(options: Any, report: Report, router: Router, text: str) -> None:
     )
     part("PyTorch", lambda: one(peers.one() | peers.graphs(1)))
     part("the same scores", same_scores)
-    part("many instructions", ours_together)
-    part("PyTorch, many instructions", lambda: torch_together("CUDA graph"))
     part("the published way", lambda: the_published_way("CUDA graph"))
+    part("PyTorch, many instructions", lambda: torch_together("CUDA graph"))
+    part("many instructions", ours_together)
     part("profile", profiles)
     part("PyTorch, compiled", compiled_by_torch)
-    part("kernels in bfloat16", narrow_kernels)
     part(
         "more candidates",
         lambda: one(

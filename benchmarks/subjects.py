@@ -12,7 +12,7 @@ from satjax.assembly import assemble
 from satjax.config import LLMConfig, PromptConfig, RouterConfig
 from satjax.instructions import TokenRows
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
-from satjax.models.router_model import Params, abstract_model, bind, initial_params
+from satjax.models.router_model import abstract_model, bind, initial_params
 from satjax.router import Router, Zoo
 from satjax.scoring import SETS, score_step
 
@@ -43,14 +43,6 @@ def with_candidates(router: Router, count: int) -> Router:
     return router
 
 
-def with_narrow_kernels(params: Params) -> Params:
-    """The kernels of the LLM's layers in bfloat16, in which an accelerator multiplies them."""
-    return {
-        path: value.astype(jnp.bfloat16) if packs(path, value.shape) and value.dtype == jnp.float32 else value
-        for path, value in params.items()
-    }
-
-
 class Answering:
     """The LLM's answer for every candidate, in our layout: random soft tokens, the weights of the base model. Nothing is padded."""
 
@@ -63,6 +55,7 @@ class Answering:
                 llm=LLMConfig(join_layer=join_layer), prompt=prompt, compute_dtype="float32" if exact else "auto"
             )
         )
+        assembly = assembly.fixed(assembly.base_params)
         self.model, self.writer = assembly.model, assembly.writer
         self.graphdef, shapes = abstract_model(self.model)
         base = {path: jnp.asarray(value[...]) for path, value in assembly.base_params.items()}
@@ -75,7 +68,7 @@ class Answering:
 
         def alone(params: dict[str, jax.Array], token: jax.Array, length: jax.Array) -> jax.Array:
             llm = bind(self.graphdef, params).llm
-            return llm(llm.embed(token), length).text[:, -1]
+            return llm(llm.embed(token).astype(self.model.compute_dtype), length).text[:, -1].astype(jnp.float32)
 
         self._alone = jax.jit(alone)
 
@@ -93,12 +86,6 @@ class Answering:
         rows, soft = self.rows(text, copies), self.soft(min(candidates, SETS))
         parts = -(-candidates // SETS)
         return lambda: [np.asarray(self.step(self.params, rows.token, rows.length, soft)) for _ in range(parts)]
-
-    def narrowed(self) -> "Answering":
-        """The same of kernels in bfloat16."""
-        other = copy(self)
-        other.params = with_narrow_kernels(self.params)
-        return other
 
     def alone(self, text: str) -> Call:
         """One pass over the instruction, nobody asking."""

@@ -1,7 +1,7 @@
 """Puts a router's parts together from its configuration: base weights, tokenizers, prompt and model shapes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,13 @@ class Assembly:
         """A base parameter on its devices, packed where it is used `narrow`."""
         value = place_tensor(self.base_params[path], sharding)
         return pack(value) if self.narrow and packs(path, shape) else value
+
+    def fixed(self, paths: Collection[str]) -> "Assembly":
+        """The same with those kernels of the LLM's layers that stay as they are in the dtype in which they are used, if that is the narrower one."""
+        used, base = jax.numpy.dtype(self.model.compute_dtype), self.base_params
+        wide = [path for path in paths if path in base and base[path].dtype.itemsize > used.itemsize]
+        narrower = {path: base[path].astype(used) for path in wide if packs(path, base[path].shape)}
+        return dataclasses.replace(self, base_params={**base, **narrower})
 
 
 def with_merged_adapters(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:

@@ -100,7 +100,7 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     # Only where the LLM is read and not trained, and lies on one device.
     narrow = assembly.narrow and mesh.size == 1 and reads_features(config, learned, len(config.stages) - 1)
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
-    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer)
+    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
     check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
     if is_first() and not kept:
         test.write(test_path)

@@ -121,6 +121,7 @@ class Router:
         store = feature_store(assembly, tuned) if keep_features else None
         if files.config.llm.lora_rank and files.config.llm.lora_tokens == "all":
             assembly, learned = with_merged_adapters(assembly, learned)
+        assembly = assembly.fixed(assembly.base_params)
         _, shapes = abstract_model(assembly.model)
         params = {
             path: learned[path] if path in learned else assembly.placed(path, leaf.shape, here)

@@ -1,12 +1,14 @@
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from satjax.assembly import SPLASH_FROM, assemble, attention_kernel
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
-from tests.tiny import tiny_config
+from satjax.scoring import score_step
+from tests.tiny import tiny_config, untrained_params
 
 
 def test_prompt_and_shapes_fit_the_base_weights(tmp_path):
@@ -28,6 +30,26 @@ def test_other_base_weights_are_refused(tmp_path):
     assemble(router, {"llm": digest})
     with pytest.raises(SatjaxError, match="another sha256"):
         assemble(router, {"llm": "0" * 64})
+
+
+def test_kernels_that_stay_as_they_are_have_the_dtype_in_which_they_are_used(tmp_path):
+    """Rounding them once or in every step gives the same numbers, and once takes less time and memory."""
+    assembly = assemble(tiny_config(tmp_path, router__compute_dtype="bfloat16").router)
+    trained = "llm/upper/mlp/up/kernel"
+    fixed = assembly.fixed(set(assembly.base_params) - {trained})
+    rows = assembly.writer.encode(["What is 2 + 2?"])
+    scores = []
+    for parts in (assembly, fixed):
+        params = untrained_params(parts)
+        assert params[trained].dtype == np.float32
+        assert params["llm/embedding"].dtype == np.float32
+        assert params["llm/upper/mlp/gate/kernel"].dtype == (np.float32 if parts is assembly else jnp.bfloat16)
+        soft = jnp.ones((2, 1, 32))
+        run = score_step(abstract_model(assembly.model)[0])
+        scores.append(np.asarray(run(params, rows.token, rows.length, soft)))
+    np.testing.assert_array_equal(*scores)
+    wide = assemble(tiny_config(tmp_path).router)
+    assert wide.fixed(wide.base_params).base_params == wide.base_params
 
 
 @pytest.mark.parametrize("part", ["llm", "encoder"])
