@@ -53,24 +53,26 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "half the steps": ("--config.stages[0].steps=188",),
     "twice the steps": ("--config.stages[0].steps=752",),
 }
-STAGE = "--config.stages[1]"
-ABILITIES = "('connector/ability',3.0)"
-AT_ONCE = (
-    "--config.stages[0].steps=1",
-    f"{STAGE}.steps=235",
-    f"{STAGE}.learning_rate=0.001",
-    f"{STAGE}.warmup_steps=50",
-)
+
+
+def second_stage(steps: int, adapters: float, rate: float = 3e-4, abilities: float = 3.0) -> tuple[str, ...]:
+    """Steps of the stage that trains the LLM too, the rate of its adapters, and those of the head and of the abilities (times that of the head)."""
+    scales = f"(('connector/ability',{abilities}),('llm/.*',{adapters / rate:.4g}))"
+    return tuple(
+        f"--config.stages[1].{key}={value}"
+        for key, value in (("steps", steps), ("learning_rate", rate), ("scales", scales))
+    )
+
+
+AT_ONCE = ("--config.stages[0].steps=1", "--config.stages[1].warmup_steps=50")
 TUNED: dict[str, tuple[str, ...]] = {
-    "the recipe": (),
-    "adapters at 1e-3": (f"{STAGE}.scales=({ABILITIES},('llm/.*',3.333))",),
-    "adapters at 1e-4": (f"{STAGE}.scales=({ABILITIES},('llm/.*',0.333))",),
-    "twice the steps": (f"{STAGE}.steps=282",),
-    "two passes": (f"{STAGE}.steps=94",),
-    "rank 64": ("--config.router.llm.lora_rank=64",),
-    "head and adapters at once": (*AT_ONCE, f"{STAGE}.scales=(('connector/ability',10.0),('llm/.*',0.3))"),
-    "at once, adapters at 1e-3": (*AT_ONCE, f"{STAGE}.scales=(('connector/ability',10.0),)"),
-    "all layers of the small LLM": (f"{HEAD}.mean_layers=(20,30)", f"{HEAD}.last_layers=(30,)"),
+    "two passes, adapters at 1e-4": second_stage(94, 1e-4),
+    "two passes, adapters at 3e-4": second_stage(94, 3e-4),
+    "three passes, adapters at 3e-4": second_stage(141, 3e-4),
+    "six passes, adapters at 3e-4": second_stage(282, 3e-4),
+    "three passes, adapters at 1e-3": second_stage(141, 1e-3),
+    "head and adapters at once, five passes": (*AT_ONCE, *second_stage(235, 3e-4, 1e-3, 10.0)),
+    "three passes, rank 64": ("--config.router.llm.lora_rank=64", *second_stage(141, 3e-4)),
 }
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")
 
