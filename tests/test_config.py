@@ -112,6 +112,11 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: PromptConfig(buckets=(64, 32)), "config router.prompt.buckets = (64, 32)"),
         (lambda: PromptConfig(buckets=(64, 64)), "config router.prompt.buckets = (64, 64)"),
         (lambda: PromptConfig(buckets=(0, 64)), "config router.prompt.buckets = (0, 64)"),
+        (lambda: BatchConfig(widths=(64, 32)), "config batch.widths = (64, 32): give rising positive lengths"),
+        (
+            lambda: TrainConfig((stage(),), batch=BatchConfig(widths=(64,))),
+            "config batch.widths = (64,): the last one has to be that of router.prompt.buckets, 512",
+        ),
         (lambda: LossConfig(over_instructions=-1.0), "config loss.over_instructions = -1.0 must be at least 0"),
         (lambda: LossConfig(over_candidates=-1.0), "config loss.over_candidates = -1.0 must be at least 0"),
         (lambda: LossConfig(pointwise=-1.0), "config loss.pointwise = -1.0 must be at least 0"),

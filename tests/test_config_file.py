@@ -1,5 +1,6 @@
 """Config files are programs: they load, take changes from the command line, and their mistakes are one line."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_the_size_of_qwen_is_a_variant():
     assert weights == [f"hub:Qwen/Qwen2.5-{size}B-Instruct" for size in ("0.5", "0.5", "1.5")]
     assert "'0.5b,1.5b' names two sizes" in fault(str(CONFIGS / "qwen25.py:0.5b,1.5b"))
     assert "variant 'laura' is not known; there are lora and paper" in fault(str(CONFIGS / "phi35.py:laura"))
+
+
+@pytest.mark.parametrize(("variant", "recipe"), [("tuned.py", "smollm2.py"), ("tuned.py:large", "qwen25_coder.py")])
+def test_the_llm_is_trained_after_the_recipe_that_leaves_it_frozen(variant, recipe):
+    tuned, frozen = (load_config(str(CONFIGS / name)) for name in (variant, recipe))
+    assert tuned.stages[:1] == frozen.stages
+    assert "llm/.*/lora_[ab]" in tuned.stages[1].trainable
+    assert tuned.batch.groups * tuned.batch.instructions == frozen.batch.groups * frozen.batch.instructions
+    untuned = dataclasses.replace(tuned.router, llm=dataclasses.replace(tuned.router.llm, lora_rank=0))
+    assert untuned == frozen.router
+    assert "variant 'small' is not known; there is large" in fault(str(CONFIGS / "tuned.py:small"))
 
 
 def test_flags_change_single_values():

@@ -7,7 +7,15 @@ import pytest
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
-from satjax.preflight.steps import abstract_params, lower_rank_step, lower_train_step, make_plan, with_rows
+from satjax.preflight.model_flops import rank_flops, train_flops
+from satjax.preflight.steps import (
+    abstract_batch,
+    abstract_params,
+    lower_rank_step,
+    lower_train_step,
+    make_plan,
+    with_rows,
+)
 from satjax.sharding import make_mesh
 from tests.phi import small_plan
 
@@ -60,3 +68,28 @@ def test_the_rank_step_lowers_on_a_mesh(plan):
     mesh = make_mesh(MeshConfig(1, 8, 1))
     lowered = lower_rank_step(plan, mesh)
     assert lowered.out_info.shape == (64, 10)
+
+
+ALONE = {
+    "head": "none",
+    "profile_encoder": {"kind": "items"},
+    "ability_head": {"rank": 2, "hidden": 8, "mean_layers": (1, 2), "last_layers": (2,)},
+    "prompt": {"buckets": (32, 64), "tail": "", "ending": "answer"},
+}
+
+
+@pytest.mark.parametrize(("rank", "reads"), [(0, "feature"), (4, "token")])
+def test_a_frozen_llm_is_read_before_and_a_trained_one_in_the_step(rank, reads, monkeypatch):
+    head = ("connector/ability", "ability/(read|demand)/.*")
+    trainable = (*head, "llm/.*/lora_[ab]") if rank else head
+    stages = ({"name": "one", "steps": 2, "learning_rate": 1e-3, "trainable": trainable},)
+    llm = {"weights": "hub:small", "lora_rank": rank}
+    plan = small_plan(monkeypatch, stages, **ALONE, llm=llm)
+    mesh = make_mesh(MeshConfig(1, 8, 1))
+    assert reads in abstract_batch(plan, mesh)["text"]
+    lowered = lower_train_step(plan, mesh)
+    assert lowered.out_info[2]["loss"].shape == ()
+    text = 2 * 64 * (2 * (4 * 64 * 64 + 3 * 64 * 192) + 4 * 64 * 64)
+    assert rank_flops(plan, 16, 5) == 16 * text
+    head_alone = 6 * 16 * 3 * (64 * 8 + 8 * 3)
+    assert train_flops(plan) == (16 * 2 * text if rank else head_alone)

@@ -111,7 +111,7 @@ def lower_train_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
     state = abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), params, mesh)
     step = make_train_step(graphdef, optimizer, plan.config.loss, mesh, trainable, state, plan.embeds)
     inputs = profile_inputs(plan, mesh)
-    embedding = _on(mesh, (), jnp.float32)
+    embedding = _on(mesh, () if plan.embeds else (0, 0), jnp.float32)
     if not plan.embeds and plan.model.encoder:
         rows = plan.config.aptitude.num_tasks if plan.model.profile_encoder.kind == "tasks" else plan.num_candidates
         embedding = _on(mesh, (rows, plan.model.encoder.width), jnp.float32)
