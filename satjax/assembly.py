@@ -60,11 +60,10 @@ class Assembly:
 def with_merged_adapters(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:
     """The same router without adapters, and what is learned of it beside its LLM: adapters that serve all tokens are part of the kernels.
 
-    Merged kernels have the dtype of those that they take the place of.
+    Merged kernels are float32: a step of training is less than bfloat16 can tell of a kernel.
     """
     ours = {path: lazy(np.asarray(value)) for path, value in learned.items() if path.startswith("llm/")}
-    params = {**assembly.base_params, **ours}
-    base = {path: tensor.astype(params[path].dtype) for path, tensor in merged(params).items()}
+    base = merged({**assembly.base_params, **ours})
     decoder = dataclasses.replace(assembly.model.decoder, lora_rank=0)
     model = dataclasses.replace(assembly.model, decoder=decoder)
     rest = {path: value for path, value in learned.items() if path not in ours}

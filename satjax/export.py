@@ -34,7 +34,7 @@ LONGEST_NAME = 100
 class RouterFiles:
     """What a router directory holds, less the parameters, which Orbax reads onto devices.
 
-    `learned` names their shapes and dtypes; `write_router` takes these from the parameters themselves. `abilities` are those of the candidates
+    `learned` names their shapes and dtypes; `write_router` takes those that it writes from the parameters themselves. `abilities` are those of the candidates
     that an `items` router was trained on: float32 `[R + 1]` by name.
     """
 

@@ -45,6 +45,7 @@ def export(job: Job, params: Params, target: Path) -> None:
         test=job.test,
         profiles=known_profiles(job.table, job.test, job.table.candidate_ids),
         calibration=calibration,
+        learned={path: (value.shape, str(value.dtype)) for path, value in learned.items()},
         abilities={name: ability for name, ability in abilities.items() if name not in job.unprofiled},
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))

@@ -1,6 +1,7 @@
 """The README.md of an exported router: what it is, what it was trained on, what it is not for."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from satjax.config import RouterConfig, TrainConfig
@@ -49,7 +50,7 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
     sources = sorted({item.source for item in train.items})
     return CARD.format(
         **facts(files),
-        reading=_reading(router),
+        reading=_reading(router, files.learned),
         layout=router.prompt.layout,
         head=router.head,
         num_instructions=len(train.items),
@@ -96,10 +97,12 @@ def _profiles(files: RouterFiles) -> str:
     return f"`{encoder.kind}` profiles, read by {weights}, as {encoder.soft_tokens} soft tokens each"
 
 
-def _reading(router: RouterConfig) -> str:
+def _reading(router: RouterConfig, learned: Collection[str]) -> str:
+    """How the LLM is made to read, by the parameters that training made."""
     head = f"ability head of rank {router.ability_head.rank}"
     if router.head == "none":
-        tuned = f"LoRA rank {router.llm.lora_rank}" if router.llm.lora_rank else "frozen"
+        whole = any(path.startswith("llm/") and "/lora_" not in path for path in learned)
+        tuned = "trained" if whole else f"LoRA rank {router.llm.lora_rank}" if router.llm.lora_rank else "frozen"
         return f"{tuned}, up to layer {router.ability_head.depth}, under an {head}"
     lora = f"LoRA rank {router.llm.lora_rank}, candidates join at layer {router.llm.join_layer}"
     return f"{lora}, beside an {head}" if router.ability_head.rank else lora

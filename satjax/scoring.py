@@ -147,7 +147,7 @@ class Scorer:
                     token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))
                     jax.block_until_ready(self._run(self.params, token, length, _parts(soft)[0]))
                 else:
-                    feature_BF = self._padded(self.features.run(self.params, rows))
+                    feature_BF = self._padded(self.features.run(self.params, rows)[:ROWS])
                     jax.block_until_ready(self._run_features(self.params, feature_BF, soft))
                 yield size, width
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.assembly import SPLASH_FROM, assemble, attention_kernel
+from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_merged_adapters
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from satjax.scoring import score_step
@@ -50,6 +50,23 @@ def test_kernels_that_stay_as_they_are_have_the_dtype_in_which_they_are_used(tmp
     np.testing.assert_array_equal(*scores)
     wide = assemble(tiny_config(tmp_path).router)
     assert wide.fixed(wide.base_params).base_params == wide.base_params
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_adapters_change_no_score(tmp_path, dtype):
+    """Little of what training adds is left of a kernel that is rounded to bfloat16 afterwards."""
+    assembly = assemble(tiny_config(tmp_path, router__param_dtype=dtype).router)
+    params = untrained_params(assembly)
+    params = {path: value + 1e-3 if "/lora_b" in path else value for path, value in params.items()}
+    learned = {path: value for path, value in params.items() if path not in assembly.base_params}
+    merged, rest = with_merged_adapters(assembly, learned)
+    assert not [path for path in merged.base_params if "/lora_" in path]
+    rows, soft = assembly.writer.encode(["What is 2 + 2?"]), jnp.ones((2, 1, 32))
+    scores = [
+        score_step(abstract_model(parts.model)[0])(given, rows.token, rows.length, soft)
+        for parts, given in ((assembly, params), (merged, untrained_params(merged) | rest))
+    ]
+    np.testing.assert_allclose(*scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["llm", "encoder"])

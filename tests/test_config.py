@@ -114,8 +114,12 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: PromptConfig(buckets=(0, 64)), "config router.prompt.buckets = (0, 64)"),
         (lambda: BatchConfig(widths=(64, 32)), "config batch.widths = (64, 32): give rising positive lengths"),
         (
-            lambda: TrainConfig((stage(),), batch=BatchConfig(widths=(64,))),
-            "config batch.widths = (64,): the last one has to be that of router.prompt.buckets, 512",
+            lambda: train(batch=BatchConfig(widths=(64, 384))),
+            "config batch.widths = (64, 384): the last one has to be that of router.prompt.buckets, 512",
+        ),
+        (
+            lambda: RouterConfig(head="none", ability_head=HEAD, llm=LLMConfig(lora_rank=1, lora_tokens="suffix")),
+            "config router.head = 'none' needs router.llm.lora_tokens = 'all'",
         ),
         (lambda: LossConfig(over_instructions=-1.0), "config loss.over_instructions = -1.0 must be at least 0"),
         (lambda: LossConfig(over_candidates=-1.0), "config loss.over_candidates = -1.0 must be at least 0"),

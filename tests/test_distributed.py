@@ -14,7 +14,7 @@ from satjax.errors import SatjaxError
 from satjax.run_log import read_metrics
 from satjax.train import train
 from tests.processes import SLOWLY, die_in_save, die_in_step, finish, start
-from tests.tiny import ABILITY_ALONE, tiny_config, write_tiny_config, write_tiny_llm
+from tests.tiny import ABILITY_ALONE, ABILITY_TUNED, tiny_config, write_tiny_config, write_tiny_llm
 
 STEPS = 10
 EXACT = {**ABILITY_ALONE, "router__compute_dtype": "float32"}
@@ -97,6 +97,19 @@ def test_an_llm_that_lies_on_several_processes_learns_the_same(num_processes, fs
     train(tiny_config(home), tmp_path / "one")
     results = finish(start(config, tmp_path / "several", num_processes))
     assert [code for code, _ in results] == [0] * num_processes, results
+    check_same_run(tmp_path / "several", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_an_llm_that_learns_under_the_ability_head_is_lost_in_its_stage_and_goes_on(home, tmp_path):
+    tuned = {**ABILITY_TUNED, "router__compute_dtype": "float32"}
+    config = write_tiny_config(home / "tuned.py", home, **tuned, mesh={"data": -1, "fsdp": 2, "tensor": 1})
+    train(tiny_config(home, **tuned), tmp_path / "one")
+    results = finish(start(config, tmp_path / "several", 2, {1: die_in_step(8)}))
+    assert [code for code, _ in results] == [75, -signal.SIGKILL], results
+    again = finish(start(config, tmp_path / "several", 2))
+    assert [code for code, _ in again] == [0, 0], again
+    assert re.search(r"going on after step [4-7]", again[0][1])
     check_same_run(tmp_path / "several", tmp_path / "one")
 
 

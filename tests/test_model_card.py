@@ -43,8 +43,10 @@ def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
     assert "join at layer 1, beside an ability head of rank 3" in model_card(trained.config, beside, table)
     alone = RouterConfig(head="none", ability_head=head, prompt=PromptConfig(tail=""))
     assert "frozen, up to layer 2, under an ability head of rank 3" in model_card(
-        trained.config, replace(files, config=alone), table
+        trained.config, replace(files, config=alone, learned={}), table
     )
+    tuned = replace(files, config=alone, learned={"llm/upper/mlp/up/kernel": ((3, 32, 64), "float32")})
+    assert "trained, up to layer 2, under an ability head of rank 3" in model_card(trained.config, tuned, table)
 
 
 def test_a_section_stands_once_at_the_end():

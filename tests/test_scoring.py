@@ -147,3 +147,15 @@ def test_demands_are_what_scores_are_made_of(tmp_path):
 
 def test_a_scorer_that_asks_the_llm_has_no_demands(scorer):
     assert scorer[0].demands(TEXTS[:2]) is None
+
+
+def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once(tmp_path, monkeypatch):
+    """An accelerator reads 32,768 tokens at once: 1,365 instructions of 24."""
+    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft = scorer.soft_tokens(profiles)
+    monkeypatch.setattr("satjax.scoring.ROWS", 30)
+    scorer.features.largest = 50 * 160
+    assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
+    programs = (scorer.features._run._cache_size(), scorer._run_features._cache_size())
+    assert scorer.score(TEXTS, soft).shape == (60, 6)
+    assert programs == (scorer.features._run._cache_size(), scorer._run_features._cache_size()) == (3, 2)

@@ -14,6 +14,7 @@ from satjax.preflight.steps import (
     lower_rank_step,
     lower_train_step,
     make_plan,
+    rank_rows,
     with_rows,
 )
 from satjax.sharding import make_mesh
@@ -50,6 +51,51 @@ def test_base_weights_have_the_dtype_of_the_config_and_what_is_learned_is_float3
         params = abstract_params(dataclasses.replace(plan, config=config), make_mesh(MeshConfig(1, 8, 1)))
         assert params["llm/upper/mlp/up/kernel"].dtype == dtype
         assert params["connector/project/kernel"].dtype == jnp.float32
+
+
+def test_kernels_that_no_stage_trains_have_the_dtype_in_which_they_are_used(plan):
+    """As training keeps them (`satjax.assembly.Assembly.fixed`)."""
+    config = dataclasses.replace(plan.config, stages=plan.config.stages[:1])
+    params = abstract_params(dataclasses.replace(plan, config=config), make_mesh(MeshConfig(1, 8, 1)))
+    assert params["llm/upper/mlp/up/kernel"].dtype == jnp.bfloat16
+    assert params["llm/embedding"].dtype == params["llm/upper/mlp_norm/scale"].dtype == jnp.float32
+
+
+HEAD = {
+    "name": "head",
+    "steps": 2,
+    "learning_rate": 1e-3,
+    "trainable": ("connector/ability", "ability/(read|demand)/.*"),
+}
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """The ability head alone scores, and a stage of its own, which trains fewer parameters, adapts its LLM."""
+    tuned = {"name": "tuned", "steps": 2, "learning_rate": 1e-3, "trainable": ("llm/upper/attention/.*/lora_[ab]",)}
+    return small_plan(
+        monkeypatch,
+        (HEAD, tuned),
+        head="none",
+        llm={"weights": "hub:small", "lora_rank": 1},
+        profile_encoder={"kind": "items"},
+        ability_head={"rank": 4, "hidden": 256, "mean_layers": (1, 2)},
+        prompt={"buckets": (32, 64), "tail": "", "ending": "answer"},
+    )
+
+
+def test_a_stage_that_reads_tokens_needs_more_than_one_that_reads_features(alone):
+    assert (alone.stage.name, alone.reads_features) == ("tuned", False)
+    lower_train_step(alone, make_mesh(MeshConfig(1, 8, 1)))
+    frozen = dataclasses.replace(alone.config, stages=alone.config.stages[:1])
+    assert make_plan(frozen, 5).reads_features
+
+
+def test_instructions_without_candidates_are_ranked_in_batches_of_an_accelerator(plan, alone):
+    mesh = make_mesh(MeshConfig(1, 8, 1))
+    assert rank_rows(plan, mesh) == 4096 // 64
+    assert rank_rows(alone, mesh) == 32_768 // 64
+    assert lower_rank_step(alone, mesh).out_info.shape == (512, 5)
 
 
 def test_a_mesh_must_divide_the_batch(plan):

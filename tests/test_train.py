@@ -340,6 +340,27 @@ def test_the_llm_that_the_ability_head_reads_trains_and_survives_the_export(home
     assert np.abs(scores_of(job, untuned, texts) - expected).max() > 1e-2
 
 
+def test_an_llm_that_learns_under_the_ability_head_goes_on_within_its_stage_on_a_mesh(home, tmp_path):
+    config = tiny_config(home, **ABILITY_TUNED)
+    one, several = job_on(config, tmp_path / "one", ONE), job_on(config, tmp_path / "several", MeshConfig(1, 2, 2))
+    whole = run(one, tmp_path / "one")
+    with pytest.raises(Interrupted):
+        run(several, tmp_path / "several", stop=lambda: len(losses(tmp_path / "several")) > 5)
+    assert 5 < len(losses(tmp_path / "several")) < 10
+    resumed = run(several, tmp_path / "several")
+    np.testing.assert_allclose(losses(tmp_path / "several"), losses(tmp_path / "one"), rtol=1e-4)
+    assert difference(resumed, whole) < 1e-3
+
+
+def test_training_has_widths_of_its_own_and_ranking_those_of_the_prompt(home, tmp_path):
+    config = tiny_config(home, **ABILITY_TUNED, batch={"instructions": 8, "widths": (320,)})
+    job = prepare(config, tmp_path)
+    params = place_params(job)
+    assert set(training_set(job, params, 1).width) == {320}
+    export(job, params, tmp_path / "router")
+    assert read_router(tmp_path / "router").config.prompt.buckets == (256, 320)
+
+
 def scores_of(job: Job, params: dict, texts: list[str]) -> np.ndarray:
     rows = job.assembly.writer.encode(texts)
     graphdef, _ = abstract_model(job.assembly.model)

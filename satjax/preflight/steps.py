@@ -13,10 +13,11 @@ from tokenizers import Tokenizer, models
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
 from satjax.instructions import PromptWriter, prompt_writer
+from satjax.models.narrow import packs
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
 from satjax.models.text_encoder import Pooling
 from satjax.optimizer import make_optimizer, partition, trainable_paths
-from satjax.row_batches import TOKENS_PER_CALL
+from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
 from satjax.scoring import score_step
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
@@ -72,6 +73,8 @@ class Plan:
 def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     """The stage that trains most parameters, on base models known by name or opened where they are; no weight is read.
 
+    Where the ability head scores alone, it is one of those that train the LLM, if any does: the others may read features.
+
     Raises SatjaxError where the base models can not be had or do not fit the config.
     """
     router = config.router
@@ -88,7 +91,13 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
         model = dataclasses.replace(model, num_candidates=num_candidates)
     _, shapes = abstract_model(model)
     sizes = {path: leaf.size for path, leaf in shapes.items()}
-    stage = max(config.stages, key=lambda stage: sum(sizes[path] for path in trainable_paths(shapes, stage)))
+
+    def needs(stage: StageConfig) -> tuple[bool, int]:
+        trained = trainable_paths(shapes, stage)
+        reads = router.head == "none" and any(path.startswith("llm/") for path in trained)
+        return reads, sum(sizes[path] for path in trained)
+
+    stage = max(config.stages, key=needs)
     return Plan(config, model, stage, num_candidates)
 
 
@@ -135,8 +144,8 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 def rank_rows(plan: Plan, mesh: Mesh) -> int:
     """Instructions of a full batch of the longest bucket (`satjax.row_batches`)."""
-    shards = batch_shards(mesh)
-    return -(-max(1, TOKENS_PER_CALL // plan.bucket) // shards) * shards
+    largest = TOKENS_OF_AN_ACCELERATOR if plan.config.router.head == "none" else 0
+    return batch_sizes(plan.bucket, batch_shards(mesh), largest=largest)[-1]
 
 
 def rank_sets(plan: Plan) -> int:
@@ -154,14 +163,19 @@ def with_rows(plan: Plan, rows: int) -> Plan:
 
 
 def abstract_params(plan: Plan, mesh: Mesh) -> Shapes:
-    """Parameters as training holds them: base weights that no stage trains in the config's dtype, what is learned in float32."""
+    """Parameters as training holds them: what is learned in float32, base weights that no stage trains in the config's dtype, kernels of the LLM's
+    layers among them in that of the computation where it is narrower (`satjax.assembly.Assembly.fixed`).
+    """
     _, shapes = abstract_model(plan.model)
     shardings, base = param_shardings(shapes, mesh), jnp.dtype(plan.config.router.param_dtype)
+    used = min(base, jnp.dtype(plan.model.compute_dtype), key=lambda dtype: dtype.itemsize)
     learned = {path for stage in plan.config.stages for path in trainable_paths(shapes, stage)}
 
     def dtype(path: str) -> jnp.dtype:
         fixed = path.startswith(("llm/", "encoder/")) and "/lora_" not in path and path not in learned
-        return base if fixed else jnp.dtype(jnp.float32)
+        if not fixed:
+            return jnp.dtype(jnp.float32)
+        return used if packs(path, shapes[path].shape) else base
 
     return {
         path: jax.ShapeDtypeStruct(leaf.shape, dtype(path), sharding=shardings[path]) for path, leaf in shapes.items()
