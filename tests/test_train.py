@@ -369,16 +369,6 @@ def scores_of(job: Job, params: dict, texts: list[str]) -> np.ndarray:
     return np.asarray(model.score(jnp.asarray(rows.token), jnp.asarray(rows.length), soft_BMKD))
 
 
-def test_training_may_pad_to_fewer_widths_than_ranking(home, tmp_path):
-    config = tiny_config(home, **ABILITY_TUNED, batch__widths=(320,))
-    job = job_on(config, tmp_path, ONE)
-    assert set(training_set(job, place_params(job), 1).width) == {320}
-    narrower = job_on(tiny_config(home, **ABILITY_TUNED), tmp_path / "other", ONE)
-    assert set(training_set(narrower, place_params(narrower), 1).width) == {256}
-    export(job, place_params(job), tmp_path / "router")
-    assert Router.load(tmp_path / "router")._scorer.writer.config.buckets == (256, 320)
-
-
 def test_features_are_kept_for_the_llm_that_made_them(home, tmp_path):
     config = tiny_config(home, **ABILITY_TUNED)
     job, params = resumes_and_exports(config, tmp_path)
