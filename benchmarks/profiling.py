@@ -9,7 +9,14 @@ from typing import Any
 import jax
 from timing import Call
 
-TOP = 15
+TOP = 40
+KINDS = {
+    "attention": ("flash", "sdpa", "fmha"),
+    "products": ("nvjet", "gemm", "cublas", "cutlass", "dot", "convolution"),
+    "copies": ("memcpy", "copy", "transpose", "memset"),
+    "reductions": ("reduce",),
+}
+"""Of what runs, by words in its name, the first that fits; the rest is arithmetic element by element."""
 AROUND = ("ThreadpoolListener", "ThunkExecutor", "end: ", "while")
 """Of a CPU: what stands around operations."""
 
@@ -30,7 +37,7 @@ def profile(call: Call) -> dict[str, Any]:
 
 
 def totals(data: Any, wall: float) -> dict[str, Any]:
-    """Seconds by name, the largest first, and how much of `wall` seconds anything ran."""
+    """Seconds by name, the largest first, and by kind, and how much of `wall` seconds anything ran."""
     seconds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     spans = []
@@ -47,10 +54,14 @@ def totals(data: Any, wall: float) -> dict[str, Any]:
                 counts[name[:160]] += 1
                 spans.append((event.start_ns, event.start_ns + event.duration_ns))
     total = sum(seconds.values())
+    kinds: Counter[str] = Counter()
+    for name, found in seconds.items():
+        kinds[kind(name)] += found
     return {
         "busy_s": busy(spans) / 1e9,
         "busy_share": busy(spans) / 1e9 / wall,
         "events": sum(counts.values()),
+        "seconds_by_kind": dict(kinds.most_common()),
         "top": [
             {"name": name, "seconds": found, "count": counts[name], "share": found / total}
             for name, found in seconds.most_common(TOP)
@@ -63,6 +74,11 @@ def _runs(plane: str, line: str) -> bool:
     if "/device:" in plane:
         return line.startswith("Stream")
     return jax.default_backend() == "cpu" and plane == "/host:CPU" and line.startswith("tf_XLA")
+
+
+def kind(name: str) -> str:
+    """What it does, by its name."""
+    return next((kind for kind, words in KINDS.items() if any(word in name.lower() for word in words)), "elementwise")
 
 
 def busy(spans: list[tuple[float, float]]) -> float:

@@ -22,6 +22,7 @@ from satjax.config import (
     StageConfig,
 )
 from satjax.config_file import load_config
+from satjax.models.narrow import packs
 from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig, abstract_model
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.preflight.steps import make_plan
@@ -44,15 +45,19 @@ class Step:
         tokens: int,
         frozen_dtype: str = "float32",
     ):
-        """`base` are the weights that are at hand; all others are random, made where they stay. What is trained is float32."""
+        """`base` are the weights that are at hand; all others are random, made where they stay. What is trained is float32, kernels that are not have
+        the dtype in which they are used (`satjax.assembly.Assembly.fixed`), and other base weights `frozen_dtype`.
+        """
         self.model, self.rows, self.tokens = model, rows, tokens
         graphdef, shapes = abstract_model(model)
         mesh = make_mesh(MeshConfig(), jax.devices()[:1])
         shardings, chosen = param_shardings(shapes, mesh), trainable_paths(shapes, stage)
+
+        def dtype(path: str, shape: tuple[int, ...]) -> str:
+            return "float32" if path in chosen else model.compute_dtype if packs(path, shape) else frozen_dtype
+
         like = {
-            path: jax.ShapeDtypeStruct(
-                leaf.shape, "float32" if path in chosen else frozen_dtype, sharding=shardings[path]
-            )
+            path: jax.ShapeDtypeStruct(leaf.shape, dtype(path, leaf.shape), sharding=shardings[path])
             for path, leaf in shapes.items()
         }
         given = {path: jax.device_put(base[path].astype(like[path].dtype), shardings[path]) for path in base}

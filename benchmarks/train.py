@@ -240,8 +240,8 @@ def main() -> None:
         if HEAD in figures:
             read, head = (figures[name]["median_s"] for name in (READ, HEAD))
             rate[f"the default recipe, {PASSES} passes"] = PASSES * CANDIDATES / (read + PASSES * head / 128)
-        published = max(value for name, value in rate.items() if "the published way" in name)
         found["outcomes_per_second"] = rate
+        published = max(value for name, value in rate.items() if "the published way" in name)
         found["outcomes_per_second_of_the_published_way"] = {name: value / published for name, value in rate.items()}
         table = Table("training", "outcomes per second, of the published way", box=None)
         for name, value in sorted(rate.items(), key=lambda item: item[1]):
