@@ -147,7 +147,10 @@ def check_shared(path: Path) -> None:
 
 
 def reads_features(config: TrainConfig, learned: Collection[str], number: int) -> bool:
-    """Whether the steps of a stage read features, made once: where the ability head scores alone, and no stage until then trains its LLM."""
+    """Whether the steps of a stage read features, made once: where the ability head scores alone, and no stage until then trains its LLM.
+
+    `learned` are paths of parameters, all those that a stage trains among them.
+    """
     stages, llm = config.stages[: number + 1], [path for path in learned if path.startswith("llm/")]
     return config.router.head == "none" and not any(is_trainable(path, stage) for path in llm for stage in stages)
 

@@ -89,6 +89,9 @@ def test_a_stage_that_reads_tokens_needs_more_than_one_that_reads_features(alone
     lower_train_step(alone, make_mesh(MeshConfig(1, 8, 1)))
     frozen = dataclasses.replace(alone.config, stages=alone.config.stages[:1])
     assert make_plan(frozen, 5).reads_features
+    after = dataclasses.replace(alone.config, stages=alone.config.stages[::-1])
+    assert not make_plan(after, 5).reads_features, "no stage that follows one that trains the LLM has features"
+    assert make_plan(after, 5).stage.name == alone.config.stages[0].name
 
 
 def test_instructions_without_candidates_are_ranked_in_batches_of_an_accelerator(plan, alone):

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
 from satjax.instructions import PromptWriter, prompt_writer
+from satjax.job import reads_features
 from satjax.models.narrow import packs
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
 from satjax.models.text_encoder import Pooling
@@ -56,8 +57,8 @@ class Plan:
 
     @property
     def reads_features(self) -> bool:
-        """Whether its steps read what a frozen LLM made of the instructions (`satjax.job.reads_features`)."""
-        return self.config.router.head == "none" and not any(path.startswith("llm/") for path in self.trained)
+        """Whether its steps read what a frozen LLM made of the instructions."""
+        return reads_features(self.config, abstract_model(self.model)[1], self.config.stages.index(self.stage))
 
     @property
     def bucket(self) -> int:
@@ -73,7 +74,7 @@ class Plan:
 def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     """The stage that trains most parameters, on base models known by name or opened where they are; no weight is read.
 
-    Where the ability head scores alone, it is one of those that train the LLM, if any does: the others may read features.
+    Where the ability head scores alone, it is one of those that read tokens, if any does: features need next to nothing.
 
     Raises SatjaxError where the base models can not be had or do not fit the config.
     """
@@ -91,14 +92,8 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
         model = dataclasses.replace(model, num_candidates=num_candidates)
     _, shapes = abstract_model(model)
     sizes = {path: leaf.size for path, leaf in shapes.items()}
-
-    def needs(stage: StageConfig) -> tuple[bool, int]:
-        trained = trainable_paths(shapes, stage)
-        reads = router.head == "none" and any(path.startswith("llm/") for path in trained)
-        return reads, sum(sizes[path] for path in trained)
-
-    stage = max(config.stages, key=needs)
-    return Plan(config, model, stage, num_candidates)
+    plans = [Plan(config, model, stage, num_candidates) for stage in config.stages]
+    return max(plans, key=lambda plan: (not plan.reads_features, sum(sizes[path] for path in plan.trained)))
 
 
 def _llm(config: RouterConfig) -> tuple[Mapping[str, Any], PromptWriter]:
