@@ -97,7 +97,14 @@ class Backend:
             await self._send(send, 400, json.dumps({"error": error}).encode())
         elif kind == "sorry":
             error = {"message": "Provider returned error", "code": 429}
-            await self._send(send, 200, json.dumps({"id": None, "choices": None, "error": error}).encode())
+            said = json.dumps({"id": None, "choices": None, "error": error}).encode()
+            if not asked.get("stream"):
+                return await self._send(send, 200, said)
+            await self._start(send, 200, [(b"content-type", b"text/event-stream")])
+            for part in (b": working\ndata: " + said[:20], said[20:] + b"\n\n"):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                await asyncio.sleep(0.05)
+            await send({"type": "http.response.body"})
         elif kind == "garbage":
             await self._send(send, 200, b'{"choices": [')
         elif kind == "cookie":

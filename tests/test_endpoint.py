@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
 import json
 import time
 
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.assess import endpoint as module
-from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, ask, retry_after
+from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, ask
 from satjax.errors import SatjaxError
 from tests.endpoints import FAULTS, Stub, faulty_proxy, stub_endpoint
 from tests.processes import free_port
@@ -197,18 +195,3 @@ def test_a_key_that_no_header_can_hold_is_said_without_it(key):
     with pytest.raises(SatjaxError, match="no HTTP header can") as raised:
         Endpoint("http://localhost/v1", "m", key)
     assert key not in str(raised.value)
-
-
-def test_retry_after_in_its_two_forms():
-    assert retry_after("120") == 120.0
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
-    assert retry_after(email.utils.format_datetime(soon, usegmt=True)) == pytest.approx(60, abs=2)
-    assert [retry_after(value) for value in (None, "", "soon", "-5", "nan", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
-        0.0
-    ] * 6
-    assert retry_after("Mon, 01 Jan 2020 00:00:00 +99999999999999") == 0.0
-
-
-@given(st.text(max_size=40))
-def test_any_retry_after_is_a_number_of_seconds(value):
-    assert 0.0 <= retry_after(value) <= 1e9

@@ -205,6 +205,8 @@ SUMMARY = {"task": "a", "keywords": [], "accuracy": 0.5, "count": 2}
         ({"tasks": [{**SUMMARY, "count": 0}]}, "an accuracy without items"),
         ({"tasks": [{**SUMMARY, "accuracy": None}]}, "items without an accuracy"),
         ({"tasks": [{**SUMMARY, "accuracy": 1.5}]}, "outcome 1.5 is outside [0, 1]"),
+        ({"candidate": None}, "[None, '"),
+        ({"tasks": [{**SUMMARY, "task": 3}]}, "[3] is no list of texts"),
         ({"tasks": ["a"]}, "is no capability profile"),
         ({"tasks": None}, "is no capability profile"),
         ({"tasks": [{"task": "a", "keywords": "abcde", "item_outcomes": [1]}]}, "'abcde' is no list of texts"),

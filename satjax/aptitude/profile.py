@@ -63,8 +63,8 @@ class CapabilityProfile:
         value = read_json(path, "capability profile", VERSION)
         try:
             tasks = value["tasks"]
-            candidate, fingerprint = str(value["candidate"]), str(value["aptitude_test"])
-            names = tuple(str(task["task"]) for task in tasks)
+            candidate, fingerprint = texts([value["candidate"], value["aptitude_test"]])
+            names = texts([task["task"] for task in tasks])
             keywords, notes = tuple(texts(task["keywords"]) for task in tasks), texts(value["expert_notes"])
             assessment = value.get("assessment")
             if not isinstance(assessment, dict | None):

@@ -1,8 +1,6 @@
 """An OpenAI-compatible endpoint: one question, one reply, over a network that fails in every way that networks do."""
 
 import asyncio
-import datetime
-import email.utils
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ import httpx
 import tenacity
 
 from satjax.errors import SatjaxError
+from satjax.retry_after import retry_after
 
 ATTEMPTS = 8
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
@@ -170,22 +169,6 @@ def _reply(content: bytes) -> Reply:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         shown = _line(content[:80].decode("utf-8", "replace"))
         raise Failed(f"a response that is no chat completion ({type(error).__name__}: {shown})") from error
-
-
-def retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date (RFC 9110, section 10.2.3); 0 for none, or for what is neither."""
-    if value is None:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            then = email.utils.parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return 0.0
-        then = then if then.tzinfo else then.replace(tzinfo=datetime.UTC)
-        seconds = (then - datetime.datetime.now(datetime.UTC)).total_seconds()
-    return min(seconds, 1e9) if seconds > 0 else 0.0  # `nan` and dates gone by are no reason to wait
 
 
 def _line(text: str) -> str:

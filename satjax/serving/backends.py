@@ -1,7 +1,6 @@
 """One request at one candidate's backend: what it answers, streamed or whole, or how it failed."""
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 import httpx
 
+from satjax.retry_after import retry_after
 from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
 from satjax.zoo_file import Candidate, Settings
@@ -33,7 +33,7 @@ while a request is on its way; and no more, because httpx looks at each of them 
 class Failed(Exception):
     """Another candidate may try: nothing has come that a client could be given, or only `answer`, that there is no room for its request."""
 
-    def __init__(self, fault: Fault, detail: str, retry_after: float | None = None, answer: "Answer | None" = None):
+    def __init__(self, fault: Fault, detail: str, retry_after: float = 0.0, answer: "Answer | None" = None):
         super().__init__(f"{fault} ({detail})")
         self.fault, self.retry_after, self.answer = fault, retry_after, answer
 
@@ -132,18 +132,26 @@ class Backends:
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             raise Failed("broken", "no stream of events")
         chunks = response.aiter_raw()
-        first = b""
-        while not first:
+        whole, part = b"", b""
+        while not whole and len(part) <= self.settings.max_answer_bytes:
             try:
-                first = await anext(chunks)
+                whole, part = _events(part, await anext(chunks))
             except StopAsyncIteration:
-                raise Failed("broken", "an empty stream") from None
-        relayed = self._relay(first, chunks, deadline)
+                if not part:
+                    raise Failed("broken", "an empty stream") from None
+                whole, part = part, b""
+        if _begins_with_error(whole):
+            raise Failed("broken", "an error in place of a stream")
+        relayed = self._relay(whole, part, chunks, deadline)
         return Answer(response.status_code, _passed_on(response), chunks=relayed, response=response)
 
-    async def _relay(self, first: bytes, chunks: AsyncIterator[bytes], deadline: float) -> AsyncIterator[bytes]:
-        """The stream as it comes, event by event; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one."""
-        whole, part = _events(b"", first)
+    async def _relay(
+        self, whole: bytes, part: bytes, chunks: AsyncIterator[bytes], deadline: float
+    ) -> AsyncIterator[bytes]:
+        """The stream as it comes, event by event; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one.
+
+        `whole` are the events that have come already, `part` is the beginning of the next one.
+        """
         while True:
             if whole:
                 yield whole
@@ -203,6 +211,16 @@ def _events(part: bytes, chunk: bytes) -> tuple[bytes, bytes]:
     return content[: max(ends, default=0)], content[max(ends, default=0) :]
 
 
+def _begins_with_error(events: bytes) -> bool:
+    """Whether the first of them that carries data reports an error, as some backends do with status 200."""
+    data = next((line[5:] for line in events.splitlines() if line.startswith(b"data:")), b"")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and bool(value.get("error")) and not value.get("choices")
+
+
 def _passed_on(response: httpx.Response) -> dict[str, str]:
     found = {name: response.headers[name] for name in PASSED_ON if name in response.headers}
     return {name: value for name, value in found.items() if value.isascii()}
@@ -211,7 +229,7 @@ def _passed_on(response: httpx.Response) -> dict[str, str]:
 def _check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status == 429:
-        raise Failed("rate_limit", "status 429", _seconds(response.headers.get("retry-after")))
+        raise Failed("rate_limit", "status 429", retry_after(response.headers.get("retry-after")))
     if status == 408:
         raise Failed("timeout", "status 408")
     if status in REFUSALS:
@@ -219,13 +237,6 @@ def _check_status(response: httpx.Response) -> None:
     if status == 403:  # of the key, or of one prompt that moderation takes offence at: that must not keep others away
         raise Failed("forbidden", "status 403")
     if status >= 500:
-        raise Failed("server_error", f"status {status}", _seconds(response.headers.get("retry-after")))
+        raise Failed("server_error", f"status {status}", retry_after(response.headers.get("retry-after")))
     if status != 200 and status < 400:
         raise Failed("broken", f"status {status}")
-
-
-def _seconds(text: str | None) -> float | None:
-    with contextlib.suppress(ValueError, TypeError):
-        seconds = float(text or "")
-        return seconds if seconds >= 0 else None
-    return None

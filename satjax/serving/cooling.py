@@ -18,12 +18,11 @@ class Cooling:
         self._until: dict[str, float] = {}
         self._strikes: dict[str, int] = {}
 
-    def failed(self, name: str, *, at_once: bool, retry_after: float | None = None) -> None:
+    def failed(self, name: str, *, at_once: bool, retry_after: float = 0.0) -> None:
         """Notes a failure; `retry_after` is how many seconds the backend asks to be left alone."""
         self._strikes[name] = self._strikes.get(name, 0) + 1
         if at_once or self._strikes[name] >= STRIKES:
-            wait = self.seconds if retry_after is None else min(max(retry_after, self.seconds), LONGEST)
-            self._until[name] = self._clock() + wait
+            self._until[name] = self._clock() + max(self.seconds, min(retry_after, LONGEST))
 
     def worked(self, name: str) -> None:
         """Forgets what failed before."""
