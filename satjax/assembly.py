@@ -57,16 +57,23 @@ class Assembly:
         return dataclasses.replace(self, base_params={**base, **narrower})
 
 
-def with_merged_adapters(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:
-    """The same router without adapters, and what is learned of it beside its LLM: adapters that serve all tokens are part of the kernels.
+def with_tuned_llm(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:
+    """The same router with what is learned of its LLM among the base weights, and the rest of what is learned.
 
-    Merged kernels are float32: a step of training is less than bfloat16 can tell of a kernel.
+    Adapters that serve all tokens are merged into their kernels; those of a suffix only stay what is learned. The kernels are float32: a step of
+    training is less than bfloat16 can tell of a kernel.
     """
-    ours = {path: lazy(np.asarray(value)) for path, value in learned.items() if path.startswith("llm/")}
-    base = merged({**assembly.base_params, **ours})
-    decoder = dataclasses.replace(assembly.model.decoder, lora_rank=0)
+    decoder = assembly.model.decoder
+    merges = decoder.lora_tokens == "all"
+    tuned = {
+        path for path in learned if path.startswith("llm/") and (merges or not path.endswith(("/lora_a", "/lora_b")))
+    }
+    base = {**assembly.base_params, **{path: lazy(np.asarray(learned[path])) for path in tuned}}
+    if merges:
+        base = merged(base)
+        decoder = dataclasses.replace(decoder, lora_rank=0)
     model = dataclasses.replace(assembly.model, decoder=decoder)
-    rest = {path: value for path, value in learned.items() if path not in ours}
+    rest = {path: value for path, value in learned.items() if path not in tuned}
     return dataclasses.replace(assembly, model=model, base_params=base), rest
 
 

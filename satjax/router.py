@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
-from satjax.assembly import assemble, with_merged_adapters
+from satjax.assembly import assemble, with_tuned_llm
 from satjax.calibration import Calibration
 from satjax.checkpoint import load_params
 from satjax.errors import SatjaxError, unknown_name
@@ -119,8 +119,7 @@ class Router:
         learned = load_params(directory / "params", abstract)
         tuned = ((path, np.asarray(value)) for path, value in sorted(learned.items()) if path.startswith("llm/"))
         store = feature_store(assembly, tuned) if keep_features else None
-        if files.config.llm.lora_rank and files.config.llm.lora_tokens == "all":
-            assembly, learned = with_merged_adapters(assembly, learned)
+        assembly, learned = with_tuned_llm(assembly, learned)
         assembly = assembly.fixed(assembly.base_params)
         _, shapes = abstract_model(assembly.model)
         params = {

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_merged_adapters
+from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_tuned_llm
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from satjax.scoring import score_step
@@ -59,7 +59,7 @@ def test_merged_adapters_change_no_score(tmp_path, dtype):
     params = untrained_params(assembly)
     params = {path: value + 1e-3 if "/lora_b" in path else value for path, value in params.items()}
     learned = {path: value for path, value in params.items() if path not in assembly.base_params}
-    merged, rest = with_merged_adapters(assembly, learned)
+    merged, rest = with_tuned_llm(assembly, learned)
     assert not [path for path in merged.base_params if "/lora_" in path]
     rows, soft = assembly.writer.encode(["What is 2 + 2?"]), jnp.ones((2, 1, 32))
     scores = [
@@ -67,6 +67,23 @@ def test_merged_adapters_change_no_score(tmp_path, dtype):
         for parts, given in ((assembly, params), (merged, untrained_params(merged) | rest))
     ]
     np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", ["all", "suffix"])
+def test_kernels_that_were_trained_whole_are_held_as_base_weights_are(tmp_path, tokens):
+    assembly = assemble(tiny_config(tmp_path, router__llm__lora_tokens=tokens, router__compute_dtype="bfloat16").router)
+    params = untrained_params(assembly)
+    base = {path for path in assembly.base_params if path.startswith("llm/")}
+    learned = {path: value + 1e-3 for path, value in params.items() if path in base or path not in assembly.base_params}
+    tuned, rest = with_tuned_llm(assembly, learned)
+    assert not base & set(rest)
+    assert any("/lora_" in path for path in rest) == (tokens == "suffix")
+    kernel = "llm/lower/mlp/gate/kernel"
+    np.testing.assert_array_equal(np.asarray(tuned.base_params[kernel]), learned[kernel])
+    fixed = tuned.fixed(tuned.base_params).base_params
+    assert {str(value.dtype) for path, value in fixed.items() if path in base and path.endswith("/kernel")} == {
+        "bfloat16"
+    }
 
 
 @pytest.mark.parametrize("part", ["llm", "encoder"])
