@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +67,14 @@ def test_help_and_version(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("satjax 0.")
+
+
+def test_a_python_runs_it_as_a_module():
+    command = [sys.executable, "-m", "satjax", "rank", "--top", "0", "hi"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("satjax: ")
+    assert "Traceback" not in ended.stderr
 
 
 def test_rank_as_json(trained, capsys):
