@@ -15,21 +15,43 @@ ZOOS = {"two": (NAMES[3], NAMES[1]), "elsewhere": (NAMES[0], "gpt-9")}
 
 
 def test_a_zoo_is_measured_by_its_own_columns():
-    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY, OUTCOME)
+    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY[None], OUTCOME)
     assert list(found) == ["two", "all"]
     two, columns = found["two"], [3, 1]
     best = two["candidates"].index(two["best_single_candidate"])
     expected = metrics.routing(PROBABILITY[:, columns], OUTCOME[:, columns], best_single=best)
-    assert {name: two[name] for name in expected} == expected
+    assert {name: two[name] for name in expected} == pytest.approx(expected)
+    assert two["gap_recovered"] == pytest.approx(
+        metrics.gap_recovered(*(expected[name] for name in ("router", "best_single", "oracle")))
+    )
+    for name in ("router", "best_single", "random", "oracle"):
+        interval = two[f"{name}_interval"]
+        assert interval["low"] <= two[name] == interval["mean"] <= interval["high"]
+        assert interval["n"] == two["n"]
     assert two["gain_interval"]["mean"] == pytest.approx(two["router"] - two["best_single"])
     assert two["router_interval"]["low"] <= two["router"] <= two["router_interval"]["high"]
 
 
 def test_routed_outcomes_are_those_that_the_accuracy_averages():
-    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY, OUTCOME)
+    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY[None], OUTCOME)
     for zoo, routed_B in routed_by_zoo(TABLE, "test", ZOOS, PROBABILITY, OUTCOME).items():
         assert routed_B.shape == (len(OUTCOME),)
         assert np.nanmean(routed_B) == pytest.approx(found[zoo]["router"])
+
+
+def test_routing_is_averaged_over_seeds():
+    other = np.random.default_rng(1).random(OUTCOME.shape)
+    both = routing_of_zoos(TABLE, "test", ZOOS, np.stack([PROBABILITY, other]), OUTCOME)["all"]
+    one, two = (routing_of_zoos(TABLE, "test", ZOOS, p[None], OUTCOME)["all"] for p in (PROBABILITY, other))
+    assert both["by_seed"] == pytest.approx([one["router"], two["router"]])
+    for name in ("router", "gap_recovered", "selection_entropy"):
+        assert both[name] == pytest.approx((one[name] + two[name]) / 2)
+    assert both["gain_interval"]["mean"] == pytest.approx(both["router"] - both["best_single"])
+    for name in ("router", "gain", "gap", "entropy"):
+        widths = [found[f"{name}_interval"]["high"] - found[f"{name}_interval"]["low"] for found in (both, one, two)]
+        assert 0 < widths[0] < max(widths[1:])  # what seeds do not share is averaged out
+    steady = routing_of_zoos(TABLE, "test", ZOOS, np.broadcast_to(np.arange(5.0), (1, *OUTCOME.shape)), OUTCOME)
+    assert steady["all"]["selection_entropy"] == steady["all"]["entropy_interval"]["high"] == 0
 
 
 def test_the_best_single_is_chosen_on_the_training_split():
@@ -37,7 +59,7 @@ def test_the_best_single_is_chosen_on_the_training_split():
     assert best_single(TABLE, "test") == (int(mean.argmax()), "train")
     only = TABLE.split("test")
     assert best_single(only, "test") == (None, "test")
-    found = routing_of_zoos(only, "test", {}, PROBABILITY, OUTCOME)["all"]
+    found = routing_of_zoos(only, "test", {}, PROBABILITY[None], OUTCOME)["all"]
     assert found["best_single"] is None
     assert found["gain_interval"] is None
 
@@ -54,7 +76,7 @@ def test_the_best_single_was_tried_on_half_as_many_items_as_the_most_tried_one()
     assert best_single(sparse(splits, [once, most]), "test") == (1, "train")
     assert best_single(sparse(splits, [most, half]), "test") == (1, "train")
     table = sparse(splits, [once, most, less])
-    found = routing_of_zoos(table, "test", {}, np.ones((2, 3)), table.split("test").scores_MN.T)["all"]
+    found = routing_of_zoos(table, "test", {}, np.ones((1, 2, 3)), table.split("test").scores_MN.T)["all"]
     assert (found["best_single_candidate"], found["n"]) == ("c1", 2)
 
 
@@ -70,7 +92,7 @@ def test_instructions_that_the_best_single_did_not_answer_do_not_count():
     test = np.flatnonzero([item.split == "test" for item in TABLE.items])
     scores[best, test[:10]] = np.nan
     table = OutcomeTable(TABLE.items, TABLE.candidates, scores)
-    found = routing_of_zoos(table, "test", {}, PROBABILITY, scores[:, test].T)["all"]
+    found = routing_of_zoos(table, "test", {}, PROBABILITY[None], scores[:, test].T)["all"]
     assert found["n"] == len(test) - 10
     assert found["router_interval"]["n"] == found["gain_interval"]["n"] == len(test) - 10
 
@@ -78,6 +100,6 @@ def test_instructions_that_the_best_single_did_not_answer_do_not_count():
 def test_a_figure_over_seeds():
     interval = Interval(0.2, 0.1, 0.3, 9)
     found = over_seeds([0.2, None, 0.4], interval)
-    assert found == {"mean": pytest.approx(0.3), "deviation": pytest.approx(0.02**0.5), "low": 0.1, "high": 0.3, "n": 9}
+    assert found == pytest.approx({"mean": 0.3, "deviation": 0.02**0.5, "low": 0.2, "high": 0.4, "n": 9})
     assert over_seeds([0.2], interval)["deviation"] is None
     assert over_seeds([None], interval)["mean"] is None

@@ -112,6 +112,24 @@ def test_coverage_of_the_brier_score():
     assert 0.90 <= inside / 200 <= 0.98
 
 
+def test_a_calibration_error_lies_within_its_interval():
+    """Resampling adds to it; of a calibrated table, plain percentiles are above it every other time."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        probability = rng.random((400, 5))
+        outcome = (rng.random((400, 5)) < probability).astype(float)
+        found = statistic_interval(metrics.ece, probability, outcome)
+        assert 0 <= found.low < found.mean < found.high < 0.1
+
+
+def test_a_share_has_no_end_beyond_1():
+    outcome = np.array([1.0] * 30 + [0.0])
+    (found,) = figure_intervals(lambda rows: [float(outcome[rows].max())], 31)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    (found,) = figure_intervals(lambda rows: [1.0 - float(outcome[rows].min())], 31)
+    assert 0 <= found.low <= found.mean == found.high == 1.0
+
+
 def test_candidates_of_one_instruction_are_one_piece_of_evidence():
     rng = np.random.default_rng(0)
     probability, outcome = rng.random((100, 1)), (rng.random((100, 1)) < 0.5).astype(float)

@@ -5,13 +5,20 @@ import copy
 from satjax.evaluation.report import write_html
 
 ROUTING = {
-    "router": 0.5,
+    "router": 0.52,
     "by_seed": [0.5, 0.54],
     "best_single": 0.48,
     "random": 0.25,
     "oracle": 0.9,
     "n": 50,
-    "router_interval": {"mean": 0.5, "low": 0.41, "high": 0.59, "n": 50},
+    "router_interval": {"mean": 0.52, "low": 0.41, "high": 0.59, "n": 50},
+    "best_single_interval": {"mean": 0.48, "low": 0.35, "high": 0.6, "n": 50},
+    "random_interval": {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 50},
+    "oracle_interval": {"mean": 0.9, "low": 0.8, "high": 0.95, "n": 50},
+    "gap_recovered": 0.095,
+    "gap_interval": {"mean": 0.095, "low": -0.02, "high": 0.21, "n": 50},
+    "selection_entropy": 0.71,
+    "entropy_interval": {"mean": 0.71, "low": 0.6, "high": 0.8, "n": 50},
 }
 MEASURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "ece", "log_loss")
 
@@ -54,7 +61,9 @@ def test_figures_intervals_and_gains_are_there(tmp_path):
     assert "52.00 <small>[41.0, 59.0]</small>" in page
     assert "0.7000 ± 0.0100 <small>[0.600, 0.800]</small>" in page
     assert "+2.10 <small>[0.1, 4.0]</small>" in page
-    assert "48.00" in page
+    assert "48.00 <small>[35.0, 60.0]</small>" in page
+    assert "9.50 <small>[-2.0, 21.0]</small>" in page
+    assert "71.00 <small>[60.0, 80.0]</small>" in page
     assert "synthetic" not in page
 
 
@@ -75,11 +84,12 @@ def test_the_best_of_a_column_is_marked_and_less_is_better_for_losses(tmp_path):
 def test_what_is_missing_is_a_dash(tmp_path):
     figures = copy.deepcopy(FIGURES)
     for entry in figures["methods"].values():
-        entry["routing"]["all"]["best_single"] = None
+        routing = ("best_single", "best_single_interval", "gap_recovered")
+        entry["routing"]["all"] |= dict.fromkeys(routing) | {"gap_interval": {"low": None, "high": None}}
         entry["correctness"]["ece"] = {"mean": None, "deviation": None, "low": None, "high": None, "n": 50}
     del figures["methods"]["<b>rival</b>"]["routing"]["all"]["router_gain"]
     page = page_of(figures, tmp_path)
-    assert page.count("<td>–") == 3
+    assert page.count("<td>–") == 5
     assert "points" not in page
 
 

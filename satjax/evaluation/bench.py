@@ -201,9 +201,9 @@ def compare(
     """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
     costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
 
-    Correctness: the mean over seeds, their standard deviation, and the 95 % interval of the first seed over instructions. Routing: as
-    `satjax evaluate` gives it for the first seed, and, where the router is among the methods, how far the router is above the method
-    (`router_gain`: paired interval, outcomes averaged over seeds). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
+    Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
+    `satjax evaluate` gives it, outcomes averaged over seeds, and, where the router is among the methods, how far the router is above the method
+    (`router_gain`: paired interval). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
     stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
     `rerank`), where `cost_figures` finds what they need.
     """
@@ -214,15 +214,11 @@ def compare(
     }
     figures = {}
     for name, method in methods.items():
-        zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM[0], outcome_BM)
-        for zoo, found in zoo_figures.items():
-            by_seed = [seed[zoo] for seed in routed[name]]
-            found["by_seed"] = [
-                None if np.isnan(routed_B).all() else float(np.nanmean(routed_B)) for routed_B in by_seed
-            ]
-            if ROUTER in methods and name != ROUTER:
-                ours = np.mean([seed[zoo] for seed in routed[ROUTER]], axis=0)
-                found["router_gain"] = asdict(paired_interval(ours, np.mean(by_seed, axis=0)))
+        zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM, outcome_BM)
+        if ROUTER in methods and name != ROUTER:
+            for zoo, found in zoo_figures.items():
+                ours, theirs = (np.mean([seed[zoo] for seed in routed[one]], axis=0) for one in (ROUTER, name))
+                found["router_gain"] = asdict(paired_interval(ours, theirs))
         figures[name] = {
             "seeds": len(method.probability_SBM),
             "fit_seconds": method.fit_seconds,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from satjax.evaluation.bench import CORRECTNESS, ROUTER
-from satjax.evaluation.figures import mean_of_known
 from satjax.evaluation.formats import ends, figure, gain, percent
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
@@ -18,27 +17,47 @@ Figures = dict[str, Any]
 def routing(methods: Figures) -> Figures:
     """Routing accuracy by zoo in percent, below random, best single candidate and oracle."""
     zoos = next(iter(methods.values()))["routing"]
-    mean = {name: [mean_of_known(m["routing"][zoo]["by_seed"]) for zoo in zoos] for name, m in methods.items()}
-    known = [[value for value in column if value is not None] for column in zip(*mean.values(), strict=True)]
-    best = [max(column, default=None) for column in known]
     references = [
-        _row(label, [_cell(percent(found[key])) for found in zoos.values()])
+        _row(label, [_share(found[key], found[f"{key}_interval"]) for found in zoos.values()])
         for label, key in (("random", "random"), ("best single candidate", "best_single"), ("oracle", "oracle"))
     ]
-    rows = []
-    for name, method in methods.items():
-        cells = []
-        for i, zoo in enumerate(zoos):
-            interval = method["routing"][zoo]["router_interval"]
-            cells.append(
-                _cell(
-                    percent(mean[name][i]),
-                    ends(interval["low"], interval["high"], 100, 1),
-                    best=mean[name][i] is not None and mean[name][i] == best[i],
-                )
-            )
-        rows.append(_row(name, cells))
-    return _table([(zoo, f"n = {found['n']}") for zoo, found in zoos.items()], references + rows)
+    return _by_zoo(methods, "router", "router_interval", references)
+
+
+def gaps(methods: Figures) -> Figures:
+    """Share of the oracle's gain over the best single candidate that routing recovers, by zoo in percent."""
+    return _by_zoo(methods, "gap_recovered", "gap_interval", [])
+
+
+def entropies(methods: Figures) -> Figures:
+    """Selection entropy by zoo in percent: 0 where one candidate is always chosen, 100 where all are as often. None of them is best."""
+    table = _by_zoo(methods, "selection_entropy", "entropy_interval", [])
+    for row in table["rows"]:
+        for cell in row["cells"]:
+            cell["best"] = False
+    return table
+
+
+def _by_zoo(methods: Figures, key: str, interval: str, references: list[Figures]) -> Figures:
+    zoos = next(iter(methods.values()))["routing"]
+    rows = {name: [method["routing"][zoo] for zoo in zoos] for name, method in methods.items()}
+    known = [[found[key] for found in column if found[key] is not None] for column in zip(*rows.values(), strict=True)]
+    best = [max(column, default=None) for column in known]
+    shown = [
+        _row(
+            name,
+            [
+                _share(found[key], found[interval], best=found[key] is not None and found[key] == top)
+                for found, top in zip(row, best, strict=True)
+            ],
+        )
+        for name, row in rows.items()
+    ]
+    return _table([(zoo, f"n = {found['n']}") for zoo, found in zoos.items()], references + shown)
+
+
+def _share(value: float | None, interval: Figures | None, best: bool = False) -> Figures:
+    return _cell(percent(value), ends(interval["low"], interval["high"], 100, 1) if interval else "", best=best)
 
 
 def gains(methods: Figures) -> Figures | None:

@@ -71,7 +71,7 @@ def evaluate(
     )
     figures = {
         "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM, outcome_BM),
+        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
         "split": split,
         "instructions": len(held.items),
         "candidates": known,

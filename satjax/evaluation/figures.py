@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from satjax import metrics
-from satjax.evaluation.intervals import Interval, mean_interval, paired_interval
+from satjax.evaluation.intervals import Interval, figure_intervals, mean_interval, paired_interval
 from satjax.evaluation.zoos import columns_of_zoos
 from satjax.outcomes import OutcomeTable
 from satjax.outcomes.table import often_tried
 
 Zoos = Mapping[str, tuple[str, ...]]
+REFERENCES = ("router", "best_single", "random", "oracle")
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
@@ -22,27 +23,29 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
 
 
 def over_seeds(values: Sequence[float | None], interval: Interval) -> dict[str, Any]:
-    """A figure's mean and standard deviation over seeds, None left out, with the ends of an interval."""
+    """A figure's mean and standard deviation over seeds, None left out, with an interval set about the mean: that of one seed, or of the mean itself."""
     known = [value for value in values if value is not None]
+    mean = mean_of_known(values)
+    shift = 0.0 if mean is None or interval.mean is None else mean - interval.mean
     return {
-        "mean": mean_of_known(values),
+        "mean": mean,
         "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        "low": interval.low,
-        "high": interval.high,
+        "low": None if interval.low is None else interval.low + shift,
+        "high": None if interval.high is None else interval.high + shift,
         "n": interval.n,
     }
 
 
 def routing_of_zoos(
-    table: OutcomeTable, split: str, zoos: Zoos, probability_BM: np.ndarray, outcome_BM: np.ndarray
+    table: OutcomeTable, split: str, zoos: Zoos, probability_SBM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Routing figures of every zoo that the table holds whole, and of `all`, with 95 % intervals over instructions.
+    """Routing figures of every zoo that the table holds whole, and of `all`: means over seeds, with 95 % intervals of these over instructions.
 
-    `probability_BM` and `outcome_BM` are float `[B, M]` of the table's M candidates on the split, NaN = unobserved. The best single
+    `probability_SBM`, of S seeds, and `outcome_BM` are float, of the table's M candidates on the split, NaN = unobserved. The best single
     candidate of a zoo is chosen outside the split, where the table has any other.
     """
     return {
-        zoo: _routing(table, split, columns, probability_BM, outcome_BM)
+        zoo: _routing(table, split, columns, probability_SBM, outcome_BM)
         for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
     }
 
@@ -58,19 +61,43 @@ def routed_by_zoo(
 
 
 def _routing(
-    table: OutcomeTable, split: str, columns: list[int], probability_BM: np.ndarray, outcome_BM: np.ndarray
+    table: OutcomeTable, split: str, columns: list[int], probability_SBM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, Any]:
     best, chosen_on = _best_of(table, split, columns)
-    probability, outcome = probability_BM[:, columns], outcome_BM[:, columns]
-    found = metrics.routing(probability, outcome, best_single=best)
-    routed_B = _routed(probability, outcome, best)
-    gain = None if best is None else paired_interval(routed_B, outcome[:, best])
+    probability_SBM, outcome_BM = probability_SBM[:, :, columns], outcome_BM[:, columns]
     names = [table.candidate_ids[m] for m in columns]
-    return found | {
-        "router_interval": asdict(mean_interval(routed_B)),
+    routed_SB = np.array([_routed(probability_BM, outcome_BM, best) for probability_BM in probability_SBM])
+    counts_B = ~np.isnan(routed_SB[0])
+    probability_SNM, outcome_NM, routed_SN = probability_SBM[:, counts_B], outcome_BM[counts_B], routed_SB[:, counts_B]
+    value_N = {
+        "router": routed_SN.mean(axis=0),
+        "random": np.nanmean(outcome_NM, axis=1),
+        "oracle": np.nanmax(outcome_NM, axis=1, initial=-np.inf),
+    }
+    if best is not None:
+        value_N["best_single"] = outcome_NM[:, best]
+    interval = {name: mean_interval(values) for name, values in value_N.items()}
+    gain = None if best is None else paired_interval(value_N["router"], value_N["best_single"])
+
+    def spread(rows: np.ndarray) -> list[float | None]:
+        mean = {name: float(values[rows].mean()) if len(rows) else None for name, values in value_N.items()}
+        entropies = [metrics.selection_entropy(chosen[rows], outcome_NM[rows]) for chosen in probability_SNM]
+        return [
+            metrics.gap_recovered(mean["router"], mean.get("best_single"), mean["oracle"]),
+            mean_of_known(entropies),
+        ]
+
+    gap, entropy = figure_intervals(spread, len(outcome_NM))
+    return {
+        **{name: interval[name].mean if name in interval else None for name in REFERENCES},
+        "n": len(outcome_NM),
+        "by_seed": [float(routed_N.mean()) if len(routed_N) else None for routed_N in routed_SN],
+        **{f"{name}_interval": asdict(interval[name]) if name in interval else None for name in REFERENCES},
         "gain_interval": gain and asdict(gain),
-        "gap_recovered": metrics.gap_recovered(found["router"], found["best_single"], found["oracle"]),
-        "selection_entropy": metrics.selection_entropy(probability, outcome),
+        "gap_recovered": gap.mean,
+        "gap_interval": asdict(gap),
+        "selection_entropy": entropy.mean,
+        "entropy_interval": asdict(entropy),
         "best_single_candidate": None if best is None else names[best],
         "best_single_chosen_on": chosen_on,
         "candidates": names,

@@ -98,6 +98,9 @@ def figure_intervals(
     `figures(rows)` gives them for the instructions with the indices `rows`, int `[n]`, one as often as it stands there. Each resample is
     drawn once for all figures, and the same for every call with this n and seed. Resamples in which a figure is None (a single class, say)
     are left out of its interval, and where that is more than half of them, or n is below 2, it has no ends.
+
+    The ends are the percentiles' distances from the resamples' mean, set about the figure. Resampling adds noise, and a figure that grows with
+    noise, such as ECE, would else have it twice and could lie below its own interval. A figure that stays within [0, 1] has its ends there.
     """
     values = figures(np.arange(n))
     if n < 2:
@@ -111,6 +114,8 @@ def figure_intervals(
         if value is None or 2 * len(known) < resamples:
             intervals.append(Interval(value, None, None, n))
         else:
-            low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-            intervals.append(Interval(value, float(low), float(high), n))
+            ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) + (value - np.mean(known))
+            if min(known) >= 0 and max(known) <= 1:
+                ends = ends.clip(0, 1)
+            intervals.append(Interval(value, float(ends[0]), float(ends[1]), n))
     return intervals

@@ -45,6 +45,8 @@ def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
         "folds": figures.get("folds"),
         "routing": bench_tables.routing(methods),
         "gains": bench_tables.gains(methods),
+        "gaps": bench_tables.gaps(methods),
+        "entropies": bench_tables.entropies(methods),
         "correctness": bench_tables.correctness(methods),
         "cost": cost and bench_tables.cost(cost, methods),
         "cost_drawing": cost and drawings.quality_against_cost(cost, methods),
