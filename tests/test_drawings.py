@@ -10,8 +10,31 @@ from matplotlib.text import Annotation, Text
 from satjax.evaluation import drawings
 
 HULL = {"cost": [1e-4, 4e-3], "outcome": [0.5, 0.9]}
-STEP = {"newest": "a", "release_date": "2024-01", "router": 0.5, "best_single": None, "random": 0.1, "oracle": 0.9}
-SHARE = {"mean": 0.25, "best": 0.5}
+STEP = {
+    "newest": "a",
+    "release_date": "2024-01",
+    "router": 0.5,
+    "best_single": None,
+    "random": 0.1,
+    "oracle": 0.9,
+    "router_interval": {"low": 0.4, "high": 0.55},
+    "best_single_interval": {"low": None, "high": None},
+    "random_interval": {"low": 0.05, "high": 0.15},
+    "oracle_interval": {"low": 0.8, "high": 0.95},
+}
+SHARE = {
+    "mean": 0.25,
+    "best": 0.5,
+    "mean_interval": {"low": 0.2, "high": 0.35},
+    "best_interval": {"low": 0.45, "high": 0.6},
+}
+COVERAGE = {
+    "chosen_on": "train",
+    "best_candidate": "a",
+    "best_candidate_right": 0.75,
+    "best_candidate_right_interval": {"low": 0.7, "high": 0.85},
+    "sizes": {"1": {"covers_best": SHARE, "oracle": SHARE}},
+}
 SIZE = {
     "auroc_pooled": 0.7,
     "auroc_per_candidate": None,
@@ -85,8 +108,7 @@ def test_dollars_in_names_are_no_mathematics(drawn):
     drawings.quality_against_cost(cost_figures([name, "b"], [1e-4, 5e-3], [0.5, 0.9]), {name: methods(0)["router"]})
     drawings.reliability({name: methods(0)["router"]})
     drawings.release_stream([{**STEP, "newest": name}])
-    sizes = {"1": {"covers_best": SHARE, "oracle": SHARE}}
-    drawings.coverage({"best_candidate": name, "best_candidate_right": 0.75, "sizes": sizes})
+    drawings.coverage({**COVERAGE, "best_candidate": name})
     assert len(drawn) == 4
     for figure in drawn:
         assert any(literal in text.get_text() for text in figure.findobj(Text))
@@ -104,13 +126,7 @@ def test_protocols_are_drawn_with_what_is_missing_left_out(drawn):
     for png in (
         drawings.release_stream([STEP, {**STEP, "newest": "b"}]),
         drawings.onboarding({"16": SIZE, "64": SIZE}),
-        drawings.coverage(
-            {
-                "best_candidate": "a",
-                "best_candidate_right": 0.75,
-                "sizes": {"1": {"covers_best": SHARE, "oracle": SHARE}},
-            }
-        ),
+        drawings.coverage(COVERAGE),
     ):
         assert pixels(png).std() > 0.05
     stream, onboarding, coverage = drawn
@@ -120,3 +136,18 @@ def test_protocols_are_drawn_with_what_is_missing_left_out(drawn):
     (bars,) = onboarding.axes[1].collections
     np.testing.assert_allclose([bar[:, 1] for bar in bars.get_segments()], [[40, 55]] * 2)
     assert coverage.axes[1].get_lines()[-1].get_ydata() == [75, 75]
+    for axes in coverage.axes:
+        best, mean = (bars.get_segments()[0][:, 1] for bars in axes.collections)
+        np.testing.assert_allclose([best, mean], [[45, 60], [20, 35]])
+    (band,) = coverage.axes[1].patches
+    np.testing.assert_allclose(band.get_window_extent().y1, coverage.axes[1].transData.transform((0, 85))[1])
+    of_oracle, of_router, of_best_single, of_random = (band.get_paths() for band in stream.axes[0].collections)
+    assert of_best_single == []
+    for (path,), ends in ((of_oracle, [80, 95]), (of_router, [40, 55]), (of_random, [5, 15])):
+        np.testing.assert_allclose(np.unique(path.vertices[:, 1]), ends)
+
+
+def test_coverage_without_weaker_candidates_or_ends_is_drawn(drawn):
+    nothing = {"low": None, "high": None}
+    drawings.coverage({**COVERAGE, "best_candidate_right_interval": nothing, "sizes": {}})
+    assert drawn[0].axes[1].get_lines()[-1].get_ydata() == [75, 75]

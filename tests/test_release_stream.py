@@ -50,6 +50,39 @@ def test_the_newest_is_routed_to_without_having_been_trained_on(recipe, tmp_path
     write_html(figures, tmp_path / "report.html")
     assert step["newest"] in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert step["gain_interval"]["low"] <= step["router"] - step["best_single"] <= step["gain_interval"]["high"]
+    assert step["selection_entropy"] == pytest.approx(metrics.selection_entropy(probability, outcome))
+    for name in ("router", "best_single", "random", "oracle"):
+        interval = step[f"{name}_interval"]
+        assert interval["n"] == step["n"] == len(test.items)
+        assert interval["mean"] == pytest.approx(step[name])
+        assert interval["low"] <= step[name] <= interval["high"]
+
+
+def test_all_figures_are_of_the_instructions_that_the_best_single_candidate_answered(monkeypatch):
+    table = in_order_of_release(families_table())
+    (step, _) = stream_of(monkeypatch, table, range(6))["releases"]
+    best = table.candidate_ids.index(step["best_single_candidate"])
+    scores = table.scores_MN.copy()
+    lost = [n for n, item in enumerate(table.items) if item.split == "test"][::3]
+    scores[best, lost] = np.nan
+    (step, _) = stream_of(monkeypatch, replace(table, scores_MN=scores), range(6))["releases"]
+    assert step["best_single_candidate"] == table.candidate_ids[best]
+    outcome = np.delete(scores, lost, axis=1)[:, [i.split == "test" for i in np.delete(table.items, lost)]]
+    zoo = outcome[[table.candidate_ids.index(name) for name in step["zoo"]]]
+    assert step["n"] == zoo.shape[1]
+    assert [step[f"{name}_interval"]["n"] for name in ("router", "best_single", "random", "oracle")] == [step["n"]] * 4
+    assert step["best_single_interval"]["mean"] == pytest.approx(outcome[best].mean())
+    for name, mean in (("random", zoo.mean()), ("oracle", zoo.max(axis=0).mean())):
+        assert (step[f"{name}_interval"]["mean"], step[name]) == pytest.approx((mean, mean))
+
+
+def test_a_collapse_to_one_candidate_shows(monkeypatch):
+    """The router knows nothing of all but the last candidate: without it, each instruction goes to the first of the zoo."""
+    table = in_order_of_release(families_table())
+    without, known = stream_of(monkeypatch, table, range(6))["releases"]
+    assert without["newest"] == table.candidate_ids[4]
+    assert without["selection_entropy"] == 0
+    assert 0 < known["selection_entropy"] < 1
 
 
 def test_a_newcomer_without_aptitude_outcomes_is_left_out_and_moves_nobody(monkeypatch):

@@ -116,12 +116,22 @@ def test_a_release_stream(tmp_path):
         "random": 0.1,
         "oracle": 0.9,
         "n": 77,
+        "router_interval": {"mean": 0.4242, "low": 0.31, "high": 0.53, "n": 77},
+        "best_single_interval": {"mean": 0.4, "low": 0.29, "high": 0.51, "n": 77},
+        "random_interval": {"mean": 0.1, "low": 0.05, "high": 0.16, "n": 77},
+        "oracle_interval": {"mean": 0.9, "low": 0.82, "high": 0.96, "n": 77},
+        "selection_entropy": 0.625,
         "gain_interval": {"mean": 0.0242, "low": -0.01, "high": 0.05, "n": 77},
     }
-    page = page_of({"protocol": "release stream", "trained_on": ["a", "b"], "releases": [step, step]}, tmp_path)
+    collapsed = {**step, "selection_entropy": 0.0}
+    page = page_of({"protocol": "release stream", "trained_on": ["a", "b"], "releases": [step, collapsed]}, tmp_path)
     assert "the first 2 candidates (a, b)" in page
     assert page.count("new&lt;1&gt;") == page.count("<td>77</td>") == 2
-    assert "<td>42.42</td>" in page
+    assert "<td>42.42 <small>[31.0, 53.0]</small></td>" in page
+    assert "<td>40.00 <small>[29.0, 51.0]</small></td>" in page
+    assert "<td>10.00 <small>[5.0, 16.0]</small></td>" in page
+    assert "<td>90.00 <small>[82.0, 96.0]</small></td>" in page
+    assert page.count("<td>0.62</td>") == page.count("<td>0.00</td>") == 1
     assert "+2.42 <small>[-1.0, 5.0]</small>" in page
     assert PNG in page
 
@@ -148,10 +158,23 @@ def test_onboarding(tmp_path):
 
 
 def test_coverage(tmp_path):
-    share = {"mean": 0.25, "best": 0.5}
+    ends = {"mean_interval": {"low": 0.2, "high": 0.35}, "best_interval": {"low": 0.45, "high": 0.6}}
+    share = {"mean": 0.25, "best": 0.5, **ends}
     size = {"unions": 3, "covers_best": share, "oracle": share, "best_union": ["b", "c<d>"]}
-    found = {"best_candidate": "a&b", "best_candidate_right": 0.75, "instructions": 8}
-    page = page_of({"protocol": "coverage", **found, "sizes": {"2": size}}, tmp_path)
-    assert "a&amp;b, the best candidate, is right on 75.00 % of 8 instructions" in page
+    found = {
+        "protocol": "coverage",
+        "chosen_on": "train",
+        "best_candidate": "a&b",
+        "best_candidate_right": 0.75,
+        "best_candidate_right_interval": {"low": 0.7, "high": 0.85},
+        "instructions": 8,
+        "sizes": {"2": size},
+    }
+    page = page_of(found, tmp_path)
+    assert "a&amp;b, the best candidate, is right on\n75.00 <small>[70.0, 85.0]</small> % of 8 instructions" in page
+    assert page.count("<td>25.00 <small>[20.0, 35.0]</small></td><td>50.00 <small>[45.0, 60.0]</small></td>") == 2
+    assert "were chosen on the train split" in page
+    assert 'class="warn"' not in page
     assert "b, c&lt;d&gt;" in page
     assert PNG in page
+    assert 'class="warn">No outcomes outside the test split' in page_of({**found, "chosen_on": "test"}, tmp_path)

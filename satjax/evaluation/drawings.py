@@ -84,7 +84,7 @@ def _budgets(hull: dict[str, list[float]], high: float) -> tuple[np.ndarray, np.
 
 
 def release_stream(releases: list[dict[str, Any]]) -> str:
-    """Routing accuracy at each release, the newest candidate named below: the paper's Figure 5."""
+    """Routing accuracy at each release with its 95 % interval, the newest candidate named below: the paper's Figure 5."""
     figure = _figure(max(7, 2.5 + 0.55 * len(releases)), 5.6)
     axes = figure.subplots()
     x = np.arange(len(releases))
@@ -95,6 +95,8 @@ def release_stream(releases: list[dict[str, Any]]) -> str:
         ("random", {"color": "#888", "marker": "x", "linestyle": "--"}),
     ):
         axes.plot(x, _percent([step[name] for step in releases]), label=name.replace("_", " "), markersize=5, **style)
+        ends = _ends([step[f"{name}_interval"] for step in releases])
+        axes.fill_between(x, *ends, color=style["color"], alpha=0.12, linewidth=0)
     names = [_literal(f"{step['newest']}  {step['release_date']}") for step in releases]
     axes.set_xticks(x, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set(ylabel="routing accuracy, %")
@@ -130,19 +132,27 @@ def onboarding(sizes: dict[str, Any]) -> str:
 
 
 def coverage(figures: dict[str, Any]) -> str:
-    """What unions of weaker candidates cover of the best one's right answers, and what they could do themselves: the paper's Figure 1."""
+    """What unions of weaker candidates cover of the best one's right answers, and what they could do themselves: the paper's Figure 1.
+
+    Bars and the band are 95 % intervals.
+    """
     figure = _figure(10.5, 4.2)
     x = [int(size) for size in figures["sizes"]]
     best = _literal(figures["best_candidate"])
+    label_of = {"best": f"best union, chosen on the {figures['chosen_on']} split", "mean": "mean of the unions"}
     labels = (("covers_best", f"also right where {best} is, %"), ("oracle", "right with an oracle to choose, %"))
     for axes, (name, label) in zip(figure.subplots(1, 2), labels, strict=True):
         for kind, style in (
             ("best", {"color": "black", "marker": "o", "linewidth": 2.5}),
             ("mean", {"color": "C0", "marker": "s"}),
         ):
-            values = _percent([found[name][kind] for found in figures["sizes"].values()])
-            axes.plot(x, values, label=f"{kind} of the unions", **style)
+            shares = [found[name] for found in figures["sizes"].values()]
+            values = _percent([share[kind] for share in shares])
+            ends = _ends([share[f"{kind}_interval"] for share in shares])
+            axes.errorbar(x, values, abs(ends - values), capsize=4, label=label_of[kind], **style)
         if name == "oracle":
+            low, high = _ends([figures["best_candidate_right_interval"]])[:, 0]
+            axes.axhspan(low, high, color="#b22", alpha=0.12, linewidth=0)
             axes.axhline(100 * figures["best_candidate_right"], color="#b22", linestyle="--", label=best)
         axes.set(xlabel="weaker candidates in the union", ylabel=label)
         axes.set_xticks(x)
@@ -167,6 +177,11 @@ def _literal(name: str) -> str:
 
 def _percent(values: list[float | None]) -> np.ndarray:
     return 100 * np.array(values, float)
+
+
+def _ends(intervals: list[dict[str, Any]]) -> np.ndarray:
+    """Lower and upper ends of N intervals in percent, float `[2, N]`; NaN where there is none."""
+    return np.array([_percent([interval[end] for interval in intervals]) for end in ("low", "high")])
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -36,7 +36,8 @@ def protocol_tables(figures: dict[str, Any]) -> None:
             console.print(
                 f"{figures['best_candidate']} is right on {percent(figures['best_candidate_right'])} of {figures['instructions']} instructions"
             )
-            for column in ("weaker candidates", "cover of its right answers: mean", "best", "oracle: mean", "best"):
+            best = f"best by {figures['chosen_on']}"
+            for column in ("weaker candidates", "cover of its right answers: mean", best, "oracle: mean", best):
                 table.add_column(column, justify="right")
             for size, found in figures["sizes"].items():
                 cells = [percent(found[name][kind]) for name in ("covers_best", "oracle") for kind in ("mean", "best")]

@@ -1,12 +1,15 @@
 """What unions of weaker candidates could do, were the right one chosen each time: the paper's Figure 1."""
 
 import math
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.evaluation.figures import best_single
+from satjax.evaluation.intervals import mean_interval
 from satjax.outcomes import OutcomeTable
 
 NEARLY_ALL = 0.95
@@ -16,44 +19,60 @@ MOST = 2_000
 
 
 def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[str, Any]:
-    """For unions of 1 to `largest` candidates weaker than the best one: the share of the best candidate's right answers that they also have,
-    and how often one of them is right, as an oracle would choose; mean and best over the unions. Right is a score above 0.5, and an
-    instruction that was not tried is not right.
+    """For unions of 1 to `largest` candidates weaker than the best one: the share of the best candidate's right answers that they also have
+    (`covers_best`), and how often one of them is right, as an oracle would choose (`oracle`). Right is a score above 0.5, and an instruction
+    that was not tried is not right.
 
-    The best candidate is the one that is most often right on the test split among those that answered nearly all of it. Raises SatjaxError
-    where none did.
+    All shares are of the test split: their `mean` over the unions of a size and that of the best one of them (`best`), with 95 % intervals
+    over instructions. What is best is chosen on the split named in `chosen_on`, else the best of many would look better than it is: the
+    candidate that is most often right there among those that answered nearly all of both splits, which are weaker, and the union of each
+    size that covers most. That is the training split, or, as for `best_single`, another where nothing is observed there, and the test split
+    itself where it is all that there is. Raises SatjaxError where no candidate answered nearly all.
     """
-    outcome_MN = table.split("test").scores_MN
-    seen = ~np.isnan(outcome_MN)
-    complete = seen.mean(axis=1) > NEARLY_ALL
-    if not complete.any():
+    test_MN = table.split("test").scores_MN
+    _, chosen_on = best_single(table, "test")  # its candidate may have answered half of the instructions
+    chosen_on_MN = table.split(chosen_on).scores_MN
+    complete_M = np.ones(len(test_MN), bool)
+    for scores_MN in (chosen_on_MN, test_MN):
+        complete_M &= (~np.isnan(scores_MN)).mean(axis=1) > NEARLY_ALL
+    if not complete_M.any():
+        where = " and of ".join(f"the {split} split" for split in dict.fromkeys((chosen_on, "test")))
         raise SatjaxError(
-            f"coverage: no candidate has outcomes on more than {NEARLY_ALL:.0%} of the test split; leave out instructions that few were tried on"
+            f"coverage: no candidate has outcomes on more than {NEARLY_ALL:.0%} of {where}; leave out instructions that few were tried on"
         )
-    right_MN = np.where(seen, outcome_MN, 0) > 0.5
-    best = int(np.argmax(np.where(complete, right_MN.mean(axis=1), -1)))
-    weaker = [m for m in range(len(right_MN)) if m != best and right_MN[m].mean() < right_MN[best].mean()]
+    strength_M = (chosen_on_MN > 0.5).mean(axis=1)  # NaN is not above
+    best = int(np.argmax(np.where(complete_M, strength_M, -1)))
+    weaker = [int(m) for m in np.flatnonzero(strength_M < strength_M[best])]
+    to_cover_MN = chosen_on_MN[:, chosen_on_MN[best] > 0.5] > 0.5
+    right_MN = test_MN > 0.5
     rng = np.random.default_rng(seed)
     sizes = {}
     for size in range(1, min(largest, len(weaker)) + 1):
         unions = _unions(weaker, size, rng)
-        covered = np.array([right_MN[list(union)].any(axis=0) for union in unions])
-        of_best = covered[:, right_MN[best]].mean(axis=1)
-        alone = covered.mean(axis=1)
-        top = int(np.argmax(of_best))
+        top = int(np.argmax([to_cover_MN[list(union)].any(axis=0).mean() for union in unions]))
+        covered_UN = np.array([right_MN[list(union)].any(axis=0) for union in unions])
         sizes[str(size)] = {
             "unions": len(unions),
-            "covers_best": {"mean": float(of_best.mean()), "best": float(of_best[top])},
-            "oracle": {"mean": float(alone.mean()), "best": float(alone.max())},
+            "covers_best": _mean_and_best(covered_UN[:, right_MN[best]], top),
+            "oracle": _mean_and_best(covered_UN, top),
             "best_union": [table.candidate_ids[m] for m in unions[top]],
         }
+    best_right = mean_interval(right_MN[best].astype(np.float64))
     return {
         "protocol": "coverage",
-        "instructions": outcome_MN.shape[1],
+        "instructions": test_MN.shape[1],
+        "chosen_on": chosen_on,
         "best_candidate": table.candidate_ids[best],
-        "best_candidate_right": float(right_MN[best].mean()),
+        "best_candidate_right": best_right.mean,
+        "best_candidate_right_interval": asdict(best_right),
         "sizes": sizes,
     }
+
+
+def _mean_and_best(covered_UN: np.ndarray, top: int) -> dict[str, Any]:
+    """Shares of the N instructions, bool `[U, N]` by union, with their intervals: the mean over the unions, and that of union `top`."""
+    mean, best = mean_interval(covered_UN.mean(axis=0)), mean_interval(covered_UN[top].astype(np.float64))
+    return {"mean": mean.mean, "best": best.mean, "mean_interval": asdict(mean), "best_interval": asdict(best)}
 
 
 def _unions(members: list[int], size: int, rng: np.random.Generator) -> list[tuple[int, ...]]:

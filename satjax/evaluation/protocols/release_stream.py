@@ -14,7 +14,7 @@ from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import best_single
-from satjax.evaluation.intervals import paired_interval
+from satjax.evaluation.intervals import mean_interval, paired_interval
 from satjax.evaluation.protocols.folds import Progress, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.outcomes.table import often_tried
@@ -31,9 +31,11 @@ def release_stream(
 ) -> dict[str, Any]:
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
-    "Best so far" is by mean outcome on the training split, of those `often_tried` there. At each release: the zoo, mean outcomes of the router, the best single candidate of
-    the zoo (chosen on the training split), a random one and the oracle, and the paired interval of router over best single. A candidate
-    without outcomes on the aptitude items, trained on or new, is left out and named in `left_out`.
+    "Best so far" is by mean outcome on the training split, of those `often_tried` there. At each release, on the `n` instructions of the
+    test split that the best single candidate of the zoo (chosen on the training split) answered: mean outcomes of the router, the best
+    single candidate, a random one and the oracle, each with its 95 % interval, the paired interval of router over best single, and the
+    entropy of the router's choices (`satjax.metrics.selection_entropy`; 0 is one candidate for all). A candidate without outcomes on the
+    aptitude items, trained on or new, is left out and named in `left_out`.
     """
     table = in_order_of_release(open_outcomes(config.data.outcomes))
     names = table.candidate_ids
@@ -61,18 +63,15 @@ def release_stream(
     for newest in newcomers:
         best = sorted(range(newest), key=lambda m: -strength_M[m])[:BEST]
         zoo = [*sorted(best), newest]
-        probability, outcome = report.probability_BM[:, zoo], report.outcome_BM[:, zoo]
         fixed, _ = best_single(table.select_candidates([names[m] for m in zoo]), "test")
         assert fixed is not None
-        routed_B = metrics.routed_outcomes(probability, outcome)
         steps.append(
             {
                 "newest": names[newest],
                 "release_date": table.candidates[newest].release_date,
                 "zoo": [names[m] for m in zoo],
                 "best_single_candidate": names[zoo[fixed]],
-                **metrics.routing(probability, outcome, best_single=fixed),
-                "gain_interval": asdict(paired_interval(routed_B, outcome[:, fixed])),
+                **_figures(report.probability_BM[:, zoo], report.outcome_BM[:, zoo], fixed),
             }
         )
     return {
@@ -80,6 +79,25 @@ def release_stream(
         "trained_on": list(trained_on),
         "left_out": report.figures["left_out"],
         "releases": steps,
+    }
+
+
+def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray, fixed: int) -> dict[str, Any]:
+    """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that the one in column `fixed` answered."""
+    answered = ~np.isnan(outcome_BM[:, fixed])
+    probability_BM, outcome_BM = probability_BM[answered], outcome_BM[answered]
+    outcome_B = {
+        "router": metrics.routed_outcomes(probability_BM, outcome_BM),
+        "best_single": outcome_BM[:, fixed],
+        "random": np.nanmean(outcome_BM, axis=1),
+        "oracle": np.nanmax(outcome_BM, axis=1),
+    }
+    gain = paired_interval(outcome_B["router"], outcome_B["best_single"])
+    return {
+        **metrics.routing(probability_BM, outcome_BM, best_single=fixed),
+        "selection_entropy": metrics.selection_entropy(probability_BM, outcome_BM),
+        **{f"{name}_interval": asdict(mean_interval(each)) for name, each in outcome_B.items()},
+        "gain_interval": asdict(gain),
     }
 
 
