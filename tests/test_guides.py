@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PATHS = (("rank",), ("outcomes", "train", "assess", "serve"), ("outcomes", "pod"))
 """Guides in the order in which somebody follows them: one goes on from what another one made."""
+REFERENCE = ("architecture", "large", "measure", "results", "speed")
+"""Pages that hold nothing to be run: their commands want real data, a large LLM or an hour."""
 BLOCK = re.compile(r"^```(sh|python|output)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -53,7 +55,15 @@ def test_guides(path, tmp_path):
 
 
 def test_every_guide_is_followed():
-    assert {path.stem for path in DOCS.glob("*.md")} == {guide for path in PATHS for guide in path}
+    followed = {guide for path in PATHS for guide in path}
+    assert {path.stem for path in DOCS.glob("*.md")} - set(REFERENCE) == followed
+    assert not any(blocks(page) for page in REFERENCE)
+
+
+def test_no_page_points_at_nothing():
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} points at {target}"
 
 
 def test_the_readme_names_every_guide():
