@@ -245,7 +245,7 @@ def test_the_llm_reads_the_profile_of_a_candidate_that_is_new_to_the_router(trai
     assert list(figures["methods"]) == ["router", "llm_text"]
 
 
-def test_rerank_needs_a_response_of_everyone(trained, table):
+def test_rerank_needs_a_response_of_everyone_to_something(trained, table):
     flags = {"encoder": resolve(f"dir:{trained.directory / 'encoder'}"), "limit": 10}
     routers = [Router.load(trained.router)]
     with pytest.raises(SatjaxError, match=r"no responses\.parquet"):
@@ -253,6 +253,27 @@ def test_rerank_needs_a_response_of_everyone(trained, table):
     none = Responses(table.candidate_ids, table.item_ids, (), np.full(table.scores_MN.shape, -1, np.int32))
     with pytest.raises(SatjaxError, match="needs a response for every outcome"):
         bench(routers, table, baselines=["rerank"], responses=none, **flags)
+
+
+def test_rerank_stays_where_some_responses_are_missing_and_the_page_says_so(trained, table, reading, tmp_path):
+    place_MN = np.where(table.scores_MN == 1, 0, 1).astype(np.int32)
+    gone = np.array([item.task == draw_items(table, "test", 10).split("test").items[0].task for item in table.items])
+    place_MN[:, gone] = -1
+    figures = bench(
+        [Router.load(trained.router)],
+        table,
+        encoder=resolve(f"dir:{trained.directory / 'encoder'}"),
+        responses=Responses(table.candidate_ids, table.item_ids, ("what is the number of words", "\n"), place_MN),
+        baselines=["rerank"],
+        limit=10,
+    )
+    missing = figures["methods"]["rerank"]["chosen"]["not_reranked"]
+    assert 0 < missing < figures["instructions"] == figures["methods"]["rerank"]["routing"]["all"]["n"] == 10
+    for found, says in ((figures, True), (reading, False)):
+        write_html(found, tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "rerank calls every candidate" in page
+        assert (f"On {missing} of the instructions a response is missing" in page) == says
 
 
 def test_the_report_is_json_and_the_page_needs_no_other_file(found, tmp_path):

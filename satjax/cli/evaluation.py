@@ -97,7 +97,7 @@ def add_verbs(verb: Verb) -> None:
     bench.add_argument(
         "--reranker",
         metavar="WEIGHTS",
-        help="the text encoder of rerank, one that averages over tokens, such as hub:thenlper/gte-base (default: MiniLM)",
+        help="the text encoder of rerank, such as hub:thenlper/gte-base or hub:BAAI/bge-base-en-v1.5; no cross-encoder (default: MiniLM)",
     )
     bench.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"

@@ -81,7 +81,8 @@ def bench(
     `routers` are one recipe trained with different seeds, on one aptitude test, at least one; each is let go before the next is asked for, since
     each holds base weights of its own. `encoder` embeds the instructions for the baselines, which
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
-    the text encoder `reranker` reads (`encoder` by default); `llm_text` is among them where it is named, and asks `llm` (the default config's).
+    the text encoder `reranker` reads (`encoder` by default); on an instruction where one is missing it gives candidates' means. `llm_text` is
+    among them where it is named, and asks `llm` (the default config's).
     With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
     routers differ in aptitude test or candidates, or the table lacks what a baseline needs.
     """

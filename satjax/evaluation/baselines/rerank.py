@@ -1,8 +1,9 @@
 """Baseline: every candidate answers, and the response most similar to the instruction is taken (the paper's re-ranking rows).
 
 The cost of all candidates together, so no router in its own right. The score of a pair is the cosine of the embeddings of instruction and
-response, both averaged over their tokens (as MiniLM and GTE do; BGE means its first token). Encoders that read both at once (cross-encoders) are
-of types that `satjax.models.text_encoder` does not read.
+response, each pooled as the encoder's files state it: over all tokens (MiniLM, GTE) or by the first one (BGE); no prefix stands before either.
+Cross-encoders, which read both texts at once and give a score of their own (Cappy, ms-marco-MiniLM, the rerankers of BGE), are not read: they
+are of another type than BERT, or carry a head, and `satjax.weights.names` refuses both.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.evaluation.baselines.means import candidate_mean
 from satjax.evaluation.baselines.zero_shot import ZeroShot, fit_order
 from satjax.evaluation.embed import MAX_TOKENS, count_cut, embed
 from satjax.outcomes import OutcomeTable, Responses
+from satjax.outcomes.responses import NONE
 from satjax.weights.fetch import BaseModel
 
 Progress = Callable[[int, int], Any]
@@ -26,21 +29,26 @@ def rerank(
     val: OutcomeTable,
     on_progress: Progress = lambda done, total: None,
 ) -> ZeroShot:
-    """On the items of `held`, calibrated on those of `val` that have responses; outcomes of `held` only say which responses are needed.
+    """On the items of `held`, calibrated on the outcomes of `val` that have responses; those of `held` only say which responses are needed.
 
-    A long text loses its middle (`satjax.evaluation.embed`); `chosen` says how many do. Raises SatjaxError where a
-    candidate whose outcome is known has no response, or the weights are no text encoder.
+    An instruction cannot be re-ranked where a candidate whose outcome is known has no response. There each candidate's probability is its mean
+    outcome on `val`, all that is known without responses, so that the figures are of the same instructions as those of every other method;
+    `chosen` counts them (`not_reranked`). A long text loses its middle (`satjax.evaluation.embed`); `chosen` says of how many that were
+    re-ranked. Raises SatjaxError where no instruction can be re-ranked, no outcome of `val` has a response, or the weights are no text encoder.
     """
-    missing_BM = np.isnan(held.scores_MN.T) < (responses.places(held) < 0)
-    if missing_BM.any():
-        b, m = np.argwhere(missing_BM)[0]
+    held_place_BM = responses.places(held)
+    missing_BM = ~np.isnan(held.scores_MN.T) & (held_place_BM == NONE)
+    reranked_B = ~missing_BM.any(axis=1) & (held_place_BM != NONE).any(axis=1)
+    if not reranked_B.any():
+        missing_M = missing_BM.sum(axis=0)
         raise SatjaxError(
-            f"rerank needs a response for every outcome; {missing_BM.sum()} of {missing_BM.size} have none, such as that of "
-            f"{held.candidate_ids[m]!r} to {held.item_ids[b]!r}: add them to responses.parquet, or leave such items out"
+            f"rerank needs a response for every outcome of an instruction, and none of the {len(held.items)} instructions has that; "
+            f"{held.candidate_ids[missing_M.argmax()]!r} lacks {missing_M.max()}: add them to responses.parquet, or leave that candidate out"
         )
+    held_place_BM[~reranked_B] = NONE
+    place_BM = np.concatenate([held_place_BM, responses.places(val)])
     instructions = [item.text for table in (held, val) for item in table.items]
-    place_BM = np.concatenate([responses.places(held), responses.places(val)])
-    used = np.unique(place_BM[place_BM >= 0])
+    used = np.unique(place_BM[place_BM != NONE])
     texts = [responses.texts[i] for i in used]
     vectors = embed(encoder, [*instructions, *texts], on_progress=on_progress)
     instruction_BE, response_RE = vectors[: len(instructions)], vectors[len(instructions) :]
@@ -51,7 +59,7 @@ def rerank(
         ],
         axis=1,
     )
-    cosine_BM[place_BM < 0] = np.nan
+    cosine_BM[place_BM == NONE] = np.nan
     score_BM, val_score_BM = np.split(cosine_BM, [len(held.items)])
     calibration = fit_order(val_score_BM, val.scores_MN.T)
     chosen = {
@@ -59,9 +67,11 @@ def rerank(
         "slope": calibration.scale,
         "offset": calibration.offset,
         "calibrated_on": calibration.fitted_on,
+        "not_reranked": int((~reranked_B).sum()),
         "read_tokens": MAX_TOKENS,
-        "instructions_cut": count_cut(encoder, [item.text for item in held.items]),
-        "responses_cut": count_cut(encoder, [responses.texts[i] for i in np.unique(responses.places(held)) if i >= 0]),
+        "instructions_cut": count_cut(encoder, [held.items[b].text for b in np.flatnonzero(reranked_B)]),
+        "responses_cut": count_cut(encoder, [responses.texts[i] for i in np.unique(held_place_BM) if i != NONE]),
     }
-    # Only pairs that nobody reads have no score here.
-    return ZeroShot(calibration.probability(np.nan_to_num(score_BM)), chosen)
+    # A re-ranked instruction's pair without a response has no outcome either: nobody reads what stands there.
+    probability_BM = np.where(np.isnan(score_BM), candidate_mean(val.scores_MN.T), calibration.probability(score_BM))
+    return ZeroShot(probability_BM.astype(np.float32), chosen)
