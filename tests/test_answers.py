@@ -42,6 +42,10 @@ OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
         ("The answer is (B).\n\nAnswer choice C is wrong because it is odd.", "B"),
         ("### Answer: (B) 1\n\nAnswer D would be too small.", "B"),
         ("Answer A: too small.\nAnswer B: right.\nAnswer C: too large.\n\n\\boxed{B}", "B"),
+        ("The answer is $\\boxed{\\text{Four apples}}$.", "C"),
+        ("That makes \\boxed{10}, as was to be shown.", "H"),
+        ("Four apples", "C"),
+        ("(B)\n\n1 is right, not\n4", "B"),
     ],
 )
 def test_what_a_reply_decides_on_is_found(reply, letter):
@@ -81,6 +85,17 @@ def test_letters_beyond_the_options_are_no_answer():
         ("Answer: **forty-two**", "forty-two"),
         ("So\n\n 42 \n", "42"),
         ("The answer is:\n`abc`", "abc"),
+        ("The answer is: \\boxed{42}", "42"),
+        ("The answer is: $\\boxed{42}$.", "42"),
+        ("The answer is: \\boxed{\\text{yes}}", "yes"),
+        ("The answer is: \\text{yes}", "yes"),
+        ("The answer is:\n\\[\n\\boxed{ 42 }\n\\]", "42"),
+        ("The answer is: $x = \\boxed{\n42\n}$", "42"),
+        ("Six times seven is \\boxed{42}.\n\nThat was easy.", "42"),
+        ("First \\boxed{41}, no: \\boxed{42}", "42"),
+        ("The answer is: 5 \\text{ apples}", "5  apples"),
+        ("So\n\\[\n42\n\\]", "42"),
+        ("The answer is: \\boxed{\\frac{\\text{a}}{2}} cm", "frac{a}{2"),
         ("<think>hm</think>", None),
         ("", None),
     ],
@@ -100,6 +115,10 @@ def test_written_answers(reply, answer):
         ("nan", "inf", False),
         ("1e400", "1e400", True),
         ("Lyon", "Paris", False),
+        ("frac{1}{2", "$\\frac{1}{2}$", True),
+        ("yes", "\\text{Yes}", True),
+        ("14", "Twice 7 is $2 \\cdot 7 = \\boxed{14}$.", True),
+        ("14", "Twice 7 is $\\boxed{15}$, not 14", False),
     ],
 )
 def test_written_answers_are_compared_by_text_or_number(a, b, same):
@@ -120,7 +139,26 @@ def test_marks():
 
 
 PIECES = st.sampled_from(
-    ["answer", "The answer is", "(", ")", "A", "b", "\\boxed{", "}", "<think>", "</think>", "\n", "**", ":", " ", "I"]
+    [
+        "answer",
+        "The answer is",
+        "(",
+        ")",
+        "A",
+        "b",
+        "\\boxed{",
+        "\\text{",
+        "{",
+        "}",
+        "\\}",
+        "<think>",
+        "</think>",
+        "\n",
+        "**",
+        ":",
+        " ",
+        "I",
+    ]
 )
 
 
@@ -134,13 +172,43 @@ def test_any_reply_is_marked_without_a_complaint(reply, count):
 
 
 @pytest.mark.parametrize(
-    "piece", ["answer ", " ", "answer is (", "\\boxed{", "<think>", "(A", "answer\n", "A. 6\n", "*"]
+    "piece", ["answer ", " ", "answer is (", "\\boxed{", "\\text{a}", "}", "<think>", "(A", "answer\n", "A. 6\n", "*"]
 )
 def test_long_replies_take_no_long_time(piece):
     start = time.process_time()
     chosen_letter(piece * (1_000_000 // len(piece)), OPTIONS)
     written_answer(piece * (1_000_000 // len(piece)))
     assert time.process_time() - start < 2.0
+
+
+def test_deep_boxes_take_no_long_time():
+    start = time.process_time()
+    written_answer("The answer is: " + "\\boxed{" * 20_000 + "}" * 20_000)
+    assert time.process_time() - start < 2.0
+
+
+PLAIN = st.from_regex(
+    r"-?[0-9]{1,6}(\.[0-9]{1,4})?|[b-z]{1,9}( [b-z0-9]{1,9}){0,3}|\\frac\{[0-9]\}\{[0-9x]\}", fullmatch=True
+)
+WRAPPINGS = (
+    *("\\boxed{%s}", "\\text{%s}", "\\textbf{%s}", "\\mathrm{%s}", "\\boxed { %s }", "\\boxed{\n%s\n}"),
+    *("$%s$", "**%s**", "\\(%s\\)", "$$%s$$", '"%s"', "%s."),
+)
+
+
+@given(
+    PLAIN, st.lists(st.sampled_from(WRAPPINGS), max_size=5), st.sampled_from(["%s", "The answer is: %s", "Hm.\n\n%s\n"])
+)
+@settings(max_examples=500, deadline=None)
+def test_a_plain_answer_survives_wrapping(answer, wrappings, reply):
+    wrapped = answer
+    for wrapping in wrappings:
+        wrapped = wrapping % wrapped
+    found = written_answer(reply % wrapped)
+    assert found is not None
+    assert same_answer(found, answer)
+    assert same_answer(found, wrapped)
+    assert not same_answer(found, f"{answer} a")
 
 
 def test_real_replies_are_read_as_upstream_read_them(shared_data):

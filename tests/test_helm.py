@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satjax.assess.answers import mark
+from satjax.assess.prompts import question_of
 from satjax.errors import SatjaxError
 from satjax.outcomes.helm import import_helm
 from satjax.outcomes.splits import split_of
@@ -62,6 +64,30 @@ def test_trials_are_averaged_and_perturbed_copies_left_out(tmp_path):
     table = import_helm([run])
     np.testing.assert_array_equal(table.scores_MN, [[0.75, np.nan]])
     assert (table.items[0].task, table.items[0].category) == ("sums:kind=easy", "arithmetic")
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("A week has 7 days. 2*7 = <<2*7=14>>14 eggs. The answer is 14.", "14"),
+        ("They cost $1,234.50 in all.  The answer is 1,234.50.", "1,234.50"),
+        ("The answer is 14.", "The answer is 14."),
+        ("Who knows. The answer is blowing in the wind.", "Who knows. The answer is blowing in the wind."),
+        ("a raincoat", "a raincoat"),
+    ],
+)
+def test_of_a_solution_only_its_end_is_the_answer(tmp_path, reference, answer):
+    references = [{"output": {"text": "7"}, "tags": []}, {"output": {"text": reference}, "tags": ["correct"]}]
+    one = {"instance": {"id": "id1", "input": {"text": "How many?"}, "references": references}}
+    assert import_helm([write(tmp_path, [one], [result()])]).items[0].answer == answer
+
+
+@pytest.mark.parametrize("reply", ["The answer is (B).", "Paris.\nThe answer is: B", "The answer is: 12", "12"])
+def test_right_replies_to_its_options_are_marked_right(reply):
+    choice = question_of(import_helm([DATA]).items[0])
+    assert choice.options == ("7", "12", "34")
+    assert mark(choice, 0, reply).right
+    assert not mark(choice, 0, reply.replace("B", "A").replace("12", "7")).right
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satjax.assess.answers import mark
+from satjax.assess.prompts import question_of
 from satjax.errors import SatjaxError
 from satjax.outcomes import upstream
 from satjax.outcomes.lm_eval import import_lm_eval
@@ -55,6 +57,7 @@ def test_real_output_of_two_models():
     assert first.text == "Q: A gardener plants 3 rows of 4 tulips. How many tulips is that?\nA:"
     assert (first.task, first.category, first.source, first.answer) == ("garden_gen", "garden_all", "lm_eval", "12")
     assert choice.text == "Question: A gardener plants 3 rows of 4 tulips. How many tulips is that?\nAnswer:"
+    assert [item.answer for item in table.items] == ["12", "a raincoat", "45", "water"] * 2
     assert all(item.split == split_of(item.text) for item in table.items)
 
 
@@ -101,6 +104,78 @@ def test_options_that_are_filled_in_are_all_in_the_text(tmp_path):
     earlier = sample(arguments=[["2 + 2 =", " 4"], ["2 + 2 =", " 5"], ["", " 5"]])
     del earlier["doc_hash"], earlier["metrics"], earlier["filter"]
     assert import_lm_eval([write(tmp_path, earlier)]).items[0].text == "2 + 2 ="
+
+
+LETTERED = "Capital of France?\nA. Rome\nB. Paris\nC. Bonn\nAnswer:"
+PLAIN = "Question: Capital of France?\nAnswer:"
+CITIES = (" Rome", " Paris", " Bonn")
+SOLUTION = "A week has 7 days.\n2*7 = <<2*7=14>>14 eggs.\n#### "
+
+
+def requests(context: str, options) -> dict:
+    return {f"gen_args_{n}": {"arg_0": context, "arg_1": option} for n, option in enumerate(options)}
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "answer"),
+    [
+        ("1", requests(LETTERED, (" A", " B", " C")), "B"),
+        (2, [[LETTERED, " A"], [LETTERED, " B"], [LETTERED, " C"]], "C"),
+        ("1", requests(LETTERED, CITIES), "B"),
+        ("1", requests(LETTERED, (" A. Rome", " B. Paris", " C. Bonn")), "B"),
+        (
+            "1",
+            requests(f"Capital of Spain?\nA. Madrid\nB. Lyon\nC. Nice\nAnswer: A\n\n{LETTERED}", ("A", "B", "C")),
+            "B",
+        ),
+        ("1", requests(PLAIN, CITIES), "Paris"),
+        # With acc_mutual_info each option is asked for without a context, too.
+        (
+            "1",
+            requests(PLAIN, CITIES) | {f"gen_args_{n + 3}": {"arg_0": "", "arg_1": x} for n, x in enumerate(CITIES)},
+            "Paris",
+        ),
+        # The lettered lines are no options.
+        ("1", requests("A. All cats purr.\nB. Tom is a cat.\nDoes Tom purr?", (" yes", " no")), "no"),
+        ("1", requests("1. Rome\n2. Paris\n3. Bonn\nAnswer:", (" 1", " 2", " 3")), "2"),
+        ("Paris", requests(PLAIN, CITIES), "Paris"),
+        ("3", requests(PLAIN, CITIES), "3"),
+        ("9" * 5000, requests(PLAIN, CITIES), "9" * 5000),
+        ("-100", requests(PLAIN, CITIES), "-100"),
+        ("[0, 2]", requests(PLAIN, CITIES), "[0, 2]"),
+        # Filled into the question, what follows is the same for all.
+        (
+            "1",
+            {"gen_args_0": {"arg_0": "Tom has", "arg_1": " 1"}, "gen_args_1": {"arg_0": "Rex has", "arg_1": " 1"}},
+            "1",
+        ),
+        ("1", requests("How many?", ({"until": []},)), "1"),
+        (SOLUTION + "14", requests("How many eggs?", ({"until": []},)), "14"),
+        (SOLUTION + "1,400\n", requests("How many eggs?", ({"until": []},)), "1,400"),
+        ("#### Sums\nIt is 14.", requests("How many eggs?", ({"until": []},)), "#### Sums\nIt is 14."),
+        ("####", requests("How many eggs?", ({"until": []},)), "####"),
+        (None, requests(PLAIN, CITIES), None),
+    ],
+)
+def test_the_answer_is_what_a_reply_would_say(tmp_path, target, arguments, answer):
+    table = import_lm_eval([write(tmp_path, sample(target=target, arguments=arguments))])
+    assert table.items[0].answer == answer
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "reply"),
+    [
+        ("1", requests(LETTERED, (" A", " B", " C")), "The answer is (B)."),
+        ("1", requests(LETTERED, CITIES), "The answer is: Paris"),
+        ("1", requests(PLAIN, CITIES), "The answer is: Paris"),
+        (SOLUTION + "14", requests("How many eggs?", ({"until": []},)), "The answer is: 14"),
+    ],
+)
+def test_right_replies_are_marked_right(tmp_path, target, arguments, reply):
+    table = import_lm_eval([write(tmp_path, sample(target=target, arguments=arguments))])
+    question = question_of(table.items[0])
+    assert mark(question, 0, reply).right
+    assert not mark(question, 0, reply.replace("B", "A").replace("Paris", "Rome").replace("14", "1")).right
 
 
 def test_which_metric_is_the_score(tmp_path):

@@ -45,6 +45,37 @@ def test_without_an_option_that_the_answer_names_it_is_to_be_written(text, answe
     assert question.prompt() == f"{text}\n\n{WRITE}"
 
 
+@pytest.mark.parametrize(("answer", "right"), [("6", 1), (" 7, which is odd ", 2), ("9", 3)])
+def test_an_answer_that_is_an_options_text_means_that_option(answer, right):
+    question = question_of(item(TEXT, answer))
+    assert question.options == ("4", "6", "7, which\nis odd", "9")
+    assert question.right == right
+    assert question.right_letter(1) == LETTERS[right - 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "right"),
+    [
+        ("Which?\nA. x\nB. x\nC. y", "x", None),
+        ("Which?\nA. x\nB. X", "x", 0),
+        ("Which letter?\nA. B\nB. A", "B", 1),
+        ("Which letter?\nA. E\nB. I", "E", 0),
+        ("Which?\nA. x\nB. y\nAnswer: A\n\nWhich?\nA. v\nB. w\nAnswer:", "x", None),
+        ("Which?\nA. x\nB. y\nAnswer: A\n\nWhich?\nA. v\nB. w\nAnswer:", "w", 1),
+    ],
+)
+def test_what_an_options_text_means_where_it_could_mean_several(text, answer, right):
+    question = question_of(item(text, answer))
+    assert question.right == (-1 if right is None else right)
+    assert bool(question.options) == (right is not None)
+
+
+def test_a_line_that_asks_for_the_answer_is_not_rotated_into_the_options():
+    question = question_of(item("Which?\nA. x\nB. y\nAnswer:", "B"))
+    assert question.prompt() == f"Which?\nA. x\nB. y\nAnswer:\n\n{CHOOSE}"
+    assert question.prompt(1) == f"Which?\nA. y\nB. x\n\n{CHOOSE}"
+
+
 @pytest.mark.parametrize("answer", [None, "", "  "])
 def test_an_item_without_an_answer_is_no_question(answer):
     assert question_of(item(answer=answer)) is None

@@ -2,9 +2,12 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from satjax.assess.prompts import LETTERS, Question
+from satjax.assess.prompts import Question
+from satjax.outcomes.lettered import LETTERS
+from satjax.outcomes.splits import folded
 
 _GAP = r"[\s*_`$\\({\[\"'“:]{0,9}"
 _LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?![A-Za-z'’])|(I)(?![A-Za-z'’]|\s[a-z]))"
@@ -18,6 +21,8 @@ _BOXED = re.compile(r"\\boxed\s{0,9}\{\s{0,9}(?:\\text\s{0,9}\{)?\s{0,9}\(?([A-Z
 _ALONE = re.compile(r"\(?([A-Z])\)?")
 _AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
 _WRITTEN = re.compile(r"(?i:answer)[\s*_`]{0,9}(?:(?i:is)[\s*_`]{0,9}:?|=|:)[\s*_`$]{0,9}(?P<answer>[^\s*_`$][^\n]*)")
+_BRACE = re.compile(r"\\(?P<name>boxed|text(?:bf|it|rm)?|math(?:bf|rm))\s{0,9}\{|\\[{}]|[{}]")
+"""Braces, with the commands of LaTeX that only dress what is in them."""
 _EDGES = " \t\r\n.,;:!?*_`$\"'“”()[]{}\\"
 _MARKS = " \t\r\n*_`\"'“”.:"
 LONGEST = 200_000
@@ -45,8 +50,8 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     """The letter of the option that a reply decides on, or None.
 
     In this order: the last letter that it says the answer is, the last one in a box, the last one right after “answer”, an option's text that it
-    calls the answer, a letter that stands alone on the first or last line, or before its option's text there, and a letter in brackets, or after
-    “option”, at the very end. Anything else would be a guess, and is not made.
+    calls the answer or puts in a box, a letter that stands alone on the first or last line, or before its option's text there, an option's text
+    that is the last line, and a letter in brackets, or after “option”, at the very end. Anything else would be a guess, and is not made.
     """
     text, letters = _conclusion(reply), LETTERS[: len(options)]
     named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(text)]
@@ -54,10 +59,8 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     for called in (said_to_be, _BOXED.findall(text), [letter for _, letter in named]):
         if known := [letter for letter in called if letter in letters]:
             return known[-1]
-    said = _said(text)
-    same = [letter for letter, option in zip(letters, options, strict=True) if said and _plain(option) == _plain(said)]
-    if len(same) == 1:
-        return same[0]
+    if same := _option(_said(text), options):
+        return same
     lines = [line.strip(_MARKS) for line in text.splitlines() if line.strip(_MARKS)]
     for line in lines[:1] + lines[-1:]:
         if (alone := _ALONE.fullmatch(line)) and alone[1] in letters:
@@ -69,20 +72,27 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     for before in ([x for x in letters if whole[x] == first], [x for x in letters if whole[x] in last]):
         if len(before) == 1:
             return before[0]
+    if same := _option(lines[-1], options):
+        return same
     at_end = _AT_END.search(lines[-1])
     return at_end[1] if at_end and at_end[1] in letters else None
 
 
 def written_answer(reply: str) -> str | None:
-    """What follows the last "the answer is", or else the last line; None where there is neither."""
+    """What follows the last "the answer is", or stands in the last box, or on the last line; None where there is none of these.
+
+    Boxes and fonts of LaTeX are taken off: of `\\boxed{\\text{yes}}` it is `yes`.
+    """
     text = _conclusion(reply)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = _said(text) or (lines[-1] if lines else "")
-    return said.strip(_EDGES) or None
+    if said := _said(text):
+        return said
+    lines = [bare for line in text.splitlines() if (bare := _unwrapped(line).strip(_EDGES))]
+    return lines[-1] if lines else None
 
 
 def same_answer(a: str, b: str) -> bool:
-    """Whether two written answers are the same text, case, blanks and marks at the ends aside, or the same number."""
+    """Whether two written answers are the same text, case, blanks and marks at the ends aside, or the same number; of a solution what it boxes counts."""
+    a, b = (_unwrapped(_boxed(answer) or answer) for answer in (a, b))
     if _plain(a) == _plain(b):
         return True
     x, y = _number(a), _number(b)
@@ -96,12 +106,52 @@ def _conclusion(reply: str) -> str:
 
 
 def _said(text: str) -> str | None:
+    """What a reply calls its answer, or else puts in its last box. A box in what it calls so is the answer alone, and may go on to other lines."""
     found = list(_WRITTEN.finditer(text))
-    return found[-1]["answer"] if found else None
+    said = found[-1]["answer"] if found else ""
+    if not said.strip(_EDGES) or "\\boxed" in said:
+        said = _boxed(text) or said
+    return _unwrapped(said).strip(_EDGES) or None
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the last box of a text."""
+    boxes = [(start.end(), end) for start, end in _wrappers(text) if start["name"] == "boxed"]
+    return folded(text[slice(*boxes[-1])]) if boxes else None
+
+
+def _unwrapped(text: str) -> str:
+    """The text without boxes and fonts around parts of it; a brace that does not close, and other commands, stay."""
+    pieces, at = [], 0
+    spans = [span for start, end in _wrappers(text) for span in (start.span(), (end, end + 1))]
+    for start, end in sorted(spans):
+        pieces.append(text[at:start])
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+def _wrappers(text: str) -> Iterator[tuple[re.Match[str], int]]:
+    """Boxes and fonts in the order in which they close: how each begins, and where its closing brace stands."""
+    opened: list[re.Match[str]] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "}":
+            if opened and (start := opened.pop())["name"]:
+                yield start, brace.start()
+        elif brace[0] not in ("\\{", "\\}"):
+            opened.append(brace)
+
+
+def _option(said: str | None, options: tuple[str, ...]) -> str | None:
+    """The letter of the one option whose text this is."""
+    if not said:
+        return None
+    plain = _plain(said)
+    same = [letter for letter, option in zip(LETTERS, options, strict=False) if _plain(option) == plain]
+    return same[0] if len(same) == 1 else None
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(_EDGES)
+    return " ".join(_unwrapped(text).casefold().split()).strip(_EDGES)
 
 
 def _number(text: str) -> float | None:

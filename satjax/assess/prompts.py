@@ -1,15 +1,14 @@
 """What a candidate is asked: the text of an item, its options rotated if that is wanted, and how to end the answer."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from satjax.outcomes import Item
+from satjax.outcomes.lettered import LETTERS, lettered_runs
+from satjax.outcomes.splits import folded
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHOOSE = 'Think step by step, then end with "The answer is" and the letter of the right option in brackets.'
 WRITE = 'Think step by step, then end with a line of "The answer is:" and nothing but the answer.'
-_MARKER = re.compile(r"^\(?([A-Z])[.)][ \t]+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -48,24 +47,21 @@ class Question:
 def question_of(item: Item) -> Question | None:
     """How an item is asked, or None where nobody knows its answer.
 
-    Where the answer is a letter and the text ends with lettered options, one of which it names, an option is to be chosen; everything else is
-    to be written.
+    Where the text ends with lettered options and the answer is the letter of one, or else the very text of exactly one, an option is to be
+    chosen; everything else is to be written.
     """
     answer = (item.answer or "").strip()
     if not answer:
         return None
-    written = Question(item.id, item.text, answer)
-    if len(answer) != 1 or answer not in LETTERS:
-        return written
-    markers = list(_MARKER.finditer(item.text))
-    for first in reversed([i for i, marker in enumerate(markers) if marker[1] == "A"]):
-        run: list[re.Match[str]] = []
-        for marker in markers[first:]:
-            if len(run) < len(LETTERS) and marker[1] == LETTERS[len(run)]:
-                run.append(marker)
+    runs = list(lettered_runs(item.text))
+    if len(answer) == 1 and answer in LETTERS:
         right = LETTERS.index(answer)
-        if right < len(run) > 1:
-            ends = [marker.start() for marker in run[1:]] + [len(item.text)]
-            options = tuple(item.text[marker.end() : end].strip() for marker, end in zip(run, ends, strict=True))
-            return Question(item.id, item.text, answer, item.text[: run[0].start()].rstrip(), options, right)
-    return written
+        for start, options in runs:
+            if right < len(options):
+                return Question(item.id, item.text, answer, item.text[:start].rstrip(), options, right)
+    # Of earlier runs, those of worked examples, a text says nothing.
+    for start, options in runs[:1]:
+        same = [place for place, option in enumerate(options) if folded(option) == folded(answer)]
+        if len(same) == 1:
+            return Question(item.id, item.text, answer, item.text[:start].rstrip(), options, same[0])
+    return Question(item.id, item.text, answer)

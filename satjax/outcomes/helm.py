@@ -13,6 +13,8 @@ from satjax.outcomes.upstream import found, json_items, json_object, listed, num
 
 WHAT = "a HELM run"
 DEFAULT = "exact_match"
+SOLUTION = re.compile(r"\S\s+The answer is (\S+?)\.\s*\Z")
+"""How the reference of a word problem ends (scenario `gsm`): a whole solution, with its answer last."""
 
 
 def import_helm(paths: Sequence[Path | str], metric: str | None = None) -> OutcomeTable:
@@ -20,7 +22,8 @@ def import_helm(paths: Sequence[Path | str], metric: str | None = None) -> Outco
 
     The score is the mean of the stat `metric` (`exact_match` unless given) over the trials of an instance; perturbed copies are left out.
     The text is the instance's input, with the options below where the candidate saw them. Scenario and instance are the id, the run's first
-    group is the category. Raises SatjaxError naming file and instance for anything that is not such a run.
+    group is the category. The answer is the first right reference; of a solution that ends with “The answer is 14.” it is the 14. Raises
+    SatjaxError naming file and instance for anything that is not such a run.
     """
     collector = Collector()
     for path in found(paths, "run_spec.json"):
@@ -99,5 +102,7 @@ def _answer(instance: dict[str, Any]) -> str | None:
         tags = reference.get("tags") if isinstance(reference, dict) else None
         output = reference.get("output") if isinstance(reference, dict) else None
         if isinstance(tags, list) and "correct" in tags and isinstance(output, dict):
-            return str(output.get("text"))
+            text = str(output.get("text"))
+            solution = SOLUTION.search(text)
+            return solution[1] if solution else text
     return None

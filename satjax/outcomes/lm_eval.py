@@ -9,7 +9,8 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
-from satjax.outcomes.splits import split_of
+from satjax.outcomes.lettered import LETTERS, lettered_runs
+from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import Item, OutcomeTable
 from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, listed, number
 
@@ -38,7 +39,8 @@ def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> Ou
     The score is `metric`, a name in the samples or `NAME,FILTER` as results name it; unless given, `acc`, `exact_match`, or the first
     that is 0 or 1 in a file's first sample, by the file's first filter. The text is the prompt (`arguments`) of the first candidate: a
     document is the same by its hash, since chat templates differ between candidates. Task and document number are the id, the group of the task is
-    the category. A candidate is named as `results_TIME.json` names it, or else as its directory. Raises SatjaxError naming file and line for anything that
+    the category. The answer is the target: where it is the index of an option, that option's letter if the text shows lettered options, else what
+    its request continues with; where it is a solution that ends with `#### ANSWER`, that. A candidate is named as `results_TIME.json` names it, or else as its directory. Raises SatjaxError naming file and line for anything that
     is not such a result.
     """
     collector = Collector()
@@ -98,7 +100,6 @@ def _read(
         if name in lower:
             raise SatjaxError(f"{where}: of metric {name!r} less is better; choose another with --metric")
         text = _prompt(record["arguments"])
-        target = record.get("target")
         item = Item(
             id=f"lm_eval/{task}/{record['doc_id']}",
             text=text,
@@ -106,7 +107,7 @@ def _read(
             category=category,
             source="lm_eval",
             split=split_of(text),
-            answer=None if target is None else str(target),
+            answer=_answer(record, text),
         )
         collector.add(candidate, item, number(record[name], where, f"metric {name}"), where, fingerprint=_hash(record))
     if filters and filtered not in filters:
@@ -145,14 +146,43 @@ def _default(record: dict[str, Any], lower: set[str], where: str) -> str:
 
 def _prompt(arguments: Any) -> str:
     """Contexts of all requests of a document: one and the same, or one per option where options are filled into the question."""
+    return "\n".join(dict.fromkeys(_chat(context) for context, _ in _requests(arguments)))
+
+
+def _requests(arguments: Any) -> list[tuple[str, Any]]:
+    """Context of each request, and what goes with it: a continuation, or how to generate one. Those without a context only measure an option by itself."""
     requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
-    contexts = []
+    pairs = []
     for request in requests if isinstance(requests, list) else []:
         values = list(request.values()) if isinstance(request, dict) else request
-        context = values[0] if isinstance(values, list) and values else values
+        context, *rest = values if isinstance(values, list) and values else [values]
         if isinstance(context, str) and context.strip():
-            contexts.append(_chat(context))
-    return "\n".join(dict.fromkeys(contexts))
+            pairs.append((context, rest[0] if rest else None))
+    return pairs
+
+
+def _answer(record: dict[str, Any], text: str) -> str | None:
+    target = record.get("target")
+    if target is None:
+        return None
+    options = [rest.strip() for _, rest in _requests(record["arguments"]) if isinstance(rest, str)]
+    # Where options are filled into the question instead, all requests continue alike, and the target is no index.
+    if len(set(options)) > 1 and not isinstance(target, bool) and re.fullmatch(r"[0-9]{1,3}", str(target)):
+        index = int(target)
+        if index < len(options):
+            return _letter(options, index, text) or options[index]
+    # Solutions of GSM8K, and of what is written like it, end with the answer after four hashes.
+    _, hashes, last = str(target).rpartition("####")
+    return last.strip() if hashes and len(last.strip().splitlines()) == 1 else str(target)
+
+
+def _letter(options: list[str], index: int, text: str) -> str | None:
+    """The letter of an option in the text, where it shows one for each, and the request continues with it or with what stands there."""
+    _, shown = next(lettered_runs(text), (0, ()))
+    if len(shown) != len(options):
+        return None
+    option, letter = options[index], LETTERS[index]
+    return letter if option.strip("().") == letter or folded(shown[index]) in folded(option) else None
 
 
 def _chat(context: str) -> str:

@@ -1,0 +1,27 @@
+"""Lettered options that a text shows, each on a line of its own: `A. one`, `B) two`, `(C) three`."""
+
+import re
+from collections.abc import Iterator
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MARKER = re.compile(r"^\(?([A-Z])[.)][ \t]+", re.MULTILINE)
+
+
+def lettered_runs(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Runs of two or more options lettered from A, the last in the text first: where each begins, and the texts of its options.
+
+    An option goes on to the next one's letter, the last one to the end of the text, less a line such as `Answer:` that asks for the answer there.
+    """
+    nearest: dict[str, list[re.Match[str]]] = {}
+    for marker in reversed(list(_MARKER.finditer(text))):
+        run = [marker, *nearest.get(chr(ord(marker[1]) + 1), ())]
+        nearest[marker[1]] = run
+        if marker[1] == "A" and len(run) > 1:
+            ends = [later.start() for later in run[1:]] + [len(text)]
+            *options, last = (text[one.end() : end].strip() for one, end in zip(run, ends, strict=True))
+            yield run[0].start(), (*options, _without_cue(last))
+
+
+def _without_cue(option: str) -> str:
+    before, _, line = option.rpartition("\n")
+    return before.rstrip() if before and line.endswith((":", "：")) else option

@@ -1,0 +1,36 @@
+"""Lettered options in texts: where they are found, and where they end."""
+
+import time
+
+import pytest
+
+from satjax.outcomes.lettered import lettered_runs
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("Which?\nA. one\nB. two", [(7, ("one", "two"))]),
+        ("Which?\n(A) one\n(B) two\n", [(7, ("one", "two"))]),
+        ("Which?\nA. one\nB. two\nAnswer:", [(7, ("one", "two"))]),
+        ("Which?\nA. one\nB. two\n\n答案：\n", [(7, ("one", "two"))]),
+        ("Which?\nA. one\nB. two:", [(7, ("one", "two:"))]),
+        ("Which?\nA. one\nB. two, which\nis even", [(7, ("one", "two, which\nis even"))]),
+        ("A. a\nB. b\nAnswer: B\n\nA. c\nB. d\nAnswer:", [(21, ("c", "d")), (0, ("a", "b\nAnswer: B"))]),
+        ("A. alone", []),
+        ("B. two\nC. three", []),
+        ("", []),
+    ],
+)
+def test_runs_are_found_the_last_first(text, runs):
+    # An earlier run of as many options takes in all later ones with its last option; only the last run is compared whole.
+    found = list(lettered_runs(text))
+    assert [start for start, _ in found] == [start for start, _ in runs]
+    assert [options[:-1] for _, options in found] == [options[:-1] for _, options in runs]
+    assert found[:1] == runs[:1]
+
+
+def test_many_letters_take_no_long_time():
+    start = time.process_time()
+    assert list(lettered_runs("A. x\n" * 100_000)) == []
+    assert time.process_time() - start < 2.0
