@@ -23,9 +23,12 @@ UNWRITABLE = (
     errno.EISDIR,
     errno.ENOENT,
     errno.ENAMETOOLONG,
+    errno.EBUSY,
 )
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Why a directory is not renamed to a name: something is there."""
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""Why a file is not locked: its file system has no locks, as some of clusters."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's <fcntl.h> and <linux/fs.h>."""
 
@@ -68,7 +71,13 @@ def replacing(target: Path) -> Iterator[Path]:
     """A temporary directory beside `target` that takes its place at the end, and is gone if anything fails before.
 
     On Linux it does so in one step: readers, and whoever comes after a crash, find the old one or the new one.
+    Raises SatjaxError before it yields where no directory can be made there, or `target` is a mount point, which nothing can replace.
     """
+    with _explain_unwritable(target):
+        target = _with_its_name(target)
+    if os.path.ismount(target):
+        raise SatjaxError(f"{target} is a mount point, which cannot be replaced; name a directory inside it")
+    is_here = _is_here(target)
     with explain_full_disk(target):
         with _explain_unwritable(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,12 +85,28 @@ def replacing(target: Path) -> Iterator[Path]:
         try:
             yield fresh
             fresh.chmod(0o755)
-            _put(fresh, target)
+            with _explain_unwritable(target):
+                _put(fresh, target)
+            if is_here:  # relative names are to mean the new directory, not the one that goes
+                os.chdir(target)
         finally:
             if fresh.is_dir() and not fresh.is_symlink():
                 shutil.rmtree(fresh, ignore_errors=True)
             else:
                 fresh.unlink(missing_ok=True)
+
+
+def _with_its_name(target: Path) -> Path:
+    """The absolute path through no link and no "..", with the name that it has in its directory, be it that of a link."""
+    return target.resolve() if target.name in ("", "..") else target.parent.resolve() / target.name
+
+
+def _is_here(target: Path) -> bool:
+    """Whether it is the directory that this process is in, and no link to it."""
+    try:
+        return os.path.samestat(target.lstat(), Path().stat())
+    except OSError:
+        return False
 
 
 def _put(fresh: Path, target: Path) -> None:
@@ -131,12 +156,13 @@ def locked(target: Path) -> Iterator[None]:
 
     The lock is a hidden file beside `target`, which its holder removes: who waited for a removed one asks again.
     """
-    path = target.parent / f".{target.name}.lock"
     with _explain_unwritable(target):
+        target = _with_its_name(target)
+        path = target.parent / f".{target.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             stream = path.open("ab")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream)
             if _is_at(stream, path):
                 break
             stream.close()
@@ -145,6 +171,18 @@ def locked(target: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def lock(stream: IO[bytes], wait: bool = True) -> None:
+    """Keeps others from locking the same file until this one is closed; nobody where the file system has no locks.
+
+    Raises BlockingIOError where another holds it, unless to `wait`.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
 
 
 def _is_at(stream: IO[bytes], path: Path) -> bool:

@@ -23,7 +23,7 @@ from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.scoring import Scorer, as_tokens, profile_reader
-from satjax.sharding import replicated
+from satjax.sharding import check_axes, replicated
 from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
@@ -102,8 +102,11 @@ class Router:
         once are split over its devices, and parameters lie on each of them; without one, on the first device of this process. `serving`: a few
         instructions at a time meet in batches of several sizes and more widths, which costs more programs to compile (`warm_up`) and less time
         for each.
-        Raises SatjaxError where a file is missing or altered, or the base weights are not the ones it was trained on.
+        Raises SatjaxError where a file is missing or altered, the base weights are not the ones it was trained on, or `mesh` has other axes
+        than those of `satjax.sharding.make_mesh`.
         """
+        if mesh is not None:
+            check_axes(mesh)
         directory = router_directory(directory)
         files = read_router(directory)
         assembly = assemble(files.config, files.base_sha256)

@@ -71,6 +71,15 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def check_axes(mesh: Mesh) -> None:
+    """Raises SatjaxError where a mesh lacks one of the axes."""
+    if not set(AXES) <= set(mesh.axis_names):
+        raise SatjaxError(
+            f"a mesh with the axes ({', '.join(map(str, mesh.axis_names))}) is none of satjax's, which have ({', '.join(AXES)}); "
+            "make it with satjax.sharding.make_mesh"
+        )
+
+
 def _arranged(shape: list[int], devices: list[jax.Device]) -> np.ndarray:
     """The devices in that shape; where these are several TPU slices, whose chips have the same places, `data` goes from slice to slice, or `fsdp`."""
     slices = {getattr(device, "slice_index", 0) for device in devices} if devices[0].platform == "tpu" else {0}

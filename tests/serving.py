@@ -101,10 +101,14 @@ class Backend:
             if not asked.get("stream"):
                 return await self._send(send, 200, said)
             await self._start(send, 200, [(b"content-type", b"text/event-stream")])
-            for part in (b": working\ndata: " + said[:20], said[20:] + b"\n\n"):
+            for part in (b": keep-alive\n\n", b": working\ndata: " + said[:20], said[20:] + b"\n\n"):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
                 await asyncio.sleep(0.05)
             await send({"type": "http.response.body"})
+        elif kind == "mute":
+            await self._start(send, 200, [(b"content-type", b"text/event-stream")])
+            await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+            await self._sleep(float(value), receive)
         elif kind == "garbage":
             await self._send(send, 200, b'{"choices": [')
         elif kind == "cookie":

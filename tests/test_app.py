@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -481,6 +482,22 @@ def test_candidates_come_and_go_while_others_are_served(backend, tmp_path):
         assert list(service.candidates) == ["a"]
 
 
+def test_a_profile_comes_where_no_file_can_be_written(backend, tmp_path, monkeypatch):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    task = {"task": "t", "keywords": [], "accuracy": 0.5, "count": 2}
+    profile = {"version": 1, "candidate": "b", "aptitude_test": "f", "expert_notes": [], "tasks": [task]}
+    entry = {"base_url": f"{backend.address}/v1", "model": "ok-b", "context_tokens": 100, "tools": False}
+    entry |= {f"usd_per_million_{side}_tokens": 1 for side in ("input", "output")}
+    with serving(FakeRouter({"a": 0.5}), zoo, admin_keys=[ADMIN]) as (address, service):
+        put = lambda body: httpx.put(  # noqa: E731
+            f"{address}/v1/candidates/b", json=entry | body, headers={"authorization": f"Bearer {ADMIN}"}
+        )
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+        assert put({"profile": profile}).status_code == 204
+        assert service.router.candidates == ("a", "b")
+        assert "the profile is that of 'c'" in put({"profile": profile | {"candidate": "c"}}).json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("model", "stream"), [("slow:5", False), ("slow:5", True), ("stall:5", True)])
 def test_a_client_that_leaves_cancels_what_runs_for_it(backend, tmp_path, model, stream):
     zoo, before = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": model}), backend.cancelled
@@ -641,10 +658,11 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match=r"zoo\.toml: candidates\.a: environment variable ABSENT_KEY is not set"):
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"b": "m"})
-    with pytest.raises(
-        SatjaxError, match=r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile"
-    ):
+    said = r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile: add profile = \"FILE\.json\" to its table"
+    with pytest.raises(SatjaxError, match=said) as raised:
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
+    assert "satjax assess --add" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_key_goes_to_no_other_address_than_the_zoo_file_says(monkeypatch):

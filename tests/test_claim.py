@@ -1,7 +1,9 @@
 """Nobody ranks into the parts of another job, or of one that runs; what a kill leaves is gone on with."""
 
+import errno
 import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +54,15 @@ def test_the_same_command_started_twice_is_one_line(ranker, tmp_path, small_chun
         with pytest.raises(TryAgain, match=r"out.parquet: another process ranks into it"):
             ranker.run(source, target)
     ranker.run(source, target)
+
+
+def test_a_file_system_without_locks_is_ranked_into(ranker, tmp_path, small_chunks, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    ranker.run(write_input(tmp_path / "in.parquet", instructions(12)), tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").num_rows > 0
 
 
 def test_a_kill_before_the_parts_are_removed_is_no_error(ranker, tmp_path, small_chunks, monkeypatch):

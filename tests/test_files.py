@@ -1,6 +1,7 @@
 """Whole or not at all, whatever fails in the middle."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from satjax import files
 from satjax.errors import SatjaxError
-from satjax.files import check_space, explain_full_disk, locked, replacing, write_text
+from satjax.files import check_space, explain_full_disk, lock, locked, replacing, write_text
 
 
 def full_disk(*_, **__):
@@ -152,6 +153,84 @@ def test_without_a_swap_the_old_one_comes_back_if_its_successor_fails(tmp_path, 
         put(target, "c")
     [old] = tmp_path.iterdir()
     assert names(old / "target") == {"b"}
+
+
+@pytest.mark.parametrize("name", [".", "../here", "inner/.."])
+@pytest.mark.parametrize("swap", [True, False])
+def test_the_directory_one_is_in_gives_way_and_one_is_in_its_successor(tmp_path, name, swap, monkeypatch, request):
+    if not swap:
+        request.getfixturevalue("no_exchange")
+    here = tmp_path / "here"
+    (here / "inner").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    put(Path(name), "a")
+    assert names(here) == names(Path()) == {"a"}
+    assert names(tmp_path) == {"here"}
+
+
+def test_a_link_to_the_directory_one_is_in_gives_way_alone(tmp_path, monkeypatch):
+    put(tmp_path / "here", "kept")
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    put(Path("../link"), "a")
+    assert (names(tmp_path / "link"), names(Path())) == ({"a"}, {"kept"})
+
+
+def test_a_mount_point_is_named_before_the_work(tmp_path, monkeypatch):
+    begun = []
+    for target in (Path("/"), Path("/proc")):
+        with pytest.raises(SatjaxError, match=rf"{target} is a mount point.*name a directory inside it"):  # noqa: SIM117
+            with replacing(target):
+                begun.append(target)
+    monkeypatch.chdir("/proc")
+    with pytest.raises(SatjaxError, match="/proc is a mount point"), replacing(Path()):
+        begun.append(".")
+    assert begun == []
+
+
+def test_a_mount_that_shows_at_the_end_only_is_one_line(tmp_path, monkeypatch):
+    def busy(*_):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", busy)  # as of a directory bound to another of its own file system
+    with pytest.raises(SatjaxError, match=r"target cannot be written \(.+\); name a place"):
+        put(tmp_path / "target", "a")
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch, code):
+    def none(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / "target"), locked(tmp_path / "target"):
+        assert names(tmp_path) == {".target.lock"}
+    assert names(tmp_path) == set()
+
+
+def test_a_lock_that_is_held_is_waited_for_or_not(tmp_path, monkeypatch):
+    with (tmp_path / "file").open("ab") as first, (tmp_path / "file").open("ab") as second:
+        lock(first)
+        with pytest.raises(BlockingIOError):
+            lock(second, wait=False)
+        first.close()
+        lock(second, wait=False)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "broken disk")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="broken disk"), locked(tmp_path / "target"):
+        pass
+
+
+def test_locks_of_one_place_are_one_however_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "target").mkdir()
+    monkeypatch.chdir(tmp_path / "target")
+    with locked(Path()):
+        assert names(tmp_path) == {"target", ".target.lock"}
+        assert names(Path()) == set()
 
 
 def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):

@@ -1,6 +1,9 @@
 """The journal: whatever stops the writer, complete replies stay, and nothing else is taken for one."""
 
+import errno
+import fcntl
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -73,6 +76,16 @@ def test_two_at_once_are_refused(tmp_path):
         open_journal(tmp_path / "j", JOB),
     ):
         pass
+
+
+def test_a_file_system_without_locks_keeps_a_journal(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    path = written(tmp_path / "j")
+    with open_journal(path, JOB) as journal:
+        assert len(journal.replies) == 3
 
 
 @pytest.mark.parametrize(

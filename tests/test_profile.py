@@ -238,6 +238,16 @@ def test_damaged_profiles_are_one_line(tmp_path, change, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_profile_comes_from_a_value_as_from_its_file(tmp_path):
+    profile = profile_of([[1, 0, NAN], [NAN] * 3])
+    profile.write(tmp_path / "a.json")
+    value = json.loads((tmp_path / "a.json").read_text())
+    assert_same(CapabilityProfile.from_value(value, "the profile"), profile)
+    for wrong in ([], {}, value | {"version": 2}, value | {"tasks": []}):
+        with pytest.raises(SatjaxError, match=r"^the profile is no capability profile"):
+            CapabilityProfile.from_value(wrong, "the profile")
+
+
 @pytest.mark.parametrize("key", ["candidate", "aptitude_test", "tasks", "expert_notes"])
 def test_a_missing_part_is_named(tmp_path, key):
     path = tmp_path / "alpha.json"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,6 +84,11 @@ def test_some_candidates_rank_as_they_do_among_all(router):
 
 def test_loaded_twice_it_scores_the_same(router, trained):
     np.testing.assert_array_equal(router.score(TEXTS), Router.load(trained.router).score(TEXTS))
+
+
+def test_a_mesh_of_other_axes_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(SatjaxError, match=r"satjax\.sharding\.make_mesh"):
+        Router.load(tmp_path, mesh=jax.make_mesh((2,), ("x",), devices=jax.devices()[:2]))
 
 
 def test_on_a_cpu_that_multiplies_bfloat16(router, trained, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from satjax.aptitude.sampling import AptitudeTest, read_json, texts
+from satjax.aptitude.sampling import AptitudeTest, read_json, texts, versioned
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -60,7 +60,12 @@ class CapabilityProfile:
     @classmethod
     def read(cls, path: Path) -> "CapabilityProfile":
         """Reads what `write` wrote; raises SatjaxError naming the file where that cannot be done."""
-        value = read_json(path, "capability profile", VERSION)
+        return cls.from_value(read_json(path, "capability profile", VERSION), str(path))
+
+    @classmethod
+    def from_value(cls, value: Any, where: str) -> "CapabilityProfile":
+        """As `read`, of what the file holds as JSON; raises SatjaxError that begins with `where` for what is no profile."""
+        value = versioned(value, where, "capability profile", VERSION)
         try:
             tasks = value["tasks"]
             candidate, fingerprint = texts([value["candidate"], value["aptitude_test"]])
@@ -80,7 +85,7 @@ class CapabilityProfile:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SatjaxError(
-                f"{path} is no capability profile ({error}); make it again with `satjax profile`"
+                f"{where} is no capability profile ({error}); make it again with `satjax profile`"
             ) from error
 
 

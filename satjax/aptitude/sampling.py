@@ -83,9 +83,14 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
         raise SatjaxError(f"{path} cannot be read ({error.strerror}); name the file of the {what}") from error
     except (ValueError, RecursionError) as error:
         raise SatjaxError(f"{path} is no complete {what} ({error}); write or copy it again") from error
+    return versioned(value, str(path), what, version)
+
+
+def versioned(value: Any, where: str, what: str, version: int) -> dict[str, Any]:
+    """The value if it is an object of that version; raises SatjaxError that begins with `where` for any other."""
     if not isinstance(value, dict) or value.get("version") != version:
         found = value.get("version") if isinstance(value, dict) else None
-        raise SatjaxError(f"{path} is no {what} of version {version} (found {found!r}); write it with this satjax")
+        raise SatjaxError(f"{where} is no {what} of version {version} (found {found!r}); write it with this satjax")
     return value
 
 

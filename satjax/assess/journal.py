@@ -1,7 +1,6 @@
 """The journal of an assessment: every reply is on disk before the next question counts as asked, so that nothing is paid for twice."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import IO, Any
 
 from satjax.assess.endpoint import Reply
 from satjax.errors import SatjaxError
-from satjax.files import explain_full_disk
+from satjax.files import explain_full_disk, lock
 
 VERSION = 1
 
@@ -36,7 +35,7 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
     """
     with explain_full_disk(path), _opened(path) as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream, wait=False)
         except BlockingIOError as error:
             raise SatjaxError(f"{path}: another process writes there; wait for it, or name another --out") from error
         stream.seek(0)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from satjax.errors import SatjaxError, TryAgain
-from satjax.files import explain_full_disk, write_text
+from satjax.files import explain_full_disk, lock, write_text
 from satjax.rank_file.plan import Plan, exists, taken
 
 JOB = b"satjax.job"
 """The key of a job's digest in the metadata of its Parquet files."""
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def is_done(plan: Plan) -> bool:
@@ -39,14 +37,11 @@ def alone(plan: Plan) -> Iterator[None]:
     """
     with explain_full_disk(plan.target), _opened(plan.parts / f"lock-{jax.process_index()}") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream, wait=False)
         except BlockingIOError as error:
             raise TryAgain(
                 f"{plan.target}: another process ranks into it; wait for it, or name another --output"
             ) from error
-        except OSError as error:  # some cluster file systems have no locks: there nobody is kept out
-            if error.errno not in WITHOUT_LOCKS:
-                raise
         yield
 
 

@@ -98,11 +98,11 @@ class Backends:
         request = self._request(candidate, body, patience)
         response: httpx.Response | None = None
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(until) as timeout:
                 response = await self._client.send(request, stream=True)
                 _check_status(response)
                 if streamed and response.status_code == 200:
-                    return await self._stream(response, deadline)
+                    return await self._stream(response, timeout, until, deadline)
                 return await self._whole(response, candidate)
         except BaseException as error:
             if response is not None:
@@ -128,19 +128,32 @@ class Backends:
             timeout=httpx.Timeout(patience, connect=self.settings.connect_timeout_seconds),
         )
 
-    async def _stream(self, response: httpx.Response, deadline: float) -> Answer:
+    async def _stream(
+        self, response: httpx.Response, timeout: asyncio.Timeout, until: float, deadline: float
+    ) -> Answer:
+        """The stream, once the first event with data has come, which may be an error in place of an answer.
+
+        Comments before it say that the backend works: while they come, `timeout` is moved from `until` to the `deadline`, and those that come
+        after `until` are passed on without the event, so that the client hears, too, that something goes on.
+        """
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             raise Failed("broken", "no stream of events")
         chunks = response.aiter_raw()
-        whole, part = b"", b""
-        while not whole and len(part) <= self.settings.max_answer_bytes:
+        now = asyncio.get_running_loop().time
+        whole, part, data = b"", b"", None
+        while data is None and len(whole) + len(part) <= self.settings.max_answer_bytes:
             try:
-                whole, part = _events(part, await anext(chunks))
+                events, part = _events(part, await anext(chunks))
             except StopAsyncIteration:
-                if not part:
-                    raise Failed("broken", "an empty stream") from None
-                whole, part = part, b""
-        if _begins_with_error(whole):
+                if _first_data(part) is None:
+                    raise Failed("broken", "a stream without data") from None
+                events, part = part, b""
+            whole, data = whole + events, _first_data(events)
+            if whole and data is None:
+                if now() >= until:
+                    break
+                timeout.reschedule(deadline)
+        if data is not None and _is_error(data):
             raise Failed("broken", "an error in place of a stream")
         relayed = self._relay(whole, part, chunks, deadline)
         return Answer(response.status_code, _passed_on(response), chunks=relayed, response=response)
@@ -211,9 +224,13 @@ def _events(part: bytes, chunk: bytes) -> tuple[bytes, bytes]:
     return content[: max(ends, default=0)], content[max(ends, default=0) :]
 
 
-def _begins_with_error(events: bytes) -> bool:
-    """Whether the first of them that carries data reports an error, as some backends do with status 200."""
-    data = next((line[5:] for line in events.splitlines() if line.startswith(b"data:")), b"")
+def _first_data(events: bytes) -> bytes | None:
+    """The first line of data in events of a stream; None where they have none, as comments."""
+    return next((line[5:] for line in events.splitlines() if line.startswith(b"data:")), None)
+
+
+def _is_error(data: bytes) -> bool:
+    """Whether an event's data reports an error, as some backends do with status 200."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,9 +1,7 @@
 """Routing and forwarding: from a checked request to a candidate's answer. Nothing here knows of HTTP on the client's side."""
 
 import asyncio
-import json
 import logging
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -255,18 +253,15 @@ def open_service(router: Router, zoo: ZooFile, path: Path) -> Service:
             router.add(profile)
         elif candidate.name not in router.candidates:
             hint = unknown_name("candidate", candidate.name, router.candidates)
-            raise SatjaxError(f"{at}: {hint} A new one needs its profile")
+            raise SatjaxError(
+                f'{at}: {hint} A new one needs its profile: add profile = "FILE.json" to its table in the zoo file, '
+                "or add it to the router with `satjax assess --add`"
+            )
     return service
 
 
 def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
-    with tempfile.TemporaryDirectory(prefix="satjax-") as directory:
-        path = Path(directory) / "profile.json"
-        path.write_text(json.dumps(value), encoding="utf-8")
-        try:
-            profile = CapabilityProfile.read(path)
-        except SatjaxError as error:
-            raise SatjaxError(str(error).replace(str(path), "the profile")) from None
+    profile = CapabilityProfile.from_value(value, "the profile")
     if profile.candidate != name:
         raise SatjaxError(f"the profile is that of {profile.candidate!r:.60}, not of {name!r}")
     return profile

@@ -1,0 +1,99 @@
+"""A stream is decided on by its first event with data: until that has come, another candidate may still answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import pytest
+
+from satjax.serving.backends import Backends, Failed
+from satjax.zoo_file import Candidate, Settings
+from tests.serving import Backend, running
+
+COMMENT, EVENT = b": keep-alive\n\n", b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
+ERROR = b'data: {"error": {"message": "provider overloaded", "code": 502}}\n\n'
+
+
+class Chunks(httpx.AsyncByteStream):
+    """A stream in these chunks, each after a pause."""
+
+    def __init__(self, chunks: Sequence[bytes], seconds: float):
+        self.chunks, self.seconds = chunks, seconds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            await asyncio.sleep(self.seconds)
+            yield chunk
+
+
+def streamed(chunks: Sequence[bytes], seconds: float = 0.0, patience: float = 30.0, most: int = 2**20) -> list[bytes]:
+    """What a client gets of a backend's stream, piece by piece."""
+
+    def reply(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Chunks(chunks, seconds))
+
+    async def ask() -> list[bytes]:
+        backends = Backends(Settings(first_byte_timeout_seconds=patience, max_answer_bytes=most))
+        backends._client = httpx.AsyncClient(transport=httpx.MockTransport(reply))
+        async with backends:
+            answer = await backends.ask(candidate(), {"stream": True}, asyncio.get_running_loop().time() + 5)
+            return [piece async for piece in answer.chunks]
+
+    return asyncio.run(ask())
+
+
+def candidate(address: str = "http://localhost:1", model: str = "m") -> Candidate:
+    return Candidate("a", f"{address}/v1", model, 0, 0, 100, False)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [ERROR],
+        [COMMENT + ERROR],
+        [COMMENT, ERROR],
+        [COMMENT, COMMENT[:5], COMMENT[5:] + ERROR[:9], ERROR[9:]],
+        [COMMENT, b"event: error\r\n" + ERROR.replace(b"\n", b"\r\n")],
+        [COMMENT, ERROR.rstrip()],
+        [ERROR.rstrip()],
+    ],
+)
+def test_an_error_after_comments_goes_to_the_next_candidate(chunks):
+    with pytest.raises(Failed, match=r"broken .*an error in place of a stream"):
+        streamed(chunks)
+
+
+@pytest.mark.parametrize("chunks", [[], [COMMENT], [COMMENT, COMMENT[:4]], [b"event: done\n\n"]])
+def test_a_stream_that_ends_without_data_goes_to_the_next_candidate(chunks):
+    with pytest.raises(Failed, match=r"broken .*a stream without data"):
+        streamed(chunks)
+
+
+def test_comments_are_passed_on_with_the_first_event():
+    assert streamed([COMMENT, COMMENT, EVENT, COMMENT, ERROR]) == [COMMENT * 2 + EVENT, COMMENT, ERROR]
+    assert streamed([COMMENT, EVENT.rstrip()]) == [COMMENT + EVENT.rstrip()]
+
+
+def test_a_backend_that_comments_for_longer_than_one_waits_for_its_first_byte_works():
+    pieces = streamed([COMMENT] * 8 + [EVENT], seconds=0.05, patience=0.2)
+    assert b"".join(pieces) == COMMENT * 8 + EVENT
+    assert pieces[0] in [COMMENT * n for n in range(2, 8)], "the client hears of it meanwhile"
+
+
+def test_no_more_than_an_answer_is_kept_of_comments():
+    pieces = streamed([COMMENT] * 9 + [EVENT], most=5 * len(COMMENT))
+    assert pieces == [COMMENT * 6, COMMENT, COMMENT, COMMENT, EVENT]
+
+
+def test_a_backend_that_falls_silent_after_a_comment_is_late():
+    async def ask(address: str) -> None:
+        async with Backends(Settings(first_byte_timeout_seconds=0.3)) as backends:
+            body = {"stream": True, "messages": [{"role": "user", "content": "x"}]}
+            await backends.ask(candidate(address, "mute:5"), body, asyncio.get_running_loop().time() + 20)
+
+    with running(Backend()) as (address, _):
+        started = time.monotonic()
+        with pytest.raises(Failed, match="timeout"):
+            asyncio.run(ask(address))
+        assert time.monotonic() - started < 3
