@@ -13,7 +13,13 @@ CASE = planted("clusters", sizes=(300, 150, 120, 60))
 @pytest.fixture(scope="module", autouse=True)
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"STARTS": 1, "HIDDEN": 64, "FACTORS": (4,)}.items():
+        for name, value in {
+            "STARTS": 1,
+            "HIDDEN": 64,
+            "FACTORS": (4,),
+            "WEIGHT_DECAY": (1.0, 10.0),
+            "LEARNING_RATE": (1e-3, 1e-4),
+        }.items():
             patch.setattr(factors, name, value)
         yield
 

@@ -38,7 +38,10 @@ UNSEEN_BASELINES: dict[str, FitUnseen] = {
     "neighbours": for_unseen(neighbours.neighbours),
     "clusters": for_unseen(neighbours.clusters),
     "logistic": for_unseen(logistic.logistic),
+    "mlp": for_unseen(factors.mlp_unseen),
     "forest": for_unseen(forest.forest_unseen),
+    "matrix_factorization": for_unseen(factors.matrix_factorization_unseen),
+    "item_response": for_unseen(factors.item_response_unseen),
 }
 """`fit_unseen(data, anchor, seed)` by name: for candidates known by `anchor` only, their aptitude outcomes."""
 

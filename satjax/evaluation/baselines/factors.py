@@ -1,12 +1,15 @@
 """Baselines with few numbers per candidate: an MLP with a low-rank head, matrix factorization, item response theory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import logit
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.gradient import Logits, Params, fit_logits
@@ -21,6 +24,8 @@ LEARNING_RATE = (1e-3, 1e-4)
 HIDDEN = 256
 MLP_RANKS = (16,)
 FACTORS = (4, 16, 64)
+OWN = ("ability", "candidate", "bias")
+"""Parameters with a row for each candidate, in which all logits are linear. The other parameters are shared."""
 
 Start = Callable[[jax.Array, int, np.ndarray, int], Params]
 """`start(key, E, bias_M, rank)`: parameters before training. Nothing random in them belongs to a single candidate."""
@@ -28,7 +33,12 @@ Start = Callable[[jax.Array, int, np.ndarray, int], Params]
 
 def mlp(data: BaselineData, scored: Fold, seed: int) -> Settings:
     """Logits are 16 difficulties of the instruction, from a hidden layer, times 16 abilities of each candidate."""
-    return _settings(_start_mlp, _mlp, MLP_RANKS, data, scored, seed)
+    return _seen(_start_mlp, _mlp, MLP_RANKS, data, scored, seed)
+
+
+def mlp_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
+    """The same for candidates known by few outcomes: difficulties are learned from the training outcomes of those of `data`."""
+    return _unseen(_start_mlp, _mlp, MLP_RANKS, data, scored, seed)
 
 
 def matrix_factorization(data: BaselineData, scored: Fold, seed: int) -> Settings:
@@ -36,7 +46,12 @@ def matrix_factorization(data: BaselineData, scored: Fold, seed: int) -> Setting
 
     The paper's Hadamard product under a linear classifier is the same: the classifier's weights go into the vectors.
     """
-    return _settings(_start_factors, _factors, FACTORS, data, scored, seed)
+    return _seen(_start_factors, _factors, FACTORS, data, scored, seed)
+
+
+def matrix_factorization_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
+    """The same for candidates known by few outcomes: the map is learned from the training outcomes of those of `data`."""
+    return _unseen(_start_factors, _factors, FACTORS, data, scored, seed)
 
 
 def item_response(data: BaselineData, scored: Fold, seed: int) -> Settings:
@@ -45,25 +60,86 @@ def item_response(data: BaselineData, scored: Fold, seed: int) -> Settings:
     Discrimination a > 0 and difficulty b are read off the embedding by a hidden layer, so that new instructions
     have them too (IRT-Router, arXiv 2506.01048).
     """
-    return _settings(_start_item_response, _item_response, (1,), data, scored, seed)
+    return _seen(_start_item_response, _item_response, (1,), data, scored, seed)
 
 
-def _settings(
+def item_response_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
+    """The same for candidates known by few outcomes: a and b are learned from the training outcomes of those of `data`."""
+    return _unseen(_start_item_response, _item_response, (1,), data, scored, seed)
+
+
+def _seen(start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int) -> Settings:
+    for setting, fits in _fits(start, logits, ranks, data, scored, seed):
+        yield setting, partial(_predict, logits, fits)
+
+
+def _unseen(
     start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int
 ) -> Settings:
+    """Every candidate of `scored`, those of `data` too, by its outcomes there alone: what these choose holds for the others."""
+    for setting, fits in _fits(start, logits, ranks, data, data.train, seed):
+        yield setting, partial(_predict, logits, [_placed(logits, params, scored) for params in fits])
+
+
+def _fits(
+    start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int
+) -> Iterator[tuple[dict[str, Any], list[Params]]]:
+    """Every setting, with the parameters that were fitted under it from each of the starts."""
     mean_M = np.clip(candidate_mean(scored.outcome_BM), 0.01, 0.99)
     width = scored.instructions.embedding_BE.shape[1]
     keys = jax.random.split(jax.random.key(seed), STARTS)
-    predict = jax.jit(lambda params, embedding_BE: jax.nn.sigmoid(logits(params, embedding_BE)))
     for rank, weight_decay, learning_rate in product(ranks, WEIGHT_DECAY, LEARNING_RATE):
         starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
         fits = [fit_logits(logits, params, scored, data.val, weight_decay, learning_rate) for params in starts]
-
-        def function(instructions: Instructions, fits: list[tuple[Params, int]] = fits) -> np.ndarray:
-            return np.mean([predict(params, instructions.embedding_BE) for params, _ in fits], axis=0)
-
         setting = {"rank": rank, "weight_decay": weight_decay, "learning_rate": learning_rate}
-        yield {**setting, "steps": [step for _, step in fits]}, function
+        yield {**setting, "steps": [step for _, step in fits]}, [params for params, _ in fits]
+
+
+def _predict(logits: Logits, fits: list[Params], instructions: Instructions) -> np.ndarray:
+    return np.mean([jax.nn.sigmoid(_logits(logits, params, instructions)) for params in fits], axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jitted(logits: Logits, params: Params, embedding_BE: jax.Array) -> jax.Array:
+    return logits(params, embedding_BE)
+
+
+def _logits(logits: Logits, params: Params, instructions: Instructions) -> np.ndarray:
+    return np.asarray(_jitted(logits, params, jnp.asarray(instructions.embedding_BE)))
+
+
+def _placed(logits: Logits, params: Params, scored: Fold) -> Params:
+    """The same shared parameters, with rows of `OWN` for the candidates of `scored`, each found from its own outcomes there.
+
+    They are the likeliest ones where the fitted candidates' rows are a sample of a normal distribution, of which the new
+    ones are drawn too. Training on the few outcomes along with the rest would not do: it stops when the known
+    candidates are best predicted, after few steps, in which a new one's parameters go nowhere near theirs.
+    """
+    own = {name: value for name, value in params.items() if name in OWN}
+    mean = {name: value.mean(axis=0, keepdims=True) for name, value in own.items()}
+    # A draw of that distribution is the mean plus each of these rows, times a standard normal number of its own.
+    step = {name: (value - mean[name]) / max(len(value) - 1, 1) ** 0.5 for name, value in own.items()}
+    moved = {name: mean[name] + value for name, value in step.items()}
+    offset_B1 = _logits(logits, {**params, **mean}, scored.instructions).astype(np.float64)
+    slope_BM = _logits(logits, {**params, **moved}, scored.instructions) - offset_B1
+    weight_NM = np.stack([_likeliest(slope_BM, offset_B1[:, 0], outcome_B) for outcome_B in scored.outcome_BM.T])
+    return {
+        **params,
+        **{name: mean[name] + jnp.asarray(weight_NM, value.dtype) @ value for name, value in step.items()},
+    }
+
+
+def _likeliest(slope_BM: np.ndarray, offset_B: np.ndarray, outcome_B: np.ndarray) -> np.ndarray:
+    """Weights `[M]` of a logistic model with these offsets, each standard normal beforehand; 0 where nothing is observed."""
+    seen_B = ~np.isnan(outcome_B)
+    slope_BM, offset_B, outcome_B = slope_BM[seen_B], offset_B[seen_B], outcome_B[seen_B].astype(np.float64)
+
+    def surprise(weight_M: np.ndarray) -> tuple[float, np.ndarray]:
+        logit_B = offset_B + slope_BM @ weight_M
+        loss = np.logaddexp(0, logit_B).sum() - outcome_B @ logit_B + weight_M @ weight_M / 2
+        return loss, slope_BM.T @ (expit(logit_B) - outcome_B) + weight_M
+
+    return minimize(surprise, np.zeros(slope_BM.shape[1]), jac=True, method="L-BFGS-B").x
 
 
 def _matrix(key: jax.Array, width_in: int, width_out: int) -> jax.Array:
