@@ -642,7 +642,7 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"b": "m"})
     with pytest.raises(
-        SatjaxError, match=r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile"
+        SatjaxError, match=r"candidates\.b: unknown candidate 'b'; there are: a\. A new one needs its profile"
     ):
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
 
