@@ -13,15 +13,19 @@ def compilation_cache_dir() -> str:
     return os.environ.get(VARIABLE, str(cache_dir() / "compiled"))
 
 
-def use_compilation_cache(workdir: Path) -> None:
+def use_compilation_cache(workdir: Path | None = None) -> None:
     """Turns the cache on, for accelerators; starts JAX's backend.
 
-    In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see. What XLA compiles
+    In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see; without
+    one it stays off there. What XLA compiles
     for a CPU fits that very processor: in a home directory that different machines share it could crash one of them, so there only the variable
     turns it on.
     """
     import jax
 
-    if VARIABLE not in os.environ and jax.default_backend() != "cpu":
-        directory = compilation_cache_dir() if jax.process_count() == 1 else str(workdir.absolute() / "compiled")
-        jax.config.update("jax_compilation_cache_dir", directory)
+    if VARIABLE in os.environ or jax.default_backend() == "cpu":
+        return
+    if jax.process_count() == 1:
+        jax.config.update("jax_compilation_cache_dir", compilation_cache_dir())
+    elif workdir is not None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))

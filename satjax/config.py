@@ -35,7 +35,7 @@ class AptitudeConfig:
 
     `draw`: `distinguishing` prefers items that tell the training candidates apart (paper section 3.1); `even` does not, so that a candidate
     does as well on the test as elsewhere, and abilities can be measured by it.
-    `clusters`: the tasks are that many clusters of the training instructions (`satjax.aptitude.clusters`); 0 takes the table's own tasks.
+    `clusters`: the tasks are that many clusters of the training instructions (`satjax.outcomes.clusters`); 0 takes the table's own tasks.
     """
 
     num_tasks: int = 50
@@ -48,7 +48,8 @@ class AptitudeConfig:
         _at_least("aptitude", self, num_tasks=1, shots=1, seed=0, clusters=0)
         if 0 < self.clusters < self.num_tasks:
             raise SatjaxError(
-                f"config aptitude.clusters = {self.clusters} is below aptitude.num_tasks = {self.num_tasks}: every task is a cluster"
+                f"config aptitude.clusters = {self.clusters} is below aptitude.num_tasks = {self.num_tasks}: every task is a cluster; "
+                f"add --config.aptitude.num_tasks={self.clusters}, or fewer"
             )
 
 

@@ -20,7 +20,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
     file, _, _ = path.partition(":")
     if not Path(file).is_file():
         raise SatjaxError(
-            f"--config {file}: there is no such file; configs/smoke.py and configs/smollm2.py come with satjax"
+            f"--config {file}: there is no such file; configs/smoke.py and configs/smollm2.py lie in the checkout: name them by their path there"
         )
     for override in overrides:
         if not override.startswith("--config."):

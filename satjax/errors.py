@@ -7,6 +7,8 @@ BUG = 1
 USER_ERROR = 2
 LONGEST = 1800
 """Characters of an error."""
+SHOWN = 5
+"""Names in an error, where none is near the one that was given."""
 INTERRUPTED_EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the work is saved; run the same command again."""
 
@@ -32,7 +34,14 @@ class TryAgain(SatjaxError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> SatjaxError:
-    """The error for a name that is not there, with the nearest ones that are."""
+    """The error for a name that is not there, with the nearest ones that are, or the first ones where none is near."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
-    return SatjaxError(f"unknown {kind} {name!r}: did you mean {', '.join(map(repr, nearest))}?")
+    if nearest := difflib.get_close_matches(name, known, n=3):
+        return SatjaxError(f"unknown {kind} {name!r}: did you mean {', '.join(map(repr, nearest))}?")
+    more = f", … ({len(known)})" if len(known) > SHOWN else ""
+    return SatjaxError(f"unknown {kind} {name!r}; there are: {', '.join(known[:SHOWN])}{more}.")
+
+
+def how_to_install(extra: str) -> str:
+    """How to install what an extra of satjax needs; the package is on no index."""
+    return f"pip install '.[{extra}]' in the checkout"

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, how_to_install
 from satjax.objective import Objective, Quality, order
 from satjax.price import request_size
 from satjax.router import Router
@@ -26,7 +26,7 @@ try:
     import litellm
     from litellm.types.router import CustomRoutingStrategyBase
 except ImportError as error:
-    raise SatjaxError("LiteLLM is not installed: pip install 'satjax[litellm]'") from error
+    raise SatjaxError(f"LiteLLM is not installed: {how_to_install('litellm')}") from error
 
 Deployment = Mapping[str, Any]
 

@@ -96,9 +96,11 @@ class Router:
     ) -> "Router":
         """Reads a router directory (by default the package's own, or `large`, its other one), checks it file by file, and opens the base weights it names (fetched where absent).
 
-        `exact`: in float32 on a CPU. Otherwise a CPU that multiplies bfloat16 does so, in the LLM's layers, with float32 sums, unless the router's
-        config says float32: two to four times as fast, probabilities change in the third digit. `keep_features`: what an ability head that scores alone
-        reads of an instruction is kept in the cache on disk, for whoever scores the same instructions again. `mesh`: many instructions at
+        `exact`: in float32, whatever the router's config says. Otherwise, unless that says float32, a GPU or TPU computes in bfloat16, and a CPU that
+        multiplies bfloat16 does so in the LLM's layers, with float32 sums: on a CPU two to four times as fast, probabilities change in the third digit.
+        Whether a GPU or TPU rounds the factors of float32 products is JAX's setting `jax_default_matmul_precision`; "highest" does not.
+        `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores the same
+        instructions again. `mesh`: many instructions at
         once are split over its devices, and parameters lie on each of them; without one, on the first device of this process. `serving`: a few
         instructions at a time meet in batches of several sizes and more widths, which costs more programs to compile (`warm_up`) and less time
         for each.
@@ -109,9 +111,8 @@ class Router:
             check_axes(mesh)
         directory = router_directory(directory)
         files = read_router(directory)
-        assembly = assemble(files.config, files.base_sha256)
-        if exact:
-            assembly = replace(assembly, narrow=False)
+        config = replace(files.config, compute_dtype="float32", attention="xla") if exact else files.config
+        assembly = assemble(config, files.base_sha256)
         if serving:
             assembly = replace(assembly, writer=with_short_buckets(assembly.writer))
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else replicated(mesh)

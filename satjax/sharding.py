@@ -66,7 +66,8 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         shape[shape.index(-1)] = len(devices) // fixed
     if int(np.prod(shape)) != len(devices):
         raise SatjaxError(
-            f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes"
+            f"config mesh (data, fsdp, tensor) = {tuple(shape)} does not fill {len(devices)} devices; mend one of the sizes, "
+            f"such as {_filling(shape, len(devices))}"
         )
     return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
@@ -78,6 +79,22 @@ def check_axes(mesh: Mesh) -> None:
             f"a mesh with the axes ({', '.join(map(str, mesh.axis_names))}) is none of satjax's, which have ({', '.join(AXES)}); "
             "make it with satjax.sharding.make_mesh"
         )
+
+
+def _filling(shape: list[int], num_devices: int) -> str:
+    """Flags that make a mesh of this shape fill the devices: one size changed as little as possible, or else all of them."""
+    for axis in (1, 2, 0):
+        others = int(np.prod([size for i, size in enumerate(shape) if i != axis and size != -1]))
+        left = -1 in shape[:axis] + shape[axis + 1 :]
+        fits = [
+            size
+            for size in range(1, num_devices + 1)
+            if (num_devices % (size * others) == 0 if left else size * others == num_devices)
+        ]
+        if fits:
+            nearest = min(fits, key=lambda size: (abs(size - shape[axis]), -size))
+            return f"--config.mesh.{AXES[axis]}={nearest}"
+    return f"--config.mesh.data=-1 --config.mesh.fsdp={num_devices} --config.mesh.tensor=1"
 
 
 def _arranged(shape: list[int], devices: list[jax.Device]) -> np.ndarray:

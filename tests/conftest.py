@@ -62,7 +62,7 @@ def torch():
     try:
         import torch
     except ImportError:
-        need(False, "torch is not installed: pip install 'satjax[parity]'")
+        need(False, "torch is not installed: pip install '.[parity]' in the checkout")
     return torch
 
 

@@ -658,7 +658,7 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match=r"zoo\.toml: candidates\.a: environment variable ABSENT_KEY is not set"):
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"b": "m"})
-    said = r"candidates\.b: unknown candidate 'b': did you mean 'a'\? A new one needs its profile: add profile = \"FILE\.json\" to its table"
+    said = r"candidates\.b: unknown candidate 'b'; there are: a\. A new one needs its profile: add profile = \"FILE\.json\" to its table"
     with pytest.raises(SatjaxError, match=said) as raised:
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     assert "satjax assess --add" in str(raised.value)

@@ -10,7 +10,7 @@ def test_a_slice_by_name():
 
 
 def test_an_unknown_slice_is_refused_with_those_that_there_are():
-    with pytest.raises(SatjaxError, match=r"v5e:16x16.*known are v4:2x2x1"):
+    with pytest.raises(SatjaxError, match=r"v5e:16x16.*Known are v4:2x2x1"):
         topology("v5e:16x17")
 
 

@@ -229,7 +229,10 @@ def test_import_with_options(capsys, tmp_path):
         (["rank", "--input", "in.parquet"], "--input and --output go together"),
         (["rank", "a", "--input", "in.parquet", "--output", "o"], "--input takes no instructions"),
         (["train", "--config", "configs/smoke.py", "--workdir", "x", "--seed=1"], "unknown argument '--seed=1'"),
-        (["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"], "nowhere: there is no such directory"),
+        (
+            ["evaluate", "--router", "x", "--outcomes", "nowhere", "--out", "y"],
+            "nowhere: there is no such directory; give one that holds items.parquet",
+        ),
         (["evaluate", "--router", "x", "--outcomes", "y", "--split", "all", "--out", "z"], "invalid choice: 'all'"),
         (
             ["evaluate", "--router", "x", "--outcomes", "synthetic", "--zoos", "no.toml", "--out", "z"],
@@ -257,6 +260,47 @@ def test_wrong_arguments_are_one_line(arguments, message, capsys, tmp_path, monk
 def test_unknown_candidates_come_with_near_names(trained, capsys):
     line = one_line(capsys, 2, ["rank", "text", "--router", str(trained.router), "--candidates", "synthetic-abacu"])
     assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+
+
+def test_names_without_commas_are_told_of_them(trained, capsys):
+    router = ["--router", str(trained.router)]
+    line = one_line(capsys, 2, ["rank", "text", *router, "--candidates", "synthetic-abacus", "synthetic-bard"])
+    assert "unknown argument 'synthetic-bard'; --candidates takes its names with commas between them: A,B" in line
+    flags = ["--outcomes", "synthetic", "--out", "x", "--baselines", "forest", "mlp"]
+    assert "unknown argument 'mlp'; --baselines takes" in one_line(capsys, 2, ["bench", *flags])
+    assert "commas" not in one_line(capsys, 2, ["bench", *flags[:4], "mlp"])
+
+
+class Started(Exception):
+    """A verb came as far as to read the router, or to train."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rank", "text"],
+        ["rank", "--input", "in.parquet", "--output", "out.parquet"],
+        ["evaluate", "--outcomes", "synthetic", "--out", "x"],
+        ["calibrate", "--outcomes", "synthetic", "--out", "x"],
+        ["bench", "--outcomes", "synthetic", "--out", "x"],
+        ["protocol", "onboarding", "--workdir", "x", "--config"],
+        ["serve", "--zoo", "zoo.toml", "--port", "0"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_verbs_that_compile_keep_what_they_compile(arguments, config_file, tmp_path, monkeypatch):
+    def start(*_, **__):
+        raise Started
+
+    kept = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("satjax.compilation_cache.use_compilation_cache", lambda workdir=None: kept.append(workdir))
+    monkeypatch.setattr(Router, "load", start)
+    monkeypatch.setattr("satjax.evaluation.protocols.onboarding", start)
+    shutil.copy(Path(__file__).parents[1] / "configs" / "serve_zoo.toml", "zoo.toml")
+    with pytest.raises(Started):
+        main([*arguments, str(config_file)] if arguments[0] == "protocol" else arguments)
+    assert kept == [None]
 
 
 def scores_of(values: list[float]) -> pa.Table:
@@ -289,10 +333,10 @@ def test_a_bad_table_stops_training_before_anything_is_made(fault, config_file, 
     [
         ("--config.batch.instruction=4", "unknown config key 'config.batch.instruction': did you mean"),
         ("--config.batch.instructions=6", "6 instructions has 6 rows, which data x fsdp = 8 of the mesh do not divide"),
-        ("--config.mesh.fsdp=3", "does not fill 8 devices"),
+        ("--config.mesh.fsdp=3", "does not fill 8 devices; mend one of the sizes, such as --config.mesh.fsdp=4"),
         ("--config.router.head=maybe", "choose one of 'yes', 'yes_no', 'linear'"),
         ("--config.data.held_out_candidates=('nobody',)", "'nobody'"),
-        ("--config.aptitude.shots=500", "lower aptitude.num_tasks or aptitude.shots"),
+        ("--config.aptitude.shots=500", "train with --config.aptitude.num_tasks="),
     ],
 )
 def test_a_config_that_cannot_work_makes_nothing(flag, message, config_file, capsys, tmp_path):
@@ -314,6 +358,13 @@ def test_a_profile_of_nobody_is_one_line(trained, capsys, tmp_path):
     flags = ["--outcomes", str(trained.outcomes), "--router", str(trained.router)]
     line = one_line(capsys, 2, ["profile", *flags, "--candidate", "nobody", "--out", str(tmp_path / "p.json")])
     assert "nobody" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_for_the_default_router_from_a_table_of_another_says_so(capsys, tmp_path):
+    flags = ["--outcomes", "synthetic", "--candidate", "synthetic-abacus", "--out", str(tmp_path / "p.json")]
+    line = one_line(capsys, 2, ["profile", *flags])
+    assert "synthetic holds none of the 1000 aptitude items of the default router; name yours with --router" in line
     assert not list(tmp_path.iterdir())
 
 

@@ -21,6 +21,12 @@ def test_accelerators_keep_programs_in_the_cache(updates, monkeypatch, tmp_path)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     use_compilation_cache(tmp_path / "run")
     assert updates == {"jax_compilation_cache_dir": str(tmp_path / "run" / "compiled")}
+    updates.clear()
+    use_compilation_cache()
+    assert not updates, "of several processes, none is told where all can read"
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    use_compilation_cache()
+    assert updates == {"jax_compilation_cache_dir": str(tmp_path / "compiled")}
     assert not any(tmp_path.iterdir())
 
 

@@ -52,5 +52,5 @@ def test_what_does_not_fit_is_no_error(message, needed):
 
 def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SatjaxError, match=r"pip install 'satjax\[preflight\]'"):
+    with pytest.raises(SatjaxError, match=r"pip install '\.\[preflight\]' in the checkout"):
         open_topology(topology("v5e:2x2"))

@@ -27,7 +27,7 @@ def test_figures_of_a_small_table():
 def test_what_is_missing_is_said():
     missing = describe(small())["missing"]
     assert any(line.startswith("no validation items") for line in missing)
-    assert any("(0 have them)" in line for line in missing)
+    assert any("20 of each of 50 tasks (0 tasks have that many" in line for line in missing)
     assert "some outcomes unobserved (they count nowhere): alpha" in missing
     assert any(line.endswith("alpha, beta") and "release date" in line for line in missing)
 
@@ -48,7 +48,8 @@ def test_nothing_is_missing_from_a_whole_table():
     table = synthetic_zoo(num_items=300)
     dated = tuple(dataclasses.replace(c, release_date="2024-01") for c in table.candidates)
     (line,) = describe(dataclasses.replace(table, candidates=dated))["missing"]
-    assert "aptitude.clusters" in line  # fourteen tasks
+    assert "(0 tasks have that many" in line  # of three hundred items
+    assert "train with --config.aptitude.num_tasks=" in line
 
 
 @given(tables())

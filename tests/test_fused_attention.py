@@ -97,7 +97,10 @@ def test_splash_in_layers_on_a_mesh_is_xla_s_on_one_device(monkeypatch):
 @pytest.mark.parametrize("mesh", [MeshConfig(2, 2, 1), MeshConfig(1, 2, 2)], ids=["rows", "heads"])
 def test_splash_compiles_for_tpus(mesh):
     """Widths of Phi-3.5: one text of several blocks, and suffixes, with the products that the causal mask leaves."""
-    need(importlib.util.find_spec("libtpu") is not None, "libtpu is not installed: pip install 'satjax[preflight]'")
+    need(
+        importlib.util.find_spec("libtpu") is not None,
+        "libtpu is not installed: pip install '.[preflight]' in the checkout",
+    )
     mesh = make_mesh(mesh, open_topology(topology("v5e:2x2")))
     rows = batch_sharding(mesh)
 

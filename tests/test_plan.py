@@ -10,7 +10,7 @@ from tests.ranked_files import write_input
 def test_what_does_not_fit_is_one_line(ranker, tmp_path):
     source, target = write_input(tmp_path / "in.parquet", ["one"], id=["a"]), tmp_path / "out.parquet"
     assert ranker.message(source, target, text="text") == (
-        f"{source}: unknown column 'text': did you mean 'id', 'instruction'? --column names the column of the instructions"
+        f"{source}: unknown column 'text'; there are: id, instruction. --column names the column of the instructions"
     )
     assert "not text" in ranker.message(write_input(tmp_path / "n.parquet", ["a"], x=[1]), target, text="x")
     assert "absent" in ranker.message(source, target, candidates=("absent",))

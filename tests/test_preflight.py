@@ -46,7 +46,10 @@ def test_the_exit_code_says_whether_it_fits(fits, capsys, monkeypatch, tmp_path)
 @pytest.mark.parametrize("topology", ["v4:4x4x4", "v5e:16x16", "v5p:4x4x4", "v6e:16x16"])
 def test_the_paper_s_sizes_need_what_was_recorded(topology, tmp_path):
     """Golden: sharding that moves other bytes, or keeps others, than it did fails here."""
-    need(importlib.util.find_spec("libtpu") is not None, "libtpu is not installed: pip install 'satjax[preflight]'")
+    need(
+        importlib.util.find_spec("libtpu") is not None,
+        "libtpu is not installed: pip install '.[preflight]' in the checkout",
+    )
     out = tmp_path / "figures.json"
     code = main(
         ["preflight", "--config", str(ROOT / "configs" / "phi35.py"), "--topology", topology, "--out", str(out)]

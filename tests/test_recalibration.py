@@ -1,5 +1,7 @@
 """What people see of a calibration."""
 
+import pytest
+
 from satjax.calibration import Calibration, Threshold
 from satjax.render.recalibration import calibration_tables
 
@@ -27,3 +29,12 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
     assert out.index("99 %") < out.index("90 %") < out.index("0.700")
     assert "none does" in out
     assert "90.91 %" in out
+
+
+@pytest.mark.parametrize(("brier", "warns"), [(0.1, False), (0.1004, False), (0.11, True)])
+def test_probabilities_that_got_worse_are_a_warning_of_one_line(brier, warns, capsys):
+    before = {"brier": 0.1, "ece": None, "log_loss": 0.3}
+    figures = {"split": "test", "instructions": 12, "candidates": ["a"], "method": "platt"}
+    calibration_tables(Calibration(), figures | {"correctness": {"before": before, "platt": before | {"brier": brier}}})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "worse than before: 12 instructions" in line]
+    assert len(lines) == warns

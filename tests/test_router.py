@@ -101,6 +101,17 @@ def test_on_a_cpu_that_multiplies_bfloat16(router, trained, monkeypatch):
     np.testing.assert_array_equal(Router.load(trained.router, exact=True).score(TEXTS), router.score(TEXTS))
 
 
+@pytest.mark.parametrize("attention", ["auto", "xla"])
+def test_exact_is_float32_whatever_the_router_says(router, trained, monkeypatch, attention):
+    def as_bfloat16(directory):
+        files = read_router(directory)
+        return replace(files, config=replace(files.config, compute_dtype="bfloat16", attention=attention))
+
+    monkeypatch.setattr("satjax.router.read_router", as_bfloat16)
+    assert np.abs(Router.load(trained.router).score(TEXTS) - router.score(TEXTS)).max() > 0
+    np.testing.assert_array_equal(Router.load(trained.router, exact=True).score(TEXTS), router.score(TEXTS))
+
+
 def test_candidates_join_and_leave_by_profile_file(router, trained, tmp_path):
     before, names = router.score(TEXTS), router.candidates
     value = json.loads(next((trained.router / "profiles").glob("*.json")).read_text())

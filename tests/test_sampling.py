@@ -108,7 +108,7 @@ def test_items_that_no_candidate_answered_are_never_drawn():
     nan = float("nan")
     table = table_of({"mmlu/anatomy": [[nan, nan], [1.0, nan], [nan, nan], [0.0, 1.0]]})
     assert sample_aptitude_test(table, 1, 2).item_ids == {"mmlu/anatomy#1", "mmlu/anatomy#3"}
-    with pytest.raises(SatjaxError, match="1 tasks with 3 items each cannot be drawn: 0 tasks"):
+    with pytest.raises(SatjaxError, match="1 task with 3 items each cannot be drawn: 0 tasks have"):
         sample_aptitude_test(table, 1, 3)
 
 
@@ -132,10 +132,10 @@ def test_too_few_items_are_one_line_with_the_mend():
     with pytest.raises(SatjaxError) as caught:
         sample_aptitude_test(table, 2, 4)
     message = str(caught.value)
-    assert "2 tasks with 4 items each cannot be drawn: 1 tasks have that many training items" in message
-    assert message.endswith(
-        "lower aptitude.num_tasks or aptitude.shots, or let aptitude.clusters make tasks of the instructions"
-    )
+    assert "2 tasks with 4 items each cannot be drawn: 1 task has that many training items" in message
+    assert message.endswith("train with --config.aptitude.num_tasks=1 --config.aptitude.shots=3")
+    with pytest.raises(SatjaxError, match=r"0 tasks have .*; import more training items$"):
+        sample_aptitude_test(table_of({"mmlu/anatomy": [[1.0]]}), 2, 4)
     with pytest.raises(SatjaxError, match="no items of split 'train'"):
         sample_aptitude_test(table_of({"mmlu/anatomy": [[1.0]]}, split="test"), 1, 1)
 

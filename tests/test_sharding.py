@@ -1,5 +1,7 @@
 """The one table of rules: what lies where, on meshes of simulated devices (see conftest)."""
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,8 +36,6 @@ MODEL = RouterModelConfig(
 
 
 def test_every_rule_names_a_parameter_and_every_large_parameter_has_a_rule():
-    import re
-
     _, shapes = abstract_model(MODEL)
     for pattern, axes in LOGICAL_AXES:
         matched = [path for path in shapes if re.fullmatch(pattern, path)]
@@ -147,3 +147,27 @@ def test_a_mesh_of_other_axes_is_one_line_that_says_how_to_make_one():
         ) as raised:
             check_axes(jax.make_mesh((2,), axes, devices=jax.devices()[:2]))
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("data", [-1, 1, 2, 3])
+@pytest.mark.parametrize("fsdp", [1, 3, 5, 16, -1])
+@pytest.mark.parametrize("tensor", [1, 2, 7])
+def test_what_is_said_to_fill_the_devices_does(data, fsdp, tensor):
+    config = MeshConfig(data, fsdp, tensor)
+    if data == fsdp == -1:
+        return
+    try:
+        make_mesh(config)
+    except SatjaxError as error:
+        flags = re.findall(r"--config\.mesh\.(\w+)=(-?\d+)", str(error))
+        assert flags
+        make_mesh(dataclasses.replace(config, **{name: int(size) for name, size in flags}))
+
+
+def test_the_nearest_size_is_said():
+    with pytest.raises(SatjaxError, match=r"\(-1, 16, 1\) does not fill 8 devices; .* such as --config\.mesh\.fsdp=8$"):
+        make_mesh(MeshConfig(-1, 16, 1))
+    with pytest.raises(
+        SatjaxError, match=r"such as --config\.mesh\.data=-1 --config\.mesh\.fsdp=8 --config\.mesh\.tensor=1$"
+    ):
+        make_mesh(MeshConfig(3, 3, 3))

@@ -1,6 +1,5 @@
 """The aptitude test, and the capability profile that a candidate's results on it make."""
 
-from satjax.aptitude.clusters import cluster_tasks
 from satjax.aptitude.profile import (
     CapabilityProfile,
     accuracy_and_count,
@@ -12,6 +11,7 @@ from satjax.aptitude.profile import (
     render_sentences,
 )
 from satjax.aptitude.sampling import AptitudeTest, CoreTask, sample_aptitude_test
+from satjax.outcomes import cluster_tasks
 
 __all__ = [
     "AptitudeTest",

@@ -14,7 +14,7 @@ from satjax.config import Draw
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
-from satjax.outcomes.table import widely_tried
+from satjax.outcomes.fitting import drawable_items, fitting_flags
 
 VERSION = 1
 FLOOR = 1e-3
@@ -109,21 +109,22 @@ def sample_aptitude_test(
     An item's weight is its distinguishability `4 p (1 - p)`, p being the share of candidates that are right (paper section 3.1), or the same
     for all with `draw` = `even`. Tasks are drawn in proportion to the mean weight of their items, items within a task in proportion to
     their own, both without replacement. Tasks are kept by name and items by id. Only items that are
-    `widely_tried` are drawn. Raises SatjaxError where too few tasks have `shots` of them in training.
+    `widely_tried` are drawn. Raises SatjaxError where too few tasks have `shots` of them in training,
+    with a size that fits.
     """
     train = table.split("train")
     observed = ~np.isnan(train.scores_MN)
     count_N = observed.sum(axis=0)
     right_N = np.where(observed, train.scores_MN, 0.0).sum(axis=0) / np.maximum(count_N, 1)
     weight_N = 4 * right_N * (1 - right_N) + FLOOR if draw == "distinguishing" else np.ones(len(right_N))
-    task_N = np.array([item.task for item in train.items])
-    drawable_N = widely_tried(train.scores_MN)
-    members = {task: np.flatnonzero((task_N == task) & drawable_N) for task in train.tasks}
+    members = drawable_items(train)
     full = [task for task in sorted(members) if len(members[task]) >= shots]
     if len(full) < num_tasks:
+        flags = fitting_flags(train, num_tasks, shots, seed)
         raise SatjaxError(
-            f"an aptitude test of {num_tasks} tasks with {shots} items each cannot be drawn: {len(full)} tasks have that many training "
-            "items; lower aptitude.num_tasks or aptitude.shots, or let aptitude.clusters make tasks of the instructions"
+            f"an aptitude test of {num_tasks} {'task' if num_tasks == 1 else 'tasks'} with {shots} items each cannot be drawn: "
+            f"{'1 task has' if len(full) == 1 else f'{len(full)} tasks have'} that many training items that most candidates were tried on; "
+            f"{f'train with {flags}' if flags else 'import more training items'}"
         )
     rng = np.random.default_rng(seed)
     task_weight = np.array([weight_N[members[task]].mean() for task in full])

@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, rest = parser.parse_known_args(arguments)
         if rest and options.verb not in TAKE_CONFIG_FLAGS:
-            parser.error(f"unknown argument {rest[0]!r}")
+            listed = [name for name in ("candidates", "baselines") if getattr(options, name, None)]
+            commas = f"; --{listed[0]} takes its names with commas between them: A,B" if listed else ""
+            parser.error(f"unknown argument {rest[0]!r}{commas}")
         return options.run(options, rest)
     except SatjaxError as error:
         print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)

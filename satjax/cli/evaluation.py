@@ -24,7 +24,7 @@ def add_verbs(verb: Verb) -> None:
     evaluate.add_argument(
         "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
     )
-    evaluate.add_argument("--candidates", metavar="A,B", help="evaluate these only")
+    evaluate.add_argument("--candidates", metavar="A,B", help="evaluate these only, names with commas between them")
     evaluate.add_argument(
         "--new-candidates",
         default="profile",
@@ -90,7 +90,7 @@ def add_verbs(verb: Verb) -> None:
         metavar="A,B",
         help="these only (default: all that embeddings suffice for, and rerank where there are responses; llm_text runs where it is named)",
     )
-    bench.add_argument("--candidates", metavar="A,B", help="measure these only")
+    bench.add_argument("--candidates", metavar="A,B", help="measure these only, names with commas between them")
     bench.add_argument(
         "--limit", type=int, metavar="N", help="measure on N instructions drawn at random (default: all)"
     )
@@ -121,6 +121,7 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.evaluation import evaluate, read_zoos, write_report
     from satjax.outcomes import open_outcomes
     from satjax.render.evaluation import report_table
@@ -129,6 +130,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
     table = open_outcomes(options.outcomes)
     zoos = read_zoos(options.zoos) if options.zoos else None
+    use_compilation_cache()
     router = Router.load(options.router, keep_features=True)
     with progress("scoring") as on_progress:
         report = evaluate(
@@ -147,6 +149,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
     from satjax.export import check_free
     from satjax.outcomes import open_outcomes
@@ -158,6 +161,7 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
     check_free(options.router, options.out)
     zoo = read_zoo_file(options.zoo) if options.zoo else None
     table = open_outcomes(options.outcomes)
+    use_compilation_cache()
     router = Router.load(options.router, keep_features=True)
     with progress("scoring") as on_progress:
         found = recalibrate(router, table, split=options.split, method=options.method, zoo=zoo, on_progress=on_progress)
@@ -168,6 +172,7 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.config import EncoderWeights
     from satjax.evaluation import bench, read_zoos, write_html, write_report
     from satjax.outcomes import open_outcomes, read_responses
@@ -183,6 +188,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     if names := names_in(options.candidates):
         table = table.select_candidates(names)
     zoos = read_zoos(options.zoos) if options.zoos else None
+    use_compilation_cache()
     routers = (Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT])
     with steps() as on_progress:
         figures = bench(
@@ -206,6 +212,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.config_file import load_config
     from satjax.evaluation import protocols, read_zoos, write_html, write_report
     from satjax.interruption import Interrupted
@@ -215,6 +222,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
 
     config = load_config(options.config, rest)
     zoos = read_zoos(options.zoos) if options.zoos else None
+    use_compilation_cache()
     try:
         with steps() as on_progress:
             match options.protocol:

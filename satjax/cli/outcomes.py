@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb
+from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
 
 FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl")
@@ -110,6 +111,10 @@ def _profile(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.outcomes import open_outcomes
 
     table, test = open_outcomes(options.outcomes), read_router(options.router).test
+    if options.router == router_directory(DEFAULT) and test.item_ids.isdisjoint(table.item_ids):
+        raise SatjaxError(
+            f"{options.outcomes} holds none of the {len(test.item_ids)} aptitude items of the default router; name yours with --router DIR"
+        )
     profile = profile_from_outcomes(table, test, options.candidate)
     profile.write(options.out)
     observed = int(profile.count_T.sum())

@@ -20,7 +20,11 @@ def add_verbs(verb: Verb) -> None:
     )
     rank.add_argument("instruction", nargs="*", help="the text to route")
     rank.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
-    rank.add_argument("--candidates", metavar="A,B", help="rank these only (default: all of the router)")
+    rank.add_argument(
+        "--candidates",
+        metavar="A,B",
+        help="rank these only, names with commas between them (default: all of the router)",
+    )
     rank.add_argument("--top", type=int, metavar="K", help="show the first K (default: all)")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
     rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
@@ -34,6 +38,7 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _rank(options: argparse.Namespace, rest: list[str]) -> int:
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.render.ranking import ranking_table
     from satjax.router import Router, ranking
 
@@ -45,6 +50,7 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
     chosen = _chosen(options.candidates)
+    use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
     probability_BM = router.probability(options.instruction, names)
@@ -76,6 +82,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         import jax
 
         from satjax.agreement import is_first
+        from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
         from satjax.interruption import stop_requests
         from satjax.rank_file.rank import rank_file
@@ -83,6 +90,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         from satjax.router import Router
         from satjax.sharding import make_mesh
 
+        use_compilation_cache()
         devices = jax.local_devices()
         router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
         with stop_requests() as stop, progress("instructions") as on_progress:

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, how_to_install
 from satjax.pretrained import DEFAULT, router_directory
 
 NEEDED = ("fastapi", "uvicorn", "httpx", "prometheus_client")
@@ -44,12 +44,14 @@ def add_verbs(verb: Verb) -> None:
 
 def _serve(options: argparse.Namespace, rest: list[str]) -> int:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise SatjaxError(f"`satjax serve` needs {', '.join(missing)}: pip install 'satjax[serve]'")
+        raise SatjaxError(f"`satjax serve` needs {', '.join(missing)}: {how_to_install('serve')}")
+    from satjax.compilation_cache import use_compilation_cache
     from satjax.serving.keys import read_keys
     from satjax.serving.server import check_open, serve
 
     keys = read_keys("SATJAX_API_KEYS", options.api_keys)
     check_open(options.host, keys, options.without_keys)
     admin_keys = read_keys("SATJAX_ADMIN_KEYS", options.admin_keys)
+    use_compilation_cache()
     serve(options.router, options.zoo, options.host, options.port, keys, admin_keys)
     return 0

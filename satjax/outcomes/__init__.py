@@ -1,5 +1,6 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
+from satjax.outcomes.clusters import cluster_tasks
 from satjax.outcomes.describe import describe
 from satjax.outcomes.importers import import_outcomes
 from satjax.outcomes.merge import leaks, merge_tables
@@ -16,6 +17,7 @@ __all__ = [
     "Item",
     "OutcomeTable",
     "Responses",
+    "cluster_tasks",
     "describe",
     "import_outcomes",
     "import_routerbench_responses",

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from satjax.config import AptitudeConfig
+from satjax.outcomes.fitting import drawable_items, fitting_flags
 from satjax.outcomes.merge import leaks
-from satjax.outcomes.table import SPLITS, OutcomeTable, widely_tried
-
-ENOUGH = 20
-"""Training items that a task needs for an aptitude test of the default size."""
-NUM_TASKS = 50
+from satjax.outcomes.source import with_validation
+from satjax.outcomes.table import SPLITS, OutcomeTable
 
 
 def describe(table: OutcomeTable) -> dict[str, Any]:
@@ -24,9 +23,6 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
     answered = table.scores_MN[:, answered_N]
     length_N = np.array([len(item.text) for item in table.items])
     splits = Counter(item.split for item in table.items)
-    train_N = np.array([item.split == "train" for item in table.items], bool)
-    drawable = np.flatnonzero(train_N)[widely_tried(table.scores_MN[:, train_N])]
-    in_training = Counter(table.items[i].task for i in drawable)
     candidates = [
         {
             "id": candidate.id,
@@ -51,11 +47,11 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
         "random": float(np.nanmean(answered, axis=0).mean()) if answered.size else None,
         "oracle": float(np.nanmax(answered, axis=0).mean()) if answered.size else None,
         "candidates": sorted(candidates, key=lambda entry: -(entry["mean"] or 0.0)),
-        "missing": _missing(table, splits, in_training, seen_MN),
+        "missing": _missing(table, splits, seen_MN),
     }
 
 
-def _missing(table: OutcomeTable, splits: Counter, in_training: Counter, seen_MN: np.ndarray) -> list[str]:
+def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[str]:
     found = []
     if not splits["train"]:
         found.append("no training items: no router can be trained, and no aptitude test drawn")
@@ -65,11 +61,15 @@ def _missing(table: OutcomeTable, splits: Counter, in_training: Counter, seen_MN
         )
     if splits["train"] and not splits["val"]:
         found.append("no validation items: a tenth of the training items is taken for it")
-    full = sum(count >= ENOUGH for count in in_training.values())
-    if splits["train"] and full < NUM_TASKS:
+    # As training would have it, which may take the validation items from the training ones.
+    trained, default = with_validation(table), AptitudeConfig()
+    full = sum(len(index) >= default.shots for index in drawable_items(trained).values())
+    if splits["train"] and full < default.num_tasks:
+        flags = fitting_flags(trained, default.num_tasks, default.shots, default.seed)
         found.append(
-            f"{ENOUGH} training items that most candidates were tried on in {NUM_TASKS} tasks, which the default aptitude test takes ({full} have them): lower "
-            "aptitude.num_tasks, or let aptitude.clusters make tasks of the instructions"
+            f"training items for the default aptitude test, which takes {default.shots} of each of {default.num_tasks} tasks "
+            f"({'1 task has' if full == 1 else f'{full} tasks have'} that many that most candidates were tried on); "
+            f"{f'train with {flags}' if flags else 'import more of them'}"
         )
     if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:
         found.append(f"no outcomes at all: {_some(never)}")

@@ -34,7 +34,9 @@ def read_table(directory: Path | str) -> OutcomeTable:
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise SatjaxError(f"outcomes {directory}: there is no such directory; give one that holds {', '.join(FILES)}")
+        raise SatjaxError(
+            f"outcomes {directory}: there is no such directory; give one that holds {', '.join(FILES)} (`satjax train`: --config.data.outcomes=DIR)"
+        )
     items_table = _read(
         directory / "items.parquet",
         text=("item_id", "text", "task", "split"),

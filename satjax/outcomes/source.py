@@ -17,7 +17,11 @@ def open_outcomes(source: str | Path) -> OutcomeTable:
     A table that has training items and none for validation gets a tenth of them for that (`satjax.outcomes.splits`), since settings and
     probabilities are chosen there.
     """
-    table = read_outcomes(source)
+    return with_validation(read_outcomes(source))
+
+
+def with_validation(table: OutcomeTable) -> OutcomeTable:
+    """The table as it is, or, where it has no validation items, with a tenth of its training items in their place."""
     if any(item.split == "val" for item in table.items):
         return table
     items = (dataclasses.replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)

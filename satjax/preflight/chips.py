@@ -74,7 +74,7 @@ def topology(name: str) -> Topology:
     """The slice of that name; raises SatjaxError, with those that there are, for any other."""
     known = [f"{chip.name}:{shape}" for chip in CHIPS.values() for shape in chip.slices]
     if name not in known:
-        raise SatjaxError(f"{unknown_name('topology', name, known)}; known are {', '.join(known)}")
+        raise SatjaxError(f"{unknown_name('topology', name, known)} Known are {', '.join(known)}")
     chip, _, shape = name.partition(":")
     return Topology(CHIPS[chip], tuple(map(int, shape.split("x"))))
 

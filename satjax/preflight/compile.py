@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, how_to_install
 from satjax.preflight.chips import GIB, Topology
 from satjax.preflight.hlo import Work, read_work
 
@@ -56,7 +56,7 @@ class Program:
 def open_topology(topology: Topology) -> list[Any]:
     """The chips of a slice as devices to compile for; raises SatjaxError where libtpu is missing."""
     if importlib.util.find_spec("libtpu") is None:
-        raise SatjaxError("preflight compiles with libtpu, which is not installed: pip install 'satjax[preflight]'")
+        raise SatjaxError(f"preflight compiles with libtpu, which is not installed: {how_to_install('preflight')}")
     for name, value in ALONE.items():
         os.environ.setdefault(name, value)
     from jax.experimental import topologies

@@ -13,8 +13,10 @@ def description_tables(figures: dict[str, Any]) -> None:
     splits = ", ".join(f"{count} {name}" for name, count in figures["splits"].items())
     median, most, longest = figures["text_length"]
     facts.add_row("items", f"{figures['items']} ({splits})")
+    tasks = "1 task" if figures["tasks"] == 1 else f"{figures['tasks']} tasks"
+    categories = "1 category" if figures["categories"] == 1 else f"{figures['categories']} categories"
     sources = ", ".join(filter(None, figures["sources"]))
-    facts.add_row("of", f"{figures['tasks']} tasks, {figures['categories']} categories{sources and '; '}{sources}")
+    facts.add_row("of", f"{tasks}, {categories}{sources and '; '}{sources}")
     facts.add_row("text length", f"{median} characters (median), {most} (90th percentile), {longest} (longest)")
     facts.add_row(
         "outcomes", f"{figures['outcomes']}, {figures['soft_outcomes']} of them soft; {figures['costs']} costs"

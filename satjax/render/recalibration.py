@@ -7,6 +7,9 @@ from rich.text import Text
 from satjax.calibration import Calibration
 from satjax.render.console import number, open_console, percent, plain_table
 
+WORSE = 5e-4
+"""Of a Brier score: what is measured on other folds is that much behind what was fitted on the same instructions, and is as good."""
+
 
 def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
     """Probabilities before and after, and what thresholds cost and save.
@@ -26,6 +29,14 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
             f"{name}{marks.get(name, '')}", *(number(found[figure]) for figure in ("brier", "ece", "log_loss"))
         )
     console.print(table)
+    before, written = (figures["correctness"][name]["brier"] for name in ("before", figures["method"]))
+    if written > before + WORSE:
+        console.print(
+            f"the Brier score is worse than before: {figures['instructions']} instructions may be too few to fit probabilities to; "
+            "give more, or keep the router as it was",
+            style="yellow",
+            soft_wrap=True,
+        )
     if not calibration.thresholds:
         if "missed_shares" in figures:
             return console.print("no threshold keeps that much of the best candidate's outcomes", style="yellow")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import OutcomeTable
+from satjax.outcomes.table import OutcomeTable
 
 COMPONENTS = 100
 """Dimensions of the latent semantic space in which instructions are clustered."""
