@@ -35,7 +35,8 @@ class RouterFiles:
     """What a router directory holds, less the parameters, which Orbax reads onto devices.
 
     `learned` names their shapes and dtypes; `write_router` takes those that it writes from the parameters themselves. `abilities` are those of the candidates
-    that an `items` router was trained on: float32 `[R + 1]` by name.
+    that an `items` router was trained on: float32 `[R + 1]` by name. `run` says what a training run made it of, as digests by name
+    (`satjax.finish.origin`); it stays what it was when candidates are added or the calibration is fitted again, and is empty where nothing tells.
     """
 
     config: RouterConfig
@@ -47,6 +48,7 @@ class RouterFiles:
     calibration: Calibration
     learned: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     abilities: dict[str, np.ndarray] = field(default_factory=dict)
+    run: dict[str, str] = field(default_factory=dict)
 
 
 def write_router(
@@ -82,6 +84,7 @@ def write_router(
             "base_sha256": files.base_sha256,
             "learned": {path: [list(value.shape), str(value.dtype)] for path, value in sorted(params.items())},
             "order_seed": files.order_seed,
+            "run": files.run,
             "files": _digests(fresh),
         }
         _write_config(fresh, config)
@@ -182,6 +185,7 @@ def _parsed(
         abilities={name: np.array(value, np.float32) for name, value in _read_json(abilities).items()}
         if ABILITIES in config["files"]
         else {},
+        run=dict(config.get("run", {})),
     )
 
 

@@ -1,6 +1,7 @@
 """What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,18 +13,20 @@ from satjax.agreement import is_first
 from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
 from satjax.capability import ProfileReader
+from satjax.checkpoint import canonical_json
 from satjax.export import RouterFiles, write_router
-from satjax.job import Job, feature_reader, store_of
+from satjax.job import Job, feature_reader, identity, store_of
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
+from satjax.outcomes import OutcomeTable
 from satjax.scoring import Scorer, as_tokens
 from satjax.sharding import place, replicated
 
 
 def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
-    config, trained_on = job.config, job.train.candidate_ids
+    config = job.config
     learned = whole_params(job, params)
     abilities: dict[str, np.ndarray] = {}
     if job.reader:
@@ -31,10 +34,11 @@ def export(job: Job, params: Params, target: Path) -> None:
     else:
         learned.pop("connector/ability", None)
         ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
+        ability_MR = ability_MR[taught(job)]
         scale = AbilityScale.of(aptitude_demands(job, params), ability_MR)
         calibration = calibrated(job, params, scale, as_tokens(jnp.asarray(ability_MR)))
         learned |= scale.linked(calibration.scale, calibration.offset).params()
-        abilities = dict(zip(trained_on, ability_MR, strict=True))
+        abilities = dict(zip(learners(job), ability_MR, strict=True))
     if not is_first():
         return
     files = RouterFiles(
@@ -47,22 +51,54 @@ def export(job: Job, params: Params, target: Path) -> None:
         calibration=calibration,
         learned={path: (value.shape, str(value.dtype)) for path, value in learned.items()},
         abilities={name: ability for name, ability in abilities.items() if name not in job.unprofiled},
+        run=origin(job),
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
 
 
 def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, soft: jax.Array | None) -> Calibration:
     """Platt's map of the training candidates' scores on validation instructions; `soft` are their tokens, if they are not read off profiles."""
-    config, trained_on = job.config, job.train.candidate_ids
-    validation = [i for i, item in enumerate(job.table.items) if item.split == "val"]
-    if not config.calibration_instructions or not validation:
+    held = validation(job)
+    if not held.items:
         return Calibration()
-    chosen = np.random.default_rng(config.seed).permutation(validation)[: config.calibration_instructions]
-    held = job.table.select_candidates(trained_on).select_items(np.sort(chosen))
-    scorer = Scorer(job.assembly, params, reader, config.seed, store_of(job, params), job.mesh)
+    scorer = Scorer(job.assembly, params, reader, job.config.seed, store_of(job, params), job.mesh)
     if soft is None:
-        soft = scorer.soft_tokens(known_profiles(job.table, job.test, trained_on))
+        soft = scorer.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+
+
+def validation(job: Job) -> OutcomeTable:
+    """What is calibrated on: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
+    found = [i for i, item in enumerate(job.table.items) if item.split == "val"]
+    chosen = np.random.default_rng(job.config.seed).permutation(found)[: job.config.calibration_instructions]
+    return job.table.select_candidates(learners(job)).select_items(np.sort(chosen))
+
+
+def taught(job: Job) -> np.ndarray:
+    """Which training candidates have outcomes to train on, bool `[M]`: others may have taken the aptitude test alone."""
+    return ~np.isnan(job.train.scores_MN).all(axis=1)
+
+
+def learners(job: Job) -> list[str]:
+    """The training candidates that the router knows as training found them: all, but for abilities that no outcome has moved."""
+    known_M = taught(job) | (job.reader is not None)
+    return [name for name, known in zip(job.train.candidate_ids, known_M, strict=True) if known]
+
+
+def origin(job: Job) -> dict[str, str]:
+    """What the exported router is made of, by name: digests. Beside what makes its run, that is what the export itself reads."""
+    held, profiles = validation(job), known_profiles(job.table, job.test, job.table.candidate_ids)
+    outcome_of = {
+        profile.candidate: profile.item_outcome_TK.tobytes().hex()
+        for profile in profiles
+        if profile.item_outcome_TK is not None
+    }
+    texts = "\n".join([*held.candidate_ids, *(item.text for item in held.items)])
+    parts = {
+        "validation outcomes": texts.encode() + held.scores_MN.tobytes(),
+        "profiles": canonical_json(outcome_of).encode(),
+    }
+    return identity(job) | {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 
 
 def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:

@@ -1,6 +1,7 @@
 """What a training run starts from: data, aptitude test, base weights and mesh, opened and checked once."""
 
 import dataclasses
+import hashlib
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -36,6 +37,15 @@ from satjax.train_step import rows_of_a_pass
 from satjax.vectors import VectorStore
 
 SECONDS_TO_SEE_A_FILE = 60.0
+
+MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): ("mesh", "checkpoint"),
+    ("data",): ("outcomes",),
+    ("router",): ("attention",),
+    ("router", "llm"): ("remat",),
+    ("batch",): ("accumulate",),
+}
+"""Settings, by their group, that say how a run is computed, not what comes of it."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,27 @@ def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Seq
             "from all outcomes"
         )
     return unprofiled
+
+
+def identity(job: Job) -> dict[str, str]:
+    """What a run has to have in common with its checkpoints to go on with them, by name: digests.
+
+    Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
+    on other hardware; and the place of the outcomes, what is read there being counted itself.
+    """
+    config = dataclasses.asdict(job.config)
+    for group, names in MACHINERY.items():
+        parent = config
+        for key in group:
+            parent = parent[key]
+        for name in names:
+            del parent[name]
+    parts = {
+        "config": canonical_json(config).encode(),
+        "outcomes": fingerprint(job.table, job.train.candidate_ids, job.test),
+        "base weights": base_digests(job.assembly),
+    }
+    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 
 
 def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest) -> bytes:

@@ -1,31 +1,31 @@
 """Training: stages in turn, resumable at any step, ending with an exported router."""
 
 import contextlib
-import dataclasses
-import hashlib
+import errno
+import fcntl
 import logging
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 
 from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
-from satjax.checkpoint import CHECKPOINTS, Checkpoints, canonical_json
+from satjax.checkpoint import CHECKPOINTS, Checkpoints
 from satjax.config import TrainConfig
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
 from satjax.files import explain_full_disk
-from satjax.finish import export
+from satjax.finish import export, origin
 from satjax.interruption import Interrupted, stop_requests
 from satjax.job import (
     Job,
-    base_digests,
-    fingerprint,
+    identity,
     measured_norms,
     place_params,
     prepare,
@@ -40,14 +40,7 @@ from satjax.text_features import Progress
 
 log = logging.getLogger(__name__)
 
-MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
-    (): ("mesh", "checkpoint"),
-    ("data",): ("outcomes",),
-    ("router",): ("attention",),
-    ("router", "llm"): ("remat",),
-    ("batch",): ("accumulate",),
-}
-"""Settings, by their group, that say how a run is computed, not what comes of it."""
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
@@ -57,19 +50,20 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
     one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test that the config would draw.
 
-    Where that run was over before, the router that is there stays as it is: candidates may have been added to it, or its calibration fitted again.
+    Where that run was over before and its router is there, it stays as it is: candidates may have been added to it, or its calibration fitted
+    again. A router of another run, or of outcomes that have changed since, is written anew.
 
-    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite; raises Interrupted, on all processes after the
-    same step, when one of them got SIGTERM or SIGINT.
+    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`;
+    raises Interrupted, on all processes after the same step, when one of them got SIGTERM or SIGINT.
     """
     target = workdir / "router"
-    with explain_full_disk(workdir):
+    with explain_full_disk(workdir), alone(workdir):
         with stop_requests() as stop:
             job = prepare(config, workdir, test)
             with Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
                 over = (checkpoints.latest_step() or 0) == config.total_steps
                 params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
-        if over and _holds_router(target):
+        if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
             export(job, params, target)
@@ -79,35 +73,61 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     return target
 
 
-def _holds_router(directory: Path) -> bool:
-    """Whether the first process finds a whole router there, on all processes."""
+def _holds_router(directory: Path, job: Job) -> bool:
+    """Whether the first process finds a whole router there that this run made, on all processes."""
     found = False
     if is_first():
         with contextlib.suppress(SatjaxError):
-            read_router(directory)
-            found = True
+            before, now = read_router(directory).run, origin(job)
+            found = before == now
+            if not found:
+                others = ", ".join(what for what in now if before.get(what) != now[what])
+                log.warning("%s is written anew: it is no router of this run's %s", directory, others)
     return bool(from_first(np.array(found)))
 
 
-def identity(job: Job) -> dict[str, str]:
-    """What a run has to have in common with its checkpoints to go on with them, by name: digests.
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keeps out another run in this workdir, which would clear away the checkpoint that this one is saving, as what is left of a dead run.
 
-    Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
-    on other hardware; and the place of the outcomes, what is read there being counted itself.
+    Each process of a run locks a file of its own, by its number, and removes it at the end; the lock ends with the process. A workdir that
+    stayed empty goes as it came. Raises TryAgain where another process has this one's number, and SatjaxError where no file can be made.
     """
-    config = dataclasses.asdict(job.config)
-    for group, names in MACHINERY.items():
-        parent = config
-        for key in group:
-            parent = parent[key]
-        for name in names:
-            del parent[name]
-    parts = {
-        "config": canonical_json(config).encode(),
-        "outcomes": fingerprint(job.table, job.train.candidate_ids, job.test),
-        "base weights": base_digests(job.assembly),
-    }
-    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    path, made = workdir / f".lock-{jax.process_index()}", not workdir.exists()
+    with _locked(path):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                if made:
+                    workdir.rmdir()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file that is at this path, opened and locked: one that its last holder removed meanwhile is opened anew."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("ab")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.close()
+            raise TryAgain(
+                f"{path.parent}: another process trains there; wait for it, or use another --workdir"
+            ) from error
+        except OSError as error:  # some cluster file systems have no locks: there nobody is kept out
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+        stream.close()
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: Stop) -> Params:

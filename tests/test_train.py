@@ -1,8 +1,14 @@
 """Training in process: what each stage moves, resuming, meshes, and the paper's recipe end to end."""
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -12,10 +18,11 @@ import pytest
 
 from satjax.agreement import Stop
 from satjax.aptitude import AptitudeTest, profile_from_outcomes
+from satjax.calibration import Calibration
 from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
-from satjax.errors import SatjaxError
-from satjax.export import read_router
+from satjax.errors import SatjaxError, TryAgain
+from satjax.export import RouterFiles, _seal, read_router, rewrite_router
 from satjax.finish import export
 from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, store_of, training_set
@@ -27,7 +34,7 @@ from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
-from satjax.train import identity, run_stages, train
+from satjax.train import alone, identity, run_stages, train
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
@@ -511,3 +518,171 @@ def test_metrics_name_every_objective(home, tmp_path):
         "pointwise",
     }
     assert line["loss"] == pytest.approx(line["over_candidates"] + line["pointwise"], rel=1e-5)
+
+
+def few_steps(config: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(config, stages=tuple(dataclasses.replace(stage, steps=2) for stage in config.stages))
+
+
+def test_a_router_that_another_run_left_is_written_anew(home, tmp_path, monkeypatch):
+    """Checkpoints are removed, another config is trained, and killed just before its export."""
+    first = few_steps(tiny_config(home, **ABILITY_ALONE))
+    second = dataclasses.replace(first, seed=7)
+    router = train(first, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with monkeypatch.context() as patch:
+        patch.setattr("satjax.train.export", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(second, tmp_path)
+    assert read_router(router).order_seed == 1
+    train(second, tmp_path)
+    assert read_router(router).order_seed == 7
+
+
+def test_a_finished_router_is_kept_while_what_it_was_made_of_is_as_it_was(home, tmp_path, caplog):
+    config = few_steps(tiny_config(home, **ABILITY_ALONE))
+    table = tiny_table()
+    held, val = table.candidate_ids[0], np.array([item.split == "val" for item in table.items])
+    data = {"outcomes": str(tmp_path / "outcomes"), "held_out_candidates": (held,)}
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+    write_table(table, tmp_path / "outcomes")
+    router = train(config, tmp_path / "run")
+
+    def trained_again(scores_MN: np.ndarray) -> RouterFiles:
+        write_table(dataclasses.replace(table, scores_MN=scores_MN), tmp_path / "outcomes")
+        before = read_router(router)
+        with rewrite_router(router, router) as fresh:
+            Calibration(scale=5.0).write(fresh / "calibration.json")
+        assert read_router(router).run == before.run
+        train(config, tmp_path / "run")
+        return read_router(router)
+
+    assert trained_again(table.scores_MN).calibration.scale == 5.0
+    other_test = np.where([item.split == "test" for item in table.items], 1 - table.scores_MN, table.scores_MN)
+    assert trained_again(other_test).calibration.scale == 5.0, "what is not read counts"
+    assert not caplog.messages
+
+    other_val = np.where(val, 1 - table.scores_MN, table.scores_MN)
+    assert trained_again(other_val).calibration.scale != 5.0
+    assert "is written anew: it is no router of this run's validation outcomes" in caplog.text
+    other_held = other_val.copy()
+    other_held[0] = 1 - other_held[0]
+    files = trained_again(other_held)
+    assert files.calibration.scale != 5.0
+    (profile,) = (profile for profile in files.profiles if profile.candidate == held)
+    expected = profile_from_outcomes(dataclasses.replace(table, scores_MN=other_held), files.test, held)
+    np.testing.assert_array_equal(profile.item_outcome_TK, expected.item_outcome_TK)
+
+    with altered_config(router) as settings:
+        del settings["run"]
+    train(config, tmp_path / "run")
+    assert read_router(router).run == files.run
+
+
+@contextlib.contextmanager
+def altered_config(router: Path) -> Iterator[dict]:
+    """The router's config.json to be altered, sealed again at the end."""
+    settings = json.loads((router / "config.json").read_text())
+    yield settings
+    settings["files"]["config.json"] = _seal(settings)
+    (router / "config.json").write_text(json.dumps(settings))
+
+
+def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path):
+    """No outcome has moved its row of the abilities, which is as it was drawn."""
+    config, table = tiny_config(home, **ABILITY_ALONE), tiny_table()
+    asked = prepare(config, tmp_path / "names").test.item_ids
+    free = np.array([item.split == "train" and item.id not in asked for item in table.items])
+    scores = table.scores_MN.copy()
+    scores[0, free] = np.nan
+    write_table(dataclasses.replace(table, scores_MN=scores), tmp_path / "outcomes")
+    data = dataclasses.replace(config.data, outcomes=str(tmp_path / "outcomes"))
+    test = AptitudeTest.read(tmp_path / "names" / "aptitude_test.json")
+    job = prepare(dataclasses.replace(config, data=data), tmp_path / "run", test)
+    only, *others = job.train.candidate_ids
+    assert np.isnan(job.train.scores_MN[0]).all()
+    params = run(job, tmp_path / "run")
+    export(job, params, tmp_path / "router")
+    files, ability = read_router(tmp_path / "router"), params["connector/ability"]
+    assert list(files.abilities) == others
+    np.testing.assert_array_equal(list(files.abilities.values()), ability[1:])
+    router = Router.load(tmp_path / "router", exact=True)
+    scale = router._scorer.reader
+    np.testing.assert_allclose(scale.mean_R, ability[1:].mean(axis=0), rtol=1e-5)
+    (profile,) = (profile for profile in files.profiles if profile.candidate == only)
+    np.testing.assert_array_equal(router._zoo.soft[only].reshape(-1), np.asarray(scale.abilities([profile]))[0])
+
+    other = scores.copy()
+    other[0, [item.split == "val" for item in table.items]] = 0.5
+    job = dataclasses.replace(job, table=dataclasses.replace(table, scores_MN=other))
+    export(job, params, tmp_path / "again")
+    assert read_router(tmp_path / "again").calibration == files.calibration, "it is calibrated on"
+
+
+def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
+    """It would clear away the checkpoint that the first one is saving."""
+    config, said = few_steps(tiny_config(home, **ABILITY_ALONE)), []
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        with pytest.raises(TryAgain) as raised:
+            train(config, tmp_path)
+        said.append(str(raised.value))
+
+    monkeypatch.setattr("satjax.train.export", meanwhile)
+    train(config, tmp_path)
+    assert said == [f"{tmp_path}: another process trains there; wait for it, or use another --workdir"]
+
+
+def test_the_lock_of_a_workdir_is_of_one_process_by_its_number(tmp_path, monkeypatch):
+    with alone(tmp_path):
+        with pytest.raises(TryAgain), alone(tmp_path):
+            pytest.fail("two of one number")
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        with alone(tmp_path):
+            pass
+        monkeypatch.undo()
+    assert not any(tmp_path.iterdir())
+    with alone(tmp_path), alone(tmp_path / "new"):
+        pass
+    assert not any(tmp_path.iterdir()), "what stayed empty was made"
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_asked_for_again(tmp_path, monkeypatch):
+    lock, asked = fcntl.flock, []
+
+    def late(stream, operation):
+        if not asked:
+            (tmp_path / ".lock-0").unlink()
+        asked.append(0)
+        lock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with alone(tmp_path), pytest.raises(TryAgain), alone(tmp_path):
+        pytest.fail("two of one number")
+    assert len(asked) == 3
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path):
+    code = f"from pathlib import Path\nfrom satjax.train import alone\nwith alone(Path({str(tmp_path)!r})):\n    print(flush=True)\n    input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(TryAgain), alone(tmp_path):
+            pytest.fail("the process is there")
+        process.kill()
+    with alone(tmp_path):
+        pass
+
+
+def test_a_workdir_without_locks_keeps_nobody_out_and_one_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    def none(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / "file").touch()
+    line = r"file cannot be written \(.+\); use another --workdir"
+    with pytest.raises(SatjaxError, match=line), alone(tmp_path / "file"):
+        pytest.fail("a file is no directory")
+    monkeypatch.setattr(fcntl, "flock", none)
+    with alone(tmp_path), alone(tmp_path):
+        pass
