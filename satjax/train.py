@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import logging
 import math
 import os
@@ -20,7 +19,7 @@ from satjax.checkpoint import CHECKPOINTS, Checkpoints
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
-from satjax.files import explain_full_disk
+from satjax.files import explain_full_disk, lock
 from satjax.finish import export, origin
 from satjax.interruption import Interrupted, stop_requests
 from satjax.job import (
@@ -39,8 +38,6 @@ from satjax.stage_loop import StageLoop, restore
 from satjax.text_features import Progress
 
 log = logging.getLogger(__name__)
-
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
@@ -115,15 +112,12 @@ def _locked(path: Path) -> IO[bytes]:
                 raise
             raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream, wait=False)
         except BlockingIOError as error:
             stream.close()
             raise TryAgain(
                 f"{path.parent}: another process trains there; wait for it, or use another --workdir"
             ) from error
-        except OSError as error:  # some cluster file systems have no locks: there nobody is kept out
-            if error.errno not in WITHOUT_LOCKS:
-                raise
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 return stream
