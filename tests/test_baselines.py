@@ -1,9 +1,12 @@
 """The contract that all baselines share."""
 
+from itertools import product, starmap
+
 import numpy as np
 import pytest
 
 from satjax.evaluation.baselines import BASELINES, UNSEEN_BASELINES, BaselineData, Fold, factors
+from satjax.evaluation.baselines.gradient import Training
 from satjax.metrics import log_loss
 from tests.planted import columns, error, planted, rows
 
@@ -17,8 +20,7 @@ def small():
             "STARTS": 1,
             "HIDDEN": 64,
             "FACTORS": (4,),
-            "WEIGHT_DECAY": (1.0, 10.0),
-            "LEARNING_RATE": (1e-3, 1e-4),
+            "GRID": tuple(starmap(Training, product((1.0, 10.0), (1e-3, 1e-4)))),
         }.items():
             patch.setattr(factors, name, value)
         yield

@@ -1,6 +1,7 @@
 """Few numbers per candidate: planted structure is found, and only by the family that can express it."""
 
 from dataclasses import replace
+from itertools import product, starmap
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from satjax.evaluation.baselines.factors import (
     mlp,
     mlp_unseen,
 )
+from satjax.evaluation.baselines.gradient import Training
 from satjax.evaluation.baselines.means import candidate_means
 from satjax.evaluation.baselines.tuning import for_seen, for_unseen
 from satjax.metrics import log_loss
@@ -26,8 +28,7 @@ def small(monkeypatch):
     monkeypatch.setattr(factors, "STARTS", 2)
     monkeypatch.setattr(factors, "FACTORS", (4,))
     monkeypatch.setattr(factors, "HIDDEN", 64)
-    monkeypatch.setattr(factors, "WEIGHT_DECAY", (1.0, 10.0))
-    monkeypatch.setattr(factors, "LEARNING_RATE", (1e-3, 1e-4))
+    monkeypatch.setattr(factors, "GRID", tuple(starmap(Training, product((1.0, 10.0), (1e-3, 1e-4)))))
 
 
 def test_low_rank_is_found():
@@ -124,6 +125,5 @@ def test_the_chosen_settings_name_the_steps_of_each_start():
     case = planted("low_rank", sizes=(100, 60, 20, 20))
     chosen = for_seen(matrix_factorization)(case.data, 0).chosen
     assert chosen["rank"] in factors.FACTORS
-    assert chosen["weight_decay"] in factors.WEIGHT_DECAY
-    assert chosen["learning_rate"] in factors.LEARNING_RATE
+    assert Training(chosen["weight_decay"], chosen["learning_rate"], chosen["dropout"]) in factors.GRID
     assert len(chosen["steps"]) == factors.STARTS

@@ -1,6 +1,7 @@
 """Baselines with few numbers per candidate: an MLP with a low-rank head, matrix factorization, item response theory."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from typing import Any
@@ -12,15 +13,19 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
-from satjax.evaluation.baselines.gradient import Logits, Params, fit_logits
+from satjax.evaluation.baselines.gradient import Logits, Params, Training, fit_logits
 from satjax.evaluation.baselines.means import candidate_mean
 from satjax.evaluation.baselines.tuning import Settings
 
 STARTS = 3
 """Random starts whose probabilities are averaged."""
-WEIGHT_DECAY = (1.0, 10.0)
-LEARNING_RATE = (1e-3, 1e-4)
-"""At the higher one few instructions are learned by heart before the first look at the validation fold."""
+GRID = (
+    *(Training(decay, rate) for decay, rate in product((1.0, 10.0), (1e-3, 1e-4))),
+    *(Training(decay, rate) for decay, rate in product((10.0, 30.0), (1e-2, 3e-3))),
+    *(Training(decay, 3e-3, dropout) for decay, dropout in product((1.0, 10.0, 30.0), (0.5, 0.7, 0.9))),
+)
+"""At the higher rates few instructions are learned by heart before the first look at the validation fold; the lowest is for these, and
+takes so many steps that little else is tried with it."""
 HIDDEN = 256
 MLP_RANKS = (16,)
 FACTORS = (4, 16, 64)
@@ -88,11 +93,13 @@ def _fits(
     mean_M = np.clip(candidate_mean(scored.outcome_BM), 0.01, 0.99)
     width = scored.instructions.embedding_BE.shape[1]
     keys = jax.random.split(jax.random.key(seed), STARTS)
-    for rank, weight_decay, learning_rate in product(ranks, WEIGHT_DECAY, LEARNING_RATE):
+    for rank, training in product(ranks, GRID):
         starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
-        fits = [fit_logits(logits, params, scored, data.val, weight_decay, learning_rate) for params in starts]
-        setting = {"rank": rank, "weight_decay": weight_decay, "learning_rate": learning_rate}
-        yield {**setting, "steps": [step for _, step in fits]}, [params for params, _ in fits]
+        fits = [
+            fit_logits(logits, params, scored, data.val, training, key)
+            for params, key in zip(starts, keys, strict=True)
+        ]
+        yield {"rank": rank, **asdict(training), "steps": [step for _, step in fits]}, [params for params, _ in fits]
 
 
 def _predict(logits: Logits, fits: list[Params], instructions: Instructions) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Fits a small model of logits by full-batch AdamW, stopped where the validation fold says."""
+"""Fits a small model of logits by full-batch AdamW and dropout, stopped where the validation fold says."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -20,30 +21,41 @@ PATIENCE = 5
 """Looks at the validation loss without a better one until training stops."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """Weight decay (AdamW, arXiv 1711.05101), on matrices only, learning rate, and the share of an embedding's entries that each step leaves out."""
+
+    weight_decay: float
+    learning_rate: float
+    dropout: float = 0.0
+
+
 def fit_logits(
-    logits: Logits, params: Params, train: Fold, val: Fold, weight_decay: float, learning_rate: float
+    logits: Logits, params: Params, train: Fold, val: Fold, training: Training, key: jax.Array
 ) -> tuple[Params, int]:
     """Minimizes cross-entropy over the observed pairs of `train`; returns the parameters best on `val`, and their step.
 
-    The batch is everything: neither the order of rows nor that of candidates has a say. Weight decay (AdamW, arXiv
-    1711.05101) is on matrices only.
+    The batch is everything: neither the order of rows nor that of candidates has a say. `key` draws what is left out.
     """
-    batches = [(jnp.asarray(fold.instructions.embedding_BE), jnp.asarray(fold.outcome_BM)) for fold in (train, val)]
-    state = _optimizer(weight_decay, learning_rate).init(params)
+    # What is left out of a row goes by its place, which is therefore one among all rows sorted.
+    order = np.lexsort(train.instructions.embedding_BE.T)
+    rows = jnp.asarray(train.instructions.embedding_BE[order]), jnp.asarray(train.outcome_BM[order])
+    held = jnp.asarray(val.instructions.embedding_BE), jnp.asarray(val.outcome_BM)
+    state = _optimizer(training).init(params)
     best, best_loss, best_step = params, np.inf, 0
     for look in range(MOST_LOOKS):
-        loss = float(_loss(logits, params, *batches[1]))
+        loss = float(_loss(logits, params, *held))
         if loss < best_loss:
             best, best_loss, best_step = params, loss, look * STEPS_PER_LOOK
         elif look * STEPS_PER_LOOK - best_step >= PATIENCE * STEPS_PER_LOOK:
             break
-        params, state = _advance(logits, params, state, *batches[0], weight_decay, learning_rate)
+        params, state = _advance(logits, training, params, state, *rows, jax.random.fold_in(key, look))
     return best, best_step
 
 
-def _optimizer(weight_decay: float, learning_rate: float) -> optax.GradientTransformation:
+def _optimizer(training: Training) -> optax.GradientTransformation:
     matrices = lambda params: jax.tree.map(lambda value: value.ndim > 1, params)  # noqa: E731
-    return optax.adamw(learning_rate, weight_decay=weight_decay, mask=matrices)
+    return optax.adamw(training.learning_rate, weight_decay=training.weight_decay, mask=matrices)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -53,23 +65,30 @@ def _loss(logits: Logits, params: Params, embedding_BE: jax.Array, outcome_BM: j
     return jnp.sum(jnp.where(seen, each, 0)) / jnp.maximum(seen.sum(), 1)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _advance(
     logits: Logits,
+    training: Training,
     params: Params,
     state: optax.OptState,
     embedding_BE: jax.Array,
     outcome_BM: jax.Array,
-    weight_decay: float,
-    learning_rate: float,
+    key: jax.Array,
 ) -> tuple[Params, optax.OptState]:
-    optimizer = _optimizer(weight_decay, learning_rate)
+    optimizer = _optimizer(training)
 
-    def step(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], None]:
+    def step(carry: tuple[Params, optax.OptState], key: jax.Array) -> tuple[tuple[Params, optax.OptState], None]:
         params, state = carry
-        grads = jax.grad(partial(_loss, logits))(params, embedding_BE, outcome_BM)
+        grads = jax.grad(partial(_loss, logits))(params, _left_out(embedding_BE, training.dropout, key), outcome_BM)
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    carry, _ = jax.lax.scan(step, (params, state), length=STEPS_PER_LOOK)
+    carry, _ = jax.lax.scan(step, (params, state), jax.random.split(key, STEPS_PER_LOOK))
     return carry
+
+
+def _left_out(embedding_BE: jax.Array, dropout: float, key: jax.Array) -> jax.Array:
+    """The embeddings without some of their entries, the others as much larger as keeps the mean."""
+    if not dropout:
+        return embedding_BE
+    return embedding_BE * jax.random.bernoulli(key, 1 - dropout, embedding_BE.shape) / (1 - dropout)
