@@ -160,17 +160,26 @@ def locked(target: Path) -> Iterator[None]:
         target = _with_its_name(target)
         path = target.parent / f".{target.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            stream = path.open("ab")
-            lock(stream)
-            if _is_at(stream, path):
-                break
-            stream.close()
+        stream = open_locked(path)
     with stream:
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def open_locked(path: Path, wait: bool = True) -> IO[bytes]:
+    """The file at this path, made where it is absent, opened and locked (`lock`): one that its last holder removed meanwhile is opened anew."""
+    while True:
+        stream = path.open("ab")
+        try:
+            lock(stream, wait)
+        except OSError:
+            stream.close()
+            raise
+        if _is_at(stream, path):
+            return stream
+        stream.close()
 
 
 def lock(stream: IO[bytes], wait: bool = True) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import logging
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from satjax.checkpoint import CHECKPOINTS, Checkpoints
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
-from satjax.files import explain_full_disk, lock
+from satjax.files import explain_full_disk, open_locked
 from satjax.finish import export, origin
 from satjax.interruption import Interrupted, stop_requests
 from satjax.job import (
@@ -102,26 +101,15 @@ def alone(workdir: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """The file that is at this path, opened and locked: one that its last holder removed meanwhile is opened anew."""
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("ab")
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
-        try:
-            lock(stream, wait=False)
-        except BlockingIOError as error:
-            stream.close()
-            raise TryAgain(
-                f"{path.parent}: another process trains there; wait for it, or use another --workdir"
-            ) from error
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                return stream
-        stream.close()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open_locked(path, wait=False)
+    except BlockingIOError as error:
+        raise TryAgain(f"{path.parent}: another process trains there; wait for it, or use another --workdir") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: Stop) -> Params:
