@@ -53,7 +53,7 @@ class Batch:
     """`groups` of B instructions with M candidates each.
 
     `index` int `[G, B]` (rows of `data`, to be gathered at `width`: a host needs only its own of them), `candidate` int32 `[G, M]` (rows
-    of the training candidates), `outcome` float32 `[G, B, M]`, NaN = unobserved.
+    of the training candidates), `outcome` float32 `[G, B, M]`, NaN = unobserved. `key` (seed, stage, step) is what its chances are drawn by.
     """
 
     data: TrainingSet
@@ -61,6 +61,7 @@ class Batch:
     width: int
     candidate: np.ndarray
     outcome: np.ndarray
+    key: tuple[int, ...]
 
     @property
     def text(self) -> dict[str, np.ndarray]:
@@ -69,9 +70,12 @@ class Batch:
 
 
 def training_table(
-    table: OutcomeTable, held_out_candidates: tuple[str, ...], aptitude_items: frozenset[str]
+    table: OutcomeTable, held_out_candidates: tuple[str, ...], aptitude_items: frozenset[str], *, with_aptitude: bool
 ) -> OutcomeTable:
-    """The instructions to train on: the train split without the aptitude test's items, which every profile holds the answers of."""
+    """The instructions to train on: the train split, `with_aptitude` or without the items of the aptitude test.
+
+    A router that reads profiles has to do without them, every profile holding their answers. Raises SatjaxError where there are no others.
+    """
     kept = [name for name in table.candidate_ids if name not in held_out_candidates]
     table.select_candidates(held_out_candidates)
     if not kept:
@@ -83,7 +87,7 @@ def training_table(
         raise SatjaxError(
             "no training instruction is left beside the aptitude test's items; lower aptitude.num_tasks or aptitude.shots"
         )
-    return train.select_items(free & seen)
+    return train.select_items(seen if with_aptitude else free & seen)
 
 
 class BatchPlan:
@@ -130,7 +134,7 @@ class BatchPlan:
         batches = self.epoch(step // self._epoch_length)
         width, index_GB = batches[step % self._epoch_length]
         rng = np.random.default_rng((*self.key, 1, step))
-        return self._gather(width, index_GB, np.stack([self._draw_candidates(rng) for _ in index_GB]))
+        return self._gather(step, width, index_GB, np.stack([self._draw_candidates(rng) for _ in index_GB]))
 
     @property
     def _rows(self) -> int:
@@ -181,13 +185,14 @@ class BatchPlan:
             )
             candidates.append([candidate])
         index_GB = np.stack(groups)
-        return self._gather(int(self.data.width[index_GB].max()), index_GB, np.array(candidates))
+        return self._gather(step, int(self.data.width[index_GB].max()), index_GB, np.array(candidates))
 
-    def _gather(self, width: int, index_GB: np.ndarray, candidate_GM: np.ndarray) -> Batch:
+    def _gather(self, step: int, width: int, index_GB: np.ndarray, candidate_GM: np.ndarray) -> Batch:
         return Batch(
             self.data,
             index_GB,
             width,
             candidate_GM.astype(np.int32),
             self.data.outcome[index_GB[:, :, None], candidate_GM[:, None, :]],
+            (*self.key, step),
         )

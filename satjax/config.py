@@ -172,7 +172,7 @@ class BatchConfig:
     does not. `strength` is the exponent with which better candidates are drawn more often (0 = evenly).
     `accumulate` splits the groups into that many passes. `widths` are the buckets of training where they are not those of the prompt: fewer have
     more padding, and fewer programs to compile, which is most of a short run on an accelerator. `hidden_items` is the largest share of a profile's aptitude items that a step hides
-    (`satjax.capability.hide_items`; `tasks` profiles only).
+    (`satjax.capability.hide_items`; `tasks` profiles only), `hidden_features` the share of an instruction's features (dropout; head `none` only).
     """
 
     groups: int = 1
@@ -183,13 +183,15 @@ class BatchConfig:
     accumulate: int = 1
     widths: tuple[int, ...] = ()
     hidden_items: float = 0.0
+    hidden_features: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1, hidden_items=0)
-        if self.hidden_items >= 1:
-            raise SatjaxError(
-                f"config batch.hidden_items = {self.hidden_items} must be below 1: some items have to stay"
-            )
+        _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1)
+        _at_least("batch", self, hidden_items=0, hidden_features=0)
+        for what in ("items", "features"):
+            share = getattr(self, f"hidden_{what}")
+            if share >= 1:
+                raise SatjaxError(f"config batch.hidden_{what} = {share} must be below 1: some {what} have to stay")
         if self.widths:
             _check_buckets("batch.widths", self.widths)
         if self.groups % self.accumulate:
@@ -360,6 +362,8 @@ class TrainConfig:
             raise SatjaxError(
                 "config batch.hidden_items needs router.profile_encoder.kind = 'tasks'; leave it at 0 otherwise"
             )
+        if self.batch.hidden_features and self.router.head != "none":
+            raise SatjaxError("config batch.hidden_features needs router.head = 'none'; leave it at 0 otherwise")
 
     @property
     def total_steps(self) -> int:

@@ -75,12 +75,13 @@ def validation(job: Job) -> OutcomeTable:
 
 
 def taught(job: Job) -> np.ndarray:
-    """Which training candidates have outcomes to train on, bool `[M]`: others may have taken the aptitude test alone."""
-    return ~np.isnan(job.train.scores_MN).all(axis=1)
+    """Which training candidates have outcomes beside the aptitude test, bool `[M]`: the test alone measures better than it teaches."""
+    beside_N = np.array([item.id not in job.test.item_ids for item in job.train.items])
+    return ~np.isnan(job.train.scores_MN[:, beside_N]).all(axis=1)
 
 
 def learners(job: Job) -> list[str]:
-    """The training candidates that the router knows as training found them: all, but for abilities that no outcome has moved."""
+    """The training candidates that the router knows as training found them: all, but for those who took the aptitude test alone."""
     known_M = taught(job) | (job.reader is not None)
     return [name for name, known in zip(job.train.candidate_ids, known_M, strict=True) if known]
 

@@ -91,7 +91,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
                 table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
             )
         )
-    train_table = training_table(table, config.data.held_out_candidates, test.item_ids)
+    reads_no_profile = config.router.profile_encoder.kind == "items"
+    train_table = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
     profiles = known_profiles(table, test, train_table.candidate_ids)
     unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
     norms = accuracy_norms(profiles)

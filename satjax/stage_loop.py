@@ -85,6 +85,7 @@ class StageLoop:
             trainable,
             opt_state,
             embeds,
+            config.batch.hidden_features,
         )
         embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
         embedded = [self.place(np.zeros(())) if embeds else embed(params, inputs) for inputs in self.inputs]

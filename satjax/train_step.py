@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from einops import repeat
 from flax import nnx
@@ -35,7 +36,7 @@ def batch_layout(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
 def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
     """A batch on the mesh, its groups cut into the passes of `accumulate`; each host gathers the rows that its devices hold, and no others.
 
-    `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`.
+    `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`; `seed` uint32 `[A]`, of what a pass hides.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
     by_row, whole = batch_layout(mesh)
@@ -52,7 +53,14 @@ def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]
         "text": {name: column(name, shape) for name, shape in batch.data.columns(batch.width).items()},
         "candidate": place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
         "outcome": place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
+        "seed": place(np.random.SeedSequence(batch.key).generate_state(passes), whole),
     }
+
+
+def kept_features(seed: jax.Array, shape: tuple[int, int], hidden: float) -> jax.Array:
+    """What standardized features `[R, F]` are multiplied with: 0 for a share `hidden` of them, for the others what keeps the expectation."""
+    kept_RF = jax.random.bernoulli(jax.random.key(seed), 1 - hidden, shape)
+    return constrain(kept_RF / (1 - hidden), "batch")
 
 
 def profiles_of(inputs: ProfileInputs, candidate_GM: jax.Array) -> tuple[ProfileInputs, jax.Array]:
@@ -75,11 +83,12 @@ def make_train_step(
     trainable: Mapping[str, jax.Array],
     opt_state: Any,
     embeds_profiles: bool,
+    hidden_features: float = 0.0,
 ) -> jax.stages.Wrapped:
     """`step(trainable, frozen, opt_state, batch, inputs, embedding) -> (trainable, opt_state, metrics)`.
 
     Gradients exist for the trainable parameters only. Where the stage trains psi (`embeds_profiles`), profiles are embedded inside
-    the step; otherwise `embedding` is what psi gave once. `trainable` and `opt_state` show how these lie on the mesh. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
+    the step; otherwise `embedding` is what psi gave once. `hidden_features` is the share of the features that a pass hides. `trainable` and `opt_state` show how these lie on the mesh. Metrics are float32 scalars: `loss`, its parts, `gradient_norm`.
     """
 
     # Results lie as their inputs do, or the second step would be compiled anew.
@@ -95,8 +104,10 @@ def make_train_step(
         soft_RMKD = repeat(soft_MKD[candidate_GM], "g m k d -> (g b) m k d", b=num_instructions)
         soft_RMKD = constrain(soft_RMKD, "batch")
         text = batch["text"]
-        if "feature" in text:
-            score_RM = model.score_features(text["feature"], soft_RMKD)
+        if "feature" in text or hidden_features:
+            feature_RF = text["feature"] if "feature" in text else model.features(text["token"], text["length"])
+            kept_RF = kept_features(batch["seed"], feature_RF.shape, hidden_features) if hidden_features else None
+            score_RM = model.score_features(feature_RF, soft_RMKD, kept_RF)
         else:
             score_RM = model.score(text["token"], text["length"], soft_RMKD)
         # A few kilobytes: every device takes the loss of the whole batch, or the groups would be sent around in pieces.

@@ -51,6 +51,19 @@ def test_candidates_that_all_instructions_share():
     np.testing.assert_allclose(found, head(feature, jnp.broadcast_to(ability, (6, 5, 1, 3))), atol=1e-5)
 
 
+def test_a_hidden_feature_is_as_the_average_instruction_has_it():
+    head = AbilityHead(AbilityHeadConfig(rank=2, hidden=3, mean_layers=(1, 2)), 4, nnx.Rngs(0), measured=True)
+    head.mean[...], head.spread[...] = jnp.full((2, 4), 2.0), jnp.full((2, 4), 0.5)
+    head.demand.kernel[...] = jnp.asarray(RNG.normal(size=(2, 3, 3)).astype(np.float32))
+    feature = RNG.normal(size=(6, 8)).astype(np.float32)
+    kept = RNG.integers(0, 2, (6, 8)).astype(np.float32)
+    found = head.demands(jnp.asarray(feature), jnp.asarray(kept))
+    np.testing.assert_allclose(found, head.demands(jnp.asarray(np.where(kept, feature, 2.0))), atol=1e-5)
+    ability = jnp.asarray(RNG.normal(size=(1, 5, 1, 3)).astype(np.float32))
+    scores = head(jnp.asarray(feature), ability, jnp.asarray(kept))
+    np.testing.assert_allclose(scores, head(jnp.asarray(np.where(kept, feature, 2.0)), ability), atol=1e-5)
+
+
 def test_what_is_measured_is_not_trained():
     head = AbilityHead(AbilityHeadConfig(rank=2, hidden=3, mean_layers=(1,)), 4, nnx.Rngs(0), measured=True)
     feature = jnp.asarray(RNG.normal(size=(6, 4)).astype(np.float32))

@@ -262,7 +262,7 @@ def test_training_sees_neither_aptitude_items_nor_held_out_candidates(seed, held
     held = tuple(table.candidate_ids[m] for m in held_out)
     kept = [name for name in table.candidate_ids if name not in held]
     test = sample_aptitude_test(table.select_candidates(kept), 6, 4, seed)
-    train = training_table(table, held, test.item_ids)
+    train = training_table(table, held, test.item_ids, with_aptitude=False)
     assert train.candidate_ids == tuple(kept)
     assert not test.item_ids & set(train.item_ids)
     assert {item.split for item in train.items} == {"train"}
@@ -270,6 +270,9 @@ def test_training_sees_neither_aptitude_items_nor_held_out_candidates(seed, held
     rows = [table.candidate_ids.index(name) for name in kept]
     columns = [table.item_ids.index(name) for name in train.item_ids]
     np.testing.assert_array_equal(train.scores_MN, table.scores_MN[np.ix_(rows, columns)])
+    whole = training_table(table, held, test.item_ids, with_aptitude=True)
+    assert whole.candidate_ids == train.candidate_ids
+    assert whole.item_ids == table.split("train").item_ids
 
 
 def small(scores: list[list[float]], splits: tuple[str, ...] = ("train", "train", "test")) -> OutcomeTable:
@@ -277,21 +280,28 @@ def small(scores: list[list[float]], splits: tuple[str, ...] = ("train", "train"
     return OutcomeTable(items, (Candidate("alpha"), Candidate("beta")), np.array(scores, np.float32))
 
 
+def trained_on(table, held_out=(), aptitude_items=(), with_aptitude=False):
+    return training_table(table, held_out, frozenset(aptitude_items), with_aptitude=with_aptitude)
+
+
 def test_instructions_that_only_held_out_candidates_answered_are_left_out():
     table = small([[1, NAN, 1], [1, 0, 1]])
-    assert training_table(table, (), frozenset()).item_ids == ("i0", "i1")
-    assert training_table(table, ("beta",), frozenset()).item_ids == ("i0",)
+    assert trained_on(table).item_ids == ("i0", "i1")
+    assert trained_on(table, ("beta",)).item_ids == ("i0",)
+    assert trained_on(table, ("beta",), {"i1"}, with_aptitude=True).item_ids == ("i0",)
 
 
 def test_nothing_to_train_on_is_one_line():
     table = small([[1, NAN, 1], [1, 0, 1]])
     with pytest.raises(SatjaxError, match="leaves no candidate to train on; hold out fewer"):
-        training_table(table, ("alpha", "beta"), frozenset())
+        trained_on(table, ("alpha", "beta"))
     with pytest.raises(SatjaxError, match="unknown candidate 'betta': did you mean 'beta'"):
-        training_table(table, ("betta",), frozenset())
+        trained_on(table, ("betta",))
     with pytest.raises(SatjaxError, match="no training instruction is left beside the aptitude test's items"):
-        training_table(table, (), frozenset({"i0", "i1"}))
+        trained_on(table, (), {"i0", "i1"})
+    with pytest.raises(SatjaxError, match="no training instruction is left beside the aptitude test's items"):
+        trained_on(table, (), {"i0", "i1"}, with_aptitude=True)
     with pytest.raises(SatjaxError, match="no training instruction is left"):
-        training_table(table, ("beta",), frozenset({"i0"}))
+        trained_on(table, ("beta",), {"i0"})
     with pytest.raises(SatjaxError, match="no items of split 'train'"):
-        training_table(small([[1, 1, 1], [1, 1, 1]], ("test", "val", "test")), (), frozenset())
+        trained_on(small([[1, 1, 1], [1, 1, 1]], ("test", "val", "test")))

@@ -132,6 +132,12 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: BatchConfig(accumulate=0), "config batch.accumulate = 0 must be at least 1"),
         (lambda: BatchConfig(hidden_items=-0.1), "config batch.hidden_items = -0.1 must be at least 0"),
         (lambda: BatchConfig(hidden_items=1.0), "config batch.hidden_items = 1.0 must be below 1"),
+        (lambda: BatchConfig(hidden_features=-0.1), "config batch.hidden_features = -0.1 must be at least 0"),
+        (lambda: BatchConfig(hidden_features=1.0), "config batch.hidden_features = 1.0 must be below 1: some features"),
+        (
+            lambda: train(batch=BatchConfig(hidden_features=0.5)),
+            "config batch.hidden_features needs router.head = 'none'",
+        ),
         (
             lambda: train(
                 batch=BatchConfig(hidden_items=0.5),

@@ -279,6 +279,20 @@ def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
     assert difference(whole, again) == 0
 
 
+@pytest.mark.parametrize("changes", [ABILITY_ALONE, ABILITY_TUNED], ids=["features", "token rows"])
+def test_hidden_features_follow_the_step_alone(home, tmp_path, changes):
+    plain, config = (tiny_config(home, **changes, batch__hidden_features=share) for share in (0.0, 0.5))
+    run(job_on(plain, tmp_path / "plain", ONE), tmp_path / "plain")
+    whole = run(job_on(config, tmp_path / "whole", ONE), tmp_path / "whole")
+    seen, unhidden = losses(tmp_path / "whole"), losses(tmp_path / "plain")
+    assert all(a != b for a, b in zip(seen[1:], unhidden[1:], strict=True))
+    with pytest.raises(Interrupted):
+        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=lambda: True)
+    again = run(job_on(config, tmp_path / "broken", MeshConfig(2, 1, 1)), tmp_path / "broken")
+    np.testing.assert_allclose(losses(tmp_path / "broken"), seen, rtol=1e-4)
+    assert difference(whole, again) < 1e-3
+
+
 HEAD = {"rank": 2, "hidden": 8, "mean_layers": (2,)}
 
 
@@ -590,7 +604,7 @@ def altered_config(router: Path) -> Iterator[dict]:
 
 
 def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path):
-    """No outcome has moved its row of the abilities, which is as it was drawn."""
+    """The test teaches the head, but its own outcomes there, which may be few, place a candidate better by their likelihood."""
     config, table = tiny_config(home, **ABILITY_ALONE), tiny_table()
     asked = prepare(config, tmp_path / "names").test.item_ids
     free = np.array([item.split == "train" and item.id not in asked for item in table.items])
@@ -601,7 +615,8 @@ def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path
     test = AptitudeTest.read(tmp_path / "names" / "aptitude_test.json")
     job = prepare(dataclasses.replace(config, data=data), tmp_path / "run", test)
     only, *others = job.train.candidate_ids
-    assert np.isnan(job.train.scores_MN[0]).all()
+    here = [item.id in asked for item in job.train.items]
+    np.testing.assert_array_equal(~np.isnan(job.train.scores_MN[0]), here)
     params = run(job, tmp_path / "run")
     export(job, params, tmp_path / "router")
     files, ability = read_router(tmp_path / "router"), params["connector/ability"]

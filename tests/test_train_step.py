@@ -15,7 +15,7 @@ from satjax.models.router_model import RouterModel, abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
 from satjax.stage_loop import StageLoop, initial_optimizer_state
-from satjax.train_step import make_train_step, place_batch, profiles_of
+from satjax.train_step import kept_features, make_train_step, place_batch, profiles_of
 from tests.tiny import tiny_config
 
 
@@ -135,7 +135,7 @@ def batch_of(groups: int, instructions: int) -> Batch:
     outcome = np.zeros((rows, 3), np.float32)
     data = TrainingSet(text, np.full(rows, 4), outcome, np.ones(rows, bool))
     index = np.random.default_rng(0).permutation(rows).reshape(groups, instructions)
-    return Batch(data, index, 4, np.zeros((groups, 3), np.int32), outcome[index])
+    return Batch(data, index, 4, np.zeros((groups, 3), np.int32), outcome[index], (0, 0, 0))
 
 
 def test_a_pass_must_divide_over_the_mesh():
@@ -160,6 +160,24 @@ def test_features_lie_split_by_rows_too():
     placed = place_batch(batch, BatchConfig(groups=2, instructions=8), mesh)
     assert placed["text"]["feature"].addressable_shards[0].data.shape == (1, 4, 3)
     np.testing.assert_array_equal(placed["text"]["feature"][0], feature[batch.index.reshape(-1)])
+
+
+def test_a_share_of_the_features_is_hidden_and_their_expectation_stays():
+    kept = np.asarray(kept_features(jnp.uint32(3), (200, 100), 0.8))
+    assert set(np.unique(kept)) == {0.0, np.float32(1 / (1 - 0.8))}
+    assert kept.mean() == pytest.approx(1, abs=0.06)
+    assert np.ptp(kept.mean(axis=0)) > 0.5, "every feature has chances of its own"
+    assert np.ptp(kept.mean(axis=1)) > 0.5, "and so has every instruction"
+    np.testing.assert_array_equal(kept, kept_features(jnp.uint32(3), (200, 100), 0.8))
+    assert (kept != kept_features(jnp.uint32(4), (200, 100), 0.8)).any()
+
+
+def test_every_pass_of_every_step_hides_anew():
+    mesh, config = make_mesh(MeshConfig(2, 2, 2)), BatchConfig(groups=2, instructions=8, accumulate=2)
+    batch = batch_of(2, 8)
+    seeds = [place_batch(dataclasses.replace(batch, key=(0, 0, step)), config, mesh)["seed"] for step in range(3)]
+    assert len(set(np.concatenate(seeds).tolist())) == 6
+    np.testing.assert_array_equal(seeds[0], place_batch(batch, config, mesh)["seed"])
 
 
 def test_no_host_gathers_more_than_its_devices_hold(monkeypatch):

@@ -42,12 +42,18 @@ class AbilityHead(nnx.Module):
             self.ability.kernel[...] = jnp.zeros((width, demands))
         self.rank = config.rank
 
-    def __call__(self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "#b m k d"]) -> Float[Array, "b m"]:
+    def __call__(
+        self,
+        feature_BF: Float[Array, "b f"],
+        soft_BMKD: Float[Array, "#b m k d"],
+        kept_BF: Float[Array, "b f"] | None = None,
+    ) -> Float[Array, "b m"]:
         """Logits, float32 `[B, M]`, from what `read_summary` gave and the candidates' soft tokens, or their abilities `[B, M, 1, R + 1]`.
 
-        A first axis of 1 gives all instructions the same candidates: then this is one product, however many there are of both.
+        A first axis of 1 gives all instructions the same candidates: then this is one product, however many there are of both. `kept_BF` is
+        for `demands`.
         """
-        demand_BR = self.demands(feature_BF)
+        demand_BR = self.demands(feature_BF, kept_BF)
         ability_BMR = jnp.mean(soft_BMKD.astype(jnp.float32), axis=2)
         if self.ability is not None:
             ability_BMR = self.ability(ability_BMR)
@@ -57,11 +63,15 @@ class AbilityHead(nnx.Module):
             met_BM = jnp.einsum("br,bmr->bm", demand_BR[:, :-1], ability_BMR[..., :-1])
         return met_BM + demand_BR[:, -1:] + ability_BMR[..., -1]
 
-    def demands(self, feature_BF: Float[Array, "b f"]) -> Float[Array, "b r"]:
-        """What instructions ask for, float32 `[B, R + 1]`: R demands over `sqrt(R)`, and the ease."""
+    def demands(
+        self, feature_BF: Float[Array, "b f"], kept_BF: Float[Array, "b f"] | None = None
+    ) -> Float[Array, "b r"]:
+        """What instructions ask for, float32 `[B, R + 1]`: R demands over `sqrt(R)`, and the ease; standardized features are multiplied with `kept_BF`."""
         state_BND = rearrange(feature_BF, "b (n d) -> b n d", n=self.mean.shape[0])
         mean_ND, spread_ND = jax.lax.stop_gradient((self.mean[...], self.spread[...]))
         standard_BND = (state_BND - mean_ND) / spread_ND
+        if kept_BF is not None:
+            standard_BND = standard_BND * kept_BF.reshape(standard_BND.shape)
         hidden_BNH = jax.nn.gelu(_each(self.read, standard_BND))
         demand_BR = jnp.mean(_each(self.demand, hidden_BNH), axis=1)
         return jnp.concatenate([demand_BR[:, :-1] * self.rank**-0.5, demand_BR[:, -1:]], axis=-1)

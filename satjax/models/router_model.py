@@ -144,11 +144,17 @@ class RouterModel(nnx.Module):
         return self.ability.demands(feature_BF)
 
     def score_features(
-        self, feature_BF: Float[Array, "b f"], soft_BMKD: Float[Array, "#b m k d"]
+        self,
+        feature_BF: Float[Array, "b f"],
+        soft_BMKD: Float[Array, "#b m k d"],
+        kept_BF: Float[Array, "b f"] | None = None,
     ) -> Float[Array, "b m"]:
-        """`score` by the ability head alone, from `features`; a first axis of 1 of the soft tokens serves all instructions."""
+        """`score` by the ability head alone, from `features`; a first axis of 1 of the soft tokens serves all instructions.
+
+        The standardized features are multiplied with `kept_BF`: training hides some of them.
+        """
         assert self.ability is not None
-        return self.ability(feature_BF, soft_BMKD)
+        return self.ability(feature_BF, soft_BMKD, kept_BF)
 
     def _read(self, last_BMD: Array) -> Float[Array, "b m"]:
         """The head: two rows of the output matrix at the last position, or the regression variant."""

@@ -113,7 +113,8 @@ def lower_train_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
     trainable, frozen = partition(params, plan.trained)
     optimizer = make_optimizer(plan.stage, plan.config.optimizer)
     state = abstract_on_mesh(jax.eval_shape(optimizer.init, trainable), params, mesh)
-    step = make_train_step(graphdef, optimizer, plan.config.loss, mesh, trainable, state, plan.embeds)
+    hidden = plan.config.batch.hidden_features
+    step = make_train_step(graphdef, optimizer, plan.config.loss, mesh, trainable, state, plan.embeds, hidden)
     inputs = profile_inputs(plan, mesh)
     embedding = _on(mesh, () if plan.embeds else (0, 0), jnp.float32)
     if not plan.embeds and plan.model.encoder:
@@ -197,6 +198,7 @@ def abstract_batch(plan: Plan, mesh: Mesh) -> dict[str, Any]:
         "text": text,
         "candidate": array(whole, jnp.int32, groups, candidates),
         "outcome": array(whole, jnp.float32, groups, batch.instructions, candidates),
+        "seed": array(whole, jnp.uint32),
     }
 
 
