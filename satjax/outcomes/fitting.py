@@ -25,7 +25,7 @@ def drawable_items(table: OutcomeTable) -> dict[str, np.ndarray]:
 def largest_test(counts: Collection[int], num_tasks: int, shots: int) -> tuple[int, int] | None:
     """Tasks and shots of the test with the most items that tasks of so many drawable items allow; of equals the one with the most tasks.
 
-    It has no more of each than `num_tasks` and `shots`, and takes at most half of the items, since those of a test are not trained on. None
+    It has no more of each than `num_tasks` and `shots`, and takes at most half of the items: a router that reads profiles trains on the others only. None
     where there is no such test.
     """
     half = sum(counts) // 2
