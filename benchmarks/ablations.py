@@ -50,8 +50,9 @@ CHANGES: dict[str, tuple[str, ...]] = {
     ),
     "profiles of tasks, nothing hidden": ("--config.router.profile_encoder.kind=tasks", *THROUGH_A_CONNECTOR),
     "profiles as text, the paper's connector": ("--config.router.profile_encoder.kind=text", *THROUGH_A_CONNECTOR),
-    "half the steps": ("--config.stages[0].steps=188",),
-    "twice the steps": ("--config.stages[0].steps=752",),
+    "no features hidden, half the steps": ("--config.batch.hidden_features=0.0", "--config.stages[0].steps=432"),
+    "half the steps": ("--config.stages[0].steps=432",),
+    "twice the steps": ("--config.stages[0].steps=1728",),
 }
 
 
@@ -66,13 +67,13 @@ def second_stage(steps: int, adapters: float, rate: float = 3e-4, abilities: flo
 
 AT_ONCE = ("--config.stages[0].steps=1", "--config.stages[1].warmup_steps=50")
 TUNED: dict[str, tuple[str, ...]] = {
-    "two passes, adapters at 1e-4": second_stage(94, 1e-4),
-    "two passes, adapters at 3e-4": second_stage(94, 3e-4),
-    "three passes, adapters at 3e-4": second_stage(141, 3e-4),
-    "six passes, adapters at 3e-4": second_stage(282, 3e-4),
-    "three passes, adapters at 1e-3": second_stage(141, 1e-3),
-    "head and adapters at once, five passes": (*AT_ONCE, *second_stage(235, 3e-4, 1e-3, 10.0)),
-    "three passes, rank 64": ("--config.router.llm.lora_rank=64", *second_stage(141, 3e-4)),
+    "two passes, adapters at 1e-4": second_stage(108, 1e-4),
+    "two passes, adapters at 3e-4": second_stage(108, 3e-4),
+    "three passes, adapters at 3e-4": second_stage(162, 3e-4),
+    "six passes, adapters at 3e-4": second_stage(324, 3e-4),
+    "three passes, adapters at 1e-3": second_stage(162, 1e-3),
+    "head and adapters at once, five passes": (*AT_ONCE, *second_stage(270, 3e-4, 1e-3, 10.0)),
+    "three passes, rank 64": ("--config.router.llm.lora_rank=64", *second_stage(162, 3e-4)),
 }
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")
 

@@ -44,9 +44,11 @@ NEWTON_STEPS = 12
 
 
 def some_of(table: OutcomeTable, test: AptitudeTest, share: float, seed: int) -> OutcomeTable:
-    """The table with a share of its training items, drawn by the seed; those of the aptitude test all stay."""
-    rest = [i for i, item in enumerate(table.items) if item.split == "train" and item.id not in test.item_ids]
-    dropped = set(np.random.default_rng(seed).permutation(rest)[round(share * len(rest)) :].tolist())
+    """The table with a share of its training items: those of the aptitude test, and others drawn by the seed."""
+    taught = [i for i, item in enumerate(table.items) if item.split == "train"]
+    rest = [i for i in taught if table.items[i].id not in test.item_ids]
+    others = max(0, round(share * len(taught)) - (len(taught) - len(rest)))
+    dropped = set(np.random.default_rng(seed).permutation(rest)[others:].tolist())
     return table.select_items(np.array([i not in dropped for i in range(len(table.items))]))
 
 

@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             "stages": (
                 {
                     "name": "connector",
-                    "steps": 60,
+                    "steps": 40,
                     "learning_rate": 1e-4,
                     "trainable": ("connector/.*",),
                     "warmup_steps": 5,
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
                 },
                 {
                     "name": "all",
-                    "steps": 240,
+                    "steps": 200,
                     "learning_rate": 5e-5,
                     "trainable": ("connector/.*", "encoder/.*", "llm/.*"),
                     "scales": (("connector/.*", 4.0), ("encoder/.*", 2.0)),

@@ -5,7 +5,7 @@ its layers. Every step reads its instructions anew, which is work for an acceler
 
     configs/tuned.py:large   Qwen2.5-Coder-1.5B-Instruct, as in `configs/qwen25_coder.py`
 
-On MMLU-Pro's 6,007 training instructions it is no better than the frozen LLM (`benchmarks/experiments.md`); it is here for those who have more. Few
+On MMLU-Pro's training instructions it is no better than the frozen LLM (`benchmarks/experiments.md`); it is here for those who have more. Few
 widths of padding keep what has to be compiled small; ranking has those of the prompt.
 """
 
@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
         *config.stages,
         {
             "name": "tuned",
-            "steps": 94,
+            "steps": 108,
             "learning_rate": 3e-4,
             "trainable": ("connector/ability", "ability/(read|demand)/.*", "llm/.*/lora_[ab]"),
             "scales": (("connector/ability", 3.0), ("llm/.*", 0.333)),
