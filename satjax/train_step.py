@@ -57,7 +57,7 @@ def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]
     }
 
 
-def kept_features(seed: jax.Array, shape: tuple[int, int], hidden: float) -> jax.Array:
+def kept_features(seed: jax.Array, shape: tuple[int, ...], hidden: float) -> jax.Array:
     """What standardized features `[R, F]` are multiplied with: 0 for a share `hidden` of them, for the others what keeps the expectation."""
     kept_RF = jax.random.bernoulli(jax.random.key(seed), 1 - hidden, shape)
     return constrain(kept_RF / (1 - hidden), "batch")
