@@ -11,7 +11,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
 from satjax.evaluation.evaluate import Report
 from satjax.evaluation.protocols import leave_category_out, unseen_families
-from satjax.evaluation.protocols.leave_out import SEEN, _compared, _held
+from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
@@ -55,7 +55,20 @@ def test_the_seen_stand_beside(recipe, found):
     assert found["methods"][SEEN]["correctness"]["brier"]["mean"] == pytest.approx(
         metrics.brier(seen, outcome_BM), abs=1e-6
     )
-    assert list(found["methods"]) == ["router", "candidate_means", SEEN]
+    assert list(found["methods"]) == ["router", "candidate_means", SEEN, ONE_NEW]
+
+
+def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, found):
+    texts, outcome_BM = held()
+    routed, briers = [], []
+    for family in "ab":
+        router = Router.load(recipe[1] / f"without-{family}" / "router")
+        probability_BM = router.probability(texts, families_table().candidate_ids)
+        routed.append(np.nanmean(np.take_along_axis(outcome_BM, probability_BM.argmax(axis=1)[:, None], 1)))
+        briers.append(metrics.brier(probability_BM, outcome_BM))
+    ours = found["methods"][ONE_NEW]
+    assert ours["correctness"]["brier"]["mean"] == pytest.approx(np.mean(briers), abs=1e-6)
+    assert ours["routing"]["all"]["router"] == pytest.approx(np.mean(routed), abs=1e-6)
 
 
 def test_a_left_out_category_is_in_no_aptitude_test_and_its_rows_are_of_that_router(recipe):

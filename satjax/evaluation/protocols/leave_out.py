@@ -18,6 +18,8 @@ from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.weights.fetch import resolve
 
 SEEN = "router (trained on them)"
+ONE_NEW = "router (one family new)"
+"""Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
 WITHOUT_TASKS = tuple(name for name in BASELINES if name != "subject_means")
 """Baselines that can say something about a category that they have never met."""
 
@@ -32,7 +34,8 @@ def unseen_families(
 ) -> dict[str, Any]:
     """Every candidate's column comes from a router, and from baselines, that have never met its family: its aptitude test is all they know.
 
-    The same candidates by a router that was trained on them stand beside. Figures as `satjax.evaluation.bench.compare` gives them.
+    The same candidates by a router that was trained on them stand beside, and what each fold's router makes of the whole zoo (`ONE_NEW`): columns of
+    different routers do not compete there. Figures as `satjax.evaluation.bench.compare` gives them.
     """
     table = open_outcomes(config.data.outcomes)
     held, embedding_NE = _held(table), _embedding(config, table)
@@ -41,15 +44,17 @@ def unseen_families(
         raise SatjaxError("unseen families: the outcome table has one family only; nothing would be left to train on")
     column = {name: i for i, name in enumerate(table.candidate_ids)}
     shape = len(held), len(table.candidates)
-    found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
+    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
+    one_new_FBM = np.full((len(groups), *shape), np.nan, np.float32)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
         router = trained(config, workdir, f"without-{family}", candidates=names)
         columns = [column[name] for name in names]
-        report = evaluate(router, table, candidates=names)
+        report = evaluate(router, table)
         for name, reason in report.figures["left_out"].items():
             raise SatjaxError(f"unseen families: {name!r} is known by nothing ({reason}); leave it out of the table")
-        found[ROUTER][:, columns] = report.probability_BM
+        one_new_FBM[done] = report.probability_BM
+        found[ROUTER][:, columns] = report.probability_BM[:, columns]
         known = table.select_candidates([name for name in table.candidate_ids if name not in names])
         data = baseline_data(known, embedding_NE, router.aptitude_test)
         anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)
@@ -58,6 +63,7 @@ def unseen_families(
     on_progress("folds", len(groups), len(groups) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
     on_progress("folds", len(groups) + 1, len(groups) + 1)
+    found[ONE_NEW] = one_new_FBM
     return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos)}
 
 
@@ -112,6 +118,7 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
 
 
 def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
-    methods = {name: Method(probability[None], {}, None) for name, probability in found.items()}
+    """Figures of probabilities `[B, M]`, or, for several fits, `[S, B, M]`."""
+    methods = {name: Method(found_in.reshape(-1, *found_in.shape[-2:]), {}, None) for name, found_in in found.items()}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM)
