@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 import zlib
 from contextlib import ExitStack
 from dataclasses import replace
@@ -204,17 +205,26 @@ def test_items_that_never_get_a_reply_do_not_keep_a_later_run_from_its_end(
 @pytest.mark.parametrize(("fault", "error"), [("400", SatjaxError), ("403", SatjaxError), ("500", TryAgain)])
 def test_an_endpoint_that_answers_nothing_any_more_is_given_up(questions, tmp_path, monkeypatch, fault, error):
     monkeypatch.setattr(endpoint_module, "ATTEMPTS", 2)
-    seen = []
+    journal, places, deadline = tmp_path / "j", iter(range(1000)), time.monotonic() + 30
+
+    def after_ten(prompt):
+        if next(places) < 10:
+            return None
+        # What is still under way when the run gives up is asked again: here nothing is.
+        while journal.read_bytes().count(b"\n") < 11 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return fault
+
     with (
         stub_endpoint(answering(questions)) as stub,
-        faulty_proxy(stub, lambda prompt: fault if len(seen) > 9 or seen.append(prompt) else None) as url,
+        faulty_proxy(stub, after_ten) as url,
         pytest.raises(error, match=f"no reply to {GIVE_UP_AFTER} questions in a row .HTTP {fault}") as raised,
     ):
-        taken(url, questions, tmp_path / "j", concurrency=2)
+        taken(url, questions, journal, concurrency=2)
     assert type(raised.value) is error
     assert "\n" not in str(raised.value)
     with stub_endpoint(answering(questions)) as stub:
-        assert len(taken(stub.url, questions, tmp_path / "j").outcomes) == 30
+        assert len(taken(stub.url, questions, journal).outcomes) == 30
     assert stub.asked.total() == 20
 
 
