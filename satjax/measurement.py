@@ -28,8 +28,8 @@ class AbilityScale:
 
     `demand_TKR` float32: demands and ease of T tasks' K items, as `AbilityHead.demands` gives them. The population that a candidate is taken
     to be of is Gaussian, with `mean_R` float32 and `precision_RR` float32, its inverse covariance. `link` float32 `[2]` is the slope and the offset
-    with which a score becomes the log odds of an item's outcome: a head is surer of instructions that it was trained on than it can be of others, and
-    the items are others.
+    with which a score becomes the log odds of an item's outcome: a head is surer than outcomes that it was not trained on bear out, and those of a
+    new candidate are such, though other candidates' outcomes on the items may have trained it.
     """
 
     demand_TKR: np.ndarray
