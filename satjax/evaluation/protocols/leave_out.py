@@ -119,6 +119,6 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
 
 def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
     """Figures of probabilities `[B, M]`, or, for several fits, `[S, B, M]`."""
-    methods = {name: Method(found_in.reshape(-1, *found_in.shape[-2:]), {}, None) for name, found_in in found.items()}
+    methods = {name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None) for name, fits in found.items()}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM)
