@@ -86,8 +86,8 @@ def in_torch(given: tuple[jax.Array, ...], layers: int, backward: bool) -> Call:
     return lambda: call()[0, 0, 0, 0].item()
 
 
-def suffixes(heads: Heads, rows: int, tokens: int, layers: int, backward: bool, dtype: Any) -> Call:
-    """Attention of the candidates' suffixes, which XLA computes on every GPU."""
+def suffixes(kernel: Any, heads: Heads, rows: int, tokens: int, layers: int, backward: bool, dtype: Any) -> Call:
+    """Attention of the candidates' suffixes."""
     _, key, value = arrays(heads, rows, tokens, dtype)
     rng = np.random.default_rng(1)
     own = tuple(
@@ -95,7 +95,7 @@ def suffixes(heads: Heads, rows: int, tokens: int, layers: int, backward: bool, 
         for n in (heads.num_heads, heads.num_groups, heads.num_groups)
     )
     length = jnp.full(rows, tokens, jnp.int32)
-    attend = lambda query, *more: suffix_attention("xla", query, *more, length)  # noqa: E731
+    attend = lambda query, *more: suffix_attention(kernel, query, *more, length)  # noqa: E731
     return in_jax(attend, (*own, key, value), layers, backward)
 
 
@@ -117,8 +117,9 @@ def main() -> None:
         if gpu:
             kinds["cudnn"] = lambda: in_jax(partial(attend, "cudnn"), given, layers, backward)
         kinds["torch"] = lambda: in_torch(given, layers, backward)
-        if rows > 1:
-            kinds["suffixes, xla"] = lambda: suffixes(heads, rows, tokens, layers, backward, dtype)
+        for kernel in ("xla", "cudnn") if gpu else ("xla",):
+            if rows > 1:
+                kinds[f"suffixes, {kernel}"] = partial(suffixes, kernel, heads, rows, tokens, layers, backward, dtype)
         for kind, make in kinds.items():
             errors: dict[str, str] = {}
             for figure in medians({f"{kind}, {shape}": later(make)}, options.runs, 3, errors).values():

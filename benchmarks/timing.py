@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -173,6 +174,7 @@ def machine() -> dict[str, Any]:
         "machine": real_run.machine(),
         "device": jax.devices()[0].device_kind,
         "versions": {name: version(name) for name in ("jax", "flax", "torch")},
+        **({"xla_flags": os.environ["XLA_FLAGS"]} if "XLA_FLAGS" in os.environ else {}),
         **({"memory_bytes": memory()["bytes_limit"]} if "bytes_limit" in memory() else {}),
     }
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from satjax.config import MeshConfig
-from satjax.models import fused_attention, splash
+from satjax.models import splash
 from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.fused_attention import suffix_attention, text_attention
 from satjax.preflight.chips import topology
@@ -31,11 +31,16 @@ def texts(dtype):
     return q, k, v, length, weight * (np.arange(37) < length[:, None])[..., None, None]
 
 
-def test_cudnn_s_call_means_what_xla_computes(monkeypatch):
+@pytest.fixture
+def cudnn_by_xla(monkeypatch):
+    """What cuDNN is asked for, computed by XLA."""
     other = jax.nn.dot_product_attention
     monkeypatch.setattr(
         jax.nn, "dot_product_attention", lambda *x, **options: other(*x, **options | {"implementation": "xla"})
     )
+
+
+def test_cudnn_s_call_means_what_xla_computes(cudnn_by_xla):
     q, k, v, length, weight = texts("float32")
 
     def loss(kernel, q, k, v):
@@ -47,6 +52,43 @@ def test_cudnn_s_call_means_what_xla_computes(monkeypatch):
         for kernel in ("cudnn", "xla")
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), ours, theirs)
+
+
+def suffixes(sets, tokens, text, dtype="float32"):
+    """Queries, keys and values of suffixes, and keys and values of two texts, of which the second is short."""
+    rng = np.random.default_rng(2)
+    shapes = [(2, sets, tokens, heads, 8) for heads in (4, 2, 2)] + 2 * [(2, text, 2, 8)]
+    return *(jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes), jnp.array([text, text // 3])
+
+
+@pytest.mark.parametrize(("sets", "tokens", "text"), [(5, 4, 12), (5, 3, 12), (5, 3, 13), (2, 4, 13), (1, 1, 1)])
+def test_cudnn_s_call_for_suffixes_means_what_xla_computes(sets, tokens, text, cudnn_by_xla):
+    *arrays, length = suffixes(sets, tokens, text)
+
+    def loss(kernel, *arrays):
+        out = suffix_attention(kernel, *arrays, length)
+        return jnp.sum(jnp.sin(out)), out
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(partial(loss, kernel), (0, 1, 2, 3, 4), has_aux=True))(*arrays)
+        for kernel in ("cudnn", "xla")
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("mesh", [None, MeshConfig(2, 2, 2)], ids=["alone", "on a mesh"])
+def test_on_cuda_suffixes_are_cudnn_s_both_ways(mesh, monkeypatch):
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
+    mesh = mesh and make_mesh(mesh)
+    *arrays, length = (jnp.concatenate([x, x]) for x in suffixes(5, 3, 12, "bfloat16"))
+
+    def loss(*arrays):
+        with on_mesh(mesh):
+            return jnp.sum(suffix_attention("cudnn", *arrays, length), dtype=jnp.float32)
+
+    text = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4))).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaScaleBiasSoftmax(" in text
+    assert "__cudnn$fmhaScaleBiasSoftmaxBackward(" in text
 
 
 @pytest.mark.parametrize("mesh", [None, MeshConfig(2, 2, 2)], ids=["alone", "on a mesh"])
@@ -120,10 +162,3 @@ def test_splash_compiles_for_tpus(mesh):
     # Two products forth and five back, of three of the text's four blocks, and of 128 queries on 1,024 keys.
     assert work.flops * 4 == 7 * 2 * 4 * 4 * 96 * (3 * 384**2 + 128 * 1024)
     assert not [c for c in work.collectives if c.size > 2**10]
-
-
-@pytest.mark.parametrize("kernel", ["xla", "cudnn"])
-def test_every_other_kernel_leaves_suffixes_to_xla(kernel, monkeypatch):
-    monkeypatch.setattr(fused_attention.attention, "suffix_attention", lambda *arrays: arrays[0])
-    own, text = jnp.ones((1, 2, 3, 2, 4)), jnp.ones((1, 5, 2, 4))
-    assert suffix_attention(kernel, own, own, own, text, text, jnp.array([5])) is own

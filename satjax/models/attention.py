@@ -1,9 +1,13 @@
 """Attention of the two kinds of tokens: text, and candidate suffixes that share one text.
 
 A suffix attends to the text of its instruction and to itself only, so its two score blocks stay dense and stand under one
-softmax; no `[M, L]` mask is ever made. Softmax is float32. Products are in the dtype of keys and values, results in that of the queries.
+softmax; no `[M, L]` mask is ever made. Softmax is float32. Products are in the dtype of keys and values, those of the gradients too; results in
+that of the queries.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
@@ -19,9 +23,35 @@ def _scaled(query: Array) -> Array:
 
 def _weights(*scores: Array) -> tuple[list[Array], Array]:
     """Unnormalized softmax weights over the last axes of several score blocks as if they were one, and their sum `[..., 1]`."""
-    top = jnp.max(jnp.stack([jnp.max(block, axis=-1) for block in scores]), axis=0)
+    top = jnp.max(jnp.stack([jnp.max(jax.lax.stop_gradient(block), axis=-1) for block in scores]), axis=0)
     weights = [jnp.exp(block - top[..., None]) for block in scores]
     return weights, jnp.sum(jnp.stack([jnp.sum(weight, axis=-1) for weight in weights]), axis=0)[..., None]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(subscripts: str, a: Array, b: Array) -> Array:
+    """`einsum` of two arrays of one dtype, summed and given in float32.
+
+    Its gradients round what comes back to that dtype, as flash attention does: JAX's own would multiply it in float32, for which GPUs have no fast
+    units.
+    """
+    return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
+
+
+def _product_forward(subscripts: str, a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _product(subscripts, a, b), (a, b)
+
+
+def _product_backward(subscripts: str, factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    (a, b), (inputs, output) = factors, subscripts.split("->")
+    first, second = inputs.split(",")
+    narrow = gradient.astype(a.dtype)
+    of_a = jnp.einsum(f"{output},{second}->{first}", narrow, b, preferred_element_type=jnp.float32)
+    of_b = jnp.einsum(f"{output},{first}->{second}", narrow, a, preferred_element_type=jnp.float32)
+    return of_a.astype(a.dtype), of_b.astype(b.dtype)
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def key_mask(length_B: Int[Array, " b"], num_tokens: int) -> Bool[Array, "b l"]:
@@ -50,14 +80,14 @@ def text_attention(
 
     def block(start: int, stop: int, keys: int) -> Array:
         rows = rearrange(query[:, :, :, start:stop], "b g r q h -> b g (r q) h")
-        scores = jnp.einsum("bgqh,bghk->bgqk", rows, key[..., :keys], preferred_element_type=jnp.float32)
+        scores = _product("bgqh,bghk->bgqk", rows, key[..., :keys])
         scores = rearrange(scores, "b g (r q) k -> b g r q k", q=stop - start)
         mask = seen[..., :keys]
         if causal:
             mask = mask & (jnp.arange(keys) <= jnp.arange(start, stop)[:, None])
         (weight,), total = _weights(jnp.where(mask, scores, MASKED))
         weight = rearrange(weight.astype(value.dtype), "b g r q k -> b g (r q) k")
-        mixed = jnp.einsum("bgqk,bgkh->bgqh", weight, value[:, :, :keys], preferred_element_type=jnp.float32)
+        mixed = _product("bgqk,bgkh->bgqh", weight, value[:, :, :keys])
         return rearrange(mixed, "b g (r q) h -> b g r q h", q=stop - start) / total
 
     starts = range(0, num_tokens, QUERY_BLOCK if causal else num_tokens)
@@ -78,15 +108,11 @@ def suffix_attention(
     """Each candidate's suffix reads the whole text of its instruction and, causally, itself."""
     num_suffix, num_text = query.shape[2], text_key.shape[1]
     grouped = rearrange(_scaled(query).astype(key.dtype), "b m s (g r) h -> b m s g r h", g=key.shape[3])
-    on_text = jnp.einsum("bmsgrh,blgh->bgrmsl", grouped, text_key, preferred_element_type=jnp.float32)
-    on_self = jnp.einsum("bmsgrh,bmtgh->bgrmst", grouped, key, preferred_element_type=jnp.float32)
+    on_text = _product("bmsgrh,blgh->bgrmsl", grouped, text_key)
+    on_self = _product("bmsgrh,bmtgh->bgrmst", grouped, key)
     on_text = jnp.where(key_mask(length_B, num_text)[:, None, None, None, None, :], on_text, MASKED)
     on_self = jnp.where(jnp.tril(jnp.ones((num_suffix, num_suffix), bool)), on_self, MASKED)
     (text_weight, self_weight), total = _weights(on_text, on_self)
-    mixed = jnp.einsum(
-        "bgrmsl,blgh->bgrmsh", text_weight.astype(value.dtype), text_value, preferred_element_type=jnp.float32
-    )
-    mixed = mixed + jnp.einsum(
-        "bgrmst,bmtgh->bgrmsh", self_weight.astype(value.dtype), value, preferred_element_type=jnp.float32
-    )
+    mixed = _product("bgrmsl,blgh->bgrmsh", text_weight.astype(value.dtype), text_value)
+    mixed = mixed + _product("bgrmst,bmtgh->bgrmsh", self_weight.astype(value.dtype), value)
     return rearrange(mixed / total, "b g r m s h -> b m s (g r) h").astype(query.dtype)
