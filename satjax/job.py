@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -12,24 +13,20 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from satjax.agreement import check_same, is_first, wait_for_all
-from satjax.aptitude import (
-    AptitudeTest,
-    cluster_tasks,
-    known_profiles,
-    sample_aptitude_test,
-)
+from satjax.agreement import check_same, from_first, is_first, wait_for_all
+from satjax.aptitude import AptitudeTest, known_profiles, sample_aptitude_test
 from satjax.assembly import Assembly, assemble
 from satjax.batches import TrainingSet, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
-from satjax.config import TrainConfig
+from satjax.config import AptitudeConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.feature_norms import SAMPLE, feature_norms
+from satjax.files import write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import Params, abstract_model, initial_params
 from satjax.optimizer import is_trainable, trainable_paths
-from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
 from satjax.scoring import profile_reader
 from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
@@ -70,18 +67,22 @@ class Job:
 def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
     """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits.
 
-    A test that is in the workdir holds for the checkpoints beside it; without any it is what is left of a run that may have had another config.
+    A test that is in the workdir, and the clusters that its tasks are, hold for the checkpoints beside them; without any they are what is left of a
+    run that may have had another config.
     """
     check_same("config", canonical_json(dataclasses.asdict(config)).encode())
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     table.select_candidates(config.data.held_out_candidates)
-    if config.aptitude.clusters:
-        table = cluster_tasks(table, config.aptitude.clusters, config.aptitude.seed)
-    seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
-    test_path = workdir / "aptitude_test.json"
+    test_path, clusters_path = workdir / "aptitude_test.json", workdir / "clusters.json"
     kept = test_path.is_file() and is_saved(workdir / CHECKPOINTS)
+    number_N = (
+        clusters_of(table, config.aptitude, clusters_path if kept else None) if config.aptitude.clusters else None
+    )
+    if number_N is not None:
+        table = with_clusters(table, number_N)
+    seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
     if test is None:
         aptitude = config.aptitude
         test = (
@@ -114,10 +115,21 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
     check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
     if is_first() and not kept:
+        if number_N is not None:
+            write_text(clusters_path, json.dumps(number_N.tolist()) + "\n")
         test.write(test_path)
     wait_for_all("aptitude test")
     check_shared(test_path)
     return Job(config, table, test, train_table, unprofiled, norms, assembly, reader, mesh, frozenset(learned))
+
+
+def clusters_of(table: OutcomeTable, config: AptitudeConfig, path: Path | None) -> np.ndarray:
+    """The clusters of the training items that a run began with, or new ones, the first process's on all: a machine of another kind finds others."""
+    if path is not None and path.is_file():
+        number_N = np.array(json.loads(path.read_text(encoding="utf-8")), np.int32)
+        if len(number_N) == sum(item.split == "train" for item in table.items):
+            return number_N
+    return from_first(cluster_numbers(table, config.clusters, config.seed))
 
 
 def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Sequence[str]) -> tuple[str, ...]:

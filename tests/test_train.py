@@ -29,7 +29,7 @@ from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, store_of, training_set
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
-from satjax.outcomes import merge_tables
+from satjax.outcomes import cluster_numbers, merge_tables
 from satjax.outcomes.parquet import write_table
 from satjax.router import Router
 from satjax.run_log import read_metrics
@@ -222,6 +222,18 @@ def test_an_aptitude_test_may_be_given_and_stays_with_its_checkpoints(home, tmp_
     with pytest.raises(Interrupted):
         run(job, tmp_path, stop=lambda: True)
     assert job.test == prepare(tiny_config(home), tmp_path).test == given
+
+
+def test_a_run_goes_on_with_its_clusters_where_a_machine_finds_others(home, tmp_path, monkeypatch):
+    config = tiny_config(home, aptitude={"num_tasks": 4, "shots": 3, "clusters": 5})
+    job = job_on(config, tmp_path, mesh=ONE)
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, stop=lambda: True)
+    found = cluster_numbers(job.table, 5, 0)
+    monkeypatch.setattr("satjax.job.cluster_numbers", lambda *_: np.roll(found, 1))
+    assert identity(prepare(config, tmp_path)) == identity(job)
+    assert {item.task for item in job.train.items} == {f"cluster {n}" for n in range(1, 6)}
+    assert prepare(config, tmp_path / "new").table.items != job.table.items
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):

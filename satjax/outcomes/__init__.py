@@ -1,6 +1,6 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
-from satjax.outcomes.clusters import cluster_tasks
+from satjax.outcomes.clusters import cluster_numbers, cluster_tasks, with_clusters
 from satjax.outcomes.describe import describe
 from satjax.outcomes.importers import import_outcomes
 from satjax.outcomes.merge import leaks, merge_tables
@@ -17,6 +17,7 @@ __all__ = [
     "Item",
     "OutcomeTable",
     "Responses",
+    "cluster_numbers",
     "cluster_tasks",
     "describe",
     "import_outcomes",
@@ -30,6 +31,7 @@ __all__ = [
     "read_table",
     "read_tfds",
     "synthetic_zoo",
+    "with_clusters",
     "write_table",
     "write_tfds",
 ]

@@ -12,18 +12,30 @@ COMPONENTS = 100
 
 
 def cluster_tasks(table: OutcomeTable, num_clusters: int, seed: int) -> OutcomeTable:
-    """The table with its training items sorted into `num_clusters` tasks, `cluster 1` and so on, the largest first; other items stay as they are.
+    """The table with its training items sorted into `num_clusters` tasks by `cluster_numbers`."""
+    return with_clusters(table, cluster_numbers(table, num_clusters, seed))
 
-    k-means on the unit sphere of latent semantic analysis (TF-IDF, 100 components; Deerwester et al. 1990). The texts of the training split
-    are all that it reads. Raises SatjaxError where there are fewer different texts than clusters.
+
+def with_clusters(table: OutcomeTable, number_N: np.ndarray) -> OutcomeTable:
+    """The table with tasks `cluster 1` and so on, by the numbers of its training items; other items stay as they are."""
+    items = list(table.items)
+    for i, number in zip(_training_items(table), number_N.tolist(), strict=True):
+        items[i] = dataclasses.replace(items[i], task=f"cluster {number}")
+    return dataclasses.replace(table, items=tuple(items))
+
+
+def cluster_numbers(table: OutcomeTable, num_clusters: int, seed: int) -> np.ndarray:
+    """For every training item the number of its cluster, int32 `[N]`: 1 is the largest. The texts of the training split are all that it reads.
+
+    k-means on the unit sphere of latent semantic analysis (TF-IDF, 100 components; Deerwester et al. 1990): on a machine with another number of
+    cores, sums are rounded otherwise, and a few clusters may be others. Raises SatjaxError where there are fewer different texts than clusters.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    train = [i for i, item in enumerate(table.items) if item.split == "train"]
-    texts = [table.items[i].text for i in train]
+    texts = [table.items[i].text for i in _training_items(table)]
     if len(set(texts)) < num_clusters:
         raise SatjaxError(
             f"config aptitude.clusters = {num_clusters}: there are {len(set(texts))} different training instructions; lower it"
@@ -40,8 +52,10 @@ def cluster_tasks(table: OutcomeTable, num_clusters: int, seed: int) -> OutcomeT
     )
     cluster_N = KMeans(num_clusters, n_init=4, random_state=seed).fit_predict(place_ND)
     order = np.argsort(-np.bincount(cluster_N, minlength=num_clusters), kind="stable")
-    number_of = {int(cluster): number for number, cluster in enumerate(order, start=1)}
-    items = list(table.items)
-    for i, cluster in zip(train, cluster_N, strict=True):
-        items[i] = dataclasses.replace(items[i], task=f"cluster {number_of[int(cluster)]}")
-    return dataclasses.replace(table, items=tuple(items))
+    number = np.empty(num_clusters, np.int32)
+    number[order] = np.arange(1, num_clusters + 1)
+    return number[cluster_N]
+
+
+def _training_items(table: OutcomeTable) -> list[int]:
+    return [i for i, item in enumerate(table.items) if item.split == "train"]
