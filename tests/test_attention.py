@@ -1,8 +1,10 @@
 """Attention against a plain reference that builds the whole mask."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from satjax.models.attention import QUERY_BLOCK, suffix_attention, text_attention
 
@@ -44,6 +46,32 @@ def test_suffixes_share_a_text():
             mask = np.concatenate([np.ones((4, n), bool), np.tril(np.ones((4, 4), bool))], axis=1)
             keys, values = np.concatenate([tk[b, :n], k[b, m]]), np.concatenate([tv[b, :n], v[b, m]])
             np.testing.assert_allclose(ours[b, m], plain_attention(q[b, m], keys, values, mask), atol=1e-5)
+
+
+def factors(jaxpr):
+    """Dtypes of what every product of a program multiplies."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield [factor.aval.dtype.name for factor in equation.invars]
+        for inner in jaxprs_in_params(equation.params):
+            yield from factors(inner)
+
+
+@pytest.mark.parametrize("which", ["text", "suffix"])
+def test_gradients_of_bfloat16_are_close_and_made_of_bfloat16_products(which):
+    if which == "text":
+        given = arrays(4, (2, 9, 4, 8), (2, 9, 2, 8), (2, 9, 2, 8))
+        attend = lambda *x: text_attention(*x, jnp.array([9, 4]), causal=True)  # noqa: E731
+    else:
+        given = arrays(4, (2, 3, 4, 4, 8), (2, 3, 4, 2, 8), (2, 3, 4, 2, 8), (2, 6, 2, 8), (2, 6, 2, 8))
+        attend = lambda *x: suffix_attention(*x, jnp.array([6, 2]))  # noqa: E731
+    gradients = jax.grad(lambda *x: jnp.sum(jnp.sin(attend(*x).astype(jnp.float32))), tuple(range(len(given))))
+    narrow = [jnp.asarray(x, jnp.bfloat16) for x in given]
+    for ours, exact in zip(gradients(*narrow), gradients(*map(jnp.asarray, given)), strict=True):
+        np.testing.assert_allclose(np.asarray(ours, np.float32), exact, atol=0.03 * float(np.abs(exact).max()))
+    products = list(factors(jax.make_jaxpr(gradients)(*narrow).jaxpr))
+    assert len(products) >= 6
+    assert {dtype for pair in products for dtype in pair} == {"bfloat16"}
 
 
 def test_large_scores_and_empty_rows_stay_finite():
