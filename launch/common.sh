@@ -44,6 +44,18 @@ verdict() {
   printf '%s\n' "$found"
 }
 
+# await PID: until a command in the background has ended, with its exit code. bash hears of signals between commands, and of one that comes just before
+# its `wait` blocks only when that is over: so it never waits long.
+await() {
+  local code=0
+  while kill -0 "$1" 2>/dev/null; do
+    sleep 0.2 &
+    wait $! || true
+  done
+  wait "$1" || code=$?
+  return "$code"
+}
+
 # The comment at the top of the script, which is its help.
 show_help() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 

@@ -166,10 +166,9 @@ train() {
   fi
   note train_start
   "${command[@]}" &
-  trap 'kill -TERM $!' INT TERM
-  # `wait` ends early at a signal; one that comes too late for it still knows how the command ended.
-  while kill -0 $! 2>/dev/null; do wait $! || true; done
-  wait $! || code=$?
+  # shellcheck disable=SC2064
+  trap "kill -TERM $!" INT TERM
+  await $! || code=$?
   # A run that was killed goes on from its last checkpoint like one that could save.
   if ((code != 0)) && retryable "$code"; then code=$SAVED; fi
   steps=$(sed -n '$s/^{"step": \([0-9]*\),.*/\1/p' "$(train_value workdir)/metrics.jsonl" 2>/dev/null || true)

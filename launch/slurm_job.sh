@@ -17,13 +17,13 @@ trap 'scancel --signal TERM "$SLURM_JOB_ID"' TERM
 # shellcheck disable=SC2016
 task='trap : TERM; "$@"; code=$?; echo "satjax-launch: exit $code"; exit "$code"'
 
-# In the background, since bash hears of signals only between commands and in `wait`. The first task that has saved must not end the others.
+# In the background, for signals to be heard meanwhile. The first task that has saved must not end the others.
 {
   code=0
   srun --kill-on-bad-exit=0 bash -c "$task" task satjax train "$@" 2>&1 || code=$?
   echo "$code" >"$scratch/own"
 } | tee "$scratch/log" &
-while kill -0 $! 2>/dev/null; do wait $! || true; done
+await $!
 
 code=$(verdict "$scratch/log" "$(<"$scratch/own")")
 if ((code != 0)) && retryable "$code" && ((${SLURM_RESTART_COUNT:-0} < retries)); then

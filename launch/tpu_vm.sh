@@ -101,13 +101,13 @@ on_hosts() {
     quoted "${ssh[@]}"
     return
   fi
-  # In the background, since bash hears of signals only between commands and in `wait`.
+  # In the background, for signals to be heard meanwhile.
   {
     own=0
     "${ssh[@]}" 2>&1 || own=$?
     echo "$own" >"$scratch/own"
   } | tee "$scratch/log" &
-  wait $!
+  await $!
   return "$(verdict "$scratch/log" "$(<"$scratch/own")")"
 }
 
