@@ -162,3 +162,11 @@ def test_splash_compiles_for_tpus(mesh):
     # Two products forth and five back, of three of the text's four blocks, and of 128 queries on 1,024 keys.
     assert work.flops * 4 == 7 * 2 * 4 * 4 * 96 * (3 * 384**2 + 128 * 1024)
     assert not [c for c in work.collectives if c.size > 2**10]
+
+
+@pytest.mark.parametrize(("sets", "fused"), [(5, True), (20, False)])
+def test_many_suffixes_of_a_short_text_are_left_to_xla(sets, fused, monkeypatch):
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
+    arrays = suffixes(sets, 3, 4, "bfloat16")
+    text = jax.jit(partial(suffix_attention, "cudnn")).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+    assert ("__cudnn$fmha" in text) == fused

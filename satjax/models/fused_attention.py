@@ -9,6 +9,9 @@ from satjax.config import AttentionKernel
 from satjax.models import attention, splash
 from satjax.sharding import on_each_device
 
+MOST_MASKED = 4
+"""Keys that cuDNN is given for each that a suffix sees: many long continuations of one text would be masks and nothing else."""
+
 
 def text_attention(
     kernel: AttentionKernel,
@@ -39,7 +42,9 @@ def suffix_attention(
 ) -> Float[Array, "b m s heads h"]:
     """Each candidate's suffix reads the whole text of its instruction and, causally, itself."""
     arrays = (query, key, value, text_key, text_value, length_B)
-    if kernel == "xla":
+    (num_sets, num_suffix), num_text = query.shape[1:3], text_key.shape[1]
+    masked = num_text + num_sets * num_suffix > MOST_MASKED * (num_text + num_suffix)
+    if kernel == "xla" or (kernel == "cudnn" and masked):
         return attention.suffix_attention(*arrays)
     run = splash.suffix_attention if kernel == "splash" else cudnn_suffix_attention
     own, text = ("batch", None, None, "heads", None), ("batch", None, "heads", None)
