@@ -25,8 +25,11 @@ pytestmark = pytest.mark.xdist_group("folds")
 def found(recipe):
     heard = []
     figures = unseen_families(*recipe, baselines=("candidate_means",), on_progress=lambda *step: heard.append(step))
-    assert heard[0] == ("folds", 0, 3)
+    num_items = len(families_table().items)
     assert heard[-1] == ("folds", 3, 3)
+    assert [step for step in heard if step[0] == "folds"] == [("folds", done, 3) for done in range(4)]
+    assert [step for step in heard if step[0] == "baselines"] == [("baselines", done, 2) for done in range(2)]
+    assert [step for step in heard if step[0] == "embeddings"][-1] == ("embeddings", num_items, num_items)
     return figures
 
 
@@ -69,6 +72,37 @@ def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, fo
     ours = found["methods"][ONE_NEW]
     assert ours["correctness"]["brier"]["mean"] == pytest.approx(np.mean(briers), abs=1e-6)
     assert ours["routing"]["all"]["router"] == pytest.approx(np.mean(routed), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fitted"), [(unseen_families, "UNSEEN_BASELINES"), (leave_category_out, "BASELINES")]
+)
+def test_an_interrupted_protocol_fits_no_baseline_twice(recipe, monkeypatch, protocol, fitted):
+    fits = []
+
+    def counted(name, fit):
+        def counting(*arguments):
+            if len(fits) == limit:
+                raise KeyboardInterrupt
+            fits.append(name)
+            return fit(*arguments)
+
+        return counting
+
+    names, limit = ("subject_means", "neighbours"), 3
+    counting = {name: counted(name, fit) for name, fit in getattr(module, fitted).items()}
+    monkeypatch.setattr(module, fitted, counting)
+    with pytest.raises(KeyboardInterrupt):
+        protocol(*recipe, baselines=names)
+    assert fits == [*names, names[0]]
+    limit = 9
+    resumed = protocol(*recipe, baselines=names)
+    assert fits == [*names, *names]
+    assert protocol(*recipe, baselines=names) == resumed
+    for file in recipe[1].glob("without-*/baselines/*.npy"):
+        file.unlink()
+    assert protocol(*recipe, baselines=names)["methods"] == resumed["methods"]
+    assert len(fits) == 8
 
 
 def test_a_left_out_category_is_in_no_aptitude_test_and_its_rows_are_of_that_router(recipe):

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from satjax.config import TrainConfig
+from satjax.files import replacing_file
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -34,5 +37,20 @@ def trained(
         config.data, held_out_candidates=tuple(candidates), held_out_categories=tuple(categories)
     )
     fold = dataclasses.replace(config, data=data)
-    folder = re.sub(r"[^\w.-]", "_", name)
-    return Router.load(train(fold, workdir / folder), keep_features=True)
+    return Router.load(train(fold, fold_folder(workdir, name)), keep_features=True)
+
+
+def fold_folder(workdir: Path, name: str) -> Path:
+    """Where the router of a fold is, and what else was computed in it."""
+    return workdir / re.sub(r"[^\w.-]", "_", name)
+
+
+def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `compute` returns, from the file where an earlier run left it: an interrupted protocol fits nothing twice."""
+    if path.is_file():
+        return np.load(path)
+    found = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path) as fresh, fresh.open("wb") as stream:
+        np.save(stream, found)
+    return found

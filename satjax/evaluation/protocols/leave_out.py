@@ -1,6 +1,7 @@
 """Unseen candidates and unseen categories: each family, or each category, is left out of training in turn."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,20 @@ import numpy as np
 
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.evaluation.baselines import BASELINES, UNSEEN_BASELINES, Instructions, aptitude_fold, baseline_data
+from satjax.evaluation.baselines import (
+    BASELINES,
+    UNSEEN_BASELINES,
+    BaselineData,
+    Fold,
+    Instructions,
+    aptitude_fold,
+    baseline_data,
+)
 from satjax.evaluation.bench import ROUTER, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import Zoos
-from satjax.evaluation.protocols.folds import Progress, families, trained
+from satjax.evaluation.protocols.folds import Progress, families, fold_folder, kept, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.weights.fetch import resolve
 
@@ -38,7 +47,7 @@ def unseen_families(
     different routers do not compete there. Figures as `satjax.evaluation.bench.compare` gives them.
     """
     table = open_outcomes(config.data.outcomes)
-    held, embedding_NE = _held(table), _embedding(config, table)
+    held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     groups = families(table)
     if len(groups) < 2:
         raise SatjaxError("unseen families: the outcome table has one family only; nothing would be left to train on")
@@ -48,7 +57,8 @@ def unseen_families(
     one_new_FBM = np.full((len(groups), *shape), np.nan, np.float32)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
-        router = trained(config, workdir, f"without-{family}", candidates=names)
+        fold = f"without-{family}"
+        router = trained(config, workdir, fold, candidates=names)
         columns = [column[name] for name in names]
         report = evaluate(router, table)
         for name, reason in report.figures["left_out"].items():
@@ -58,8 +68,11 @@ def unseen_families(
         known = table.select_candidates([name for name in table.candidate_ids if name not in names])
         data = baseline_data(known, embedding_NE, router.aptitude_test)
         anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)
-        for name in baselines:
-            found[name][:, columns] = UNSEEN_BASELINES[name](data, anchor, 0)(_instructions(table, embedding_NE, held))
+        asked = _instructions(table, embedding_NE, held)
+        for i, name in enumerate(baselines):
+            on_progress("baselines", done * len(baselines) + i, len(groups) * len(baselines))
+            predict = partial(_fit_unseen, name, data, anchor, asked)
+            found[name][:, columns] = kept(_file(workdir, fold, name), predict)
     on_progress("folds", len(groups), len(groups) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
     on_progress("folds", len(groups) + 1, len(groups) + 1)
@@ -77,7 +90,7 @@ def leave_category_out(
 ) -> dict[str, Any]:
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
     table = open_outcomes(config.data.outcomes)
-    held, embedding_NE = _held(table), _embedding(config, table)
+    held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     category_B = np.array([table.items[i].category for i in held])
     names = sorted(set(category_B))
     if len(names) < 2:
@@ -88,14 +101,17 @@ def leave_category_out(
     found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
     for done, category in enumerate(names):
         on_progress("folds", done, len(names) + 1)
-        router = trained(config, workdir, f"without-{category}", categories=[category])
+        fold = f"without-{category}"
+        router = trained(config, workdir, fold, categories=[category])
         rows = np.flatnonzero(category_B == category)
         only = table.select_items(held[rows])
         found[ROUTER][rows] = router.probability([item.text for item in only.items], table.candidate_ids)
         known = np.array([item.category != category for item in table.items])
         data = baseline_data(table.select_items(known), embedding_NE[known], router.aptitude_test)
-        for name in baselines:
-            found[name][rows] = BASELINES[name](data, 0)(_instructions(table, embedding_NE, held[rows]))
+        asked = _instructions(table, embedding_NE, held[rows])
+        for i, name in enumerate(baselines):
+            on_progress("baselines", done * len(baselines) + i, len(names) * len(baselines))
+            found[name][rows] = kept(_file(workdir, fold, name), partial(_fit, name, data, asked))
     on_progress("folds", len(names), len(names) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
     on_progress("folds", len(names) + 1, len(names) + 1)
@@ -107,10 +123,23 @@ def _held(table: OutcomeTable) -> np.ndarray:
     return np.array([i for i, item in enumerate(table.items) if item.split == "test"], int)
 
 
-def _embedding(config: TrainConfig, table: OutcomeTable) -> np.ndarray:
+def _embedding(config: TrainConfig, table: OutcomeTable, on_progress: Progress) -> np.ndarray:
     encoder = config.router.encoder
     texts = [item.text for item in table.items]
-    return embed(resolve(encoder.weights), texts, query_prefix=encoder.query_prefix)
+    hear = partial(on_progress, "embeddings")
+    return embed(resolve(encoder.weights), texts, query_prefix=encoder.query_prefix, on_progress=hear)
+
+
+def _file(workdir: Path, fold: str, baseline: str) -> Path:
+    return fold_folder(workdir, fold) / "baselines" / f"{baseline}.npy"
+
+
+def _fit(name: str, data: BaselineData, asked: Instructions) -> np.ndarray:
+    return BASELINES[name](data, 0)(asked)
+
+
+def _fit_unseen(name: str, data: BaselineData, anchor: Fold, asked: Instructions) -> np.ndarray:
+    return UNSEEN_BASELINES[name](data, anchor, 0)(asked)
 
 
 def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarray) -> Instructions:
