@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from satjax.config import from_mapping
 from satjax.errors import SatjaxError, unknown_name
 from satjax.objective import Objective, Quality, parse_objective
@@ -132,8 +134,10 @@ def read_candidate(name: str, table: Any, where: str) -> Candidate:
 def _check_url(url: str, at: str) -> None:
     try:
         parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        # Both, since httpx, which asks it later, takes less than urllib does.
+        named = bool(parts.hostname) and bool(httpx.URL(url).host)
+        fine = parts.scheme in ("http", "https") and named and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
         fine = False
     if not fine or not url.isascii() or not url.isprintable() or " " in url:
         raise SatjaxError(f"{at} is no address; give one such as http://localhost:8000/v1")

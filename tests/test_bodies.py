@@ -3,13 +3,14 @@
 import asyncio
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.serving.api_errors import ApiError
-from satjax.serving.bodies import ChatRequest, RankRequest, checked, read_body
+from satjax.serving.bodies import CandidateBody, ChatRequest, RankRequest, checked, read_body
 
 
 class Request:
@@ -24,6 +25,32 @@ class Request:
 
 def read(request, limit=1000, seconds=5.0):
     return asyncio.run(read_body(request, limit, seconds))
+
+
+MANY = 500_000
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "message"),
+    [
+        (ChatRequest, {"model": "m", "messages": [0] * MANY}, "messages.0: Input should be a valid dictionary"),
+        (ChatRequest, {"model": "m", "messages": [{"role": "user"}], "tools": [0] * MANY}, "tools.0: Input should"),
+        (ChatRequest, {"model": "m", "messages": [{"role": "user"}], "functions": [0] * MANY}, "functions.0: Input"),
+        (RankRequest, {"instruction": "x", "candidates": [0] * MANY}, "candidates.0: Input should be a valid string"),
+        (RankRequest, {f"field {n}": 0 for n in range(MANY)}, "the body: more than 256 fields"),
+        (CandidateBody, {f"field {n}": 0 for n in range(MANY)}, "the body: more than 256 fields"),
+        (
+            ChatRequest,
+            {"model": "m", "messages": [{"role": "user"}], "satjax": {f"field {n}": 0 for n in range(MANY)}},
+            "satjax: more than 256 fields",
+        ),
+    ],
+)
+def test_a_body_that_is_wrong_everywhere_is_refused_at_once(model, value, message):
+    start = time.process_time()
+    with pytest.raises(ApiError, match=message):
+        checked(model, value)
+    assert time.process_time() - start < 0.2  # several seconds where every mistake is worded
 
 
 values = st.recursive(

@@ -1,6 +1,6 @@
 import pytest
 
-from satjax.serving.browsers import from_another_site, host_of, is_loopback
+from satjax.serving.browsers import by_another_name, from_another_site, host_of, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,22 @@ def test_browsers_word_is_taken_everywhere():
     for site in ("cross-site", "same-site"):
         assert from_another_site({"host": "localhost", "sec-fetch-site": site}, "10.0.0.7")
     assert not from_another_site({"host": "localhost", "sec-fetch-site": "same-origin"}, "127.0.0.1")
+
+
+@pytest.mark.parametrize("server", ["10.0.0.7", "127.0.0.1", None])
+def test_where_browsers_say_nothing_of_the_site_the_origin_tells(server):
+    host = {"host": "localhost:8080"}
+    for origin in ("http://evil.example", "http://localhost", "http://localhost:80801", "null", ""):
+        assert from_another_site({**host, "origin": origin}, server)
+    for origin in ("http://localhost:8080", "https://LOCALHOST:8080"):
+        assert not from_another_site({**host, "origin": origin}, server)
+    behind_a_proxy = {"host": "10.0.0.7", "origin": "https://router.example", "sec-fetch-site": "same-origin"}
+    assert not from_another_site(behind_a_proxy, "10.0.0.7")
+
+
+def test_another_name_is_all_that_counts_where_nothing_is_changed():
+    assert by_another_name({"host": "evil.example"}, "127.0.0.1")
+    assert not by_another_name({"host": "localhost", "sec-fetch-site": "cross-site"}, "127.0.0.1")
 
 
 def test_hosts_and_loopback_names():

@@ -112,7 +112,7 @@ class Backends:
                 raise Failed(fault, type(error).__name__) from None
             if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
                 raise Failed("connect", type(error).__name__) from None
-            if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+            if isinstance(error, httpx.HTTPError):
                 raise Failed("broken", type(error).__name__) from None
             raise
 

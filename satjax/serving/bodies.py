@@ -6,7 +6,8 @@ import math
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from satjax.objective import PATTERN
 from satjax.serving.api_errors import ApiError
@@ -20,6 +21,21 @@ ObjectiveText = Annotated[
     ),
 ]
 Count = Annotated[int, Field(ge=0, le=2**31)]
+MOST_KEYS = 256
+"""Of a request's own fields. Each wrong one would be an error, and so would each wrong element of a list, hence `fail_fast` below: to word a million of them stops the server for seconds."""
+Names = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+
+
+class FewKeys(BaseModel):
+    """Refuses more fields than any request has, before it looks at one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_KEYS:
+            raise PydanticCustomError("too_many_fields", f"more than {MOST_KEYS} fields")
+        return value
 
 
 class Message(BaseModel):
@@ -31,10 +47,10 @@ class Message(BaseModel):
     content: Any = None
 
 
-Messages = Annotated[list[Message], Field(min_length=1, description="As in OpenAI's chat completions.")]
+Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True, description="As in OpenAI's chat completions.")]
 
 
-class Strict(BaseModel):
+class Strict(FewKeys):
     """Takes what its fields say and nothing else."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -44,14 +60,14 @@ class Choice(Strict):
     """How one request is routed."""
 
     objective: ObjectiveText | None = None
-    candidates: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="Choose among these only.")
+    candidates: Names | None = Field(None, description="Choose among these only.")
 
 
-class Demanding(BaseModel):
+class Demanding(FewKeys):
     """What of a chat completion request decides which candidates can take it, beside its messages."""
 
-    tools: list[dict[str, Any]] | None = None
-    functions: list[dict[str, Any]] | None = None
+    tools: Tools | None = None
+    functions: Tools | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -76,7 +92,7 @@ class RankRequest(Demanding):
     instruction: str | None = Field(None, description="Give this or `messages`.")
     messages: Messages | None = None
     objective: ObjectiveText | None = None
-    candidates: Annotated[list[str], Field(min_length=1)] | None = None
+    candidates: Names | None = None
     expected_output_tokens: Count | None = None
     evidence: bool = Field(False, description="Also the aptitude tasks that speak for and against the first candidate.")
 
@@ -123,10 +139,8 @@ class RankResponse(BaseModel):
     evidence: Evidence | None = Field(None, description="null where it was not asked for, or the router cannot say.")
 
 
-class CandidateBody(BaseModel):
+class CandidateBody(Strict):
     """A candidate as in `zoo.toml`; `profile` is the whole profile, where the router does not know the candidate."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     base_url: str
     model: str
@@ -155,12 +169,12 @@ class Models(BaseModel):
 
 
 class Health(BaseModel):
-    """`warm`: every program that routing needs is compiled. `cooling`: candidates that have just failed and are asked last."""
+    """`warm`: every program that routing needs is compiled. `cooling`: how many candidates have just failed and are asked last; who asks without a key is not told which."""
 
     status: str = "ok"
     warm: bool
     candidates: int
-    cooling: list[str]
+    cooling: int
 
 
 class ErrorDetail(BaseModel):
