@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from satjax.conversation import scored_text
 from satjax.errors import SatjaxError, how_to_install
+from satjax.instructions import is_instruction
 from satjax.objective import Objective, Quality, order
 from satjax.price import request_size
 from satjax.router import Router
@@ -32,11 +34,11 @@ Deployment = Mapping[str, Any]
 
 
 class SatjaxRouting(CustomRoutingStrategyBase):
-    """Picks by the probability that a deployment's model handles the last user message, and by its price; see `satjax.objective`.
+    """Picks by the probability that a deployment's model handles what the user asks, and by its price; see `satjax.objective`.
 
     A deployment's candidate is `satjax_candidate` of its `model_info`, or else its model's name, with or without what stands before the
     slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
-    chance decides, as it does among equals. Its price is that of the message's tokens and `output_tokens` more, by `input_cost_per_token` and
+    chance decides, as it does among equals. Its price is that of the text's tokens and `output_tokens` more, by `input_cost_per_token` and
     `output_cost_per_token` of the deployment, or by LiteLLM's own list.
     """
 
@@ -93,12 +95,12 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         )
 
     def pick(self, deployments: Sequence[Deployment], messages: Sequence[Mapping[str, Any]] | None) -> Deployment:
-        """The first choice among deployments for the last user message."""
+        """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.conversation`)."""
         shuffled = random.sample(list(deployments), len(deployments))
-        text = last_user_text(messages or ())
+        text = scored_text(messages or ())
         candidates = [self._candidate(deployment) for deployment in shuffled]
         known = sorted({name for name in candidates if name is not None})
-        if not text or not known:
+        if not is_instruction(text) or not known:
             return shuffled[0]
         with self._one_at_a_time:
             probability = dict(zip(known, self.router.probability([text], known)[0].tolist(), strict=True))
@@ -132,14 +134,3 @@ def _listed(model: str, provider: str | None) -> Mapping[str, Any]:
         return litellm.model_cost.get(litellm.get_model_info(model, provider)["key"], {})
     except Exception:  # LiteLLM has no narrower one
         return {}
-
-
-def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text of the last message of a user, its parts joined where it comes in several; empty where there is none."""
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            content = message.get("content")
-            parts = content if isinstance(content, list) else [{"text": content}]
-            texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
-            return "\n".join(text for text in texts if isinstance(text, str)).strip()
-    return ""

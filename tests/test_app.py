@@ -249,7 +249,11 @@ def test_without_keys_no_page_of_another_site_may_ask(backend, tmp_path):
         for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
             assert ask(address, headers={"sec-fetch-site": site}).status_code == status
         assert httpx.get(f"{address}/v1/models", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+        for origin, status in (("http://evil.example", 403), ("null", 403), (address, 200), (address.upper(), 200)):
+            assert ask(address, headers={"origin": origin}).status_code == status
         assert ask(address, headers={"host": "evil.example"}).status_code == 403
+        for path in ("/v1/models", "/metrics"):
+            assert httpx.get(address + path, headers={"host": "evil.example"}).status_code == 403
     with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY]) as (address, _):
         headers = {"sec-fetch-site": "cross-site", "host": "evil.example", "authorization": f"Bearer {KEY}"}
         assert ask(address, headers=headers).status_code == 200
@@ -429,7 +433,7 @@ def test_a_body_without_a_length_is_limited_too(address):
 
 def test_without_the_right_key_nobody_gets_in(backend, tmp_path):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
-    with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY], admin_keys=[ADMIN]) as (address, _):
+    with serving(FakeRouter({"a": 0.5}), zoo, keys=[KEY], admin_keys=[ADMIN]) as (address, service):
         for key in ("wrong", ADMIN):
             with pytest.raises(openai.AuthenticationError):
                 openai.OpenAI(base_url=f"{address}/v1", api_key=key).chat.completions.create(
@@ -441,6 +445,8 @@ def test_without_the_right_key_nobody_gets_in(backend, tmp_path):
         assert httpx.post(f"{address}/v1/rank", json={}).json()["error"]["code"] == "invalid_api_key"
         for path in ("/", "/healthz"):
             assert httpx.get(address + path).status_code == 200
+        service.cooling.failed("a", at_once=True)
+        assert httpx.get(f"{address}/healthz").json() == {"status": "ok", "warm": True, "candidates": 1, "cooling": 1}
         assert httpx.delete(f"{address}/v1/candidates/a", headers={"authorization": f"Bearer {KEY}"}).status_code == 401
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
         assert httpx.delete(f"{address}/v1/candidates/a").status_code == 403

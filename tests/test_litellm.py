@@ -12,7 +12,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 
-from satjax.litellm import SatjaxRouting, last_user_text
+from satjax.conversation import scored_text
+from satjax.litellm import SatjaxRouting
 from satjax.objective import Cheapest, Objective, Quality, Worth
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
@@ -96,7 +97,7 @@ def test_without_a_price_of_its_own_a_deployment_has_that_of_litellms_list():
     assert said(routed(Worth(1.0), [*named, dear])[0], "prove it") == "from openai/gpt-4o"
 
 
-def test_the_last_user_message_is_read_whole():
+def test_a_conversation_is_scored_as_a_server_does():
     llm, router = routed()
     parts = [
         {"type": "text", "text": "sort"},
@@ -110,8 +111,17 @@ def test_the_last_user_message_is_read_whole():
         {"role": "user", "content": parts},
     ]
     asyncio.run(llm.acompletion(model="any", messages=messages))
-    assert router.asked == ["sort\nit"]
-    assert last_user_text([]) == last_user_text([{"role": "user"}]) == last_user_text(messages[:1]) == ""
+    assert router.asked == [scored_text(messages)] == ["prove\n\nsort\n\nit"]
+
+
+@pytest.mark.parametrize("content", [None, " ", "half of a pair: \ud83d"])
+def test_without_a_text_that_can_be_scored_chance_decides(content):
+    llm, router = routed()
+    messages = [{"role": "system", "content": "prove"}, {"role": "user", "content": content}]
+    names = [each["litellm_params"]["model"] for each in DEPLOYMENTS]
+    assert SatjaxRouting(llm, router).pick(DEPLOYMENTS, messages)["litellm_params"]["model"] in names
+    assert SatjaxRouting(llm, router).pick(DEPLOYMENTS, None)["litellm_params"]["model"] in names
+    assert router.asked == []
 
 
 def test_where_a_call_fails_the_next_best_is_tried_and_the_failed_one_is_left_alone():

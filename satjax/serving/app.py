@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
+from satjax.conversation import scored_text
 from satjax.instructions import is_instruction
 from satjax.serving.api_errors import ApiError, of_status
 from satjax.serving.bodies import (
@@ -37,8 +38,7 @@ from satjax.serving.bodies import (
     read_body,
     schema_of,
 )
-from satjax.serving.browsers import from_another_site
-from satjax.serving.conversation import scored_text
+from satjax.serving.browsers import by_another_name, from_another_site
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import Completed, Service
 from satjax.zoo_file import ROUTED
@@ -87,8 +87,10 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             raise ApiError(
                 401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
             )
-        server = request.scope.get("server") or (None, None)
-        if not len(keys) and request.method == "POST" and from_another_site(request.headers, server[0]):
+        server = (request.scope.get("server") or (None, None))[0]
+        # What a page asks for with GET, its browser does not show to it.
+        foreign = from_another_site if request.method == "POST" else by_another_name
+        if not len(keys) and foreign(request.headers, server):
             raise ApiError(
                 403,
                 "this server has no API key, so it serves no pages of other sites; give it one, or call it localhost",
@@ -161,7 +163,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         finally:
             service.release()
 
-    @app.get("/v1/models", dependencies=[Depends(may_ask)], responses=_documented(401))
+    @app.get("/v1/models", dependencies=[Depends(may_ask)], responses=_documented(401, 403))
     async def models() -> Models:
         """What a request can name as its model."""
         return Models(data=[Model(id=name) for name in (ROUTED, *service.candidates)])
@@ -190,10 +192,12 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
     @app.get("/healthz")
     async def healthz() -> Health:
         """That the server runs, and how it is."""
-        cooling = [name for name in service.candidates if service.cooling.is_cooling(name)]
+        cooling = sum(map(service.cooling.is_cooling, service.candidates))
         return Health(warm=service.batcher.warm, candidates=len(service.candidates), cooling=cooling)
 
-    @app.get("/metrics", dependencies=[Depends(may_ask)], response_class=PlainTextResponse, responses=_documented(401))
+    @app.get(
+        "/metrics", dependencies=[Depends(may_ask)], response_class=PlainTextResponse, responses=_documented(401, 403)
+    )
     async def metrics() -> PlainTextResponse:
         """For Prometheus."""
         return PlainTextResponse(service.telemetry.text(), media_type="text/plain; version=0.0.4")

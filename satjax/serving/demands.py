@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from satjax.conversation import input_bytes
 from satjax.price import Size, fits, request_size
 from satjax.serving.bodies import Demanding
-from satjax.serving.conversation import input_bytes
 from satjax.zoo_file import Candidate
 
 LEAST_ANSWER = 16

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from satjax.aptitude import CapabilityProfile
+from satjax.conversation import scored_text
 from satjax.errors import SatjaxError, unknown_name
 from satjax.instructions import is_instruction
 from satjax.objective import Objective, parse_objective
@@ -17,7 +18,6 @@ from satjax.router import Router
 from satjax.serving.api_errors import ApiError, turned_away
 from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
 from satjax.serving.bodies import CandidateBody, ChatRequest, Choice, Demanding
-from satjax.serving.conversation import scored_text
 from satjax.serving.cooling import Cooling
 from satjax.serving.demands import demands_of, unmet
 from satjax.serving.evidence import TaskEvidence, evidence
