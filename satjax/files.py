@@ -33,6 +33,17 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's <fcntl.h> and <linux/fs.h>."""
 
 
+def _umask() -> int:
+    """What this process denies others, which is read by setting it: at import, while there is one thread."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+DIRECTORY_MODE, FILE_MODE = 0o777 & ~_umask(), 0o666 & ~_umask()
+"""Of what is made under a temporary name, which only its owner may read until it has its own."""
+
+
 @contextlib.contextmanager
 def explain_full_disk(target: Path) -> Iterator[None]:
     """Turns "no space left", in whichever exception it comes, into one line for people."""
@@ -84,7 +95,7 @@ def replacing(target: Path) -> Iterator[Path]:
             fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             yield fresh
-            fresh.chmod(0o755)
+            fresh.chmod(DIRECTORY_MODE)
             with _explain_unwritable(target):
                 _put(fresh, target)
             if is_here:  # relative names are to mean the new directory, not the one that goes
@@ -182,8 +193,8 @@ def open_locked(path: Path, wait: bool = True) -> IO[bytes]:
         stream.close()
 
 
-def lock(stream: IO[bytes], wait: bool = True) -> None:
-    """Keeps others from locking the same file until this one is closed; nobody where the file system has no locks.
+def lock(stream: IO[bytes], wait: bool = True) -> bool:
+    """Keeps others from locking the same file until this one is closed; nobody, and the answer is False, where the file system has no locks.
 
     Raises BlockingIOError where another holds it, unless to `wait`.
     """
@@ -192,6 +203,8 @@ def lock(stream: IO[bytes], wait: bool = True) -> None:
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
+        return False
+    return True
 
 
 def _is_at(stream: IO[bytes], path: Path) -> bool:
@@ -212,7 +225,7 @@ def replacing_file(target: Path) -> Iterator[Path]:
         fresh = Path(name)
         try:
             yield fresh
-            fresh.chmod(0o644)
+            fresh.chmod(FILE_MODE)
             fresh.replace(target)
         finally:
             fresh.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.files import explain_full_disk
+from satjax.files import replacing_file
 
 VECTORS_PER_SEGMENT = 256
 
@@ -56,16 +55,8 @@ class VectorStore:
         digest = np.array([np.frombuffer(_digest(text), np.uint8) for text in texts])
         name = hashlib.sha256(digest.tobytes()).hexdigest()[:32]
         try:
-            with explain_full_disk(self.directory):
-                self.directory.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(prefix=".fresh-", dir=self.directory, delete=False) as file:
-                    try:
-                        np.savez(file, digest=digest, vector=np.asarray(vector_BF, np.float32))
-                        file.close()
-                        Path(file.name).chmod(0o644)
-                        Path(file.name).replace(self.directory / f"{name}.npz")
-                    finally:
-                        Path(file.name).unlink(missing_ok=True)
+            with replacing_file(self.directory / f"{name}.npz") as fresh, fresh.open("wb") as stream:
+                np.savez(stream, digest=digest, vector=np.asarray(vector_BF, np.float32))
         except (OSError, SatjaxError) as error:
             log.warning("%d vectors are not kept (%s)", len(texts), error)
 

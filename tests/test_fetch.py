@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -240,6 +242,17 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert len(there) == 1
     assert there != [left]
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
+def test_where_nothing_can_be_locked_nothing_of_others_is_cleared_away(index, monkeypatch, tmp_path):
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    cache = tmp_path / "cache"
+    (cache / ".fetch-of-another").mkdir(parents=True)
+    assert (resolve(SOURCE).directory / "toy.gguf").is_file()
+    assert (cache / ".fetch-of-another").is_dir()
 
 
 def test_weights_deleted_from_the_cache_are_fetched_again(index):

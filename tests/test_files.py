@@ -37,6 +37,25 @@ def test_a_directory_takes_its_place_at_the_end_only(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o755
 
 
+UNDER_A_MASK = """
+import os, pathlib, sys
+os.umask(0o027)
+from satjax import files
+home = pathlib.Path(sys.argv[1])
+with files.replacing(home / "directory") as fresh:
+    pass
+files.write_text(home / "file", "")
+print(*(oct((home / name).stat().st_mode & 0o777) for name in ("directory", "file")))
+"""
+
+
+def test_what_is_made_is_as_open_as_the_umask_says(tmp_path):
+    said = subprocess.run(
+        [sys.executable, "-c", UNDER_A_MASK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["0o750", "0o640"]
+
+
 def put(target: Path, name: str) -> None:
     with replacing(target) as fresh:
         (fresh / name).write_text(name)

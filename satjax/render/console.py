@@ -11,10 +11,18 @@ WIDTH_OF_FILES = 160
 """Columns of what is written to a file or a pipe, which has no width of its own."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read it has seen enough (`satjax … | head`), which is no fault of anybody."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
 def open_console() -> Console:
     """Standard output, as wide as the terminal or `$COLUMNS` says."""
     given = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if given else WIDTH_OF_FILES)
+    return _Console(highlight=False, width=None if given else WIDTH_OF_FILES)
 
 
 def plain_table(**options: Any) -> Table:

