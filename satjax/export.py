@@ -26,6 +26,8 @@ from satjax.pretrained import is_shipped
 
 FORMAT = 2
 ABILITIES = "abilities.json"
+CANDIDATES_OWN = ("profiles/", "README.md", "config.json")
+"""Files of a router, or the beginnings of their names, that change where a candidate is added; the others do not."""
 LONGEST_NAME = 100
 """Bytes of a candidate's id in the name of a file: file systems take 255 with all that goes before and after."""
 
@@ -129,6 +131,17 @@ def check_free(directory: Path, target: Path) -> None:
             )
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SatjaxError(f"{target} exists; name a new directory for the router")
+
+
+def extends(target: Path, directory: Path) -> bool:
+    """Whether at `target` is the router of `directory`, be it with other candidates."""
+    if not (target / "config.json").is_file():
+        return False
+    ours, theirs = (
+        {name: value for name, value in _read_config(place)["files"].items() if not name.startswith(CANDIDATES_OWN)}
+        for place in (directory, target)
+    )
+    return ours == theirs
 
 
 def _write_config(fresh: Path, config: dict[str, Any]) -> None:

@@ -58,9 +58,23 @@ def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, ca
         assert CapabilityProfile.read(tmp_path / "m.json").count_T.sum() == 5
         more = ("--limit", "11", "--out-router", str(tmp_path / "router"))
         assert main(arguments(trained, stub.url, tmp_path / "m.json", *more)) == 0
-    assert stub.asked.total() == 11
-    assert "m/1" in Router.load(tmp_path / "router").candidates
-    assert "11 of 24" in capsys.readouterr().out
+        assert stub.asked.total() == 11
+        assert "m/1" in Router.load(tmp_path / "router").candidates
+        assert "11 of 24" in capsys.readouterr().out
+        again = ("--limit", "13", *more[2:])
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", *again)) == 0
+        assert stub.asked.total() == 13
+        assert main(arguments(trained, stub.url, tmp_path / "n.json", *again, "--candidate", "n")) == 0
+        first, second = (each for each in read_router(tmp_path / "router").profiles if each.assessment is not None)
+        assert (first.candidate, first.count_T.sum(), second.candidate) == ("m/1", 13, "n")
+        asked = stub.asked.total()
+        config = json.loads((tmp_path / "router" / "config.json").read_text())
+        config["files"]["calibration.json"] = "another"
+        (tmp_path / "router" / "config.json").write_text(json.dumps(config))
+        capsys.readouterr()
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", *again)) == 2
+        assert "exists; name a new directory" in capsys.readouterr().err
+        assert stub.asked.total() == asked
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,8 @@ def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, ca
         (("--add", "--candidate", "synthetic-abacus"), "knows a candidate 'synthetic-abacus' already"),
         (("--out-router", str(Path(__file__).parent)), "exists; name a new directory"),
         (("--add", "--out-router", "x"), "not allowed with argument"),
+        (("--out", str(Path(__file__).parent)), "is a directory; name a file"),
+        (("--out", ""), "--out . is a directory; name a file"),
         (("--limit", "0"), "--limit 0: give a number above 0"),
         (("--concurrency", "-1"), "--concurrency -1: give a number above 0"),
         (("--timeout", "nan"), "--timeout nan: give a number above 0"),

@@ -1,5 +1,7 @@
 """What does not fit is one line before anything is written; the digest of a job is that of its content."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +28,8 @@ def test_what_does_not_fit_is_one_line(ranker, tmp_path):
     twice = write_input(tmp_path / "twice.parquet", ["one"], candidate=["a"])
     assert "two columns 'candidate'" in ranker.message(twice, target)
     assert "has no rows" in ranker.message(write_input(tmp_path / "none.parquet", []), target)
+    for nameless in (Path(), Path("/")):
+        assert "is a directory; name a file" in ranker.message(source, nameless)
     assert not list(tmp_path.glob("out*"))
     target.write_text("mine")
     assert "exists" in ranker.message(source, target)

@@ -69,7 +69,10 @@ def add_verbs(verb: Verb) -> None:
     into = result.add_mutually_exclusive_group()
     into.add_argument("--add", action="store_true", help="put the candidate into --router")
     into.add_argument(
-        "--out-router", type=Path, metavar="DIR", help="write a copy of --router with the candidate there"
+        "--out-router",
+        type=Path,
+        metavar="DIR",
+        help="write a copy of --router with the candidate there; a copy that is there already takes it in",
     )
 
 
@@ -89,7 +92,7 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.assess.prompts import CHOOSE, WRITE
     from satjax.assess.result import add_to_router, check_addable, profile_of
     from satjax.assess.run import questions_in_order, run
-    from satjax.export import check_free, profile_file_name, read_router
+    from satjax.export import check_free, extends, profile_file_name, read_router
     from satjax.interruption import stop_requests
     from satjax.outcomes import read_outcomes
     from satjax.render.assessment import assessment_table
@@ -108,13 +111,17 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
         options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
     )
     files = read_router(options.router)
-    target = options.router if options.add else options.out_router
+    target, source = options.router if options.add else options.out_router, options.router
     if target is not None:
+        if options.out_router and extends(target, source):
+            source, files = target, read_router(target)
         check_addable(files, candidate)
         _refuse_shipped(options)
-        check_free(options.router, target)
+        check_free(source, target)
     questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
     out = options.out or Path(f"{profile_file_name(candidate)}.json")
+    if not out.name or out.is_dir():
+        raise SatjaxError(f"--out {out} is a directory; name a file, in it or elsewhere, for the profile")
     request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
     job = {"aptitude_test": files.test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
     prices = None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
@@ -135,12 +142,12 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     settings: dict[str, Any] = {"model": options.model, "rotated": options.rotate}
     if prices:
         settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
-    profile = profile_of(found, files, options.router, candidate, settings)
+    profile = profile_of(found, files, source, candidate, settings)
     profile.write(out)
     assessment_table(profile, found.unparsed, found.unanswered)
     print(f"profile: {out}")
     if target is not None:
-        add_to_router(profile, options.router, target)
+        add_to_router(profile, source, target)
         print(f"router:  {target}")
     return 0
 

@@ -108,6 +108,8 @@ def make_plan(
 
 
 def _parts(target: Path) -> Path:
+    if not target.name:
+        raise SatjaxError(f"--output {target} is a directory; name a file for the ranking")
     return target.with_name(f"{target.name}.parts")
 
 
