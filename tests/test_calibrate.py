@@ -132,6 +132,11 @@ def test_leaks_are_refused(router, table):
     items = tuple(replace(item, text=train.text) if item is val else item for item in table.items)
     with pytest.raises(SatjaxError, match=rf"{train.id}.*{val.id}.* are one question"):
         recalibrate(router, replace(table, items=items))
+    test = next(item for item in table.items if item.split == "test")
+    order = sorted(range(len(items)), key=lambda n: items[n] is not test)
+    everywhere = replace(table, items=tuple(replace(i, text=train.text) if i is test else i for i in items))
+    with pytest.raises(SatjaxError, match=rf"{val.id}.*{train.id}|{train.id}.*{val.id}"):
+        recalibrate(router, everywhere.select_items(order))
 
 
 def test_what_cannot_be_fitted_is_said(router, table):

@@ -85,6 +85,11 @@ def test_both_forms_say_the_same(tmp_path_factory, outcomes):
         np.testing.assert_array_equal(table.scores_MN, lines.scores_MN)
 
 
+def test_booleans_of_a_csv_file_are_scores(tmp_path):
+    rows = [["i", "What?", "a", "True"], ["i", "What?", "b", "false"], ["i", "What?", "c", " TRUE "]]
+    np.testing.assert_array_equal(import_csv([write_csv(tmp_path / "log.csv", *rows)]).scores_MN, [[1], [0], [1]])
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -122,6 +127,18 @@ def test_contradictions(tmp_path):
     rows = [["i", "What?", "a", "1"], ["i", "What?", "a", "1"]]
     with pytest.raises(SatjaxError, match=r"row 3: item 'i' stands twice for candidate 'a'"):
         import_csv([write_csv(tmp_path / "twice.csv", *rows)])
+    header = [*NAMES, "split", "task", "category", "source", "answer"]
+    first = ["i", "What?", "a", "1", "test", "x", "y", "z", "4"]
+    for place, (name, other) in enumerate(zip(header[4:], ("train", "X", "Y", "Z", "5"), strict=True), 4):
+        second = ["i", "What?", "b", "1", *first[4:]]
+        second[place] = ""
+        table = import_csv([write_csv(tmp_path / "silent.csv", first, second, header=header)])
+        assert (table.items[0].split, table.items[0].answer, table.scores_MN.shape) == ("test", "4", (2, 1))
+        second[place] = other
+        with pytest.raises(
+            SatjaxError, match=rf"row 3: {name} of item 'i' is '{other}', and '{first[place]}' in a row"
+        ):
+            import_csv([write_csv(tmp_path / "apart.csv", first, second, header=header)])
     rows[1] = ["i", "Why?", "b", "1"]
     with pytest.raises(SatjaxError, match=r"row 3: item 'i' is another question than before"):
         import_csv([write_csv(tmp_path / "other.csv", *rows)])

@@ -51,6 +51,18 @@ def test_real_archives_with_two_scorers_and_two_epochs():
         import_inspect(logs, "exact")
 
 
+def test_what_an_eval_set_says_of_itself_is_no_log(tmp_path):
+    write(tmp_path, sample(1), sample(2, "I"))
+    for name in ("logs.json", "eval-set.json"):
+        (tmp_path / name).write_text(json.dumps({"log.eval": {"status": "success"}}))
+    np.testing.assert_array_equal(import_inspect([tmp_path]).scores_MN, [[1, 0]])
+    with pytest.raises(SatjaxError, match=r"logs.json is no Inspect log"):
+        import_inspect([tmp_path / "logs.json"])
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(SatjaxError, match=r"other.json is no Inspect log"):
+        import_inspect([tmp_path])
+
+
 def test_a_real_archive_and_a_real_json_file_of_multiple_choice():
     table = import_inspect(sorted(DATA.glob("*_garden-choice.*")))
     np.testing.assert_array_equal(table.scores_MN, [[1, 0], [1, 1]])

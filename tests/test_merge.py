@@ -7,8 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from satjax.cli import main
 from satjax.errors import SatjaxError
-from satjax.outcomes import Candidate, Item, OutcomeTable, leaks, merge_tables
+from satjax.outcomes import (
+    Candidate,
+    Item,
+    OutcomeTable,
+    Responses,
+    leaks,
+    merge_responses,
+    merge_tables,
+    read_responses,
+    read_table,
+    write_table,
+)
 from satjax.outcomes.splits import folded
 from tests.test_table import assert_same, small, tables
 
@@ -69,6 +81,49 @@ def test_leaks_are_the_questions_of_two_splits(entries):
         splits.setdefault(folded(entry.text), set()).add(entry.split)
     assert {folded(a.text) for a, _ in found} == {text for text, several in splits.items() if len(several) > 1}
     assert all(folded(a.text) == folded(b.text) and a.split != b.split for a, b in found)
+
+
+def test_a_question_of_three_splits_leaks_between_every_two():
+    splits = ("test", "val", "train", "val")
+    found = leaks(table([item(f"i{n}", split, "What?") for n, split in enumerate(splits)], ["a"], [[0.0] * 4]))
+    assert [(a.id, b.id) for a, b in found] == [("i0", "i1"), ("i0", "i2"), ("i1", "i2")]
+
+
+def responses(places: list[list[int]], *texts: str, candidates: str = "ab", items: str = "ij") -> Responses:
+    return Responses(tuple(candidates), tuple(items), texts, np.array(places, np.int32))
+
+
+def test_responses_of_all_tables_are_kept():
+    one = table([item("i"), item("j")], ["a", "b"], [[1, 0], [0, 1]])
+    two = table([item("j"), item("k")], ["b", "c"], [[1, 0], [0, 1]])
+    merged = merge_tables({"one": one, "two": two})
+    given = {
+        "one": responses([[0, -1], [1, 0]], "x", "y"),
+        "two": responses([[1, 0], [-1, 2]], "z", "x", "", candidates="bc", items="jk"),
+    }
+    found = merge_responses(given, merged)
+    assert found is not None
+    said = [[found.texts[place] if place >= 0 else None for place in row] for row in found.place_MN]
+    assert said == [["x", None, None], ["y", "x", "z"], [None, None, ""]]
+    assert merge_responses({"one": None, "two": None}, merged) is None
+    alone = merge_responses({**given, "two": None}, merged)
+    assert alone is not None
+    assert alone.place_MN.tolist() == [[0, -1, -1], [1, 0, -1], [-1, -1, -1]]
+    given["two"] = responses([[0, -1], [-1, -1]], "another", candidates="bc", items="jk")
+    with pytest.raises(SatjaxError, match=r"responses of candidate 'b' to item 'j' differ between two and a table"):
+        merge_responses(given, merged)
+
+
+def test_a_table_merged_into_its_own_place_keeps_its_responses(tmp_path, capsys):
+    one = table([item("i"), item("j")], ["a", "b"], [[1, 0], [0, 1]])
+    write_table(one, tmp_path / "one", responses([[0, -1], [1, 0]], "x", "y"))
+    write_table(table([item("k")], ["a"], [[1]]), tmp_path / "two")
+    folders = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert main(["outcomes", "merge", *folders, "--out", folders[0]]) == 0
+    merged = read_table(folders[0])
+    kept = read_responses(folders[0], merged)
+    assert kept is not None
+    assert [kept.texts[place] for place in kept.places(merged)[:2].ravel() if place >= 0] == ["x", "y", "x"]
 
 
 def test_one_question_in_two_splits_names_both():

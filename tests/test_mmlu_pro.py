@@ -140,6 +140,17 @@ def test_zip_bombs(tmp_path, monkeypatch):
         import_mmlu_pro([path])
 
 
+def test_a_directory_gives_the_results_below_it(tmp_path):
+    (tmp_path / "later").mkdir()
+    write(tmp_path, "a", [record()])
+    write(tmp_path / "later", "b", [record()])
+    (tmp_path / "notes.json").write_text("[]")
+    assert sorted(import_mmlu_pro([tmp_path]).candidate_ids) == ["a", "b"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SatjaxError, match=r"no model_outputs_\*.zip or model_outputs_\*.json in this directory"):
+        import_mmlu_pro([tmp_path / "none"])
+
+
 def test_one_candidate_in_two_files(tmp_path):
     (tmp_path / "again").mkdir()
     paths = [write(tmp_path, "a", [record()]), write(tmp_path / "again", "a", [record()])]

@@ -151,6 +151,11 @@ def test_wrong_contents_name_file_and_entry(written, file, column, values, words
         assert word in message
 
 
+def test_a_table_of_nothing_is_refused(written):
+    pq.write_table(pq.read_table(written / "items.parquet").slice(0, 0), written / "items.parquet")
+    assert "items.parquet has no rows" in error_of(written)
+
+
 def test_optional_columns_may_be_absent_null_or_dictionaries(written):
     for column in ("params_b", "active_params_b", "tuned"):
         change(written / "models.parquet", column, None)

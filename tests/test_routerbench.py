@@ -29,6 +29,12 @@ def write(folder: Path, *rows: list[str], header: list[str] = HEADER) -> Path:
     return path
 
 
+def test_a_directory_gives_the_files_below_it(tmp_path):
+    write(tmp_path, row())
+    assert len(import_routerbench([tmp_path]).items) == 1
+    assert len(import_routerbench_responses([tmp_path], import_routerbench([tmp_path])).texts) == 2
+
+
 def test_agrees_with_the_converted_table(shared_data):
     imported = import_routerbench(sorted((shared_data / "raw").glob("routerbench_*.csv")))
     converted = read_table(shared_data / "routerbench").select_candidates(imported.candidate_ids)

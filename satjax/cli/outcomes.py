@@ -97,10 +97,12 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from satjax.outcomes import merge_tables, read_outcomes, write_table
+    from satjax.outcomes import merge_responses, merge_tables, read_outcomes, read_responses, write_table
 
-    table = merge_tables({name: read_outcomes(name) for name in options.outcomes})
-    write_table(table, options.out)
+    tables = {name: read_outcomes(name) for name in options.outcomes}
+    table = merge_tables(tables)
+    responses = merge_responses({name: read_responses(name, each) for name, each in tables.items()}, table)
+    write_table(table, options.out, responses)
     print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
     return 0
 

@@ -3,7 +3,7 @@
 from satjax.outcomes.clusters import cluster_numbers, cluster_tasks, with_clusters
 from satjax.outcomes.describe import describe
 from satjax.outcomes.importers import import_outcomes
-from satjax.outcomes.merge import leaks, merge_tables
+from satjax.outcomes.merge import leaks, merge_responses, merge_tables
 from satjax.outcomes.parquet import read_responses, read_table, write_table
 from satjax.outcomes.responses import Responses
 from satjax.outcomes.routerbench import import_routerbench_responses
@@ -23,6 +23,7 @@ __all__ = [
     "import_outcomes",
     "import_routerbench_responses",
     "leaks",
+    "merge_responses",
     "merge_tables",
     "open_outcomes",
     "planted_abilities",

@@ -61,6 +61,7 @@ def _import(
                 )
             seen = True
             item = _item(row, names, where)
+            _check_same(collector.item(item, where), row, names, where)
             if wide:
                 for name in wide:
                     collector.add(name, item, number(row[name], where, name), where)
@@ -109,6 +110,16 @@ def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
         split=split,
         answer=_text(row.get(names["answer"])) or None,
     )
+
+
+def _check_same(known: Item, row: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
+    """Raises SatjaxError where a row says something else of an item than the first one that has it."""
+    for key in ("task", "category", "source", "answer", "split"):
+        said, before = _text(row.get(names[key])), getattr(known, key)
+        if said and before and said != before:
+            raise SatjaxError(
+                f"{where}: {key} of item {known.id!r} is {said[:40]!r}, and {before[:40]!r} in a row before; mend one of them"
+            )
 
 
 def _plain(row: Mapping[str, Any], name: str, where: str) -> str:

@@ -9,6 +9,7 @@ from satjax.config import AptitudeConfig
 from satjax.outcomes.fitting import drawable_items, fitting_flags
 from satjax.outcomes.merge import leaks
 from satjax.outcomes.source import with_validation
+from satjax.outcomes.splits import folded
 from satjax.outcomes.table import SPLITS, OutcomeTable
 
 
@@ -83,7 +84,7 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
     if pairs := leaks(table):
         a, b = pairs[0]
         found.append(
-            f"{len(pairs)} questions stand in two splits, such as {a.id!r} ({a.split}) and {b.id!r} ({b.split}): leave one of each out"
+            f"{len({folded(a.text) for a, _ in pairs})} questions stand in two splits, such as {a.id!r} ({a.split}) and {b.id!r} ({b.split}): leave one of each out"
         )
     return found
 

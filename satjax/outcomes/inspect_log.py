@@ -24,6 +24,8 @@ WHAT = "an Inspect log"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HEADERS = ("header.json", "_journal/start.json")
 """What a finished log says of itself, and what an interrupted one does."""
+NO_LOGS = ("logs.json", "eval-set.json")
+"""What an `eval_set` writes of itself beside its logs."""
 VALUES = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Values of scores that are words, as Inspect counts them: correct, incorrect, partial, no answer."""
 
@@ -36,7 +38,10 @@ def import_inspect(paths: Sequence[Path | str], metric: str | None = None) -> Ou
     dataset is the category. Raises SatjaxError naming file and sample for anything that is not such a log, and for two logs of one task by one candidate.
     """
     collector = Collector()
+    named = set(map(Path, paths))
     for path in found(paths, "*.eval", "*.json"):
+        if path.name in NO_LOGS and path not in named:
+            continue
         if path.suffix == ".eval":
             header = next(_objects(path, _headers), {}).get("eval")
             samples = _objects(path, _samples)

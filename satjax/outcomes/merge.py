@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.splits import folded
 from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
 
@@ -44,15 +46,35 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
 
 
 def leaks(table: OutcomeTable) -> list[tuple[Item, Item]]:
-    """Pairs of items with one question, blanks folded, in two splits: the first two splits' items of each such question."""
-    first: dict[str, Item] = {}
-    found: dict[str, tuple[Item, Item]] = {}
+    """Pairs of items with one question, blanks folded, in two splits: of each question its first item in each of them, every two."""
+    first: dict[str, dict[str, Item]] = {}
     for item in table.items:
-        text = folded(item.text)
-        before = first.setdefault(text, item)
-        if before.split != item.split:
-            found.setdefault(text, (before, item))
-    return list(found.values())
+        first.setdefault(folded(item.text), {}).setdefault(item.split, item)
+    return [pair for of_split in first.values() for pair in combinations(of_split.values(), 2)]
+
+
+def merge_responses(given: Mapping[str, Responses | None], table: OutcomeTable) -> Responses | None:
+    """What candidates answered, of tables by name that were merged into `table`; None where none of them knows.
+
+    Raises SatjaxError naming the table where two differ on what a candidate answered to an item.
+    """
+    known = {name: responses for name, responses in given.items() if responses is not None}
+    if not known:
+        return None
+    texts: dict[str, int] = {}
+    place_BM = np.full((len(table.items), len(table.candidates)), NONE, np.int32)
+    for name, responses in known.items():
+        where = np.array([texts.setdefault(text, len(texts)) for text in responses.texts] + [NONE], np.int32)
+        these_BM = where[responses.places(table)]  # the last one is that of NONE
+        differ = (place_BM != NONE) & (these_BM != NONE) & (place_BM != these_BM)
+        if differ.any():
+            n, m = np.argwhere(differ)[0]
+            raise SatjaxError(
+                f"responses of candidate {table.candidate_ids[m]!r} to item {table.item_ids[n]!r} differ between {name} and a table before it "
+                f"({int(differ.sum())} pairs); leave one of them out"
+            )
+        place_BM = np.where(these_BM == NONE, place_BM, these_BM)
+    return Responses(table.candidate_ids, table.item_ids, tuple(texts), np.ascontiguousarray(place_BM.T))
 
 
 def _united(tables: Mapping[str, OutcomeTable], kind: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Entry]:

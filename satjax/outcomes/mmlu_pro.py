@@ -12,7 +12,7 @@ from satjax.outcomes.collector import Collector
 from satjax.outcomes.guarded import check_values
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import explained, read_whole, with_options, zip_members
+from satjax.outcomes.upstream import explained, found, read_whole, with_options, zip_members
 
 WHAT = "MMLU-Pro results"
 SAME_QUESTION = 0.6
@@ -32,7 +32,7 @@ def import_mmlu_pro(paths: Sequence[Path | str]) -> OutcomeTable:
         raise SatjaxError("no MMLU-Pro results given; name at least one model_outputs_NAME_5shots.zip")
     collector = Collector()
     texts: dict[str, str] = {}
-    for path in map(Path, paths):
+    for path in found(paths, "model_outputs_*.zip", "model_outputs_*.json"):
         name = _candidate_name(path)
         if name in collector:
             raise SatjaxError(f"{path}: candidate {name!r} stands in two files; give each candidate once")

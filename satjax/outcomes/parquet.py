@@ -42,6 +42,8 @@ def read_table(directory: Path | str) -> OutcomeTable:
         text=("item_id", "text", "task", "split"),
         optional=("source", "category", "answer"),
     )
+    if not len(items_table):
+        raise SatjaxError(f"{directory / 'items.parquet'} has no rows; there is nothing in this table")
     _distinct(items_table["item_id"], directory / "items.parquet")
     models_table = _read(directory / "models.parquet", text=("model_id",), optional=(*MODEL_NUMBERS, *MODEL_TEXT))
     _distinct(models_table["model_id"], directory / "models.parquet")

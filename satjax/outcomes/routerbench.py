@@ -11,7 +11,7 @@ from satjax.outcomes.collector import Collector
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import csv_rows, number
+from satjax.outcomes.upstream import csv_rows, found, number
 
 NEEDED = ("sample_id", "prompt", "eval_name")
 COST, RESPONSE = "|total_cost", "|model_response"
@@ -23,7 +23,7 @@ def import_routerbench(paths: Sequence[Path | str]) -> OutcomeTable:
     An empty cell, or a candidate that a file lacks, is unobserved. Splits go by the text of the prompt (`split_of`). Raises SatjaxError naming file and row for anything that is not such a table.
     """
     collector = Collector()
-    for path in map(Path, paths):
+    for path in found(paths, "*.csv"):
         for where, row in csv_rows(path, "a RouterBench table", NEEDED):
             item = _item(row, where)
             for name in _candidates(row):
@@ -41,7 +41,7 @@ def import_routerbench_responses(paths: Sequence[Path | str], table: OutcomeTabl
     column = {name: n for n, name in enumerate(table.item_ids)}
     places: dict[str, int] = {}
     place_MN = np.full(table.scores_MN.shape, NONE, np.int32)
-    for path in map(Path, paths):
+    for path in found(paths, "*.csv"):
         for where, cells in csv_rows(path, "a RouterBench table", NEEDED):
             n = column[_item(cells, where).id]
             for name in _candidates(cells):

@@ -199,6 +199,8 @@ def number(value: Any, where: str, name: str) -> float:
     if value is None or (isinstance(value, str) and not value.strip()):
         return float("nan")
     try:
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):  # of a column of booleans in CSV
+            return float(value.strip().lower() == "true")
         if isinstance(value, bool | int | float | str):
             return float(value)
     except (ValueError, OverflowError):
