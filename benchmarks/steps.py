@@ -75,7 +75,7 @@ class Step:
             },
             "candidate": jnp.arange(CANDIDATES)[None, None],
             "outcome": jnp.asarray(rng.integers(0, 2, (1, 1, rows, CANDIDATES)), jnp.float32),
-            "seed": jnp.zeros(1, jnp.uint32),
+            "seed": jnp.zeros((1, 1), jnp.uint32),
         }
         assert model.encoder
         self.inputs = ProfileInputs(

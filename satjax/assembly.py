@@ -122,6 +122,8 @@ def model_config(
         join_layer=config.llm.join_layer,
         depth=config.ability_head.depth if config.head == "none" else 0,
     )
+    if config.head == "none":  # no answer is read off output rows of its own, so they stay where they are
+        decoder = dataclasses.replace(decoder, tied_head=True)
     if config.ability_head.depth > decoder.num_layers:
         raise SatjaxError(
             f"config router.ability_head: layer {config.ability_head.depth} is read; {config.llm.weights} has {decoder.num_layers}"

@@ -1,5 +1,6 @@
 """Training batches: the batch of a step is a function of (seed, stage, step) alone, the same on any number of hosts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,6 +70,15 @@ class Batch:
         return self.data.gather(self.index, self.width)
 
 
+def trained_candidates(table: OutcomeTable, held_out: Sequence[str]) -> list[str]:
+    """The candidates to train on; raises SatjaxError where one that is held out is not in the table, or none is left."""
+    table.select_candidates(held_out)
+    kept = [name for name in table.candidate_ids if name not in held_out]
+    if not kept:
+        raise SatjaxError("config data.held_out_candidates leaves no candidate to train on; hold out fewer")
+    return kept
+
+
 def training_table(
     table: OutcomeTable, held_out_candidates: tuple[str, ...], aptitude_items: frozenset[str], *, with_aptitude: bool
 ) -> OutcomeTable:
@@ -76,11 +86,7 @@ def training_table(
 
     A router that reads profiles has to do without them, every profile holding their answers. Raises SatjaxError where there are no others.
     """
-    kept = [name for name in table.candidate_ids if name not in held_out_candidates]
-    table.select_candidates(held_out_candidates)
-    if not kept:
-        raise SatjaxError("config data.held_out_candidates leaves no candidate to train on; hold out fewer")
-    train = table.split("train").select_candidates(kept)
+    train = table.split("train").select_candidates(trained_candidates(table, held_out_candidates))
     free = np.array([name not in aptitude_items for name in train.item_ids])
     seen = ~np.isnan(train.scores_MN).all(axis=0)
     if not (free & seen).any():

@@ -46,6 +46,7 @@ class AptitudeConfig:
 
     def __post_init__(self) -> None:
         _at_least("aptitude", self, num_tasks=1, shots=1, seed=0, clusters=0)
+        _check_seed("aptitude.seed", self.seed)
         if 0 < self.clusters < self.num_tasks:
             raise SatjaxError(
                 f"config aptitude.clusters = {self.clusters} is below aptitude.num_tasks = {self.num_tasks}: every task is a cluster; "
@@ -342,6 +343,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("", self, seed=0, calibration_instructions=0)
+        _check_seed("seed", self.seed)
         if not self.stages:
             raise SatjaxError("config stages is empty; give at least one stage")
         loss, batch = self.loss, self.batch
@@ -419,6 +421,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _check_buckets(name: str, buckets: tuple[int, ...]) -> None:
     if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
         raise SatjaxError(f"config {name} = {buckets}: give rising positive lengths, such as (64, 128, 256)")
+
+
+def _check_seed(key: str, seed: int) -> None:
+    if seed >= 2**32:
+        raise SatjaxError(f"config {key} = {seed} must be below 2**32, which is as far as scikit-learn's seeds go")
 
 
 def _at_least(group: str, config: Any, **bounds: float) -> None:

@@ -45,13 +45,21 @@ def find_cluster(
             "where the cluster is recognised, or --num-processes 1 for this host alone"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not _is_host(host) or not port.isdecimal() or not 0 < int(port[:6]) < 2**16:
         raise SatjaxError(f"--coordinator {coordinator}: give host and port of process 0, such as 10.0.0.2:8476")
     if num_processes < 1:
         raise SatjaxError(f"--num-processes {num_processes} must be at least 1")
     if not 0 <= process_id < num_processes:
         raise SatjaxError(f"--process-id {process_id}: {num_processes} processes are 0 to {num_processes - 1}")
     return Cluster(Roster(coordinator, num_processes, process_id))
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name server could be asked for it."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _recognised(timeout: float) -> Cluster | None:

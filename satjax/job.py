@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from satjax.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest, known_profiles, sample_aptitude_test
 from satjax.assembly import Assembly, assemble
-from satjax.batches import TrainingSet, training_table
+from satjax.batches import TrainingSet, trained_candidates, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
@@ -74,15 +74,16 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
-    table.select_candidates(config.data.held_out_candidates)
+    seen = trained_candidates(table, config.data.held_out_candidates)
     test_path, clusters_path = workdir / "aptitude_test.json", workdir / "clusters.json"
-    kept = test_path.is_file() and is_saved(workdir / CHECKPOINTS)
+    kept = bool(from_first(np.array(test_path.is_file() and is_saved(workdir / CHECKPOINTS))))
+    if kept:
+        check_shared(test_path)
     number_N = (
         clusters_of(table, config.aptitude, clusters_path if kept else None) if config.aptitude.clusters else None
     )
     if number_N is not None:
         table = with_clusters(table, number_N)
-    seen = [name for name in table.candidate_ids if name not in config.data.held_out_candidates]
     if test is None:
         aptitude = config.aptitude
         test = (
@@ -91,6 +92,13 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
             else sample_aptitude_test(
                 table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
             )
+        )
+    if strangers := test.item_ids - set(table.split("train").item_ids):
+        raise SatjaxError(
+            f"{workdir} holds a run of other outcomes; use another --workdir, or remove it to start over"
+            if kept
+            else f"{len(strangers)} of the {len(test.item_ids)} aptitude items, such as {min(strangers)!r}, are no training items of these "
+            "outcomes; draw the aptitude test from them"
         )
     reads_no_profile = config.router.profile_encoder.kind == "items"
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)

@@ -64,7 +64,9 @@ def schedule(stage: StageConfig, config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(stage: StageConfig, config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping by global norm, then AdamW with per-path rates; only matrices decay, biases and gains do not."""
+    """Clipping by global norm, then AdamW with per-path rates; only the weights of linear layers, token embeddings and LoRA decay: not
+    biases, gains, learned abilities or positions.
+    """
 
     def scale_by_path(updates: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
         return {path: update * learning_rate_scale(path, stage) for path, update in updates.items()}

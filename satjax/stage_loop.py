@@ -72,7 +72,7 @@ class StageLoop:
         log: RunLog,
         stop: Stop,
     ) -> Params:
-        """Steps from `done` to the stage's end; a missing optimizer state starts fresh."""
+        """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy."""
         job, stage, config = self.job, self.stage, self.job.config
         trainable, frozen = partition(params, trainable_paths(params, stage))
         embeds = any(path.startswith("encoder/") for path in trainable)
@@ -89,6 +89,7 @@ class StageLoop:
         )
         embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
         embedded = [self.place(np.zeros(())) if embeds else embed(params, inputs) for inputs in self.inputs]
+        params.clear()
         last = self.first + stage.steps
 
         def save(step: int) -> None:

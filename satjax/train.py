@@ -31,6 +31,7 @@ from satjax.job import (
     training_set,
 )
 from satjax.models.router_model import Params, abstract_model
+from satjax.optimizer import trainable_paths
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.stage_loop import StageLoop, restore
@@ -54,11 +55,10 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     """
     target = workdir / "router"
     with explain_full_disk(workdir), alone(workdir):
-        with stop_requests() as stop:
-            job = prepare(config, workdir, test)
-            with Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
-                over = (checkpoints.latest_step() or 0) == config.total_steps
-                params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
+        job = prepare(config, workdir, test)  # which has nothing to save: signals end it as they end any process
+        with stop_requests() as stop, Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
+            over = (checkpoints.latest_step() or 0) == config.total_steps
+            params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
@@ -116,7 +116,8 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
     """All stages from the newest checkpoint on; returns the parameters after the last step."""
     config = job.config
     graphdef, shapes = abstract_model(job.assembly.model)
-    params = place_params(job)
+    with explain_full_memory("what the LLM is made of", SMALLER_LLM):
+        params = place_params(job)
     done = checkpoints.latest_step() or 0
     opt_state = None
     if done:
@@ -126,11 +127,13 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
             raise SatjaxError(
                 f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
             )
-        params, opt_state = restore(job, checkpoints, params, done)
+        with explain_full_memory("what was trained", SMALLER_LLM):
+            params, opt_state = restore(job, checkpoints, params, done)
+    trained = set().union(*(trainable_paths(shapes, stage) for stage in config.stages))
     with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:
         log.say(
             f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
-            f"{sum(math.prod(shapes[p].shape) for p in job.learned):,} trained parameters, mesh {dict(job.mesh.shape)}"
+            f"{sum(math.prod(shapes[path].shape) for path in trained):,} trained parameters, mesh {dict(job.mesh.shape)}"
             + (f", {len(job.unprofiled)} candidates without aptitude outcomes only teach" if job.unprofiled else "")
             + (f", going on after step {done}" if done else "")
         )
@@ -139,29 +142,36 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
         for number, stage in enumerate(config.stages):
             if done < first + stage.steps:
                 if data is None or data.has_features != reads_features(config, job.learned, number):
-                    data = training_set(job, params, number, reading)
+                    with explain_full_memory("reading the instructions", SMALLER_LLM):
+                        data = training_set(job, params, number, reading)
                 if config.router.ability_head.rank and not done:
                     params |= measured_norms(job, params, data)
                 loop = StageLoop(job, graphdef, number, stage, first, data)
-                with explain_full_memory(stage.name):
-                    params = loop.run(params, opt_state if done > first else None, done, checkpoints, run, log, stop)
+                # Handed over, so that nothing here keeps what the first step replaces.
+                handed, opt_state = opt_state if done > first else None, None
+                with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
+                    params = loop.run(params, handed, done, checkpoints, run, log, stop)
                 done = first + stage.steps
             first += stage.steps
     return params
 
 
+SMALLER_LLM = "take a smaller LLM, set router.param_dtype to 'bfloat16', or take more devices with mesh.fsdp"
+SMALLER_STEP = (
+    "raise config batch.accumulate, lower batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', "
+    "or take more devices with mesh.fsdp"
+)
+
+
 @contextmanager
-def explain_full_memory(stage: str) -> Iterator[None]:
-    """A step that does not fit its device is the config's to mend."""
+def explain_full_memory(what: str, advice: str) -> Iterator[None]:
+    """What does not fit its device is the config's to mend, as `advice` says."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise SatjaxError(
-            f"a step of stage {stage!r} does not fit in memory ({str(error).splitlines()[0]}): raise config batch.accumulate, lower "
-            "batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', or take more devices with mesh.fsdp"
-        ) from None
+        raise SatjaxError(f"{what} does not fit in memory ({str(error).splitlines()[0]}): {advice}") from None
 
 
 def interruptible(on_progress: Progress, stop: Stop, done: int) -> Progress:

@@ -36,7 +36,8 @@ def batch_layout(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
 def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
     """A batch on the mesh, its groups cut into the passes of `accumulate`; each host gathers the rows that its devices hold, and no others.
 
-    `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`; `seed` uint32 `[A]`, of what a pass hides.
+    `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`; `seed` uint32 `[A, G]`, of what of a group is
+    hidden, into however many passes it is cut.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
     by_row, whole = batch_layout(mesh)
@@ -53,14 +54,15 @@ def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]
         "text": {name: column(name, shape) for name, shape in batch.data.columns(batch.width).items()},
         "candidate": place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
         "outcome": place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
-        "seed": place(np.random.SeedSequence(batch.key).generate_state(passes), whole),
+        "seed": place(np.random.SeedSequence(batch.key).generate_state(config.groups).reshape(passes, -1), whole),
     }
 
 
-def kept_features(seed: jax.Array, shape: tuple[int, ...], hidden: float) -> jax.Array:
-    """What standardized features `[R, F]` are multiplied with: 0 for a share `hidden` of them, for the others what keeps the expectation."""
-    kept_RF = jax.random.bernoulli(jax.random.key(seed), 1 - hidden, shape)
-    return constrain(kept_RF / (1 - hidden), "batch")
+def kept_features(seed_G: jax.Array, shape: tuple[int, ...], hidden: float) -> jax.Array:
+    """What standardized features `[R, F]` of G groups are multiplied with: 0 for a share `hidden` of them, for the others what keeps the expectation."""
+    of_group = shape[0] // len(seed_G), shape[1]
+    kept_GBF = jax.vmap(lambda seed: jax.random.bernoulli(jax.random.key(seed), 1 - hidden, of_group))(seed_G)
+    return constrain(kept_GBF.reshape(shape) / (1 - hidden), "batch")
 
 
 def profiles_of(inputs: ProfileInputs, candidate_GM: jax.Array) -> tuple[ProfileInputs, jax.Array]:

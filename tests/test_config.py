@@ -61,6 +61,8 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
             lambda: AptitudeConfig(num_tasks=9, clusters=8),
             "config aptitude.clusters = 8 is below aptitude.num_tasks = 9: every task is a cluster; add --config.aptitude.num_tasks=8",
         ),
+        (lambda: AptitudeConfig(seed=2**32), "config aptitude.seed = 4294967296 must be below 2**32"),
+        (lambda: train(seed=2**32), "config seed = 4294967296 must be below 2**32"),
         (lambda: AptitudeConfig(seed=-1), "config aptitude.seed = -1 must be at least 0"),
         (lambda: OptimizerConfig(weight_decay=-0.1), "config optimizer.weight_decay = -0.1 must be at least 0"),
         (lambda: OptimizerConfig(final_scale=-1.0), "config optimizer.final_scale = -1.0 must be at least 0"),

@@ -214,6 +214,9 @@ def test_flags_that_do_not_go_together_are_refused():
         (("host:1", None, 0), "--num-processes is missing"),
         (("host:1", 2, None), "--process-id is missing"),
         (("host", 2, 0), "--coordinator host: give host and port"),
+        (("host:0", 2, 0), "--coordinator host:0: give host and port"),
+        (("host:65536", 2, 0), "--coordinator host:65536: give host and port"),
+        (("node..local:8476", 2, 1), "--coordinator node..local:8476: give host and port"),
         (("host:1", 2, 2), "--process-id 2: 2 processes are 0 to 1"),
         (("host:1", 0, 0), "--num-processes 0"),
     ):

@@ -6,9 +6,12 @@ import errno
 import fcntl
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,11 +116,13 @@ def test_each_stage_trains_what_it_says(home, one_device, tmp_path):
     assert not moved({p: v for p, v in start.items() if p.startswith("llm/lower")}, after_both)
 
 
-def test_accumulation_changes_nothing_but_memory(home, tmp_path):
+@pytest.mark.parametrize("more", [{}, {**ABILITY_ALONE, "batch": {"hidden_features": 0.5}}])
+def test_accumulation_changes_nothing_but_memory(home, tmp_path, more):
     results = []
     for passes in (1, 2):
         workdir = tmp_path / str(passes)
-        config = tiny_config(home, batch={"groups": 2, "instructions": 8, "accumulate": passes})
+        batch = {"groups": 2, "instructions": 8, "accumulate": passes, **more.get("batch", {})}
+        config = tiny_config(home, **more | {"batch": batch})
         results.append((run(job_on(config, workdir, ONE), workdir), losses(workdir)))
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
     assert difference(results[0][0], results[1][0]) < 1e-3
@@ -155,6 +160,50 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
     monkeypatch.setattr("satjax.train.StageLoop.run", full)
     with pytest.raises(SatjaxError, match=r"stage 'connector' does not fit in memory .*43890420928 bytes.*accumulate"):
         train(tiny_config(home), tmp_path)
+    monkeypatch.setattr("satjax.train.training_set", full)
+    with pytest.raises(SatjaxError, match=r"^reading the instructions does not fit in memory .*take a smaller LLM"):
+        train(tiny_config(home), tmp_path)
+    monkeypatch.setattr("satjax.train.place_params", full)
+    with pytest.raises(SatjaxError, match=r"^what the LLM is made of does not fit in memory .*mesh.fsdp"):
+        train(tiny_config(home), tmp_path)
+
+
+def test_an_aptitude_test_of_other_items_is_refused(home, tmp_path):
+    config = tiny_config(home, **ABILITY_ALONE)
+    job = prepare(config, tmp_path / "first")
+    task, *others = job.test.tasks
+    for stranger in ("unknown", job.table.split("val").items[0].id):
+        changed = dataclasses.replace(task, item_ids=(stranger, *task.item_ids[1:]))
+        test = dataclasses.replace(job.test, tasks=(changed, *others))
+        with pytest.raises(
+            SatjaxError, match=rf"1 of the \d+ aptitude items, such as '{stranger}', are no training items"
+        ):
+            prepare(config, tmp_path / "given", test)
+    assert not (tmp_path / "given").exists()
+    run(job_on(config, tmp_path / "first", ONE), tmp_path / "first")
+    items = tuple(dataclasses.replace(item, id=f"another {item.id}") for item in job.table.items)
+    write_table(dataclasses.replace(job.table, items=items), tmp_path / "outcomes")
+    renamed = tiny_config(home, **ABILITY_ALONE, data={"outcomes": str(tmp_path / "outcomes")})
+    with pytest.raises(SatjaxError, match=r"first holds a run of other outcomes; use another --workdir"):
+        train(renamed, tmp_path / "first")
+
+
+def test_to_hold_everybody_out_leaves_nothing_to_train_on(home, tmp_path):
+    names = prepare(tiny_config(home), tmp_path / "one").table.candidate_ids
+    config = tiny_config(home, data={"outcomes": str(home / "outcomes"), "held_out_candidates": names})
+    with pytest.raises(SatjaxError, match="held_out_candidates leaves no candidate to train on"):
+        prepare(config, tmp_path / "two")
+
+
+def test_a_signal_before_there_is_anything_to_save_ends_the_run_at_once(home, tmp_path, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    monkeypatch.setattr("satjax.train.prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config(home), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_workdir_belongs_to_one_config(home, tmp_path):

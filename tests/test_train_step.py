@@ -163,20 +163,23 @@ def test_features_lie_split_by_rows_too():
 
 
 def test_a_share_of_the_features_is_hidden_and_their_expectation_stays():
-    kept = np.asarray(kept_features(jnp.uint32(3), (200, 100), 0.8))
+    kept = np.asarray(kept_features(jnp.uint32([3, 7]), (200, 100), 0.8))
     assert set(np.unique(kept)) == {0.0, np.float32(1 / (1 - 0.8))}
     assert kept.mean() == pytest.approx(1, abs=0.06)
     assert np.ptp(kept.mean(axis=0)) > 0.5, "every feature has chances of its own"
     assert np.ptp(kept.mean(axis=1)) > 0.5, "and so has every instruction"
-    np.testing.assert_array_equal(kept, kept_features(jnp.uint32(3), (200, 100), 0.8))
-    assert (kept != kept_features(jnp.uint32(4), (200, 100), 0.8)).any()
+    for rows, seed in ((kept[:100], 3), (kept[100:], 7)):
+        np.testing.assert_array_equal(rows, kept_features(jnp.uint32([seed]), (100, 100), 0.8))
+    assert (kept[:100] != kept[100:]).any(), "no group's are another's"
 
 
-def test_every_pass_of_every_step_hides_anew():
+def test_every_group_of_every_step_hides_anew_in_however_many_passes():
     mesh, config = make_mesh(MeshConfig(2, 2, 2)), BatchConfig(groups=2, instructions=8, accumulate=2)
     batch = batch_of(2, 8)
     seeds = [place_batch(dataclasses.replace(batch, key=(0, 0, step)), config, mesh)["seed"] for step in range(3)]
-    assert len(set(np.concatenate(seeds).tolist())) == 6
+    assert len(set(np.concatenate(seeds).ravel().tolist())) == 6
+    at_once = place_batch(batch, dataclasses.replace(config, accumulate=1), mesh)["seed"]
+    np.testing.assert_array_equal(np.ravel(at_once), np.ravel(seeds[0]))
     np.testing.assert_array_equal(seeds[0], place_batch(batch, config, mesh)["seed"])
 
 

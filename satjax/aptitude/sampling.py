@@ -50,7 +50,7 @@ class AptitudeTest:
 
     @cached_property
     def item_ids(self) -> frozenset[str]:
-        """All items of the test: never training or evaluation instructions."""
+        """All items of the test: never evaluation instructions, and training ones only where no profile is read (`items`)."""
         return frozenset(item for task in self.tasks for item in task.item_ids)
 
     @cached_property

@@ -24,8 +24,8 @@ def read_summary(summary: Summary, config: AbilityHeadConfig) -> Float[Array, "b
 class AbilityHead(nnx.Module):
     """`sum_r demand_br ability_mr / sqrt(R) + ease_b + strength_m`: multidimensional two-parameter IRT (Reckase 2009), both sides predicted.
 
-    Each of the N states that it reads has a hidden layer of its own, and the demands that they see are averaged. Abilities and the ease
-    start at zero: nothing random has to be unlearned. `mean` and `spread` standardize the states; they are measured on training instructions,
+    Each of the N states that it reads has a hidden layer of its own, and the demands that they see are averaged. Abilities that are read, and
+    the ease, start at zero: nothing random has to be unlearned. `mean` and `spread` standardize the states; they are measured on training instructions,
     not trained. Abilities are read off soft tokens, or, with `measured`, given in their place.
     """
 

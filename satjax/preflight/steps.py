@@ -198,7 +198,7 @@ def abstract_batch(plan: Plan, mesh: Mesh) -> dict[str, Any]:
         "text": text,
         "candidate": array(whole, jnp.int32, groups, candidates),
         "outcome": array(whole, jnp.float32, groups, batch.instructions, candidates),
-        "seed": array(whole, jnp.uint32),
+        "seed": array(whole, jnp.uint32, groups),
     }
 
 
