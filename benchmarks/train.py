@@ -38,7 +38,8 @@ from satjax.models.router_model import Params
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
-SEQUENCES, PASSES = 8, 8
+SEQUENCES, PASSES = 8, 16
+"""Outcomes of a step of the published way, and passes over the training instructions that the default recipe takes."""
 MORE_SEQUENCES = 32
 FULL, LORA = "full fine-tuning, our layout", "LoRA on the candidates' tokens, our layout"
 LEAN = f"{FULL}, only products kept"

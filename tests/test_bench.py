@@ -1,5 +1,6 @@
 """A router and its baselines on the same instructions, on a router that was trained here."""
 
+import importlib
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
-from satjax.evaluation.bench import CORRECTNESS, Method, compare
+from satjax.evaluation.baselines import BASELINES
+from satjax.evaluation.bench import CORRECTNESS, SEEDLESS, Method, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
@@ -18,6 +20,7 @@ from tests.costly import costly_zoo
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
+bench_module = importlib.import_module("satjax.evaluation.bench")
 FEW = ("candidate_means", "neighbours", "matrix_factorization")
 
 
@@ -41,8 +44,41 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
         on_progress=lambda *step: heard.append(step),
     )
     assert {what for what, _, _ in heard} == {"router", "embeddings", "baselines"}
-    assert heard[-1] == ("baselines", 3, 3)
+    fits = sum(1 if name in SEEDLESS else 2 for name in FEW)
+    assert [step for step in heard if step[0] == "baselines"] == [("baselines", n, fits) for n in range(fits + 1)]
     return figures
+
+
+def test_an_interrupted_bench_fits_no_baseline_twice(trained, table, tmp_path, monkeypatch):
+    fits, most = [], 2
+
+    def counted(name, fit):
+        def counting(data, seed):
+            if len(fits) == most:
+                raise KeyboardInterrupt
+            fits.append((name, seed))
+            return fit(data, seed)
+
+        return counting
+
+    names = ("candidate_means", "clusters")
+    monkeypatch.setattr(bench_module, "BASELINES", {name: counted(name, BASELINES[name]) for name in names})
+    monkeypatch.setattr(bench_module, "compare", lambda methods, *_: {"methods": methods})
+    asked = {"encoder": resolve(f"dir:{trained.directory / 'encoder'}"), "seeds": 3, "kept": tmp_path / "baselines"}
+    with pytest.raises(KeyboardInterrupt):
+        bench([Router.load(trained.router)], table, **asked)
+    most = 9
+    resumed = bench([Router.load(trained.router)], table, **asked)
+    once = [(names[0], 0), *((names[1], seed) for seed in range(3))]
+    assert fits == once
+    again = bench([Router.load(trained.router)], table, **asked)
+    fresh = bench([Router.load(trained.router)], table, **asked | {"kept": None})
+    assert fits == [*once, *once]
+    for figures in (again, fresh):
+        for name in names:
+            method, before = figures["methods"][name], resumed["methods"][name]
+            np.testing.assert_array_equal(method.probability_SBM, before.probability_SBM)
+            assert method.chosen == before.chosen
 
 
 def test_the_router_has_the_figures_that_evaluate_gives(found, trained, table):

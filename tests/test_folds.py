@@ -1,8 +1,7 @@
-import numpy as np
 import pytest
 
 from satjax.aptitude import sample_aptitude_test
-from satjax.evaluation.protocols.folds import families, kept, trained
+from satjax.evaluation.protocols.folds import families, trained
 from satjax.run_log import read_metrics
 from tests.families import families_table
 from tests.tiny import tiny_table
@@ -31,15 +30,3 @@ def test_a_fold_knows_nothing_of_what_it_leaves_out_and_is_trained_once(recipe):
     assert trained(config, workdir, "without-b", candidates=names[4:]).aptitude_test == expected
     assert checkpoints.stat().st_mtime_ns == before
     assert len(read_metrics(workdir / "without-b" / "metrics.jsonl")) == config.total_steps
-
-
-def test_what_was_computed_is_read_and_what_failed_leaves_nothing(tmp_path):
-    path = tmp_path / "fold" / "baselines" / "forest.npy"
-    with pytest.raises(ZeroDivisionError):
-        kept(path, lambda: np.zeros(1 // 0))
-    assert not path.exists()
-    first = kept(path, lambda: np.arange(6, dtype=np.float32).reshape(2, 3))
-    again = kept(path, lambda: pytest.fail("computed twice"))
-    np.testing.assert_array_equal(first, again)
-    assert again.dtype == np.float32
-    assert [file.name for file in path.parent.iterdir()] == ["forest.npy"]

@@ -83,7 +83,6 @@ def add_verbs(verb: Verb) -> None:
         help="exported routers: seeds of one recipe (default: the one that comes with satjax)",
     )
     bench.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
-    bench.add_argument("--split", default="test", choices=("val", "test"), help="which items (default: test)")
     bench.add_argument("--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)")
     bench.add_argument(
         "--baselines",
@@ -102,7 +101,13 @@ def add_verbs(verb: Verb) -> None:
     bench.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
     )
-    bench.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json and report.html go")
+    bench.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where report.json and report.html go, and what the baselines predict: interrupted, the same command goes on",
+    )
 
     protocol = verb(
         "protocol",
@@ -195,13 +200,13 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
             routers,
             table,
             encoder=resolve(EncoderWeights().weights),
-            split=options.split,
             zoos=zoos,
             seeds=options.seeds,
             baselines=names_in(options.baselines),
             responses=responses,
             reranker=resolve(options.reranker) if options.reranker else None,
             limit=options.limit,
+            kept=options.out / "baselines",
             on_progress=on_progress,
         )
     path, page = write_report(figures, options.out), options.out / "report.html"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from satjax import metrics
 from satjax.aptitude import AptitudeTest
 from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
-from satjax.evaluation.baselines import BASELINES, Fit, Instructions, baseline_data
+from satjax.evaluation.baselines import BASELINES, Fit, Fitted, Instructions, baseline_data, fitted
 from satjax.evaluation.baselines.llm_text import llm_text
 from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
@@ -66,7 +67,6 @@ def bench(
     table: OutcomeTable,
     *,
     encoder: BaseModel,
-    split: str = "test",
     zoos: Zoos | None = None,
     seeds: int = 5,
     baselines: Sequence[str] | None = None,
@@ -74,16 +74,17 @@ def bench(
     reranker: BaseModel | None = None,
     llm: BaseModel | None = None,
     limit: int | None = None,
+    kept: Path | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Figures (`compare`) of a router and the baselines on one split of a table.
+    """Figures (`compare`) of a router and the baselines on the test split of a table: the validation split is what baselines were chosen on.
 
     `routers` are one recipe trained with different seeds, on one aptitude test, at least one; each is let go before the next is asked for, since
     each holds base weights of its own. `encoder` embeds the instructions for the baselines, which
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
     the text encoder `reranker` reads (`encoder` by default); on an instruction where one is missing it gives candidates' means. `llm_text` is
     among them where it is named, and asks `llm` (the default config's).
-    With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
+    What baselines predict is kept in the directory `kept`, and read from there where they are asked the same again. With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
     routers differ in aptitude test or candidates, or the table lacks what a baseline needs.
     """
     for name in baselines or ():
@@ -95,14 +96,14 @@ def bench(
         )
 
     def evaluated(router: Router) -> Report:
-        return evaluate(router, table, split=split, on_progress=lambda done, total: on_progress("router", done, total))
+        return evaluate(router, table, on_progress=lambda done, total: on_progress("router", done, total))
 
     following = iter(routers)
     first = next(following)
     test, aptitude_items = first.aptitude_test, first.aptitude_test.item_ids
-    num_open = sum(item.split == split and item.id not in aptitude_items for item in table.items)
+    num_open = sum(item.split == "test" and item.id not in aptitude_items for item in table.items)
     if limit is not None:
-        table = draw_items(table, split, limit, aptitude_items)
+        table = draw_items(table, "test", limit, aptitude_items)
     reports = [evaluated(first)]
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
@@ -115,16 +116,16 @@ def bench(
     if any(report.figures["candidates"] != names for report in reports):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
     table = table.select_candidates(names)
-    fitted = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
+    to_fit = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
     embedding_NE = np.ones((len(table.items), 1), np.float32)
-    if set(fitted) - set(READ_NO_TEXT):
+    if set(to_fit) - set(READ_NO_TEXT):
         embedding_NE = embed(
             encoder,
             [item.text for item in table.items],
             on_progress=lambda done, total: on_progress("embeddings", done, total),
         )
     held = np.array(
-        [i for i, item in enumerate(table.items) if item.split == split and item.id not in aptitude_items], int
+        [i for i, item in enumerate(table.items) if item.split == "test" and item.id not in aptitude_items], int
     )
     methods = {
         ROUTER: Method(np.stack([report.probability_BM for report in reports]), {}, None),
@@ -134,7 +135,8 @@ def bench(
             test,
             Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
             seeds=seeds,
-            names=fitted,
+            names=to_fit,
+            kept=kept,
             on_progress=lambda done, total: on_progress("baselines", done, total),
         ),
     }
@@ -153,7 +155,7 @@ def bench(
         methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(methods, table, split, reports[0].outcome_BM, zoos or {}, cost_BM) | drawn
+    return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM) | drawn
 
 
 def _timed(method: Callable[[], ZeroShot]) -> Method:
@@ -170,6 +172,7 @@ def fit_baselines(
     *,
     seeds: int,
     names: Sequence[str] | None = None,
+    kept: Path | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> dict[str, Method]:
     """Every baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
@@ -181,14 +184,20 @@ def fit_baselines(
             raise unknown_name("baseline", name, BASELINES)
     chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
     data = baseline_data(table, embedding_NE, test)
-    methods = {}
-    for done, (name, fit) in enumerate(chosen.items()):
-        start = time.monotonic()
-        predictors = [fit(data, seed) for seed in range(1 if name in SEEDLESS else seeds)]
-        seconds = (time.monotonic() - start) / len(predictors)
-        methods[name] = Method(np.stack([p(held) for p in predictors]), predictors[0].chosen, round(seconds, 1))
-        on_progress(done + 1, len(chosen))
-    return methods
+    fits: dict[str, list[Fitted]] = {name: [] for name in chosen}
+    wanted = [(name, seed) for name in chosen for seed in range(1 if name in SEEDLESS else seeds)]
+    for done, (name, seed) in enumerate(wanted):
+        on_progress(done, len(wanted))
+        fits[name].append(fitted(kept, name, seed, chosen[name], data, asked=held))
+    on_progress(len(wanted), len(wanted))
+    return {
+        name: Method(
+            np.stack([each.probability_BM for each in several]),
+            several[0].chosen,
+            round(sum(each.seconds for each in several) / len(several), 1),
+        )
+        for name, several in fits.items()
+    }
 
 
 def compare(

@@ -17,6 +17,7 @@ from satjax.evaluation.baselines.data import (
     baseline_data,
     fold_of,
 )
+from satjax.evaluation.baselines.kept import Fitted, fitted
 from satjax.evaluation.baselines.tuning import Fit, FitUnseen, for_seen, for_unseen
 
 BASELINES: dict[str, Fit] = {
@@ -51,10 +52,12 @@ __all__ = [
     "BaselineData",
     "Fit",
     "FitUnseen",
+    "Fitted",
     "Fold",
     "Instructions",
     "Predictor",
     "aptitude_fold",
     "baseline_data",
+    "fitted",
     "fold_of",
 ]

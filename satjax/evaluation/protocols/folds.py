@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from satjax.config import TrainConfig
-from satjax.files import replacing_file
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -43,14 +40,3 @@ def trained(
 def fold_folder(workdir: Path, name: str) -> Path:
     """Where the router of a fold is, and what else was computed in it."""
     return workdir / re.sub(r"[^\w.-]", "_", name)
-
-
-def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `compute` returns, from the file where an earlier run left it: an interrupted protocol fits nothing twice."""
-    if path.is_file():
-        return np.load(path)
-    found = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path) as fresh, fresh.open("wb") as stream:
-        np.save(stream, found)
-    return found

@@ -12,17 +12,16 @@ from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import (
     BASELINES,
     UNSEEN_BASELINES,
-    BaselineData,
-    Fold,
     Instructions,
     aptitude_fold,
     baseline_data,
+    fitted,
 )
 from satjax.evaluation.bench import ROUTER, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import Zoos
-from satjax.evaluation.protocols.folds import Progress, families, fold_folder, kept, trained
+from satjax.evaluation.protocols.folds import Progress, families, fold_folder, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.weights.fetch import resolve
 
@@ -71,8 +70,10 @@ def unseen_families(
         asked = _instructions(table, embedding_NE, held)
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(groups) * len(baselines))
-            predict = partial(_fit_unseen, name, data, anchor, asked)
-            found[name][:, columns] = kept(_file(workdir, fold, name), predict)
+            kept = fold_folder(workdir, fold) / "baselines"
+            found[name][:, columns] = fitted(
+                kept, name, 0, UNSEEN_BASELINES[name], data, anchor, asked=asked
+            ).probability_BM
     on_progress("folds", len(groups), len(groups) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
     on_progress("folds", len(groups) + 1, len(groups) + 1)
@@ -111,7 +112,8 @@ def leave_category_out(
         asked = _instructions(table, embedding_NE, held[rows])
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(names) * len(baselines))
-            found[name][rows] = kept(_file(workdir, fold, name), partial(_fit, name, data, asked))
+            kept = fold_folder(workdir, fold) / "baselines"
+            found[name][rows] = fitted(kept, name, 0, BASELINES[name], data, asked=asked).probability_BM
     on_progress("folds", len(names), len(names) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
     on_progress("folds", len(names) + 1, len(names) + 1)
@@ -128,18 +130,6 @@ def _embedding(config: TrainConfig, table: OutcomeTable, on_progress: Progress) 
     texts = [item.text for item in table.items]
     hear = partial(on_progress, "embeddings")
     return embed(resolve(encoder.weights), texts, query_prefix=encoder.query_prefix, on_progress=hear)
-
-
-def _file(workdir: Path, fold: str, baseline: str) -> Path:
-    return fold_folder(workdir, fold) / "baselines" / f"{baseline}.npy"
-
-
-def _fit(name: str, data: BaselineData, asked: Instructions) -> np.ndarray:
-    return BASELINES[name](data, 0)(asked)
-
-
-def _fit_unseen(name: str, data: BaselineData, anchor: Fold, asked: Instructions) -> np.ndarray:
-    return UNSEEN_BASELINES[name](data, anchor, 0)(asked)
 
 
 def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarray) -> Instructions:
