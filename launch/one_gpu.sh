@@ -4,6 +4,7 @@
 # Trains and measures on one GPU box without network that is lent for minutes at a time and takes folders of limited size. Every step ends in time, is
 # taken up by the same command where it was cut off, and says what it did as JSON lines in BOX/progress.jsonl.
 #
+#   pip wheel --no-deps --wheel-dir wheels .                            # here: satjax itself; the box needs launch/ and configs/, too
 #   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each
 #   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
 #   launch/one_gpu.sh train --inputs parts/2 -- \

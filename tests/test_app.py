@@ -668,6 +668,7 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
     with pytest.raises(SatjaxError, match=said) as raised:
         open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     assert "satjax assess --add" in str(raised.value)
+    assert "--out-router" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 

@@ -53,7 +53,7 @@ def add_verbs(verb: Verb) -> None:
         type=int,
         metavar="K",
         help="ask K items, spread over the tasks (default: all); a larger K later asks the missing ones only. On MMLU-Pro, 16, 64, 256 and all "
-        "1,000 give candidates that training never met an AUROC within an instruction of 0.698, 0.719, 0.728 and 0.731",
+        "1,000 give candidates that training never met an AUROC within an instruction of 0.699, 0.719, 0.728 and 0.732",
     )
     test.add_argument(
         "--rotate",
@@ -64,7 +64,10 @@ def add_verbs(verb: Verb) -> None:
 
     result = assess.add_argument_group("the result")
     result.add_argument(
-        "--out", type=Path, metavar="FILE", help="the profile (default: CANDIDATE.json); FILE.journal keeps the replies"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the profile (default: CANDIDATE.json, with _ and a digest where its name holds characters such as /); FILE.journal keeps the replies",
     )
     into = result.add_mutually_exclusive_group()
     into.add_argument("--add", action="store_true", help="put the candidate into --router")

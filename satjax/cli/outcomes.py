@@ -21,7 +21,9 @@ def add_verbs(verb: Verb) -> None:
         "         satjax import lm-eval results/ --metric acc_norm --out outcomes/\n"
         "         satjax import csv log.csv --columns text=prompt,candidate=model,score=correct --out outcomes/",
     )
-    imports.add_argument("format", choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
+    imports.add_argument(
+        "format", choices=FORMATS, metavar="FORMAT", help=f"{', '.join(FORMATS)}; capit is what the paper's code reads"
+    )
     imports.add_argument("source", nargs="+", type=Path, metavar="SRC", help="files, or directories of them")
     imports.add_argument(
         "--metric", metavar="NAME", help="lm-eval, inspect, helm: which metric, scorer or stat is the score"

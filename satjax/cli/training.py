@@ -56,9 +56,15 @@ def add_verbs(verb: Verb) -> None:
         "convert",
         _convert,
         "Write a router's LLM as Hugging Face safetensors, adapters merged.",
-        "satjax convert --router runs/first/router --out runs/first/llm",
+        "satjax convert --router runs/phi/router --out runs/phi/llm",
     )
-    convert.add_argument("--router", required=True, type=router_directory, metavar="DIR", help="an exported router")
+    convert.add_argument(
+        "--router",
+        required=True,
+        type=router_directory,
+        metavar="DIR",
+        help="an exported router whose LLM answers (configs/phi35.py, qwen25.py, paper_recipe.py)",
+    )
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
 
 

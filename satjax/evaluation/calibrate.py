@@ -79,7 +79,9 @@ def recalibrate(
             )
     known = [name for name in table.candidate_ids if name in router.candidates]
     if not known:
-        raise SatjaxError("the router knows none of the table's candidates; add them first with `satjax assess --add`")
+        raise SatjaxError(
+            "the router knows none of the table's candidates; add them first with `satjax assess --add`, or --out-router DIR where it came with satjax"
+        )
     table = table.select_candidates(known)
     asked = router.aptitude_test.item_ids
     held = table.select_items(np.array([item.id not in asked for item in table.items], bool)).split(split)

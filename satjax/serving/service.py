@@ -255,7 +255,7 @@ def open_service(router: Router, zoo: ZooFile, path: Path) -> Service:
             hint = unknown_name("candidate", candidate.name, router.candidates)
             raise SatjaxError(
                 f'{at}: {hint} A new one needs its profile: add profile = "FILE.json" to its table in the zoo file, '
-                "or add it to the router with `satjax assess --add`"
+                "or add it to the router with `satjax assess --add`, to a copy of one that came with satjax with --out-router DIR"
             )
     return service
 
