@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from satjax.errors import INTERRUPTED_EXIT_CODE
+from satjax.errors import INTERRUPTED_EXIT_CODE, TryAgain
 
 
 class Interrupted(Exception):
@@ -16,6 +16,24 @@ class Interrupted(Exception):
     def __init__(self, step: int):
         super().__init__(f"interrupted after step {step}; everything is saved: run the same command to go on")
         self.step = step
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises TryAgain at once. By itself it would end the process too, but not one that is the first of its container, as in a pod."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TryAgain("interrupted before the first step; run the same command to start again")
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread, as below
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

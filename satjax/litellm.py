@@ -97,7 +97,9 @@ class SatjaxRouting(CustomRoutingStrategyBase):
     def pick(self, deployments: Sequence[Deployment], messages: Sequence[Mapping[str, Any]] | None) -> Deployment:
         """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.conversation`)."""
         shuffled = random.sample(list(deployments), len(deployments))
-        text = scored_text(messages or ())
+        # A history may hold answers as the client's library gave them.
+        plain = [each if isinstance(each, Mapping) else each.model_dump() for each in messages or ()]
+        text = scored_text(plain)
         candidates = [self._candidate(deployment) for deployment in shuffled]
         known = sorted({name for name in candidates if name is not None})
         if not is_instruction(text) or not known:

@@ -20,7 +20,7 @@ from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
 from satjax.files import explain_full_disk, open_locked
 from satjax.finish import export, origin
-from satjax.interruption import Interrupted, stop_requests
+from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import (
     Job,
     identity,
@@ -55,7 +55,8 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     """
     target = workdir / "router"
     with explain_full_disk(workdir), alone(workdir):
-        job = prepare(config, workdir, test)  # which has nothing to save: signals end it as they end any process
+        with ended_by_sigterm():  # and by Ctrl-C: there is nothing to save yet
+            job = prepare(config, workdir, test)
         with stop_requests() as stop, Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
             over = (checkpoints.latest_step() or 0) == config.total_steps
             params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
@@ -148,9 +149,9 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                     params |= measured_norms(job, params, data)
                 loop = StageLoop(job, graphdef, number, stage, first, data)
                 # Handed over, so that nothing here keeps what the first step replaces.
-                handed, opt_state = opt_state if done > first else None, None
+                handed, opt_state = [opt_state if done > first else None], None
                 with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
-                    params = loop.run(params, handed, done, checkpoints, run, log, stop)
+                    params = loop.run(params, handed.pop(), done, checkpoints, run, log, stop)
                 done = first + stage.steps
             first += stage.steps
     return params

@@ -599,7 +599,8 @@ def test_shutting_down_finishes_what_runs(backend, tmp_path):
         threads = [threading.Thread(target=lambda s=s: found.append(ask(address, stream=s))) for s in (True, False)]
         for thread in threads:
             thread.start()
-        time.sleep(0.25)
+        while service.running < 2:
+            time.sleep(0.01)
         server.should_exit = True
         time.sleep(0.15)
         with pytest.raises(httpx.ConnectError):

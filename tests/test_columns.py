@@ -136,9 +136,12 @@ def test_contradictions(tmp_path):
         assert (table.items[0].split, table.items[0].answer, table.scores_MN.shape) == ("test", "4", (2, 1))
         second[place] = other
         with pytest.raises(
-            SatjaxError, match=rf"row 3: {name} of item 'i' is '{other}', and '{first[place]}' in a row"
+            SatjaxError, match=rf"row 3: item 'i' has the {name} '{other}', and '{first[place]}' in a row"
         ):
             import_csv([write_csv(tmp_path / "apart.csv", first, second, header=header)])
+        import_csv(
+            [write_csv(tmp_path / "later.csv", [*first[:place], "", *first[place + 1 :]], second, header=header)]
+        )
     rows[1] = ["i", "Why?", "b", "1"]
     with pytest.raises(SatjaxError, match=r"row 3: item 'i' is another question than before"):
         import_csv([write_csv(tmp_path / "other.csv", *rows)])

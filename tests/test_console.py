@@ -1,5 +1,6 @@
 """How wide tables stand."""
 
+import os
 import subprocess
 import sys
 
@@ -17,11 +18,23 @@ def test_what_goes_to_a_pipe_is_as_wide_as_is_said_or_wide(columns, width, capsy
     assert width - 5 <= max(map(len, capsys.readouterr().out.splitlines())) <= width
 
 
-def test_a_reader_that_leaves_early_is_no_error():
-    code = "import time; time.sleep(0.5); from satjax.render.console import open_console; open_console().print('x' * 9)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
+WITH_WORK_TO_DO = """
+import sys
+from satjax.render.console import open_console
+console = open_console()
+console.print("x" * 9)
+console.print("y" * 9)
+print("z", flush=True)
+open(sys.argv[1], "w").close()
+sys.exit(3)
+"""
+
+
+def test_a_reader_that_left_keeps_nothing_from_being_done(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", WITH_WORK_TO_DO, str(tmp_path / "done")]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (3, b"")
+    assert (tmp_path / "done").exists()

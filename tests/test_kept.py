@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from satjax.evaluation.baselines import BaselineData, Fold, Instructions, Predictor, fitted
+from satjax.evaluation.baselines import BaselineData, Fold, Instructions, Predictor, fitted, kept
 
 
 def instructions(seed: int, number: int = 5) -> Instructions:
@@ -36,9 +36,9 @@ class Counting:
 
 
 def test_it_is_fitted_once(given, tmp_path):
-    fit, kept = Counting(), tmp_path / "report" / "baselines"
-    first = fitted(kept, "a", 0, fit, given, asked=instructions(3))
-    again = fitted(kept, "a", 0, fit, given, asked=instructions(3))
+    fit, directory = Counting(), tmp_path / "report" / "baselines"
+    first = fitted(directory, "a", 0, fit, given, asked=instructions(3))
+    again = fitted(directory, "a", 0, fit, given, asked=instructions(3))
     assert fit.calls == 1
     np.testing.assert_array_equal(first.probability_BM, again.probability_BM)
     assert again.probability_BM.dtype == np.float32
@@ -71,6 +71,21 @@ def test_whatever_differs_is_fitted_anew(given, tmp_path):
         fitted(tmp_path, name, seed, fit, data, asked=asked)
         assert fit.calls == number
     assert len(list(tmp_path.iterdir())) == len(others) + 1
+
+
+def test_what_is_of_another_version_or_damaged_is_fitted_anew(given, tmp_path, monkeypatch):
+    fit = Counting()
+    first = fitted(tmp_path, "a", 0, fit, given, asked=instructions(3))
+    [path] = tmp_path.iterdir()
+    for damage in (b"", path.read_bytes()[:40]):
+        path.write_bytes(damage)
+        again = fitted(tmp_path, "a", 0, fit, given, asked=instructions(3))
+        np.testing.assert_array_equal(again.probability_BM, first.probability_BM)
+    assert fit.calls == 3
+    for name, value in (("FORMAT", 2), ("__version__", "another")):
+        monkeypatch.setattr(kept, name, value)
+        fitted(tmp_path, "a", 0, fit, given, asked=instructions(3))
+    assert fit.calls == 5
 
 
 def test_what_fails_leaves_nothing(given, tmp_path):

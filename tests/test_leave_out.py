@@ -90,6 +90,8 @@ def test_an_interrupted_protocol_fits_no_baseline_twice(recipe, monkeypatch, pro
 
         return counting
 
+    for folder in recipe[1].glob("without-*/baselines"):
+        shutil.rmtree(folder)
     names, limit = ("subject_means", "neighbours"), 3
     counting = {name: counted(name, fit) for name, fit in getattr(module, fitted).items()}
     monkeypatch.setattr(module, fitted, counting)

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 
 import numpy as np
+import openai
 import pytest
 
 # LiteLLM would fetch its list of prices over the network when it is imported.
@@ -112,6 +113,9 @@ def test_a_conversation_is_scored_as_a_server_does():
     ]
     asyncio.run(llm.acompletion(model="any", messages=messages))
     assert router.asked == [scored_text(messages)] == ["prove\n\nsort\n\nit"]
+    answer = openai.types.chat.ChatCompletionMessage(role="assistant", content="done")
+    asyncio.run(llm.acompletion(model="any", messages=[*messages[:2], answer, messages[-1]]))
+    assert router.asked[1] == router.asked[0]
 
 
 @pytest.mark.parametrize("content", [None, " ", "half of a pair: \ud83d"])

@@ -196,14 +196,18 @@ def test_to_hold_everybody_out_leaves_nothing_to_train_on(home, tmp_path):
 
 
 def test_a_signal_before_there_is_anything_to_save_ends_the_run_at_once(home, tmp_path, monkeypatch):
-    def interrupted(*_):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
+    for number, ends_with in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TryAgain)):
 
-    monkeypatch.setattr("satjax.train.prepare", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_config(home), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        def interrupted(*_, number=number):
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+        monkeypatch.setattr("satjax.train.prepare", interrupted)
+        before = signal.getsignal(number)
+        with pytest.raises(ends_with):
+            train(tiny_config(home), tmp_path / "run")
+        assert signal.getsignal(number) is before
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_workdir_belongs_to_one_config(home, tmp_path):

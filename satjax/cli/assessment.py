@@ -147,10 +147,11 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
         settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
     profile = profile_of(found, files, source, candidate, settings)
     profile.write(out)
+    if target is not None:
+        add_to_router(profile, source, target)
     assessment_table(profile, found.unparsed, found.unanswered)
     print(f"profile: {out}")
     if target is not None:
-        add_to_router(profile, source, target)
         print(f"router:  {target}")
     return 0
 

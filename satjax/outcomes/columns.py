@@ -50,6 +50,7 @@ def _import(
     names, wide = parse_columns(columns)
     needed = [names["text"], *(wide or (names["candidate"], names["score"]))]
     collector = Collector()
+    said: dict[str, dict[str, str]] = {}
     for path in found(paths, pattern):
         seen = False
         for where, row in rows_of(path):
@@ -61,7 +62,7 @@ def _import(
                 )
             seen = True
             item = _item(row, names, where)
-            _check_same(collector.item(item, where), row, names, where)
+            _check_same(said.setdefault(item.id, {}), row, names, f"{where}: item {item.id!r}")
             if wide:
                 for name in wide:
                     collector.add(name, item, number(row[name], where, name), where)
@@ -112,13 +113,14 @@ def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
     )
 
 
-def _check_same(known: Item, row: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
-    """Raises SatjaxError where a row says something else of an item than the first one that has it."""
+def _check_same(said: dict[str, str], row: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
+    """Raises SatjaxError where a row says something else of an item than rows before it, which is `said`."""
     for key in ("task", "category", "source", "answer", "split"):
-        said, before = _text(row.get(names[key])), getattr(known, key)
-        if said and before and said != before:
+        value = _text(row.get(names[key]))
+        if value and said.setdefault(key, value) != value:
             raise SatjaxError(
-                f"{where}: {key} of item {known.id!r} is {said[:40]!r}, and {before[:40]!r} in a row before; mend one of them"
+                f"{where} has the {key} {value[:40]!r}, and {said[key][:40]!r} in a row before; mend one of them, or name the column that "
+                f"holds it with --columns {key}=NAME"
             )
 
 

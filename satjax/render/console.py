@@ -13,10 +13,9 @@ WIDTH_OF_FILES = 160
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read it has seen enough (`satjax … | head`), which is no fault of anybody."""
+        """Whoever read it has seen enough (`satjax … | head`): what is left to do is done, and ends as it would have ended."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0)
 
 
 def open_console() -> Console:

@@ -93,7 +93,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         if not len(keys) and foreign(request.headers, server):
             raise ApiError(
                 403,
-                "this server has no API key, so it serves no pages of other sites; give it one, or call it localhost",
+                "this server has no API key, so it serves no pages of other sites; give it one, call it localhost, or let a proxy pass on the host it was asked for",
                 code="other_site",
             )
 

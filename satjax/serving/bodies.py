@@ -23,8 +23,10 @@ ObjectiveText = Annotated[
 Count = Annotated[int, Field(ge=0, le=2**31)]
 MOST_KEYS = 256
 """Of a request's own fields. Each wrong one would be an error, and so would each wrong element of a list, hence `fail_fast` below: to word a million of them stops the server for seconds."""
-Names = Annotated[list[str], Field(min_length=1, fail_fast=True)]
-Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+MOST_ENTRIES = 10_000
+"""Of a list: to look at each of a million takes seconds, too."""
+Names = Annotated[list[str], Field(min_length=1, max_length=MOST_ENTRIES, fail_fast=True)]
+Tools = Annotated[list[dict[str, Any]], Field(max_length=MOST_ENTRIES, fail_fast=True)]
 
 
 class FewKeys(BaseModel):
@@ -47,7 +49,10 @@ class Message(BaseModel):
     content: Any = None
 
 
-Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True, description="As in OpenAI's chat completions.")]
+Messages = Annotated[
+    list[Message],
+    Field(min_length=1, max_length=MOST_ENTRIES, fail_fast=True, description="As in OpenAI's chat completions."),
+]
 
 
 class Strict(FewKeys):

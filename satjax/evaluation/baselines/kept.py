@@ -1,5 +1,6 @@
 """What baselines predicted, on disk: an interrupted run fits none of them twice."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from satjax import __version__
 from satjax.evaluation.baselines.data import Instructions, Predictor
 from satjax.files import replacing_file
+
+FORMAT = 1
+"""Goes up when a baseline predicts otherwise than before from the same: what was kept is fitted again."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,15 @@ class Fitted:
 def fitted(
     directory: Path | None, name: str, seed: int, fit: Callable[..., Predictor], *given: Any, asked: Instructions
 ) -> Fitted:
-    """What `fit(*given, seed)` predicts for `asked`; of the same name and seed, given and asked the same, it is what an earlier run left in `directory`."""
+    """What `fit(*given, seed)` predicts for `asked`; of the same name and seed, given and asked the same, it is what an earlier run of this version left in
+    `directory`.
+    """
     if directory is None:
         return _fit(fit, given, seed, asked)
-    path = directory / f"{name}-{seed}-{_digest(*given, asked)[:16]}.npz"
+    path = directory / f"{name}-{seed}-{_digest(__version__, FORMAT, *given, asked)[:16]}.npz"
     if path.is_file():
-        with np.load(path) as found:
+        # Whatever a damaged file makes NumPy, zipfile and json raise: it is fitted again.
+        with contextlib.suppress(Exception), path.open("rb") as file, np.load(file) as found:
             return Fitted(found["probability_BM"], json.loads(str(found["chosen"])), float(found["seconds"]))
     made = _fit(fit, given, seed, asked)
     with replacing_file(path) as fresh, fresh.open("wb") as stream:
