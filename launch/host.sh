@@ -22,7 +22,11 @@ mount_share() {
       gcsfuse --implicit-dirs --rename-dir-limit 100000 "${1#gs://}" "$SHARE_DIR"
       ;;
     *)
-      command -v mount.nfs >/dev/null || sudo apt-get install --yes --quiet nfs-common
+      if ! command -v mount.nfs >/dev/null; then
+        # A machine that has just started is updating itself, for minutes.
+        sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet
+        sudo apt-get -o DPkg::Lock::Timeout=600 install --yes --quiet nfs-common
+      fi
       sudo mount -t nfs "$1" "$SHARE_DIR"
       [[ -w $SHARE_DIR ]] || sudo chmod a+rwxt "$SHARE_DIR"
       ;;
@@ -61,7 +65,10 @@ train() {
     done
     [[ -s $RUN/pid ]] || die "satjax did not start on this host: see whether its home can be written ($RUN)"
   else
-    [[ $(quoted "$@") == "$(<"$RUN/arguments")" ]] || die "another run is on this host: satjax train $(<"$RUN/arguments")"
+    if [[ $(quoted "$@") != "$(<"$RUN/arguments")" ]]; then
+      say "another run is on this host: satjax train $(<"$RUN/arguments")"
+      return "$TAKEN"
+    fi
     say "following the run that is there"
   fi
   tail -n +1 -f "$RUN/log" &

@@ -47,7 +47,7 @@ where=(--zone "$zone" --quiet)
 queue=(gcloud compute tpus queued-resources)
 describe=("${queue[@]}" describe "$name" "${where[@]}" --format 'value(state.state)')
 POLL_SECONDS=30
-held='' installed=''
+held='' there=''
 
 # What the queued resource is; ABSENT where there is none, UNKNOWN where nobody answers.
 state() {
@@ -74,6 +74,7 @@ delete() { run "${queue[@]}" delete "$name" --force "${where[@]}"; }
 obtain() {
   local now created=''
   while now=$(state) && [[ $now != ACTIVE ]]; do
+    [[ $now == UNKNOWN ]] || there=''
     case $now in
       ABSENT)
         [[ ! $created ]] || return "$LOST"
@@ -90,7 +91,7 @@ obtain() {
     say "$name: $now"
     sleep "$POLL_SECONDS"
   done
-  held=yes
+  held=yes there=yes
 }
 
 # on_hosts LINE: runs a line of shell on all hosts at once; what they say goes to the terminal, their verdict is the exit code.
@@ -114,8 +115,8 @@ on_hosts() {
 install() {
   run git -C "$ROOT" archive --format tar.gz --output "$scratch/satjax.tar.gz" HEAD || return
   run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" || return "$LOST"
-  on_hosts "mkdir -p satjax && tar -xzf satjax.tar.gz -C satjax && bash satjax/launch/host.sh install $(quoted "$share")" || return
-  installed=yes
+  # Without what an earlier commit left there, which would be built in again.
+  on_hosts "mkdir -p satjax && rm -rf satjax/satjax satjax/build satjax/*.egg-info && tar -xzf satjax.tar.gz -C satjax && bash satjax/launch/host.sh install $(quoted "$share")"
 }
 
 train() { on_hosts "bash satjax/launch/host.sh train $(quoted "${REST[@]}")"; }
@@ -148,7 +149,7 @@ finish() {
 # shellcheck disable=SC2329
 interrupted() {
   trap '' INT TERM HUP
-  if [[ $installed ]]; then
+  if [[ $there ]]; then
     say "interrupted: saving a checkpoint on the hosts"
     on_hosts 'bash satjax/launch/host.sh stop' || true
   fi
@@ -164,11 +165,16 @@ for ((attempt = 0; ; attempt++)); do
   obtain || code=$?
   ((code)) || install || code=$?
   ((code)) || train || code=$?
+  if ((code == TAKEN)); then
+    say "$name is not deleted, which would end that run: name another slice, or give the arguments of that run to follow it"
+    held=''
+    exit 2
+  fi
   if ((code == 0)) || ! retryable "$code"; then exit "$code"; fi
   ((attempt < retries)) || break
   say "exit code $code; going on from the last checkpoint (attempt $((attempt + 1)) of $retries)"
-  # Installed again in any case: a host that restarted has lost what was mounted.
-  installed=''
+  # A host that restarts takes its time. All is installed again in any case: it has lost what was mounted.
+  ((code != LOST)) || sleep "$POLL_SECONDS"
 done
 say "given up after $retries attempts more; the last checkpoint is intact"
 exit "$code"

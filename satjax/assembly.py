@@ -57,7 +57,9 @@ class Assembly:
         return dataclasses.replace(self, base_params={**base, **narrower})
 
 
-def with_tuned_llm(assembly: Assembly, learned: Mapping[str, jax.Array]) -> tuple[Assembly, dict[str, jax.Array]]:
+def with_tuned_llm(
+    assembly: Assembly, learned: Mapping[str, np.ndarray | jax.Array]
+) -> tuple[Assembly, dict[str, np.ndarray | jax.Array]]:
     """The same router with what is learned of its LLM among the base weights, and the rest of what is learned.
 
     Adapters that serve all tokens are merged into their kernels; those of a suffix only stay what is learned. The kernels are float32: a step of

@@ -8,9 +8,9 @@ from satjax.weights.fetch import cache_dir
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def compilation_cache_dir() -> str:
-    """JAX's own variable where it is set (empty = nothing is kept), else a folder of satjax's cache."""
-    return os.environ.get(VARIABLE, str(cache_dir() / "compiled"))
+def compilation_cache_dir(on_cpu: bool) -> str:
+    """JAX's own variable where it is set, else a folder of satjax's cache, or, `on_cpu`, none; empty: nothing is kept."""
+    return os.environ.get(VARIABLE, "" if on_cpu else str(cache_dir() / "compiled"))
 
 
 def use_compilation_cache(workdir: Path | None = None) -> None:
@@ -26,6 +26,6 @@ def use_compilation_cache(workdir: Path | None = None) -> None:
     if VARIABLE in os.environ or jax.default_backend() == "cpu":
         return
     if jax.process_count() == 1:
-        jax.config.update("jax_compilation_cache_dir", compilation_cache_dir())
+        jax.config.update("jax_compilation_cache_dir", compilation_cache_dir(on_cpu=False))
     elif workdir is not None:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))

@@ -35,16 +35,18 @@ def doctor() -> int:
         except importlib.metadata.PackageNotFoundError:
             console.print(f"{name} is not installed", style="red")
             amiss.append(f"install {name}: {sys.executable} -m pip install {name}")
+    on_cpu = True
     try:
         import jax
 
         devices = jax.devices()
+        on_cpu = devices[0].platform == "cpu"
         console.print(f"devices: {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     except (ImportError, RuntimeError) as error:
         console.print(f"devices: none ({str(error).splitlines()[0]})", style="red")
         amiss.append("jax finds no device: check drivers, or set JAX_PLATFORMS=cpu")
     console.print(f"cache: {cache_dir()}")
-    console.print(f"compiled programs: {compilation_cache_dir() or 'not kept'}")
+    console.print(f"compiled programs: {compilation_cache_dir(on_cpu) or 'not kept'}")
     for part, source in (("LLM", LLMConfig().weights), ("text encoder", EncoderWeights().weights)):
         try:
             present = is_present(source)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
 from satjax.assembly import assemble, with_tuned_llm
 from satjax.calibration import Calibration
-from satjax.checkpoint import load_params
+from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export import read_router
 from satjax.instructions import with_short_buckets
@@ -23,7 +23,7 @@ from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.scoring import Scorer, as_tokens, profile_reader
-from satjax.sharding import check_axes, replicated
+from satjax.sharding import check_axes, place, replicated
 from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
@@ -116,21 +116,19 @@ class Router:
         if serving:
             assembly = replace(assembly, writer=with_short_buckets(assembly.writer))
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0]) if mesh is None else replicated(mesh)
-        abstract = {
-            path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
-            for path, (shape, dtype) in files.learned.items()
-        }
-        learned = load_params(directory / "params", abstract)
-        tuned = ((path, np.asarray(value)) for path, value in sorted(learned.items()) if path.startswith("llm/"))
+        # On the host first: what was trained of an LLM goes to devices in the dtype of base weights, and not in its own as well.
+        learned = load_arrays(directory / "params", files.learned)
+        tuned = ((path, value) for path, value in sorted(learned.items()) if path.startswith("llm/"))
         store = feature_store(assembly, tuned) if keep_features else None
-        assembly, learned = with_tuned_llm(assembly, learned)
+        assembly, rest = with_tuned_llm(assembly, learned)
+        del learned, tuned
         assembly = assembly.fixed(assembly.base_params)
         _, shapes = abstract_model(assembly.model)
         params = {
-            path: learned[path] if path in learned else assembly.placed(path, leaf.shape, here)
+            path: place(np.asarray(rest[path]), here) if path in rest else assembly.placed(path, leaf.shape, here)
             for path, leaf in shapes.items()
         }
-        reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(learned)
+        reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(rest)
         return cls(
             Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else (1,)),
             files.test,

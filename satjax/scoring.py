@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import jax
@@ -27,6 +28,8 @@ ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
 SETS = 512
 """Sets of soft tokens that enter the LLM at once: more candidates take more time, not more memory."""
+PROFILES = 32
+"""Profiles that psi reads at once where each is a text of its own."""
 
 
 def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.Wrapped:
@@ -41,6 +44,18 @@ def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.W
             return bind(graphdef, params).score(token_BL, length_B, soft_BMKD)
 
     return jax.jit(run, out_shardings=None if mesh is None else replicated(mesh))
+
+
+def _profile_parts(inputs: ProfileInputs) -> list[ProfileInputs]:
+    """The profiles as they are read together: texts a few at a time, the last ones filled up with copies of their last, so that one program reads all.
+
+    What `tasks` profiles have in common is read once for all of them.
+    """
+    num_candidates = len(inputs.accuracy_MT)
+    if inputs.token.ndim == 2 or num_candidates <= PROFILES:
+        return [inputs]
+    index = np.minimum(np.arange(-(-num_candidates // PROFILES) * PROFILES), num_candidates - 1)
+    return [jax.tree.map(itemgetter(part), inputs) for part in index.reshape(-1, PROFILES)]
 
 
 class Scorer:
@@ -91,10 +106,11 @@ class Scorer:
         if isinstance(self.reader, AbilityScale):
             return as_tokens(self.reader.abilities(profiles))
         everywhere = partial(_place, sharding=self.everywhere)
-        orders = [
-            self._encode(self.params, jax.tree.map(everywhere, self.reader.inputs(profiles, self.order_seed + i)))
-            for i in range(self.reader.num_orders)
-        ]
+        orders = []
+        for i in range(self.reader.num_orders):
+            parts = _profile_parts(self.reader.inputs(profiles, self.order_seed + i))
+            read = [self._encode(self.params, jax.tree.map(everywhere, part)) for part in parts]
+            orders.append(jnp.concatenate(read)[: len(profiles)])
         return jnp.stack(orders, axis=1)
 
     def score(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
@@ -246,7 +246,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+def place(value: np.ndarray, sharding: Sharding) -> jax.Array:
     """An array that every process can give any part of, on the mesh; each gives what its own devices hold."""
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from satjax.errors import SatjaxError
 from satjax.rank_file.chunks import read_chunks
 from satjax.rank_file.plan import Plan
 from tests.ranked_files import instructions
@@ -28,6 +29,16 @@ def test_chunks_hold_every_row_once_whatever_the_row_groups(tmp_path_factory, gr
     assert chunks == [
         (i, [str(n) for n in range(i * rows, min((i + 1) * rows, sum(groups)))]) for i in range(len(chunks))
     ]
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"instruction": [f"what is {n}?" for n in range(999)]}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[40:240] = bytes(255 - value for value in content[40:240])
+    path.write_bytes(content)
+    with pytest.raises(SatjaxError, match=r"in.parquet cannot be read as Parquet \(.+\); give a Parquet file"):
+        list(read_chunks(Plan(path, tmp_path / "out", "instruction", (), (), 999, 99, "job")))
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)

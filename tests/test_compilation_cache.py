@@ -40,5 +40,5 @@ def test_the_variable_has_the_last_word(updates, monkeypatch, tmp_path, director
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv(VARIABLE, directory)
     use_compilation_cache(tmp_path)
-    assert compilation_cache_dir() == directory
+    assert compilation_cache_dir(on_cpu=True) == compilation_cache_dir(on_cpu=False) == directory
     assert not updates

@@ -22,8 +22,9 @@ def test_memory_of_one_chip():
     params, step = lowered(make_mesh(MeshConfig(1, 8, 1), jax.devices()[:8]))
     program = compile_step(step, params, ["x"])
     assert program.memory.fits
-    assert program.memory.parameters == program.memory.inputs == 64 * 32 * 4 // 8
+    assert program.memory.parameters == 64 * 32 * 4 // 8
     assert program.memory.optimizer == 2 * program.memory.parameters
+    assert program.memory.inputs == program.memory.parameters + program.memory.optimizer
     assert program.memory.total >= 64 * 64 * 4 // 8
     assert program.work.flops == 2 * 64 * 64 * 32 / 8
 
@@ -47,7 +48,18 @@ def test_what_does_not_fit_is_no_error(message, needed):
     program = compile_step(SimpleNamespace(compile=give_up), params)
     assert program.work is None
     assert not program.memory.fits
-    assert program.memory.activations == needed * 2**30
+    assert program.memory.total == needed * 2**30, "what the compiler counts has the arguments in it"
+    assert program.memory.activations == program.memory.total - program.memory.inputs
+    assert program.memory.inputs == program.memory.parameters > 0
+
+
+def test_what_a_step_does_not_read_lies_on_the_chip_too():
+    params, step = lowered(make_mesh(MeshConfig(1, 8, 1), jax.devices()[:8]))
+    unread = {"frozen": jax.ShapeDtypeStruct((1024, 1024), jnp.float32, sharding=params["x"].sharding)}
+    alone, beside = compile_step(step, params).memory, compile_step(step, {**params, **unread}).memory
+    assert beside.parameters == alone.parameters + 2**22 / 8
+    assert beside.total - beside.inputs == alone.total - alone.inputs
+    assert beside.inputs == beside.parameters
 
 
 def test_without_libtpu_the_error_says_what_to_install(monkeypatch):

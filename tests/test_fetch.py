@@ -245,6 +245,24 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
 
 
+def test_weights_that_are_a_link_to_nothing_are_said(tmp_path):
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / "gone")
+    assert not is_present(f"dir:{tmp_path}")
+    with pytest.raises(SatjaxError, match=r"model.safetensors is a link to nothing; copy what it stood for"):
+        resolve(f"dir:{tmp_path}")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "config.json").write_text("{}")
+
+    def unreadable(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", unreadable)
+        with pytest.raises(SatjaxError, match=r"model.safetensors cannot be read \(Permission denied\)"):
+            resolve(f"dir:{tmp_path}")
+
+
 def test_pip_which_downloads_them_is_installed_with_satjax():
     """Environments that uv makes have none of their own."""
     assert any(requirement.startswith("pip>") for requirement in metadata.requires("satjax") or ())

@@ -335,6 +335,57 @@ def test_ctrl_c_saves_a_checkpoint_before_the_slice_goes(world):
     assert world.verbs()[-2:] == ["host.sh stop", "delete"]
 
 
+def test_the_slice_of_somebody_elses_run_is_left_alone(world):
+    (world.folder / "endless").touch()
+    process = world.start("tpu_vm.sh", *shlex.split(OPTIONS["tpu_vm.sh"]), "--", *TRAIN)
+    wait_for(world.folder / "started0")
+    wait_for(world.folder / "started1")
+    code, output = world.run("tpu_vm.sh", *shlex.split(OPTIONS["tpu_vm.sh"]), "--", *TRAIN, "--more")
+    assert code == 2
+    assert "another run is on this host: satjax train" in output
+    assert "n is not deleted" in output
+    assert process.poll() is None
+    assert "delete" not in world.verbs()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert world.verbs()[-2:] == ["host.sh stop", "delete"]
+
+
+def test_ctrl_c_while_it_is_installed_again_saves_a_checkpoint_too(world):
+    (world.folder / "endless").touch()
+    options = (*shlex.split(OPTIONS["tpu_vm.sh"]), "--")
+    process = world.start("tpu_vm.sh", *options, *TRAIN)
+    wait_for(world.folder / "started0")
+    wait_for(world.folder / "started1")
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    copying = world.folder / "copying"
+    (world.folder / "bin" / "git").write_text(f"#!/usr/bin/env bash\n[[ $3 != archive ]] || {{ touch {copying}; exec /bin/sleep 1; }}\n")
+    process = world.start("tpu_vm.sh", *options, *TRAIN)
+    wait_for(copying)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, output
+    assert world.verbs()[-2:] == ["host.sh stop", "delete"]
+    assert not [host for host in (0, 1) if not (world.folder / f"started{host}").exists()]
+
+
+def test_a_host_that_does_not_answer_is_given_time(world):
+    waited = world.folder / "waited"
+    (world.folder / "bin" / "sleep").write_text(f'#!/usr/bin/env bash\necho "$1" >>{waited}\nexec /bin/sleep 0.02\n')
+    world.codes(("offline", 75), (0, 0))
+    scp = world.folder / "bin" / "gcloud"
+    scp.write_text(
+        scp.read_text().replace('*" scp "*)', '*" scp "*) [[ -e $FAKE/up ]] || { touch "$FAKE/up"; exit 255; };')
+    )
+    code, output = tpu(world)
+    assert code == 0, output
+    assert waited.read_text().split().count("30") >= 1
+    assert world.verbs()[:3] == ["create", "scp", "scp"]
+
+
 def test_a_run_survives_its_launcher_and_is_found_again(world):
     (world.folder / "endless").touch()
     process = world.start("tpu_vm.sh", *shlex.split(OPTIONS["tpu_vm.sh"]), "--keep", "--", *TRAIN)

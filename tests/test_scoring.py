@@ -94,6 +94,23 @@ def test_task_orders_are_averaged(tmp_path):
     np.testing.assert_allclose(scorer.score(TEXTS[:4], soft_MOKD), np.mean(single, axis=0), atol=1e-5)
 
 
+def test_texts_of_many_profiles_are_read_a_few_at_a_time_by_one_program(tmp_path, monkeypatch):
+    kind = {"kind": "text", "orders": 2}
+    scorer, profiles = scorer_of(tmp_path, router__profile_encoder=kind, router__prompt__buckets=(320,))
+    at_once = scorer.soft_tokens(profiles)
+    monkeypatch.setattr("satjax.scoring.PROFILES", 4)
+    sizes = []
+    encode = scorer._encode
+
+    def watching(params, inputs):
+        sizes.append({len(value) for value in jax.tree.leaves(inputs)})
+        return encode(params, inputs)
+
+    scorer._encode = watching
+    np.testing.assert_allclose(scorer.soft_tokens(profiles), at_once, atol=1e-5)
+    assert sizes == [{4}] * 4, "six profiles in two parts, in two orders"
+
+
 def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
     scorer, profiles = scorer
     together = scorer.soft_tokens(profiles)

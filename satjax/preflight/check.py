@@ -110,9 +110,11 @@ def rank_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
 
 
 def _figures(program: Program, where: Topology, mesh: Mesh, rows: int, passes: int, useful: float) -> dict[str, Any]:
+    spare = where.chip.hbm - program.memory.total
     memory = dataclasses.asdict(program.memory) | {
+        "fits": program.memory.fits and spare >= 0,
         "hbm": where.chip.hbm,
-        "spare": where.chip.hbm - program.memory.total,
+        "spare": spare,
     }
     figures: dict[str, Any] = {
         "mesh": dict(mesh.shape),

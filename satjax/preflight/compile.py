@@ -75,16 +75,17 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed = _needed(str(error))
         inputs = parameters + optimizer
-        memory = Memory(parameters, optimizer, inputs, needed, inputs + needed, fits=False)
+        needed = max(_needed(str(error)), inputs)
+        memory = Memory(parameters, optimizer, inputs, needed - inputs, needed, fits=False)
         return Program(memory, None, 0.0, time.perf_counter() - start)
     found, costs, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     assert found is not None
     assert costs is not None
     assert text is not None
     kept = found.output_size_in_bytes - found.alias_size_in_bytes
-    inputs = found.argument_size_in_bytes
+    # Frozen parameters that a step does not read are no arguments of it, and lie on the chip all the same.
+    inputs = max(found.argument_size_in_bytes, parameters + optimizer)
     memory = Memory(
         parameters,
         optimizer,
@@ -101,7 +102,7 @@ def _on_chip(leaf: Any) -> int:
 
 
 def _needed(message: str) -> int:
-    """Bytes of temporaries by the compiler's own account, `… (28.73G) exceeds available HBM (15.75G)`."""
+    """Bytes of all, arguments among them, by the compiler's own account, `… (28.73G) exceeds available HBM (15.75G)`."""
     found = re.search(r"\(([\d.]+)([KMGT])\)\s+exceeds", message) or re.search(r"Used ([\d.]+)([KMGT])", message)
     if not found:
         raise SatjaxError(

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from satjax.rank_file.plan import Plan, open_input
+from satjax.rank_file.plan import Plan, open_input, unreadable
 
 
 def read_chunks(plan: Plan) -> Iterator[tuple[int, pa.Table]]:
     """The rows of every chunk, in order."""
     chunk, waiting, num_waiting = 0, [], 0
     with open_input(plan.source) as file:
-        for batch in file.iter_batches(plan.chunk_rows, columns=[plan.text, *plan.kept]):
+        for batch in _batches(plan, file):
             rest = pa.Table.from_batches([batch])
             while len(rest):
                 taken = rest.slice(0, plan.chunk_rows - num_waiting)
@@ -22,6 +23,18 @@ def read_chunks(plan: Plan) -> Iterator[tuple[int, pa.Table]]:
                     chunk, waiting, num_waiting = chunk + 1, [], 0
     if waiting:
         yield chunk, pa.concat_tables(waiting)
+
+
+def _batches(plan: Plan, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    batches = file.iter_batches(plan.chunk_rows, columns=[plan.text, *plan.kept])
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(plan.source, error) from error
+        if batch is None:
+            return
+        yield batch
 
 
 def texts_of(column: pa.ChunkedArray) -> list[str | None]:

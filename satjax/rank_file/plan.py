@@ -134,10 +134,15 @@ def open_input(source: Path) -> pq.ParquetFile:
     except FileNotFoundError as error:
         raise SatjaxError(f"{source}: there is no such file") from error
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise SatjaxError(
-            f"{source} cannot be read as Parquet ({reason}); give a Parquet file with a column of instructions"
-        ) from error
+        raise unreadable(source, error) from error
+
+
+def unreadable(source: Path, error: Exception) -> SatjaxError:
+    """The error to raise for an input that is no Parquet, or damaged."""
+    reason = str(error).splitlines()[0][:160]
+    return SatjaxError(
+        f"{source} cannot be read as Parquet ({reason}); give a Parquet file with a column of instructions"
+    )
 
 
 def exists(path: Path) -> bool:

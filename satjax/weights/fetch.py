@@ -141,6 +141,8 @@ def weight_files(directory: Path) -> list[Path]:
         raise SatjaxError(
             f"base weights {directory}: there is no *.safetensors and no *.gguf file in it; copy or download them there"
         )
+    if lost := next((file for file in files if not file.is_file()), None):
+        raise SatjaxError(f"base weights {directory}: {lost.name} is a link to nothing; copy what it stood for (cp -L)")
     return files
 
 
@@ -183,8 +185,13 @@ def _stamp(stat: os.stat_result) -> list[int]:
 
 
 def _file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SatjaxError(
+            f"base weights: {file} cannot be read ({error.strerror}); copy or download it again"
+        ) from error
 
 
 def _parse(source: str) -> tuple[str, str]:
