@@ -8,7 +8,7 @@ from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_tuned_
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from satjax.scoring import score_step
-from tests.tiny import tiny_config, untrained_params
+from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params, write_tiny_llm
 
 
 def test_prompt_and_shapes_fit_the_base_weights(tmp_path):
@@ -30,6 +30,17 @@ def test_other_base_weights_are_refused(tmp_path):
     assemble(router, {"llm": digest})
     with pytest.raises(SatjaxError, match="another sha256"):
         assemble(router, {"llm": "0" * 64})
+
+
+def test_output_rows_that_nobody_reads_stay_where_they_are(tmp_path):
+    """Of an LLM of 8B parameters they are a gigabyte."""
+    weights = f"dir:{write_tiny_llm(tmp_path / 'untied', tied=False)}"
+    answering = assemble(tiny_config(tmp_path, router__llm__weights=weights).router)
+    assert "llm/head/kernel" in answering.base_params
+    alone = assemble(tiny_config(tmp_path, **{**ABILITY_ALONE, "router__llm__weights": weights}).router)
+    assert not [path for path in alone.base_params if path.startswith("llm/head")]
+    assert "llm/head/kernel" not in abstract_model(alone.model)[1]
+    assert set(alone.base_params) <= set(answering.base_params)
 
 
 def test_kernels_that_stay_as_they_are_have_the_dtype_in_which_they_are_used(tmp_path):

@@ -362,7 +362,9 @@ def test_ctrl_c_while_it_is_installed_again_saves_a_checkpoint_too(world):
     process.wait()
     process.stdout.close()
     copying = world.folder / "copying"
-    (world.folder / "bin" / "git").write_text(f"#!/usr/bin/env bash\n[[ $3 != archive ]] || {{ touch {copying}; exec /bin/sleep 1; }}\n")
+    (world.folder / "bin" / "git").write_text(
+        f"#!/usr/bin/env bash\n[[ $3 != archive ]] || {{ touch {copying}; exec /bin/sleep 1; }}\n"
+    )
     process = world.start("tpu_vm.sh", *options, *TRAIN)
     wait_for(copying)
     process.send_signal(signal.SIGINT)

@@ -81,8 +81,8 @@ def _write(
     return directory
 
 
-def write_tiny_llm(directory: Path, seed: int = 0) -> Path:
-    """A Llama-type LLM of three layers as a Hugging Face directory."""
+def write_tiny_llm(directory: Path, seed: int = 0, *, tied: bool = True) -> Path:
+    """A Llama-type LLM of three layers as a Hugging Face directory; one that is not `tied` has output rows of its own."""
     tokenizer = tiny_tokenizer()
     vocab, width, mlp = tokenizer.get_vocab_size(), LLAMA["hidden_size"], LLAMA["intermediate_size"]
     kv = LLAMA["num_key_value_heads"] * LLAMA["head_dim"]
@@ -96,7 +96,9 @@ def write_tiny_llm(directory: Path, seed: int = 0) -> Path:
         }
         shapes |= {f"{at}mlp.gate_proj.weight": (mlp, width), f"{at}mlp.up_proj.weight": (mlp, width)}
         shapes |= {f"{at}mlp.down_proj.weight": (width, mlp)}
-    return _write(directory, {**LLAMA, "vocab_size": vocab}, shapes, seed, tokenizer)
+    if not tied:
+        shapes["lm_head.weight"] = (vocab, width)
+    return _write(directory, {**LLAMA, "vocab_size": vocab, "tie_word_embeddings": tied}, shapes, seed, tokenizer)
 
 
 def write_tiny_encoder(directory: Path, seed: int = 1) -> Path:
