@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from satjax.objective import PATTERN
@@ -25,8 +25,16 @@ MOST_KEYS = 256
 """Of a request's own fields. Each wrong one would be an error, and so would each wrong element of a list, hence `fail_fast` below: to word a million of them stops the server for seconds."""
 MOST_ENTRIES = 10_000
 """Of a list: to look at each of a million takes seconds, too."""
-Names = Annotated[list[str], Field(min_length=1, max_length=MOST_ENTRIES, fail_fast=True)]
-Tools = Annotated[list[dict[str, Any]], Field(max_length=MOST_ENTRIES, fail_fast=True)]
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, list) and len(value) > MOST_ENTRIES:
+        raise PydanticCustomError("too_many_entries", f"more than {MOST_ENTRIES} entries")
+    return value
+
+
+Names = Annotated[list[str], Field(min_length=1, fail_fast=True), BeforeValidator(_few)]
+Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True), BeforeValidator(_few)]
 
 
 class FewKeys(BaseModel):
@@ -51,7 +59,8 @@ class Message(BaseModel):
 
 Messages = Annotated[
     list[Message],
-    Field(min_length=1, max_length=MOST_ENTRIES, fail_fast=True, description="As in OpenAI's chat completions."),
+    Field(min_length=1, fail_fast=True, description="As in OpenAI's chat completions."),
+    BeforeValidator(_few),
 ]
 
 
