@@ -10,11 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from rich.console import Console
 
-from satjax.checkpoint import load_params
+from satjax.checkpoint import load_arrays
 from satjax.export import RouterFiles, read_router, write_router
 from satjax.model_card import facts
 from satjax.pretrained import HERE
@@ -119,12 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     files = read_router(options.router)
     report = json.loads(options.report.read_text(encoding="utf-8"))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = {
-        path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)
-        for path, (shape, dtype) in files.learned.items()
-    }
-    params = load_params(options.router / "params", abstract)
+    params = load_arrays(options.router / "params", files.learned)
     short = dataclasses.replace(files, profiles=tuple(profile.summary() for profile in files.profiles))
     target = HERE / options.name
     write_router(target, short, params, None, card(options.name, files, report))

@@ -111,14 +111,8 @@ def save_params(directory: Path, params: Mapping[str, np.ndarray | jax.Array]) -
             checkpointer.save(directory.absolute(), jax.device_get(dict(params)))
 
 
-def load_params(directory: Path, abstract: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads what `save_params` wrote, laid out as `abstract` says."""
-    with _explained(directory), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), abstract)
-
-
 def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
-    """Reads some of what `save_params` wrote into the memory of the host: parameters by path, with their shapes and dtypes."""
+    """Reads what `save_params` wrote, or some of it, into the memory of the host: parameters by path, with their shapes and dtypes."""
     if not shapes:
         return {}
     like = {path: np.broadcast_to(np.zeros((), jnp.dtype(dtype)), shape) for path, (shape, dtype) in shapes.items()}

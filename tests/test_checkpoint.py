@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.checkpoint import Checkpoints, canonical_json, load_arrays, load_params, save_params
+from satjax.checkpoint import Checkpoints, canonical_json, load_arrays, save_params
 from satjax.errors import SatjaxError
 
 
@@ -45,12 +45,13 @@ def test_a_state_of_another_shape_is_one_line(tmp_path):
 def test_params_round_trip_and_damage_is_one_line(tmp_path):
     params = {"x/y": jnp.arange(6.0).reshape(2, 3), "z": jnp.ones(2, jnp.bfloat16)}
     save_params(tmp_path / "params", params)
-    loaded = load_params(tmp_path / "params", abstract(params))
+    shapes = {path: (value.shape, str(value.dtype)) for path, value in params.items()}
+    loaded = load_arrays(tmp_path / "params", shapes)
     for path, value in params.items():
         assert loaded[path].dtype == value.dtype
         np.testing.assert_array_equal(loaded[path], value)
     with pytest.raises(SatjaxError, match="cannot be read as this router's parameters"):
-        load_params(tmp_path / "absent", abstract(params))
+        load_arrays(tmp_path / "absent", shapes)
 
 
 def test_some_params_come_onto_the_host(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satjax.checkpoint import load_params
+from satjax.checkpoint import load_arrays
 from satjax.distributed import find_cluster
 from satjax.errors import SatjaxError
 from satjax.run_log import read_metrics
@@ -43,15 +43,9 @@ def losses(workdir: Path) -> dict[int, float]:
 def learned(workdir: Path) -> dict[str, np.ndarray]:
     import json
 
-    import jax
-
     config = json.loads((workdir / "router" / "config.json").read_text())
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = {
-        path: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=here)
-        for path, (shape, dtype) in config["learned"].items()
-    }
-    return {path: np.asarray(value) for path, value in load_params(workdir / "router" / "params", abstract).items()}
+    learned = {path: (tuple(shape), dtype) for path, (shape, dtype) in config["learned"].items()}
+    return load_arrays(workdir / "router" / "params", learned)
 
 
 def check_same_run(workdir: Path, other: Path) -> None:

@@ -67,10 +67,10 @@ def unseen_families(
         known = table.select_candidates([name for name in table.candidate_ids if name not in names])
         data = baseline_data(known, embedding_NE, router.aptitude_test)
         anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)
+        kept = fold_folder(workdir, fold) / "baselines"
         asked = _instructions(table, embedding_NE, held)
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(groups) * len(baselines))
-            kept = fold_folder(workdir, fold) / "baselines"
             found[name][:, columns] = fitted(
                 kept, name, 0, UNSEEN_BASELINES[name], data, anchor, asked=asked
             ).probability_BM
@@ -109,10 +109,10 @@ def leave_category_out(
         found[ROUTER][rows] = router.probability([item.text for item in only.items], table.candidate_ids)
         known = np.array([item.category != category for item in table.items])
         data = baseline_data(table.select_items(known), embedding_NE[known], router.aptitude_test)
+        kept = fold_folder(workdir, fold) / "baselines"
         asked = _instructions(table, embedding_NE, held[rows])
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(names) * len(baselines))
-            kept = fold_folder(workdir, fold) / "baselines"
             found[name][rows] = fitted(kept, name, 0, BASELINES[name], data, asked=asked).probability_BM
     on_progress("folds", len(names), len(names) + 1)
     found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
