@@ -159,12 +159,30 @@ def test_contradictions(tmp_path):
         ("prompt=text", "--columns has prompt=text: what the column holds comes first; write text=prompt"),
         ("text=prompt", "has no column 'prompt'; name it with --columns ('item_id', 'text', 'model_id', 'score')"),
         ("scores=a", "has no column 'a'"),
+        ("task=subjekt", "no row has a column 'subjekt', which --columns names; mend the name, or leave it out"),
+        ("split=parts,cost=usd", "no row has a column 'parts'"),
+        ("scores=score,cost=usd", "--columns has scores=score and cost=usd: a row per item, with a column per candidate"),
     ],
 )
 def test_bad_columns(tmp_path, columns, words):
     with pytest.raises(SatjaxError) as caught:
         import_csv([write_csv(tmp_path / "a.csv", ["i", "What?", "a", "1"])], columns)
     assert words in str(caught.value)
+
+
+def test_a_named_column_may_be_absent_in_some_rows_of_jsonl(tmp_path):
+    row = {"text": "What?", "model_id": "a", "score": 1}
+    path = write_jsonl(tmp_path / "a.jsonl", row, {**row, "text": "Why?", "part": "test"})
+    assert [item.split for item in import_jsonl([path], "split=part").items][1] == "test"
+    with pytest.raises(SatjaxError, match="no row has a column 'parts'"):
+        import_jsonl([path], "split=parts")
+
+
+def test_texts_that_differ_in_blanks_are_one_question(tmp_path):
+    rows = (["What  is 2+2?", "a", "1"], ["What is 2+2? ", "b", "0"])
+    table = import_csv([write_csv(tmp_path / "a.csv", *rows, header=["text", "model_id", "score"])])
+    assert [item.text for item in table.items] == ["What  is 2+2?"]
+    assert table.scores_MN.tolist() == [[1.0], [0.0]]
 
 
 def test_two_columns_of_one_name_are_an_error(tmp_path):

@@ -34,7 +34,7 @@ def import_csv(paths: Sequence[Path | str], columns: str | None = None) -> Outco
 def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
     """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` for columns named otherwise than in the native form.
 
-    Text, candidate and score must be there. Rows without an item id have one by their text; without a split, the split that goes by
+    Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; without a split, the split that goes by
     it (`split_of`). An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
     which is named as its column. Raises SatjaxError naming file and row for missing columns, contradictions and scores outside [0, 1].
     """
@@ -49,6 +49,7 @@ def _import(
 ) -> OutcomeTable:
     names, wide = parse_columns(columns)
     needed = [names["text"], *(wide or (names["candidate"], names["score"]))]
+    absent = {name for key, name in names.items() if name != NATIVE[key]}
     collector = Collector()
     said: dict[str, dict[str, str]] = {}
     for path in found(paths, pattern):
@@ -61,11 +62,14 @@ def _import(
                     f"{where} has no column {missing[0]!r}; name it with --columns ({listed(list(row)[:12])})"
                 )
             seen = True
+            absent -= row.keys()
             item = _item(row, names, where)
             _check_same(said.setdefault(item.id, {}), row, names, f"{where}: item {item.id!r}")
             if wide:
                 for name in wide:
-                    collector.add(name, item, number(row[name], where, name), where)
+                    collector.add(
+                        name, item, number(row[name], where, name), where, fingerprint=folded(item.text)
+                    )
             else:
                 collector.add(
                     _plain(row, names["candidate"], where),
@@ -73,9 +77,12 @@ def _import(
                     number(row[names["score"]], where, names["score"]),
                     where,
                     cost=number(row.get(names["cost"]), where, names["cost"]),
+                    fingerprint=folded(item.text),
                 )
         if not seen:
             raise SatjaxError(f"{path} has no rows")
+    if absent:
+        raise SatjaxError(f"no row has a column {min(absent)!r}, which --columns names; mend the name, or leave it out")
     return collector.table("no files given; name at least one")
 
 
@@ -94,6 +101,11 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
             if name in (*NATIVE, WIDE):
                 raise SatjaxError(f"--columns has {key}={name}: what the column holds comes first; write {name}={key}")
             raise unknown_name("column", key, [*NATIVE, WIDE])
+    if wide and (also := [key for key in ("candidate", "score", "cost") if names[key] != NATIVE[key]]):
+        raise SatjaxError(
+            f"--columns has {WIDE}={wide[0]} and {also[0]}={names[also[0]]}: a row per item, with a column per candidate, has no {also[0]} of its own; "
+            "leave one of them out"
+        )
     return names, wide
 
 
