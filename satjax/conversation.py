@@ -44,5 +44,6 @@ def text_of(message: Mapping[str, Any]) -> str:
 def input_bytes(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> int:
     """UTF-8 bytes of all that a candidate reads as text: messages, calls of tools, and the tools as JSON."""
     calls = [message["tool_calls"] for message in messages if message.get("tool_calls")]
-    read = [*map(text_of, messages), *map(json.dumps, calls), *map(json.dumps, tools)]
+    # Clients of a library may have left objects of its own in either.
+    read = [*map(text_of, messages), *(json.dumps(each, default=str) for each in (*calls, *tools))]
     return sum(len(text.encode(errors="surrogatepass")) for text in read)

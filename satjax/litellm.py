@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from satjax.conversation import scored_text
+from satjax.conversation import input_bytes, scored_text
 from satjax.errors import SatjaxError, how_to_install
 from satjax.instructions import is_instruction
 from satjax.objective import Objective, Quality, order
-from satjax.price import request_size
+from satjax.price import Size, request_size
 from satjax.router import Router
 
 # Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
@@ -38,8 +38,8 @@ class SatjaxRouting(CustomRoutingStrategyBase):
 
     A deployment's candidate is `satjax_candidate` of its `model_info`, or else its model's name, with or without what stands before the
     slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
-    chance decides, as it does among equals. Its price is that of the text's tokens and `output_tokens` more, by `input_cost_per_token` and
-    `output_cost_per_token` of the deployment, or by LiteLLM's own list.
+    chance decides, as it does among equals. Its price is that of the whole request's tokens, as in `satjax serve` (`satjax.price`), and of `output_tokens` more
+    or as many as the request allows, by `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         found = await self._healthy(model, messages, input, specific_deployment, request_kwargs)
         if isinstance(found, Mapping):
             return found
-        return await asyncio.to_thread(self.pick, found, messages)
+        return await asyncio.to_thread(self.pick, found, messages, request_kwargs)
 
     def get_available_deployment(  # type: ignore[override]  # the base is annotated as returning nothing
         self,
@@ -75,7 +75,7 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         healthy = self._healthy(model, messages, input, specific_deployment, request_kwargs)
         with ThreadPoolExecutor(1) as apart:  # an event loop may be running in this thread
             found = apart.submit(asyncio.run, healthy).result()
-        return found if isinstance(found, Mapping) else self.pick(found, messages)
+        return found if isinstance(found, Mapping) else self.pick(found, messages, request_kwargs)
 
     async def _healthy(
         self,
@@ -94,8 +94,16 @@ class SatjaxRouting(CustomRoutingStrategyBase):
             specific_deployment=specific_deployment,
         )
 
-    def pick(self, deployments: Sequence[Deployment], messages: Sequence[Mapping[str, Any]] | None) -> Deployment:
-        """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.conversation`)."""
+    def pick(
+        self,
+        deployments: Sequence[Deployment],
+        messages: Sequence[Mapping[str, Any]] | None,
+        request: Mapping[str, Any] | None = None,
+    ) -> Deployment:
+        """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.conversation`).
+
+        Of the rest of a `request`, tools and the most tokens and choices that it allows count for its price.
+        """
         shuffled = random.sample(list(deployments), len(deployments))
         # A history may hold answers as the client's library gave them.
         plain = [each if isinstance(each, Mapping) else each.model_dump() for each in messages or ()]
@@ -109,7 +117,8 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         choices = [
             (name, deployment) for name, deployment in zip(candidates, shuffled, strict=True) if name is not None
         ]
-        prices = [self._price(deployment, text) for _, deployment in choices]
+        size = self._size(plain, request or {})
+        prices = [_price(deployment, size) for _, deployment in choices]
         return choices[order([probability[name] for name, _ in choices], prices, self.objective)[0]][1]
 
     def _candidate(self, deployment: Deployment) -> str | None:
@@ -119,15 +128,21 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         tried = [named] if named else ["/".join(parts[n:]) for n in range(len(parts))]
         return next((name for name in tried if name in self.router.candidates), None)
 
-    def _price(self, deployment: Deployment, text: str) -> float:
-        params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
-        listed = _listed(str(params.get("model", "")), params.get("custom_llm_provider"))
-        read, write = (
-            next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
-            for key in ("input_cost_per_token", "output_cost_per_token")
-        )
-        size = request_size(len(text.encode()), self.output_tokens)
-        return size.input_tokens * read + size.output_tokens * write
+    def _size(self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]) -> Size:
+        most = request.get("max_completion_tokens") or request.get("max_tokens")
+        tools = [*(request.get("tools") or ()), *(request.get("functions") or ())]
+        return request_size(input_bytes(messages, tools), self.output_tokens, most, request.get("n") or 1)
+
+
+def _price(deployment: Deployment, size: Size) -> float:
+    """US dollars, NaN where nobody says."""
+    params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
+    listed = _listed(str(params.get("model", "")), params.get("custom_llm_provider"))
+    read, write = (
+        next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
+        for key in ("input_cost_per_token", "output_cost_per_token")
+    )
+    return size.input_tokens * read + size.output_tokens * write
 
 
 def _listed(model: str, provider: str | None) -> Mapping[str, Any]:

@@ -118,6 +118,29 @@ def test_a_conversation_is_scored_as_a_server_does():
     assert router.asked[1] == router.asked[0]
 
 
+TOOL = {"type": "function", "function": {"name": "f", "description": "x" * 400_000, "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    ("before", "request_", "expected"),
+    [
+        ([], {}, "from large"),
+        ([{"role": "system", "content": "x" * 400_000}], {}, "from openai/small"),
+        ([], {"tools": [TOOL]}, "from openai/small"),
+        ([], {"n": 200}, "from openai/small"),
+        ([], {"n": 200, "max_tokens": 1}, "from large"),
+    ],
+    ids=["short", "a long system prompt", "tools", "many answers", "many short answers"],
+)
+def test_the_price_is_that_of_the_whole_request(before, request_, expected):
+    """100,000 tokens more are a dollar at `large`, whose probability is worth 10 cents more."""
+    llm, _ = routed(Worth(1.0), DEPLOYMENTS[:1] + DEPLOYMENTS[2:3])
+    messages = [*before, {"role": "user", "content": "sort these numbers"}]
+    answer = asyncio.run(llm.acompletion(model="any", messages=messages, **request_))
+    assert answer.choices[0].message.content == expected
+    assert llm.completion(model="any", messages=messages, **request_).choices[0].message.content == expected
+
+
 @pytest.mark.parametrize("content", [None, " ", "half of a pair: \ud83d"])
 def test_without_a_text_that_can_be_scored_chance_decides(content):
     llm, router = routed()
