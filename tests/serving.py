@@ -95,6 +95,13 @@ class Backend:
         elif kind == "short":
             error = {"message": f"no room; key {self.keys[-1]}", "code": "context_length_exceeded"}
             await self._send(send, 400, json.dumps({"error": error}).encode())
+        elif kind == "full":
+            said = "Input length (900 tokens) exceeds the maximum allowed length (512 tokens)."
+            error = json.dumps({"object": "error", "error": {"message": f"{said} {self.keys[-1]}"}}).encode()
+            if not asked.get("stream"):
+                return await self._send(send, 400, error)
+            await self._start(send, 200, [(b"content-type", b"text/event-stream")])
+            await send({"type": "http.response.body", "body": b"data: " + error + b"\n\n"})
         elif kind == "sorry":
             error = {"message": "Provider returned error", "code": 429}
             said = json.dumps({"id": None, "choices": None, "error": error}).encode()

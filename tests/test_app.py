@@ -35,6 +35,7 @@ MODELS = {
     "unpaid": "status:402",
     "moved": "status:410",
     "sorry": "sorry",
+    "offended": "status:403",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -52,7 +53,7 @@ def backend():
 @pytest.fixture(scope="module")
 def started(backend, tmp_path_factory):
     changes = {"good": {"tools": "false"}, "best": {"context_tokens": "2000", "api_key_env": '"BEST_KEY"'}}
-    changes |= {name: {"api_key_env": '"BEST_KEY"'} for name in ("picky", "short")} | {
+    changes |= {name: {"api_key_env": '"BEST_KEY"'} for name in ("picky", "short", "offended")} | {
         "refusing": {"api_key_env": '"BEST_KEY"'}
     }
     zoo = write_zoo(tmp_path_factory.mktemp("zoo") / "zoo.toml", backend.address, MODELS, SERVE, **changes)
@@ -153,13 +154,29 @@ def test_a_named_candidate_that_fails_is_not_replaced(client):
     assert raised.value.status_code == 504
 
 
-def test_a_request_that_a_backend_finds_wrong_is_not_tried_elsewhere(address, backend):
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("failing", ["picky", "offended"])
+def test_a_request_that_one_candidate_finds_wrong_may_suit_the_next_one(started, failing, stream):
+    address, service = started
+    response = ask(address, text=f"best:{failing} hi", stream=stream)
+    assert (response.status_code, response.headers["x-satjax-candidate"]) == (200, "best")
+    assert not service.cooling.is_cooling(failing)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "candidate"),
+    [
+        ({"model": "picky"}, 400, "picky"),
+        ({"model": "offended"}, 403, "offended"),
+        ({"satjax": {"candidates": ["picky", "offended"]}}, 400, "picky"),
+    ],
+)
+def test_a_request_that_nobody_takes_is_answered_by_what_the_first_one_said(address, backend, more, status, candidate):
     before = len(backend.seen)
-    response = ask(address, text="best:picky hi")
-    assert response.status_code == 400
-    assert response.headers["x-satjax-candidate"] == "picky"
+    response = ask(address, text="best:picky hi", **more)
+    assert (response.status_code, response.headers["x-satjax-candidate"]) == (status, candidate)
     assert response.json() == {"error": {"message": "no: Bearer ***"}}
-    assert len(backend.seen) == before + 1
+    assert len(backend.seen) == before + (2 if "satjax" in more else 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -169,7 +186,7 @@ def test_what_a_backend_has_no_room_for_the_next_one_answers(address, stream):
     assert response.headers["x-satjax-candidate"] == "best"
 
 
-@pytest.mark.parametrize("more", [{"model": "short"}, {"satjax": {"candidates": ["short", "dead"]}}])
+@pytest.mark.parametrize("more", [{"model": "short"}, {"satjax": {"candidates": ["short", "picky"]}}])
 def test_where_nobody_has_room_the_client_hears_what_the_backend_said(started, more):
     address, service = started
     response = ask(address, text="best:short hi", **more)
@@ -177,6 +194,41 @@ def test_where_nobody_has_room_the_client_hears_what_the_backend_said(started, m
     assert response.headers["x-satjax-candidate"] == "short"
     assert response.json()["error"] == {"message": "no room; key Bearer ***", "code": "context_length_exceeded"}
     assert not service.cooling.is_cooling("short")
+
+
+@pytest.mark.parametrize(("other", "status"), [("dead", 502), ("limited", 429), ("late", 504)])
+def test_where_others_have_room_and_could_not_be_asked_the_client_is_to_come_again(address, other, status):
+    response = ask(address, text="best:short hi", satjax={"candidates": ["short", other]})
+    assert response.status_code == status
+    assert "short: too_long" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_a_request_is_too_long_those_with_more_room_are_asked_first(backend, tmp_path, stream):
+    """Each of three would be one of two attempts."""
+    models = {"a": "short", "b": "full", "c": "short", "d": "full", "e": "ok-e"}
+    rooms = {name: {"context_tokens": str(2000 if name == "e" else 1000)} for name in models}
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, models, "max_attempts = 2", **rooms)
+    with serving(FakeRouter({name: 0.9 - 0.1 * i for i, name in enumerate(models)}), zoo) as (address, service):
+        before = len(backend.seen)
+        assert ask(address, stream=stream).headers["x-satjax-candidate"] == "e"
+        assert len(backend.seen) == before + 2
+        response = ask(address, stream=stream, satjax={"candidates": ["b", "a", "c", "d"]})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert len(backend.seen) == before + 4, "no more of them than attempts"
+        said = ask(address, stream=stream, model="b").json()["error"]
+        assert "exceeds the maximum allowed length" in said["message"]
+        assert not any(map(service.cooling.is_cooling, models))
+
+
+def test_a_candidate_whose_streams_break_off_cools(backend, tmp_path):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "break", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.9, "b": 0.5}), zoo) as (address, _):
+        chosen = [ask(address, text="a b c", stream=True).headers["x-satjax-candidate"] for _ in range(4)]
+        assert chosen == ["a", "a", "a", "b"]
+        metrics = httpx.get(f"{address}/metrics").text
+        assert 'satjax_attempts_total{candidate="a",end="interrupted"} 3.0' in metrics
+        assert 'satjax_attempts_total{candidate="b",end="interrupted"}' not in metrics
 
 
 def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client):
@@ -286,15 +338,18 @@ def test_secrets_stay_out_of_logs_and_errors(address, caplog):
 @pytest.mark.parametrize(
     ("objective", "first"),
     [
-        ("quality", "best"),
+        ("quality", "good"),
         ("cheapest above 0.84", "best"),
         ("probability - 1e9 * price", "best"),
-        ("cheapest above 0.95", "best"),
+        ("cheapest above 0.95", "good"),
     ],
 )
 def test_the_objective_may_be_given_in_the_body_or_a_header(address, objective, first):
-    for options in ({"satjax": {"objective": objective}}, {"headers": {"X-Satjax-Objective": objective}}):
-        response = ask(address, **options)
+    """`good` is likelier, and dearer."""
+    body, header = {"satjax": {"objective": objective}}, {"headers": {"X-Satjax-Objective": objective}}
+    other = "quality" if first == "best" else "cheapest above 0.5"
+    for options in (body, header, body | {"headers": {"X-Satjax-Objective": other}}):
+        response = ask(address, text="best:good hi", **options)
         assert response.headers["x-satjax-candidate"] == first
 
 
@@ -373,10 +428,10 @@ def test_one_forbidden_prompt_keeps_nobody_else_away(backend, tmp_path):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a", "b": "status:403"})
     with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo) as (address, service):
         cooling = []
-        for _ in range(3):
-            assert ask(address).headers["x-satjax-candidate"] == "a"
+        for text in ("x", "x", "x", "x", "y", "z"):
+            assert ask(address, text=text).headers["x-satjax-candidate"] == "a"
             cooling.append(service.cooling.is_cooling("b"))
-        assert cooling == [False, False, True]
+        assert cooling == [False, False, False, False, False, True], "requests of many clients are, as with a wrong key"
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,10 @@ def test_contradictions(tmp_path):
         ("scores=a", "has no column 'a'"),
         ("task=subjekt", "no row has a column 'subjekt', which --columns names; mend the name, or leave it out"),
         ("split=parts,cost=usd", "no row has a column 'parts'"),
-        ("scores=score,cost=usd", "--columns has scores=score and cost=usd: a row per item, with a column per candidate"),
+        (
+            "scores=score,cost=usd",
+            "--columns has scores=score and cost=usd: a row per item, with a column per candidate",
+        ),
     ],
 )
 def test_bad_columns(tmp_path, columns, words):

@@ -44,6 +44,26 @@ SAID = {
         "type": "error",
         "error": {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000"},
     },
+    "sglang, now": {
+        "error": {
+            "message": "Input length (9000 tokens) exceeds the maximum allowed length (8192 tokens). Use a shorter input."
+        }
+    },
+    "tgi": {
+        "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`",
+        "error_type": "validation",
+    },
+    "tgi, input": {"error": "Input validation error: `inputs` must have less than 4095 tokens. Given: 5000"},
+    "gemini": [
+        {
+            "error": {
+                "code": 400,
+                "message": "The input token count (2000000) exceeds the maximum number of tokens allowed (1048575).",
+                "status": "INVALID_ARGUMENT",
+            }
+        }
+    ],
+    "bedrock": {"message": "input length and `max_tokens` exceed context limit: 199000 + 8192 > 200000"},
     "a word": {"error": "Input is too long for requested model."},
 }
 OTHER = {
@@ -53,6 +73,8 @@ OTHER = {
     "max_tokens": {"error": {"message": "max_tokens is too large: 100000", "code": "invalid_value"}},
     "tools": {"error": {"message": "this model does not support tools; its context is not used"}},
     "no object": ["context_length_exceeded"],
+    "a number": {"error": {"message": "n must be <= 8"}},
+    "a list": [{"error": {"message": "The prompt is too long"}}, {}],
     "odd types": {"error": {"message": ["too long"], "code": {"context": 1}, "type": 3}},
 }
 

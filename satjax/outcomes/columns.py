@@ -67,9 +67,7 @@ def _import(
             _check_same(said.setdefault(item.id, {}), row, names, f"{where}: item {item.id!r}")
             if wide:
                 for name in wide:
-                    collector.add(
-                        name, item, number(row[name], where, name), where, fingerprint=folded(item.text)
-                    )
+                    collector.add(name, item, number(row[name], where, name), where, fingerprint=folded(item.text))
             else:
                 collector.add(
                     _plain(row, names["candidate"], where),

@@ -250,6 +250,7 @@ def _relayed(completed: Completed, release: Callable[[], None], seconds: float) 
             headers["x-satjax-probability"] = f"{completed.probability:.4f}"
     if answer.chunks is None:
         return Response(answer.content, answer.status, headers)
+    headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would gather the events
 
     async def close() -> None:
         release()

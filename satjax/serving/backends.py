@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Literal
@@ -15,13 +14,15 @@ from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
 from satjax.zoo_file import Candidate, Settings
 
-log = logging.getLogger("satjax")
-
-Fault = Literal["connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "too_long"]
+Fault = Literal[
+    "connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "rejected", "too_long"
+]
 AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 """Faults after which a backend is left alone for a while the first time already."""
 REFUSALS = (401, 402, 404, 405, 407, 410)
 """Statuses that say that the zoo file does not fit the backend: its key or what is paid for it, its address or its model."""
+REJECTIONS = (400, 422)
+"""Of the request itself, by this candidate: another one may take images, more choices, or the prompt that this one's moderation does not."""
 PASSED_ON = ("content-type", "x-request-id")
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 IDLE, IDLE_SECONDS = 64, 2.0
@@ -31,7 +32,7 @@ while a request is on its way; and no more, because httpx looks at each of them 
 
 
 class Failed(Exception):
-    """Another candidate may try: nothing has come that a client could be given, or only `answer`, that there is no room for its request."""
+    """Another candidate may try: nothing has come that a client could be given, or only `answer`, that this candidate does not take the request."""
 
     def __init__(self, fault: Fault, detail: str, retry_after: float = 0.0, answer: "Answer | None" = None):
         super().__init__(f"{fault} ({detail})")
@@ -86,11 +87,17 @@ class Backends:
         """Whether the key that it names goes to its address already, or it names none."""
         return not candidate.api_key_env or (candidate.api_key_env, candidate.base_url) in self._given
 
-    async def ask(self, candidate: Candidate, body: Mapping[str, Any], deadline: float) -> Answer:
+    async def ask(
+        self,
+        candidate: Candidate,
+        body: Mapping[str, Any],
+        deadline: float,
+        on_end: Callable[[bool], None] = lambda whole: None,
+    ) -> Answer:
         """Sends a chat completion request, with the candidate's own model name, and waits for the answer, or for the first bytes of its stream.
 
-        `deadline` is a time of the event loop. Raises Failed where another candidate may do better; any other error that is the request's own
-        (such as status 400) is an answer.
+        `deadline` is a time of the event loop; `on_end` hears of a stream whether all of it came. Raises Failed where another candidate may do better;
+        any other error is an answer.
         """
         streamed, settings = body.get("stream") is True, self.settings
         patience = settings.first_byte_timeout_seconds if streamed else settings.answer_timeout_seconds
@@ -102,7 +109,7 @@ class Backends:
                 response = await self._client.send(request, stream=True)
                 _check_status(response)
                 if streamed and response.status_code == 200:
-                    return await self._stream(response, timeout, until, deadline)
+                    return await self._stream(response, candidate, timeout, until, deadline, on_end)
                 return await self._whole(response, candidate)
         except BaseException as error:
             if response is not None:
@@ -129,7 +136,13 @@ class Backends:
         )
 
     async def _stream(
-        self, response: httpx.Response, timeout: asyncio.Timeout, until: float, deadline: float
+        self,
+        response: httpx.Response,
+        candidate: Candidate,
+        timeout: asyncio.Timeout,
+        until: float,
+        deadline: float,
+        on_end: Callable[[bool], None],
     ) -> Answer:
         """The stream, once the first event with data has come, which may be an error in place of an answer.
 
@@ -154,12 +167,20 @@ class Backends:
                     break
                 timeout.reschedule(deadline)
         if data is not None and _is_error(data):
+            if is_overflow(400, data):
+                headers = {"content-type": "application/json"}
+                raise Failed("too_long", "an error", answer=Answer(400, headers, self._without_key(data, candidate)))
             raise Failed("broken", "an error in place of a stream")
-        relayed = self._relay(whole, part, chunks, deadline)
+        relayed = self._relay(whole, part, chunks, deadline, on_end)
         return Answer(response.status_code, _passed_on(response), chunks=relayed, response=response)
 
     async def _relay(
-        self, whole: bytes, part: bytes, chunks: AsyncIterator[bytes], deadline: float
+        self,
+        whole: bytes,
+        part: bytes,
+        chunks: AsyncIterator[bytes],
+        deadline: float,
+        on_end: Callable[[bool], None],
     ) -> AsyncIterator[bytes]:
         """The stream as it comes, event by event; where it breaks off, an event that says so, so that nobody takes half an answer for a whole one.
 
@@ -172,12 +193,13 @@ class Backends:
                 async with asyncio.timeout_at(deadline):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
+                on_end(True)
                 if part:
                     yield part
                 return
             except (httpx.HTTPError, TimeoutError) as error:
                 late = isinstance(error, TimeoutError | httpx.TimeoutException)
-                log.warning("a stream broke off: %s", type(error).__name__)
+                on_end(False)
                 said = "the candidate's stream " + ("took too long" if late else "broke off")
                 event = {
                     "error": {"message": said, "type": "server_error", "param": None, "code": "stream_interrupted"}
@@ -206,14 +228,21 @@ class Backends:
                 raise Failed("broken", "an answer that is no JSON object")
             if not isinstance(value.get("choices"), list):  # some report an error with status 200
                 raise Failed("broken", "an answer without choices")
-        elif key := self._key.get(candidate.api_key_env):
-            content = content.replace(key.encode(), b"***")
-        answer = Answer(
-            response.status_code, _passed_on(response), bytes(content), usage=usage if isinstance(usage, dict) else {}
-        )
+            return Answer(200, _passed_on(response), bytes(content), usage=usage if isinstance(usage, dict) else {})
+        answer = Answer(response.status_code, _passed_on(response), self._without_key(bytes(content), candidate))
+        said = f"status {answer.status}"
         if is_overflow(answer.status, answer.content):
-            raise Failed("too_long", f"status {answer.status}", answer=answer)
+            raise Failed("too_long", said, answer=answer)
+        if answer.status in REJECTIONS:
+            raise Failed("rejected", said, answer=answer)
+        if answer.status == 403:  # of the key, or of one prompt that moderation takes offence at
+            raise Failed("forbidden", said, answer=answer)
         return answer
+
+    def _without_key(self, content: bytes, candidate: Candidate) -> bytes:
+        """What a backend says of an error, which may repeat the key that it was sent."""
+        key = self._key.get(candidate.api_key_env)
+        return content.replace(key.encode(), b"***") if key else content
 
 
 def _events(part: bytes, chunk: bytes) -> tuple[bytes, bytes]:
@@ -251,8 +280,6 @@ def _check_status(response: httpx.Response) -> None:
         raise Failed("timeout", "status 408")
     if status in REFUSALS:
         raise Failed("refused", f"status {status}")
-    if status == 403:  # of the key, or of one prompt that moderation takes offence at: that must not keep others away
-        raise Failed("forbidden", "status 403")
     if status >= 500:
         raise Failed("server_error", f"status {status}", retry_after(response.headers.get("retry-after")))
     if status != 200 and status < 400:

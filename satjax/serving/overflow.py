@@ -9,10 +9,12 @@ CODES = {"context_length_exceeded", "exceed_context_size_error"}
 WORDS = re.compile(
     r"(maximum|max)[\w ']{0,40} (context|model|input|sequence)[\w ]{0,40} (length|len|size|window)"
     r"|(exceed|longer than|larger than|greater than|beyond)[\w' ]{0,80} context (length|size|window)"
-    r"|(prompt|input|request) (is )?too (long|large)",
+    r"|(prompt|input|request) (is )?too (long|large)"
+    r"|exceeds? the maximum (allowed length|number of tokens)|exceed context limit"
+    r"|must have less than \d{1,9} tokens|must be <= \d{1,9}\. Given",
     re.IGNORECASE,
 )
-"""What vLLM, SGLang, TGI and Anthropic say of it; they have no code of their own for it.
+"""What vLLM, SGLang, TGI, Gemini, Bedrock and Anthropic say of it; they have no code of their own for it.
 
 Between two of the words there is a phrase at most: some errors repeat what a client wrote, and looking for words that are any way apart takes a time
 that grows with the cube of its length.
@@ -30,6 +32,8 @@ def is_overflow(status: int, content: bytes) -> bool:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return False
+    if isinstance(value, list) and len(value) == 1:  # Gemini's
+        value = value[0]
     error = value.get("error", value) if isinstance(value, dict) else value
     if isinstance(error, str):
         return WORDS.search(error) is not None

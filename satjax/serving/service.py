@@ -1,10 +1,12 @@
 """Routing and forwarding: from a checked request to a candidate's answer. Nothing here knows of HTTP on the client's side."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,7 @@ class Service:
             warm_up=router.warm_up(settings.max_batch),
             on_batch=self._count_batch,
         )
+        self._forbidden: dict[str, int] = {}
         self.running = 0
         self.telemetry.running.set_function(lambda: self.running)
         self.telemetry.queue.set_function(lambda: self.batcher.queue_length)
@@ -178,35 +181,58 @@ class Service:
         self, candidates: Sequence[Candidate], body: dict[str, Any], deadline: float, routed: Routed | None
     ) -> Completed:
         failures: list[tuple[str, Failed]] = []
-        for candidate in candidates[: self.settings.max_attempts]:
+        waiting = list(candidates)
+        while waiting:
+            candidate = waiting.pop(0)
             started = time.perf_counter()
             try:
-                answer = await self.backends.ask(candidate, body, deadline)
+                answer = await self.backends.ask(candidate, body, deadline, partial(self._note_end, candidate.name))
             except Failed as error:
                 failures.append((candidate.name, error))
-                self._note_failure(candidate.name, error)
-                if asyncio.get_running_loop().time() >= deadline:
+                self._note_failure(candidate.name, error, body)
+                overflows = sum(error.fault == "too_long" for _, error in failures)
+                attempts = max(overflows, len(failures) - overflows)
+                if attempts == self.settings.max_attempts or asyncio.get_running_loop().time() >= deadline:
                     break
+                if error.fault == "too_long":  # what a request takes was an estimate
+                    waiting = _roomier_first(waiting, candidate)
                 continue
-            self.cooling.worked(candidate.name)
+            if answer.chunks is None:
+                self.cooling.worked(candidate.name)
             self.telemetry.attempts.labels(candidate.name, "ok" if answer.status == 200 else "passed_on").inc()
             self.telemetry.first_byte.labels(candidate.name).observe(time.perf_counter() - started)
             for kind in ("prompt_tokens", "completion_tokens"):
                 if isinstance(count := answer.usage.get(kind), int) and 0 <= count < 2**53:
                     self.telemetry.tokens.labels(candidate.name, kind).inc(count)
             return _completed(candidate.name, answer, routed)
-        refused = next(((name, error.answer) for name, error in failures if error.answer), None)
-        if refused is None:
+        # Where some did not take the request and others could not be asked, to ask again may help, and what was said of it is no answer.
+        said = [(name, error.answer) for name, error in failures if error.answer]
+        if not said or len(said) < len(failures):
             raise _all_failed(failures)
-        return _completed(*refused, routed)
+        return _completed(*said[0], routed)
 
-    def _note_failure(self, name: str, error: Failed) -> None:
+    def _note_failure(self, name: str, error: Failed, body: Mapping[str, Any]) -> None:
         log.warning("candidate %s failed: %s", name, error)
         self.telemetry.attempts.labels(name, error.fault).inc()
-        if error.answer:  # it works, and has no room for this one request
+        if error.fault == "forbidden":
+            # Where it is the key, requests of all kinds are; one that a client sends again and again must not keep others away.
+            asked = hash(json.dumps(body.get("messages")))
+            if self._forbidden.get(name) == asked:
+                return
+            self._forbidden[name] = asked
+        if error.answer and error.fault != "forbidden":  # it works, and does not take this one request
             self.cooling.worked(name)
         else:
             self.cooling.failed(name, at_once=error.fault in AT_ONCE, retry_after=error.retry_after)
+
+    def _note_end(self, name: str, whole: bool) -> None:
+        """Of a stream."""
+        if whole:
+            self.cooling.worked(name)
+            return
+        log.warning("candidate %s: its stream broke off", name)
+        self.telemetry.attempts.labels(name, "interrupted").inc()
+        self.cooling.failed(name, at_once=False)
 
     async def add(self, name: str, body: CandidateBody) -> None:
         """Adds a candidate, or replaces one, while serving. Raises ApiError (400) naming what does not fit."""
@@ -267,6 +293,11 @@ def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
     return profile
 
 
+def _roomier_first(candidates: Sequence[Candidate], than: Candidate) -> list[Candidate]:
+    """The same, those last that have no more room than one has for whom a request was too long."""
+    return sorted(candidates, key=lambda candidate: candidate.context_tokens <= than.context_tokens)
+
+
 def _completed(name: str, answer: Answer, routed: Routed | None) -> Completed:
     chances = {offer.candidate: offer.probability for offer in routed.offers} if routed else {}
     return Completed(name, answer, routed, chances.get(name))
@@ -274,9 +305,9 @@ def _completed(name: str, answer: Answer, routed: Routed | None) -> Completed:
 
 def _all_failed(failures: Sequence[tuple[str, Failed]]) -> ApiError:
     said = "; ".join(f"{name}: {error.fault}" for name, error in failures)
-    faults = {error.fault for _, error in failures}
+    faults = {error.fault for _, error in failures if not error.answer}
     if faults == {"rate_limit"}:
-        waits = [error.retry_after or 1.0 for _, error in failures]
+        waits = [error.retry_after or 1.0 for _, error in failures if error.fault == "rate_limit"]
         return ApiError(
             429,
             f"every candidate limits us ({said})",

@@ -16,7 +16,7 @@ class Telemetry:
         )
         self.attempts = Counter(
             "satjax_attempts",
-            "Requests to backends, by candidate and how they ended.",
+            "Requests to backends, by candidate and how they ended; a stream that began is ok, and interrupted as well where it broke off.",
             ["candidate", "end"],
             registry=registry,
         )

@@ -1,0 +1,207 @@
+"""python benchmarks/readings.py --outcomes DIR --workdir runs/readings --out benchmarks/results/readings.json --means 16,20 --lasts 20
+
+What to read of an instruction: which layers of the LLM, after which words. Each reading is a recipe's (`--config`) head trained anew by cross-validation over the
+training instructions, and compared with the recipe's own reading instruction by instruction, with the standard error of the difference: a validation
+split of a thousand instructions takes chance for a finding (`benchmarks/experiments.md`). The LLM reads the instructions once for each prompt, minutes on a GPU;
+what is read is kept in the cache.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from satjax.batches import BatchPlan, TrainingSet
+from satjax.calibration import fit_calibration
+from satjax.config import AbilityHeadConfig, TrainConfig
+from satjax.config_file import load_config
+from satjax.feature_norms import feature_norms
+from satjax.files import write_text
+from satjax.job import feature_reader, place_params, prepare
+from satjax.losses import total_loss
+from satjax.metrics import auroc_pooled
+from satjax.models.ability_head import AbilityHead
+from satjax.optimizer import make_optimizer
+from satjax.train_step import kept_features
+
+ROOT = Path(__file__).parents[1]
+OWN = "the config's"
+PROMPTS = {
+    "letter": ("Instruction:\n", "\n\nAnswer with the letter of the right option. The answer is ("),
+    "question": ("Question:\n", "\nThe answer is ("),
+    "difficulty": ("Instruction:\n", "\n\nFrom 1, what everybody can do, to 10, what hardly any expert can, this is a"),
+}
+"""What may stand before and after an instruction in the place of what the config says."""
+
+
+class Reading(NamedTuple):
+    """What is read of an instruction."""
+
+    prompt: str
+    means: tuple[int, ...]
+    lasts: tuple[int, ...]
+
+
+class Instructions(NamedTuple):
+    """Outcomes `[N, M]`, NaN = unobserved, and the part of the cross-validation that each instruction is in, `[N]`."""
+
+    outcome_NM: np.ndarray
+    fold_N: np.ndarray
+
+
+def read(config: TrainConfig, workdir: Path, prompt: str, layers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """States of the training instructions, float32 `[N, 2 L, D]`, means of the L layers and then last ones; and their outcomes `[N, M]`."""
+    head = dataclasses.replace(config.router.ability_head, mean_layers=layers, last_layers=layers)
+    config = dataclasses.replace(config, router=dataclasses.replace(config.router, ability_head=head))
+    job = prepare(config, workdir / prompt.replace(" ", "-"))
+    if prompt != OWN:
+        writer = job.assembly.writer
+        start, end = (tuple(writer.tokenizer.encode(text, add_special_tokens=False).ids) for text in PROMPTS[prompt])
+        writer = dataclasses.replace(writer, start_ids=start, end_ids=end)
+        job = dataclasses.replace(job, assembly=dataclasses.replace(job.assembly, writer=writer))
+    params = place_params(job)
+    texts = [item.text for item in job.train.items]
+
+    def hear(done: int, total: int) -> None:
+        print(
+            f"\r{prompt}: {done} of {total} instructions read", end="\n" * (done == total), file=sys.stderr, flush=True
+        )
+
+    feature_NF = feature_reader(job, params).read(params, texts, hear)
+    return feature_NF.reshape(len(texts), 2 * len(layers), -1), np.ascontiguousarray(job.train.scores_MN.T)
+
+
+def scores(config: TrainConfig, state_NSD: np.ndarray, given: Instructions) -> np.ndarray:
+    """Logits float32 `[N, M]` of every instruction by a head that learned from those of the other folds."""
+    head = AbilityHeadConfig(
+        config.router.ability_head.rank, config.router.ability_head.hidden, tuple(range(1, state_NSD.shape[1] + 1))
+    )
+    feature_NF = state_NSD.reshape(len(state_NSD), -1)
+    score_NM = np.empty(given.outcome_NM.shape, np.float32)
+    for fold in np.unique(given.fold_N):
+        taught, asked = np.flatnonzero(given.fold_N != fold), np.flatnonzero(given.fold_N == fold)
+        score_NM[asked] = _fitted(config, head, feature_NF[taught], given.outcome_NM[taught], feature_NF[asked])
+    return score_NM
+
+
+def _fitted(
+    config: TrainConfig, head: AbilityHeadConfig, taught_NF: np.ndarray, outcome_NM: np.ndarray, asked_BF: np.ndarray
+) -> np.ndarray:
+    """Logits `[B, M]` of a head that the config's last stage taught: as many passes as over all instructions."""
+    stage, width = config.stages[-1], taught_NF.shape[1] // head.num_states
+    share = len(taught_NF) / (len(taught_NF) + len(asked_BF))
+    stage = dataclasses.replace(stage, steps=round(share * stage.steps), trainable=("connector/ability", "ability/.*"))
+    data = TrainingSet(taught_NF, np.ones(len(taught_NF), int), outcome_NM, np.ones(len(taught_NF), bool))
+    plan = BatchPlan(data, config.batch, seed=config.seed, stage=0, in_domain=False)
+    index_SB = np.stack([plan.batch(step).index.reshape(-1) for step in range(stage.steps)])
+    graphdef, state = nnx.split(AbilityHead(head, width, nnx.Rngs(config.seed), measured=True))
+    flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+    params = {f"ability/{path}": value for path, value in flat.items()} | feature_norms(taught_NF, head.num_states)
+    params["connector/ability"] = jnp.zeros((outcome_NM.shape[1], head.rank + 1))
+    optimizer, hidden = make_optimizer(stage, config.optimizer), config.batch.hidden_features
+
+    def score(params: dict[str, jax.Array], feature_BF: jax.Array, kept_BF: jax.Array | None = None) -> jax.Array:
+        own = {path.removeprefix("ability/"): value for path, value in params.items() if path.startswith("ability/")}
+        model = nnx.merge(
+            graphdef, nnx.from_flat_state({tuple(path.split("/")): nnx.Param(v) for path, v in own.items()})
+        )
+        return model(feature_BF, params["connector/ability"][None, :, None, :], kept_BF)
+
+    @jax.jit
+    def run(
+        params: dict[str, jax.Array], taught_NF: jax.Array, outcome_NM: jax.Array, asked_BF: jax.Array
+    ) -> jax.Array:
+        def loss(
+            learned: dict[str, jax.Array], fixed: dict[str, jax.Array], at: jax.Array, seed: jax.Array
+        ) -> jax.Array:
+            kept = kept_features(seed[None], (len(at), taught_NF.shape[1]), hidden) if hidden else None
+            return total_loss(score(learned | fixed, taught_NF[at], kept)[None], outcome_NM[at][None], config.loss)[0]
+
+        fixed = {path: params.pop(path) for path in ("ability/mean", "ability/spread")}
+
+        def step(carry: tuple, given: tuple) -> tuple:
+            learned, opt_state = carry
+            updates, opt_state = optimizer.update(jax.grad(loss)(learned, fixed, *given), opt_state, learned)
+            return (optax.apply_updates(learned, updates), opt_state), None
+
+        carry = params, optimizer.init(params)
+        (learned, _), _ = jax.lax.scan(step, carry, (index_SB, jnp.arange(len(index_SB), dtype=jnp.uint32)))
+        return score(learned | fixed, asked_BF)
+
+    return np.asarray(run(params, taught_NF, outcome_NM, asked_BF))
+
+
+def losses(score_NM: np.ndarray, outcome_NM: np.ndarray) -> np.ndarray:
+    """Log loss of each instruction, float64 `[N]`, after Platt's map of all scores."""
+    probability_NM = fit_calibration(score_NM, outcome_NM).probability(score_NM).astype(np.float64).clip(1e-7, 1 - 1e-7)
+    loss_NM = -outcome_NM * np.log(probability_NM) - (1 - outcome_NM) * np.log1p(-probability_NM)
+    return np.nanmean(loss_NM, axis=1)
+
+
+def compared(loss_N: np.ndarray, own_N: np.ndarray) -> dict[str, float]:
+    """Mean log loss, how much that is below the config's own reading, and the standard error of this over instructions."""
+    gain_N = own_N - loss_N
+    return {
+        "log_loss": float(loss_N.mean()),
+        "gain": float(gain_N.mean()),
+        "standard_error": float(gain_N.std(ddof=1) / np.sqrt(len(gain_N))),
+    }
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default=str(ROOT / "configs" / "smollm2.py"))
+    parser.add_argument("--outcomes", required=True)
+    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument(
+        "--means", nargs="*", type=numbers, default=[], metavar="N,N", help="layers whose means are read"
+    )
+    parser.add_argument("--lasts", nargs="*", type=numbers, default=[], metavar="N,N", help="whose last states are")
+    parser.add_argument("--prompts", nargs="*", default=[], choices=PROMPTS, help="beside the config's own")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2, help="heads whose logits are averaged")
+    options, more = parser.parse_known_args()
+    config = load_config(options.config, [f"--config.data.outcomes={options.outcomes}", *more])
+    head = config.router.ability_head
+    own = Reading(OWN, head.mean_layers, head.last_layers)
+    layers = tuple(sorted({*own.means, *own.lasts, *(n for pick in (*options.means, *options.lasts) for n in pick)}))
+    found: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "folds": options.folds, "rows": []}
+    table = Table(
+        "prompt", "means of layers", "last of", "log loss", "gain", "standard error", "pooled AUROC", box=None
+    )
+    own_N = np.zeros(0)
+    for prompt in (OWN, *options.prompts):
+        state_NSD, outcome_NM = read(config, options.workdir, prompt, layers)
+        given = Instructions(outcome_NM, np.random.default_rng(0).permutation(len(outcome_NM)) % options.folds)
+        picks = [(own.means, own.lasts), *product(options.means, options.lasts)]
+        for means, lasts in dict.fromkeys(picks):
+            chosen = [layers.index(n) for n in means] + [len(layers) + layers.index(n) for n in lasts]
+            seeds = [dataclasses.replace(config, seed=seed) for seed in range(options.seeds)]
+            score_NM = np.mean([scores(each, state_NSD[:, chosen], given) for each in seeds], axis=0)
+            loss_N = losses(score_NM, outcome_NM)
+            own_N = loss_N if not len(own_N) else own_N
+            row = compared(loss_N, own_N) | {"auroc_pooled": auroc_pooled(score_NM, outcome_NM)}
+            found["rows"].append(Reading(prompt, means, lasts)._asdict() | row)
+            write_text(options.out, json.dumps(found, indent=1) + "\n")
+            table.add_row(prompt, str(means), str(lasts), *(f"{value:.4f}" for value in row.values()))
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
