@@ -25,6 +25,15 @@ OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
         ("The answer is option E", "E"),
         ("the answer is $\\boxed{\\text{E}}$", "E"),
         ("Therefore \\boxed{F}", "F"),
+        ("Therefore the answer is $\\boxed{\\textbf{(B)}}$.", "B"),
+        ("So it is \\boxed{\\mathrm{B}}", "B"),
+        ("$\\boxed{(\\text{B})}$", "B"),
+        ("It is wrong that \\textbf{A}.\n\n\\(\\mathbf{(B)}\\)", "B"),
+        ("The answer is ‘B’", "B"),
+        ("The answer is 'B'.", "B"),
+        ("the answer is option b", "B"),
+        ("the answer is choice (b).", "B"),
+        ("The answer is option a bit lower than that", None),
         ("The answer is A because it is even.", "A"),
         ("the answer is (g)", "G"),
         ("The answer is (A)? No, wait. The answer is (H).", "H"),
@@ -209,6 +218,19 @@ def test_a_plain_answer_survives_wrapping(answer, wrappings, reply):
     assert same_answer(found, answer)
     assert same_answer(found, wrapped)
     assert not same_answer(found, f"{answer} a")
+
+
+@given(
+    st.sampled_from("ABCDEFGHJ"),
+    st.lists(st.sampled_from([*WRAPPINGS, "(%s)"]), max_size=3),
+    st.sampled_from(["%s", "The answer is: %s", "The answer is %s", "Hm.\n\n%s\n"]),
+)
+@settings(max_examples=500, deadline=None)
+def test_a_letter_survives_wrapping(letter, wrappings, reply):
+    wrapped = letter
+    for wrapping in wrappings:
+        wrapped = wrapping % wrapped
+    assert chosen_letter(reply % wrapped, OPTIONS) == letter
 
 
 def test_real_replies_are_read_as_upstream_read_them(shared_data):

@@ -9,24 +9,26 @@ from satjax.assess.prompts import Question
 from satjax.outcomes.lettered import LETTERS
 from satjax.outcomes.splits import folded
 
-_GAP = r"[\s*_`$\\({\[\"'“:]{0,9}"
-_LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?![A-Za-z'’])|(I)(?![A-Za-z'’]|\s[a-z]))"
+_GAP = r"[\s*_`$\\({\[\"'“‘:]{0,9}"
+_LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?!['’]?[A-Za-z])|(I)(?!['’]?[A-Za-z]|\s[a-z]))"
+_ENDS = r"(?=[ \t*_`)]{0,9}(?:[.,;:\n]|\Z))"
 _NAMED = re.compile(
-    rf"(?i:answer)({_GAP}(?i:is|=|would be|must be|should be)?{_GAP})(?i:option|choice|letter)?{_GAP}(?:text\{{)?\(?{_LETTER}"
+    rf"(?i:answer)({_GAP}(?i:is|=|would be|must be|should be)?{_GAP})(?:(?i:option|choice|letter){_GAP}(?:([a-z]){_ENDS}|{_LETTER})|\(?{_LETTER})"
 )
-"""“The answer is (B)”, “Answer: **B**”, “the answer is \boxed{\text{B}}”; of small letters only bracketed ones, and not the pronoun."""
+"""“The answer is (B)”, “Answer: **B**”, “the answer is option b”; of small letters otherwise only bracketed ones, and not the pronoun."""
 _SAYS = re.compile(r"[a-z=:]", re.IGNORECASE)
 """Of what stands between “answer” and the letter: “answer (B)” alone may speak of one that is wrong."""
-_BOXED = re.compile(r"\\boxed\s{0,9}\{\s{0,9}(?:\\text\s{0,9}\{)?\s{0,9}\(?([A-Z])\)?\s{0,9}\}")
-_ALONE = re.compile(r"\(?([A-Z])\)?")
+_ALONE = re.compile(r"([A-Z])")
 _AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
 _WRITTEN = re.compile(r"(?i:answer)[\s*_`]{0,9}(?:(?i:is)[\s*_`]{0,9}:?|=|:)[\s*_`$]{0,9}(?P<answer>[^\s*_`$][^\n]*)")
 _BRACE = re.compile(r"\\(?P<name>boxed|text(?:bf|it|rm)?|math(?:bf|rm))\s{0,9}\{|\\[{}]|[{}]")
 """Braces, with the commands of LaTeX that only dress what is in them."""
-_EDGES = " \t\r\n.,;:!?*_`$\"'“”()[]{}\\"
+_EDGES = " \t\r\n.,;:!?*_`$\"'“”‘’()[]{}\\"
 _MARKS = " \t\r\n*_`\"'“”.:"
 LONGEST = 200_000
 """Characters of a reply that are read, from its end: the answer stands there."""
+LONGEST_LETTER = 80
+"""Characters of a box that may hold a letter and its fonts."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,18 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     that is the last line, and a letter in brackets, or after “option”, at the very end. Anything else would be a guess, and is not made.
     """
     text, letters = _conclusion(reply), LETTERS[: len(options)]
-    named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(text)]
+    named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(_unwrapped(text))]
     said_to_be = [letter for between, letter in named if _SAYS.search(between)]
-    for called in (said_to_be, _BOXED.findall(text), [letter for _, letter in named]):
+    short = [text[box] for box in _boxes(text) if box.stop - box.start <= LONGEST_LETTER]
+    boxed = [alone[1] for box in short if (alone := _ALONE.fullmatch(_unwrapped(box).strip(_EDGES)))]
+    for called in (said_to_be, boxed, [letter for _, letter in named]):
         if known := [letter for letter in called if letter in letters]:
             return known[-1]
     if same := _option(_said(text), options):
         return same
     lines = [line.strip(_MARKS) for line in text.splitlines() if line.strip(_MARKS)]
     for line in lines[:1] + lines[-1:]:
-        if (alone := _ALONE.fullmatch(line)) and alone[1] in letters:
+        if (alone := _ALONE.fullmatch(_unwrapped(line).strip(_EDGES))) and alone[1] in letters:
             return alone[1]
     if not lines:
         return None
@@ -116,8 +120,13 @@ def _said(text: str) -> str | None:
 
 def _boxed(text: str) -> str | None:
     """What stands in the last box of a text."""
-    boxes = [(start.end(), end) for start, end in _wrappers(text) if start["name"] == "boxed"]
-    return folded(text[slice(*boxes[-1])]) if boxes else None
+    boxes = _boxes(text)
+    return folded(text[boxes[-1]]) if boxes else None
+
+
+def _boxes(text: str) -> list[slice]:
+    """Where in a text the contents of boxes stand, in the order in which they close."""
+    return [slice(start.end(), end) for start, end in _wrappers(text) if start["name"] == "boxed"]
 
 
 def _unwrapped(text: str) -> str:
