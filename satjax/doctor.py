@@ -27,14 +27,16 @@ PACKAGES = (
 
 def doctor() -> int:
     """Prints what is there; 0 where training and ranking can start, 1 where something is to be mended first."""
-    console, amiss = Console(highlight=False, markup=False, emoji=False, soft_wrap=True), []
+    console, amiss, absent = Console(highlight=False, markup=False, emoji=False, soft_wrap=True), [], []
     console.print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in PACKAGES:
         try:
             console.print(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             console.print(f"{name} is not installed", style="red")
-            amiss.append(f"install {name}: {sys.executable} -m pip install {name}")
+            absent.append(name)
+    if absent:  # with the versions that satjax needs, and the package itself is on no index
+        amiss.append(f"install {', '.join(absent)}: {sys.executable} -m pip install . in the checkout")
     on_cpu = True
     try:
         import jax

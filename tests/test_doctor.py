@@ -36,7 +36,7 @@ def test_weights_on_disk_or_not(capsys, monkeypatch, tmp_path, fetched):
 
 def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
     def version(name: str) -> str:
-        if name == "optax":
+        if name in ("satjax", "optax"):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.0"
 
@@ -48,8 +48,8 @@ def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
     assert doctor() == 1
     out = capsys.readouterr().out
     assert "optax is not installed" in out
-    assert "to mend: install optax: " in out
-    assert "-m pip install optax" in out
+    assert "to mend: install satjax, optax: " in out
+    assert "-m pip install . in the checkout" in out
     assert "devices: none (Unable to initialize backend 'cuda': no driver)" in out
     assert "to mend: jax finds no device: check drivers, or set JAX_PLATFORMS=cpu" in out
 

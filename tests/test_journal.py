@@ -62,11 +62,31 @@ def test_another_job_does_not_go_on(tmp_path):
     path = written(tmp_path / "j")
     before = path.read_bytes()
     with (
-        pytest.raises(SatjaxError, match=r"journal of another assessment \(request differ\); remove it"),
-        open_journal(path, {**JOB, "request": {}}),
+        pytest.raises(SatjaxError, match=r"journal of another assessment \(model: 'm', now 'n'; seed: None, now 3\)"),
+        open_journal(path, {**JOB, "request": {"model": "n", "seed": 3}}),
+    ):
+        pass
+    with (
+        pytest.raises(SatjaxError, match=r"another assessment \(another aptitude_test\); remove it, or name another"),
+        open_journal(path, {**JOB, "aptitude_test": "g"}),
     ):
         pass
     assert path.read_bytes() == before
+
+
+def test_what_a_lower_limit_cut_short_is_asked_for_again(tmp_path):
+    cut, whole = Reply("so it is", "length", 3, 8), Reply("B", "stop", 3, 1)
+    with open_journal(tmp_path / "j", JOB, 8) as journal:
+        journal.add("a", 0, cut)
+        journal.add("b", 0, whole)
+    with open_journal(tmp_path / "j", JOB, 8) as journal:
+        assert journal.replies == {("a", 0): cut, ("b", 0): whole}
+    with open_journal(tmp_path / "j", JOB, 16) as journal:
+        assert journal.replies == {("b", 0): whole}
+        journal.add("a", 0, whole)
+    for limit in (4, 16, 32):
+        with open_journal(tmp_path / "j", JOB, limit) as journal:
+            assert journal.replies == {("a", 0): whole, ("b", 0): whole}
 
 
 def test_two_at_once_are_refused(tmp_path):

@@ -21,6 +21,8 @@ LARGEST_REPLY = 8 * 2**20
 """Bytes of a response."""
 MOST_TOKENS = 2**53
 """Of a reply; whoever says more counts something else."""
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Fields of a request that cut a reply short, and change nothing of one that is shorter."""
 TRY_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 404, 405, 407, 410})
 """What no other question will fare better with. Not 403: gateways that moderate say so of a single question."""

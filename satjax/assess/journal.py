@@ -12,26 +12,28 @@ from satjax.assess.endpoint import Reply
 from satjax.errors import SatjaxError
 from satjax.files import explain_full_disk, lock
 
-VERSION = 1
+VERSION = 2
+UNLIMITED = 2**62
 
 
 class Journal:
     """Replies by item and rotation; made by `open_journal`."""
 
-    def __init__(self, stream: IO[bytes], replies: dict[tuple[str, int], Reply]):
-        self._stream, self.replies = stream, replies
+    def __init__(self, stream: IO[bytes], replies: dict[tuple[str, int], Reply], most_tokens: int):
+        self._stream, self.replies, self._most_tokens = stream, replies, most_tokens
 
     def add(self, item_id: str, rotation: int, reply: Reply) -> None:
         """Keeps a reply; it is on disk when this returns."""
         self.replies[item_id, rotation] = reply
-        _append(self._stream, {"item": item_id, "rotation": rotation, **asdict(reply)})
+        entry = {"item": item_id, "rotation": rotation, "most_tokens": self._most_tokens}
+        _append(self._stream, {**entry, **asdict(reply)})
 
 
 @contextlib.contextmanager
-def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
+def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITED) -> Iterator[Journal]:
     """A JSON-lines file, `job` first, then a reply a line; made where it is absent. A last line that a crash cut short is dropped.
 
-    Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
+    `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, all others stay. Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
     """
     with explain_full_disk(path), _opened(path) as stream:
         try:
@@ -44,17 +46,30 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
         head, replies = {"version": VERSION, **job}, {}
         if lines:
             if (found := _object(lines[0], path, 1)) != head:
-                changed = sorted(key for key in {*found, *head} if found.get(key) != head.get(key))
                 raise SatjaxError(
-                    f"{path} is the journal of another assessment ({', '.join(changed)} differ); remove it, or name another --out"
+                    f"{path} is the journal of another assessment ({_difference(found, head)}); remove it, or name another --out"
                 )
-            replies = dict(_entry(line, path, number) for number, line in enumerate(lines[1:], start=2))
+            entries = [_entry(line, path, number) for number, line in enumerate(lines[1:], start=2)]
+            replies = {key: reply for key, most, reply in entries if reply.finish != "length" or most >= most_tokens}
         if torn:
             stream.truncate(len(whole) + 1 if lines else 0)
         if not lines:
             _append(stream, head)
             _sync_directory(path.parent)
-        yield Journal(stream, replies)
+        yield Journal(stream, replies, most_tokens)
+
+
+def _difference(found: Mapping[str, Any], head: Mapping[str, Any]) -> str:
+    """What the two say otherwise, the fields of a request one by one."""
+    pairs = [(key, found.get(key), head.get(key)) for key in sorted({*found, *head}) if found.get(key) != head.get(key)]
+    told = []
+    for key, before, now in pairs:
+        if isinstance(before, dict) and isinstance(now, dict):
+            fields = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+            told += [f"{name}: {before.get(name)!r:.60}, now {now.get(name)!r:.60}" for name in fields]
+        else:
+            told.append(f"another {key}")
+    return "; ".join(told)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -90,10 +105,11 @@ def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return value
 
 
-def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], Reply]:
+def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], int, Reply]:
+    """The item and rotation of a reply, how many tokens it might have had, and the reply."""
     value = _object(line, path, number)
     try:
         reply = Reply(str(value["text"]), str(value["finish"]), int(value["tokens_in"]), int(value["tokens_out"]))
-        return (str(value["item"]), int(value["rotation"])), reply
+        return (str(value["item"]), int(value["rotation"])), int(value["most_tokens"]), reply
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SatjaxError(f"{path} line {number} is no reply ({error!r}); remove that line") from error

@@ -90,8 +90,8 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _assess(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.assess.endpoint import Endpoint
-    from satjax.assess.journal import open_journal
+    from satjax.assess.endpoint import TOKEN_LIMITS, Endpoint
+    from satjax.assess.journal import UNLIMITED, open_journal
     from satjax.assess.prompts import CHOOSE, WRITE
     from satjax.assess.result import add_to_router, check_addable, profile_of
     from satjax.assess.run import questions_in_order, run
@@ -126,11 +126,12 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     if not out.name or out.is_dir():
         raise SatjaxError(f"--out {out} is a directory; name a file, in it or elsewhere, for the profile")
     request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
+    limits = [limit for name in TOKEN_LIMITS if isinstance(limit := request.pop(name, None), int)]
     job = {"aptitude_test": files.test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
     prices = None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
     with (
         stop_requests() as stop,
-        open_journal(out.with_name(f"{out.name}.journal"), job) as journal,
+        open_journal(out.with_name(f"{out.name}.journal"), job, min(limits, default=UNLIMITED)) as journal,
         assessment_progress(prices) as on_progress,
     ):
         found = run(
