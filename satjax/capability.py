@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
@@ -25,6 +27,10 @@ class AccuracyNorms:
 
 SMALLEST_SPREAD = 0.05
 """One item of a 20-shot task: differences below it are noise."""
+CHUNK_STEP = 64
+"""Tokens of which the length of profile texts is a multiple, as far as the text encoder reads."""
+PROFILES = 32
+"""Profiles that psi reads at once where each is a text of its own."""
 
 
 def accuracy_norms(profiles: Sequence[CapabilityProfile]) -> AccuracyNorms:
@@ -84,7 +90,10 @@ class ProfileReader:
         """Each profile's clauses, packed into as few texts as the encoder can read whole: `[M, C, L]` and `[M, C]`."""
         packed = [self._pack(render_sentences(profile, order)) for profile in profiles]
         num_chunks = max(map(len, packed))
-        rows = pad_rows([row for chunks in packed for row in chunks + [[]] * (num_chunks - len(chunks))])
+        texts = [row for chunks in packed for row in chunks + [[]] * (num_chunks - len(chunks))]
+        # Orders of the tasks make texts of a few tokens more or less: they are padded alike, or each order would be a program of its own.
+        longest = -(-max(map(len, texts)) // CHUNK_STEP) * CHUNK_STEP
+        rows = pad_rows(texts, min(longest, self.encoder.max_positions))
         return rows.token.reshape(len(packed), num_chunks, -1), rows.length.reshape(len(packed), num_chunks)
 
     def _pack(self, clauses: list[str]) -> list[list[int]]:
@@ -97,6 +106,18 @@ class ProfileReader:
                 held = []
             held.append(clause)
         return [*chunks, self._ids(" ".join(held))]
+
+
+def profile_parts(inputs: ProfileInputs) -> list[ProfileInputs]:
+    """The profiles as they are read together: texts a few at a time, the last ones filled up with copies of their last, so that one program reads all.
+
+    What `tasks` profiles have in common is read once for all of them.
+    """
+    num_candidates = len(inputs.accuracy_MT)
+    if inputs.token.ndim == 2 or num_candidates <= PROFILES:
+        return [inputs]
+    index = np.minimum(np.arange(-(-num_candidates // PROFILES) * PROFILES), num_candidates - 1)
+    return [jax.tree.map(itemgetter(part), inputs) for part in index.reshape(-1, PROFILES)]
 
 
 def hide_items(outcome_MTK: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:

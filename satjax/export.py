@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,13 @@ def profile_file_name(candidate: str) -> str:
 def read_router(directory: Path) -> RouterFiles:
     """Reads and checks a router directory; anything missing or altered is named in one line."""
     config = _read_config(directory)
-    expected, found = config["files"], {**_digests(directory), "config.json": _seal(config)}
+    expected = config["files"]
+    try:
+        found = {**_digests(directory, expected), "config.json": _seal(config)}
+    except OSError as error:
+        raise SatjaxError(
+            f"router {directory}: {error.filename} cannot be read ({error.strerror}); copy the router again"
+        ) from error
     missing, altered = (
         sorted(set(expected) - set(found)),
         sorted(name for name in expected if found.get(name, "") != expected[name]),
@@ -239,11 +245,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _digests(directory: Path) -> dict[str, str]:
-    """sha256 of every file but `config.json`, by path within the directory."""
-    files = sorted(Path(root) / name for root, _, names in os.walk(directory) for name in names)
-    relative = {path.relative_to(directory).as_posix(): path for path in files}
-    return {name: _sha256(path) for name, path in relative.items() if name != "config.json"}
+def _digests(directory: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """sha256 of every file but `config.json`, or of those of the names that are files, by path within the directory."""
+    if names is None:
+        files = sorted(Path(root) / name for root, _, names in os.walk(directory) for name in names)
+        names = [path.relative_to(directory).as_posix() for path in files]
+    return {name: _sha256(directory / name) for name in names if name != "config.json" and (directory / name).is_file()}
 
 
 def _sha256(path: Path) -> str:

@@ -162,5 +162,5 @@ def prompt_writer(config: PromptConfig, tokenizer: Tokenizer, bos_id: int | None
         raise SatjaxError(
             f"config router.prompt.buckets: the longest, {config.max_tokens} tokens, leaves no room beside the prompt's {len(start) + len(end)}; raise it"
         )
-    yes_id, no_id = answer_ids(tokenizer, context)
+    yes_id, no_id = answer_ids(tokenizer, context) if config.ending == "inquiry" else (0, 0)  # nobody asks
     return PromptWriter(config, tokenizer, start, end, tail, yes_id, no_id)

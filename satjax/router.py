@@ -119,7 +119,7 @@ class Router:
         # On the host first: what was trained of an LLM goes to devices in the dtype of base weights, and not in its own as well.
         learned = load_arrays(directory / "params", files.learned)
         tuned = ((path, value) for path, value in sorted(learned.items()) if path.startswith("llm/"))
-        store = feature_store(assembly, tuned) if keep_features else None
+        store = feature_store(assembly, tuned) if keep_features and config.head == "none" else None
         assembly, rest = with_tuned_llm(assembly, learned)
         del learned, tuned
         assembly = assembly.fixed(assembly.base_params)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import jax
@@ -13,12 +13,13 @@ from jax.sharding import Mesh, NamedSharding
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.assembly import Assembly
-from satjax.capability import AccuracyNorms, ProfileReader
+from satjax.capability import AccuracyNorms, ProfileReader, profile_parts
+from satjax.config import Layout
 from satjax.instructions import TokenRows
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
-from satjax.row_batches import batch_sizes, row_batches
-from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated
+from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, row_batches
+from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated, starting
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
 
@@ -28,8 +29,6 @@ ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
 SETS = 512
 """Sets of soft tokens that enter the LLM at once: more candidates take more time, not more memory."""
-PROFILES = 32
-"""Profiles that psi reads at once where each is a text of its own."""
 
 
 def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.Wrapped:
@@ -46,16 +45,9 @@ def score_step(graphdef: nnx.GraphDef, mesh: Mesh | None = None) -> jax.stages.W
     return jax.jit(run, out_shardings=None if mesh is None else replicated(mesh))
 
 
-def _profile_parts(inputs: ProfileInputs) -> list[ProfileInputs]:
-    """The profiles as they are read together: texts a few at a time, the last ones filled up with copies of their last, so that one program reads all.
-
-    What `tasks` profiles have in common is read once for all of them.
-    """
-    num_candidates = len(inputs.accuracy_MT)
-    if inputs.token.ndim == 2 or num_candidates <= PROFILES:
-        return [inputs]
-    index = np.minimum(np.arange(-(-num_candidates // PROFILES) * PROFILES), num_candidates - 1)
-    return [jax.tree.map(itemgetter(part), inputs) for part in index.reshape(-1, PROFILES)]
+def sets_at_once(layout: Layout, rows: int, width: int) -> int:
+    """How many sets of soft tokens enter the LLM at once, with so many rows of text on a device: where they stand first, each makes another text of every row."""
+    return SETS if layout == "instruction_first" else max(1, min(SETS, TOKENS_OF_AN_ACCELERATOR // (rows * width)))
 
 
 class Scorer:
@@ -81,7 +73,7 @@ class Scorer:
         self.by_row = None if mesh is None else batch_sharding(mesh)
         self.everywhere = None if mesh is None else replicated(mesh)
         self.params, self.writer, self.reader, self.order_seed = params, assembly.writer, reader, order_seed
-        self.sizes = sizes
+        self.sizes, self.mesh, self.layout = sizes, mesh, assembly.model.layout
         alone = assembly.model.head == "none"
         self.features = FeatureReader(graphdef, assembly.writer, store, mesh, sizes) if alone else None
 
@@ -108,7 +100,7 @@ class Scorer:
         everywhere = partial(_place, sharding=self.everywhere)
         orders = []
         for i in range(self.reader.num_orders):
-            parts = _profile_parts(self.reader.inputs(profiles, self.order_seed + i))
+            parts = profile_parts(self.reader.inputs(profiles, self.order_seed + i))
             read = [self._encode(self.params, jax.tree.map(everywhere, part)) for part in parts]
             orders.append(jnp.concatenate(read)[: len(profiles)])
         return jnp.stack(orders, axis=1)
@@ -122,17 +114,18 @@ class Scorer:
         if self.features is not None and len(instructions):
             feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
             parts = [
-                np.asarray(self._run_features(self.params, self._padded(part), soft))[: len(part)]
+                self._started(self._run_features, self._padded(part), soft)[: len(part)]
                 for part in np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
             ]
             return np.concatenate(parts).reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
         rows = self.writer.encode(instructions)
-        num_sets, zoo = len(soft), _parts(soft)
+        num_sets, zoo = len(soft), dict[int, list]()
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
         for index, padded in row_batches(rows, self.writer.bucket, self.shards, self.sizes):
             token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
-            found = [np.asarray(self._run(self.params, token, length, part)) for part in zoo]
+            sets = self._sets(padded)
+            found = [self._started(self._run, token, length, part) for part in zoo.setdefault(sets, _parts(soft, sets))]
             scores = np.concatenate(found, axis=1)[: len(index), :num_sets]
             score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)
@@ -145,7 +138,7 @@ class Scorer:
             return None
         feature_BF = self.features.read(self.params, instructions)
         parts = [feature_BF[i : i + ROWS] for i in range(0, len(feature_BF), ROWS)]
-        found = [np.asarray(self._run_demands(self.params, self._padded(part)))[: len(part)] for part in parts]
+        found = [self._started(self._run_demands, self._padded(part))[: len(part)] for part in parts]
         return np.concatenate(found)
 
     def warm_up(self, soft_MOKD: jax.Array, most: int) -> Iterator[tuple[int, int]]:
@@ -154,6 +147,8 @@ class Scorer:
         """
         soft = _place(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
         largest = (self.features.largest,) if self.features else ()
+        paddings = (0, *self.sizes, ROWS)
+        meets = [meet for less, meet in pairwise(paddings) if less < most]
         for width in self.writer.config.buckets:
             for size in batch_sizes(width, self.shards, self.sizes, *largest):
                 if size >= 2 * most and not self.shards:
@@ -161,11 +156,23 @@ class Scorer:
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
                 if self.features is None:
                     token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))
-                    jax.block_until_ready(self._run(self.params, token, length, _parts(soft)[0]))
+                    self._started(self._run, token, length, _parts(soft, self._sets(rows))[0])
                 else:
-                    feature_BF = self._padded(self.features.run(self.params, rows)[:ROWS])
-                    jax.block_until_ready(self._run_features(self.params, feature_BF, soft))
+                    feature_BF = self.features.run(self.params, rows)
+                    for meet in meets:
+                        self._started(
+                            self._run_features, self._padded(np.resize(feature_BF, (meet, feature_BF.shape[1]))), soft
+                        )
+                    meets = []
                 yield size, width
+
+    def _sets(self, rows: TokenRows) -> int:
+        return sets_at_once(self.layout, -(-len(rows) // max(1, self.shards)), rows.token.shape[1])
+
+    def _started(self, program: Callable[..., jax.Array], *given: Any) -> np.ndarray:
+        with starting(self.mesh):
+            found = program(self.params, *given)
+        return np.asarray(found)
 
     def _padded(self, feature_BF: np.ndarray) -> np.ndarray | jax.Array:
         """As many rows as the smallest of few programs takes, so that no more are compiled."""
@@ -173,12 +180,12 @@ class Scorer:
         return _place(np.resize(feature_BF, (size, feature_BF.shape[1])), self.everywhere)
 
 
-def _parts(soft_MKD: np.ndarray | jax.Array) -> list[np.ndarray | jax.Array]:
+def _parts(soft_MKD: np.ndarray | jax.Array, sets: int) -> list[np.ndarray | jax.Array]:
     """What enters the LLM at once: all sets, or parts of one size, so that one program is compiled for them; the last is filled up with zeros."""
-    if len(soft_MKD) <= SETS:
+    if len(soft_MKD) <= sets:
         return [soft_MKD]
-    whole = jnp.pad(soft_MKD, ((0, -len(soft_MKD) % SETS), (0, 0), (0, 0)))
-    return list(whole.reshape(-1, SETS, *soft_MKD.shape[1:]))
+    whole = jnp.pad(soft_MKD, ((0, -len(soft_MKD) % sets), (0, 0), (0, 0)))
+    return list(whole.reshape(-1, sets, *soft_MKD.shape[1:]))
 
 
 def _place(value: np.ndarray | jax.Array, sharding: NamedSharding | None) -> np.ndarray | jax.Array:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -143,6 +144,17 @@ def abstract_on_mesh(tree: Any, like: Mapping[str, Any], mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading axis over the data and fsdp axes, the rest whole."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+
+
+_STARTS = threading.Lock()
+
+
+def starting(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Held while a program is started on a mesh of several devices.
+
+    Where two threads start one each, a device may begin with the one and another device with the other, and their collectives wait for each other for ever.
+    """
+    return contextlib.nullcontext() if mesh is None or mesh.size == 1 else _STARTS
 
 
 def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -15,7 +17,7 @@ from satjax.aptitude import (
     known_profiles,
 )
 from satjax.batches import BatchPlan, TrainingSet
-from satjax.capability import hide_items
+from satjax.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import StageConfig
 from satjax.errors import SatjaxError
@@ -24,7 +26,7 @@ from satjax.job import Job
 from satjax.models.router_model import Params, ProfileInputs, bind, no_profiles
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.run_log import RunLog
-from satjax.sharding import abstract_on_mesh, place, replicated
+from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
 from satjax.train_step import make_train_step, place_batch
 
 
@@ -87,8 +89,7 @@ class StageLoop:
             embeds,
             config.batch.hidden_features,
         )
-        embed = jax.jit(lambda params, inputs: bind(self.graphdef, params).embed_profiles(inputs))
-        embedded = [self.place(np.zeros(())) if embeds else embed(params, inputs) for inputs in self.inputs]
+        embedded = [self.place(np.zeros(())) if embeds else self._embedded(params, inputs) for inputs in self.inputs]
         params.clear()
         last = self.first + stage.steps
 
@@ -116,6 +117,20 @@ class StageLoop:
                 checkpoints.wait()
                 raise Interrupted(step + 1)
         return {**frozen, **trainable}
+
+    def _embedded(self, params: Params, inputs: ProfileInputs) -> jax.Array:
+        """psi of all profiles."""
+
+        @partial(jax.jit, out_shardings=replicated(self.job.mesh))
+        def embed(params: Params, inputs: ProfileInputs) -> jax.Array:
+            with on_mesh(self.job.mesh):
+                return bind(self.graphdef, params).embed_profiles(inputs)
+
+        parts = profile_parts(inputs)
+        if len(parts) == 1:
+            return embed(params, inputs)
+        read = jnp.concatenate([embed(params, jax.tree.map(self.place, part)) for part in parts])
+        return self.place(read[: len(inputs.accuracy_MT)])
 
     def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
         values = {name: float(value) for name, value in metrics.items()}

@@ -18,7 +18,7 @@ from satjax.assembly import Assembly
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
-from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated
+from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated, starting
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
 
@@ -73,7 +73,10 @@ class FeatureReader:
 
     def run(self, params: Params, rows: TokenRows) -> np.ndarray:
         """Features of one batch, as it is."""
-        return np.asarray(self._run(params, self._place(rows.token), self._place(rows.length)))
+        token, length = self._place(rows.token), self._place(rows.length)
+        with starting(self.mesh):
+            feature = self._run(params, token, length)
+        return np.asarray(feature)
 
     def _place(self, value: np.ndarray) -> jax.Array | np.ndarray:
         return value if self.mesh is None else place(value, batch_sharding(self.mesh))
@@ -142,5 +145,7 @@ def _effect(tuned: Iterable[tuple[str, np.ndarray]]) -> str:
     for path, value in tuned:
         leaf = path.rsplit("/", 1)[-1]
         changes |= leaf != "lora_a" and (leaf != "lora_b" or bool(np.any(value)))
-        lines.append(f"{path}:{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}")
+        lines.append(
+            f"{path}:{hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).hexdigest()}"
+        )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if changes else ""

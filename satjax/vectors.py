@@ -38,16 +38,20 @@ class VectorStore:
 
     def find(self, texts: Sequence[str]) -> dict[int, np.ndarray]:
         """The vectors of those texts that are kept, by their index."""
-        kept: dict[bytes, np.ndarray] = {}
+        digests = [_digest(text) for text in texts]
+        wanted, kept = set(digests), dict[bytes, np.ndarray]()
         for path in sorted(self.directory.glob("*.npz")):
+            if len(kept) == len(wanted):
+                break
             try:
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as segment:
-                    names, vectors = segment["digest"], segment["vector"]
+                    names = [bytes(name) for name in segment["digest"]]
+                    rows = [row for row, name in enumerate(names) if name in wanted]
+                    vectors = segment["vector"] if rows else None
             except Exception:  # whatever a damaged file makes NumPy and zipfile raise
                 continue
-            if vectors.ndim == 2 and vectors.dtype == np.float32 and len(names) == len(vectors):
-                kept |= zip(map(bytes, names), vectors, strict=True)
-        digests = map(_digest, texts)
+            if vectors is not None and vectors.ndim == 2 and vectors.dtype == np.float32 and len(names) == len(vectors):
+                kept |= {names[row]: vectors[row].copy() for row in rows}  # the segment itself is let go
         return {i: kept[digest] for i, digest in enumerate(digests) if digest in kept}
 
     def keep(self, texts: Sequence[str], vector_BF: np.ndarray) -> None:

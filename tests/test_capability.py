@@ -191,3 +191,14 @@ def test_each_candidate_loses_a_share_of_its_own():
     assert share_M.mean() == pytest.approx(0.4, abs=0.02)
     assert share_M.std() == pytest.approx(0.8 / 12**0.5, abs=0.02)
     assert share_M.max() < 0.95
+
+
+def test_task_orders_make_texts_of_one_shape():
+    """Or every order would be a program of its own."""
+    many = reader("text", 12, max_positions=400)
+    profiles = [profile_of([3] * 12, notes=("good at sorting",)), profile_of([0] * 12)]
+    shapes = {many.inputs(profiles, seed).token.shape for seed in range(12)}
+    lengths = {int(many.inputs(profiles, seed).length.max()) for seed in range(12)}
+    assert len(shapes) == 1
+    assert len(lengths) > 1
+    assert next(iter(shapes))[-1] % 64 == 0 or next(iter(shapes))[-1] == 400

@@ -1,6 +1,7 @@
 """The router directory: written whole or not at all, and nothing in it can change unnoticed."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_missing_file_is_named(trained: Trained, tmp_path):
         with pytest.raises(SatjaxError, match=rf"router .*: {name} is missing .*copy the router again") as raised:
             Router.load(copy)
         assert "\n" not in str(raised.value)
+
+
+def test_what_else_lies_in_the_directory_is_not_read(trained: Trained, tmp_path):
+    router = shutil.copytree(trained.router, tmp_path / "router")
+    (router / "dangling").symlink_to("/nowhere")
+    os.mkfifo(router / "pipe")
+    assert len(read_router(router).profiles) == 6
+    (router / "calibration.json").unlink()
+    (router / "calibration.json").symlink_to("/nowhere")
+    with pytest.raises(SatjaxError, match=r"calibration\.json is missing"):
+        read_router(router)
 
 
 def test_an_altered_file_is_named(trained: Trained, tmp_path):

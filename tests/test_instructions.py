@@ -175,6 +175,8 @@ def test_answers_of_several_tokens_are_refused():
         answer_ids(letters, "\nAnswer:")
     with pytest.raises(SatjaxError, match="not a single token"):
         prompt_writer(PromptConfig(buckets=(512,)), letters, 0)
+    nobody_asks = prompt_writer(PromptConfig(ending="answer", tail="", buckets=(512,)), letters, 0)
+    assert len(nobody_asks.encode(["What?"])) == 1
 
 
 def test_an_answer_that_melts_into_what_stands_before_it_is_refused():

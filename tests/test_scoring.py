@@ -7,7 +7,7 @@ import pytest
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
-from satjax.scoring import Scorer
+from satjax.scoring import Scorer, sets_at_once
 from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
 
 
@@ -98,7 +98,7 @@ def test_texts_of_many_profiles_are_read_a_few_at_a_time_by_one_program(tmp_path
     kind = {"kind": "text", "orders": 2}
     scorer, profiles = scorer_of(tmp_path, router__profile_encoder=kind, router__prompt__buckets=(320,))
     at_once = scorer.soft_tokens(profiles)
-    monkeypatch.setattr("satjax.scoring.PROFILES", 4)
+    monkeypatch.setattr("satjax.capability.PROFILES", 4)
     sizes = []
     encode = scorer._encode
 
@@ -143,13 +143,45 @@ def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, 
     soft, reference = scorer.soft_tokens(profiles), None
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
-    programs = scorer._run if scorer.features is None else scorer.features._run
-    assert programs._cache_size() == 3
+    programs = [scorer._run] if scorer.features is None else [scorer.features._run, scorer._run_features]
+    compiled = [program._cache_size() for program in programs]
+    assert compiled == [3] * len(programs)
     for count in (60, 1, 3, 5, 30):
         scores = scorer.score(TEXTS[:count], soft)
         reference = scores if reference is None else reference
         np.testing.assert_allclose(scores, reference[:count], atol=1e-5)
-    assert programs._cache_size() == 3
+    assert [program._cache_size() for program in programs] == compiled
+
+
+def test_warming_up_for_few_covers_batches_that_are_padded_to_more(tmp_path):
+    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, sizes=(1, 4, 16), router__prompt__buckets=(160,))
+    soft = scorer.soft_tokens(profiles)
+    assert list(scorer.warm_up(soft, 6)) == [(1, 160), (4, 160)]
+    compiled = scorer._run_features._cache_size()
+    for count in range(1, 7):
+        scorer.score(TEXTS[:count], soft)
+    assert scorer._run_features._cache_size() == compiled == 3
+
+
+def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypatch):
+    """Each is another text of every row, so that memory does not grow with the zoo."""
+    assert sets_at_once("instruction_first", 32, 128) == 512
+    assert [sets_at_once("capability_first", rows, 128) for rows in (1, 32, 1000)] == [256, 8, 1]
+    first = {
+        "router__prompt__layout": "capability_first",
+        "router__llm__join_layer": 0,
+        "router__llm__lora_tokens": "all",
+    }
+    scorer, profiles = scorer_of(tmp_path, **first, router__prompt__buckets=(160,))
+    soft = scorer.soft_tokens(profiles)
+    whole = scorer.score(TEXTS[:30], soft)
+    monkeypatch.setattr("satjax.scoring.TOKENS_OF_AN_ACCELERATOR", 4 * 160)
+    np.testing.assert_allclose(scorer.score(TEXTS[:30], soft), whole, atol=1e-5)
+    shapes = []
+    run = scorer._run
+    scorer._run = lambda *given: shapes.append((len(given[1]), len(given[3]))) or run(*given)
+    np.testing.assert_allclose(scorer.score(TEXTS[:30], soft), whole, atol=1e-5)
+    assert set(shapes) == {(25, 1), (1, 4)}, "five instructions alone, four candidates at once"
 
 
 def test_demands_are_what_scores_are_made_of(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import threading
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +28,7 @@ from satjax.sharding import (
     param_shardings,
     param_spec,
     replicated,
+    starting,
 )
 
 DECODER = DecoderConfig(64, 32, 4, 4, 2, 8, 48, qkv_bias=True, tied_head=False, lora_rank=2, join_layer=2)
@@ -171,3 +173,21 @@ def test_the_nearest_size_is_said():
         SatjaxError, match=r"such as --config\.mesh\.data=-1 --config\.mesh\.fsdp=8 --config\.mesh\.tensor=1$"
     ):
         make_mesh(MeshConfig(3, 3, 3))
+
+
+def test_programs_of_several_devices_are_started_one_at_a_time():
+    order: list[str] = []
+
+    def start(mesh):
+        with starting(mesh):
+            order.append("second")
+
+    for mesh, expected in ((make_mesh(MeshConfig(8, 1, 1)), ["first", "second"]), (None, ["second", "first"])):
+        order.clear()
+        other = threading.Thread(target=start, args=(mesh,))
+        with starting(mesh):
+            other.start()
+            other.join(0.3)
+            order.append("first")
+        other.join()
+        assert order == expected

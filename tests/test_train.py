@@ -23,6 +23,7 @@ import pytest
 from satjax.agreement import Stop
 from satjax.aptitude import AptitudeTest, profile_from_outcomes
 from satjax.calibration import Calibration
+from satjax.capability import profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
@@ -37,6 +38,7 @@ from satjax.outcomes.parquet import write_table
 from satjax.router import Router
 from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
+from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
 from satjax.train import alone, identity, run_stages, train
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
@@ -320,8 +322,23 @@ PAPER = {
 }
 
 
-def test_the_papers_recipe_end_to_end(home, tmp_path):
+def test_texts_of_many_profiles_are_read_a_few_at_a_time(home, tmp_path, monkeypatch):
+    tiny_config(home)
+    job = job_on(tiny_config(home, **PAPER | {"router__llm__weights": f"dir:{home / 'llm'}"}), tmp_path)
+    params = place_params(job)
+    graphdef, _ = abstract_model(job.assembly.model)
+    loop = StageLoop(job, graphdef, 0, job.config.stages[0], 0, training_set(job, params, 0))
+    at_once = np.asarray(loop._embedded(params, loop.inputs[0]))
+    monkeypatch.setattr("satjax.capability.PROFILES", 4)
+    assert len(profile_parts(loop.inputs[0])) > 1
+    np.testing.assert_allclose(loop._embedded(params, loop.inputs[0]), at_once, atol=1e-5)
+
+
+def test_the_papers_recipe_end_to_end(home, tmp_path, monkeypatch):
     """Text profiles through a trained psi, capability first, one positive in a group, head "yes", full fine-tuning."""
+    monkeypatch.setattr(
+        "satjax.finish.store_of", None
+    )  # nobody reads features: nothing of the LLM is gathered for their name
     tiny_config(home)
     settings = {**PAPER, "router__llm": {**PAPER["router__llm"], "weights": f"dir:{home / 'llm'}"}}
     config = tiny_config(home, **settings)

@@ -98,3 +98,17 @@ def test_an_interruption_keeps_what_was_computed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         vectors_of(TEXTS, interrupted, store)
     assert set(store.find(TEXTS)) == {1, 4}
+
+
+def test_of_other_texts_no_vectors_are_read(tmp_path, monkeypatch):
+    store, read = VectorStore(tmp_path), []
+    for n in range(6):
+        store.keep([f"text {n}", f"more {n}"], np.full((2, 3), n, np.float32))
+    entry = np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda self, key: read.append(key) or entry(self, key))
+    assert store.find(["more 4", "none"])[0].tolist() == [4.0, 4.0, 4.0]
+    assert read.count("vector") == 1
+    read.clear()
+    assert len(store.find(["text 0"])) == 1
+    assert read.count("digest") <= 6
+    assert read[-1] == "vector", "what is found is the end of it"

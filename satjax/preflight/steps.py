@@ -19,7 +19,7 @@ from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstrac
 from satjax.models.text_encoder import Pooling
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
-from satjax.scoring import score_step
+from satjax.scoring import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
@@ -129,7 +129,7 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
     rows, by_row = rank_rows(plan, mesh), batch_sharding(mesh)
     soft = (plan.num_candidates, 1, plan.model.ability_head.rank + 1)
     if plan.model.encoder:
-        soft = (rank_sets(plan), plan.model.profile_encoder.soft_tokens, plan.model.decoder.width)
+        soft = (rank_sets(plan, mesh), plan.model.profile_encoder.soft_tokens, plan.model.decoder.width)
     return score_step(graphdef, mesh).lower(
         abstract_params(plan, mesh),
         jax.ShapeDtypeStruct((rows, plan.bucket), jnp.int32, sharding=by_row),
@@ -144,10 +144,16 @@ def rank_rows(plan: Plan, mesh: Mesh) -> int:
     return batch_sizes(plan.bucket, batch_shards(mesh), largest=largest)[-1]
 
 
-def rank_sets(plan: Plan) -> int:
+def zoo_sets(plan: Plan) -> int:
     """Sets of soft tokens that are scored: one for each candidate and task order."""
     options = plan.model.profile_encoder
     return plan.num_candidates * (options.orders if options.kind == "text" else 1)
+
+
+def rank_sets(plan: Plan, mesh: Mesh) -> int:
+    """Those of them that a batch of instructions meets at once."""
+    rows = -(-rank_rows(plan, mesh) // batch_shards(mesh))
+    return min(zoo_sets(plan), sets_at_once(plan.model.layout, rows, plan.bucket))
 
 
 def with_rows(plan: Plan, rows: int) -> Plan:
