@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from satjax.calibration import Calibration
 from satjax.config import RouterConfig, TrainConfig
 from satjax.export import RouterFiles
 from satjax.outcomes import OutcomeTable
@@ -19,7 +20,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | layout, head | `{layout}`, `{head}` |
 | trained on | {num_instructions} instructions of {sources}, {num_trained} candidates, {steps} steps |
 | aptitude test | {num_tasks} tasks x {shots} items, `{fingerprint}` |
-| calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
+| calibration | {calibration} |
 
 ## Use
 
@@ -62,6 +63,23 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
     )
 
 
+def calibration_fact(calibration: Calibration, on: str) -> str:
+    """What a card says of a calibration; `on` names the instructions that it was fitted on, in the plural."""
+    if not calibration.fitted_on:
+        return f"none was fitted: {_platt(calibration)}"
+    of = "isotonic in the score" if calibration.knots else _platt(calibration)
+    return f"{of}, fitted on {calibration.fitted_on} {on}"
+
+
+def _platt(calibration: Calibration) -> str:
+    return f"probability = sigmoid({calibration.scale:.4g} x score + {calibration.offset:.4g})"
+
+
+def with_fact(card: str, name: str, value: str) -> str:
+    """The card with another value in the row of that name, where its table has one."""
+    return re.sub(rf"^\| {re.escape(name)} \|.*$", lambda _: f"| {name} | {value} |", card, count=1, flags=re.MULTILINE)
+
+
 def with_section(card: str, title: str, body: str) -> str:
     """The card with a section of that title at its end, in place of one that it may have."""
     sections = re.split(r"\n(?=## )", card.rstrip("\n"))
@@ -80,6 +98,7 @@ def facts(files: RouterFiles) -> dict[str, Any]:
         "num_tasks": files.test.num_tasks,
         "shots": files.test.shots,
         "fingerprint": files.test.fingerprint[:16],
+        "calibration": calibration_fact(calibration, "validation instructions"),
         "scale": calibration.scale,
         "offset": calibration.offset,
         "fitted_on": calibration.fitted_on,

@@ -43,7 +43,7 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
         baselines=FEW,
         on_progress=lambda *step: heard.append(step),
     )
-    assert {what for what, _, _ in heard} == {"router", "embeddings", "baselines"}
+    assert {what for what, _, _ in heard} == {"router 1", "embeddings", "baselines"}
     fits = sum(1 if name in SEEDLESS else 2 for name in FEW)
     assert [step for step in heard if step[0] == "baselines"] == [("baselines", n, fits) for n in range(fits + 1)]
     return figures
@@ -226,10 +226,78 @@ def test_routers_of_different_tests_are_not_compared(trained, table, monkeypatch
         bench([one, other], table, encoder=resolve(f"dir:{trained.directory / 'encoder'}"))
 
 
+def test_each_router_has_a_bar_of_its_own(trained, table):
+    """What a router did before the next one began would make that one's time left wrong."""
+    heard = []
+    routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(table, "test", 8)
+    bench(routers, few, encoder=None, baselines=[], on_progress=lambda *step: heard.append(step))
+    assert [step for step in heard if step[1] == step[2]] == [("router 1", 8, 8), ("router 2", 8, 8)]
+    assert {what for what, _, _ in heard} == {"router 1", "router 2"}
+
+
 def test_an_unknown_baseline_comes_with_near_names(trained, table):
     encoder = resolve(f"dir:{trained.directory / 'encoder'}")
     with pytest.raises(SatjaxError, match="unknown baseline 'neighbour': did you mean 'neighbours'"):
         bench([Router.load(trained.router)], table, encoder=encoder, baselines=["neighbour"])
+
+
+def without_aptitude(table: OutcomeTable, router: Router, splits: tuple[str, ...]) -> OutcomeTable:
+    asked = router.aptitude_test.item_ids
+    return table.select_items(np.array([item.id not in asked and item.split in splits for item in table.items]))
+
+
+class Scored(Exception):
+    """A router was asked for its scores."""
+
+
+@pytest.fixture
+def unscored(monkeypatch):
+    """No router may score any more."""
+
+    def score(*_, **__):
+        raise Scored
+
+    monkeypatch.setattr(bench_module, "evaluate", score)
+
+
+def test_without_aptitude_items_only_the_forest_is_left_out(trained, table, monkeypatch, caplog):
+    router = Router.load(trained.router)
+    few = ("candidate_means", "forest", "neighbours")
+    monkeypatch.setattr(bench_module, "BASELINES", {name: BASELINES[name] for name in few})
+    bare = without_aptitude(table, router, ("train", "val", "test"))
+    figures = bench([router], bare, encoder=resolve(f"dir:{trained.directory / 'encoder'}"))
+    assert list(figures["methods"]) == ["router", "candidate_means", "neighbours"]
+    warned = [record.getMessage() for record in caplog.records if "forest" in record.getMessage()]
+    assert len(warned) == 1
+    assert "forest is left out: the outcome table has none of the aptitude test's items" in warned[0]
+
+
+def test_the_forest_that_was_named_is_missed_before_a_router_scores(trained, table, unscored):
+    router, encoder = Router.load(trained.router), resolve(f"dir:{trained.directory / 'encoder'}")
+    bare = without_aptitude(table, router, ("train", "val", "test"))
+    with pytest.raises(SatjaxError, match="baseline forest: the outcome table has none of the aptitude"):
+        bench([router], bare, encoder=encoder, baselines=["candidate_means", "forest"])
+    with pytest.raises(Scored):
+        bench([router], bare, encoder=encoder)
+
+
+def test_splits_are_missed_before_a_router_scores_and_not_where_nothing_is_fitted(trained, table, unscored):
+    router, encoder = Router.load(trained.router), resolve(f"dir:{trained.directory / 'encoder'}")
+    only_test = without_aptitude(table, router, ("test",))
+    with pytest.raises(SatjaxError, match="no items of split 'train'"):
+        bench([router], only_test, encoder=encoder)
+    with pytest.raises(SatjaxError, match="no items of split 'val'"):
+        bench([router], without_aptitude(table, router, ("train", "test")), encoder=encoder, baselines=["neighbours"])
+    with pytest.raises(SatjaxError, match="calibrated on the validation split"):
+        bench([router], only_test, encoder=encoder, llm=encoder, baselines=["llm_text"])
+    with pytest.raises(Scored):
+        bench([router], only_test, encoder=encoder, baselines=[])
+
+
+def test_nothing_to_fit_needs_no_splits(trained, table):
+    router = Router.load(trained.router)
+    figures = bench([router], without_aptitude(table, router, ("test",)), encoder=None, baselines=[])
+    assert list(figures["methods"]) == ["router"]
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +327,8 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     assert list(reading["methods"]) == ["router", "candidate_means", "rerank", "llm_text"]
     assert reading["instructions"] == 10
     assert reading["drawn"] == {"of": len(table.split("test").items), "seed": 0}
+    assert reading["methods"]["candidate_means"]["fit_seconds"] is not None
+    assert [reading["methods"][name]["fit_seconds"] for name in ("rerank", "llm_text")] == [None, None]
     assert {method["routing"]["all"]["n"] for method in reading["methods"].values()} == {10}
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)

@@ -125,6 +125,32 @@ def test_costs_in_the_table_give_thresholds(router, table):
     )
 
 
+def test_why_there_are_no_thresholds(router, table):
+    """Each of the causes by its name: no price, none in the training split, none of these candidates, nothing to choose the best by."""
+
+    def reason(given: OutcomeTable, zoo: ZooFile | None = None) -> str:
+        found = recalibrate(router, given, zoo=zoo)
+        assert found.calibration.thresholds == ()
+        assert "missed_shares" not in found.figures
+        return found.figures["no_thresholds"]
+
+    assert reason(table) == "neither the outcome table nor a --zoo says what candidates cost"
+    is_train = np.array([item.split == "train" for item in table.items])
+    is_val = np.array([item.split == "val" for item in table.items])
+    cost = np.ones_like(table.scores_MN)
+    assert "no costs in the split 'train'" in reason(
+        replace(table, cost_usd_MN=np.where(is_train, np.float32(NAN), cost))
+    )
+    assert "a cost of it in the split 'val'" in reason(
+        replace(table, cost_usd_MN=np.where(is_val, np.float32(NAN), cost))
+    )
+    served = {"other": Candidate("other", "http://localhost/v1", "other", 1.0, 1.0, 1000, tools=False)}
+    assert "the --zoo has no price" in reason(table, ZooFile(served))
+    name = table.candidate_ids[0]
+    served = {name: Candidate(name, "http://localhost/v1", name, 1.0, 1.0, 1000, tools=False)}
+    assert "outcomes of no split but 'val'" in reason(table.select_items(is_val), ZooFile(served))
+
+
 def test_leaks_are_refused(router, table):
     with pytest.raises(SatjaxError, match="was trained on the split 'train'"):
         recalibrate(router, table, split="train")
@@ -168,10 +194,16 @@ def test_from_the_command_line(trained: Trained, tmp_path, capsys):
     again = Router.load(tmp_path / "router")
     assert again.calibration == read_calibration(tmp_path / "router" / "calibration.json")
     assert again.calibration.knots
-    assert "## Calibrated again" in (tmp_path / "router" / "README.md").read_text()
+    card = (tmp_path / "router" / "README.md").read_text()
+    assert "## Calibrated again" in card
+    (row,) = [line for line in card.splitlines() if line.startswith("| calibration |")]
+    fitted_on = again.calibration.fitted_on
+    assert f"isotonic in the score, fitted on {fitted_on} instructions of split `val`" in row
     command[command.index("--router") + 1] = str(tmp_path / "router")
     assert main([*command, "--out", str(tmp_path / "router")]) == 0
     assert Router.load(tmp_path / "router").calibration.knots == ()
     assert (tmp_path / "router" / "README.md").read_text().count("## Calibrated again") == 1
+    platt = Router.load(tmp_path / "router").calibration
+    assert f"sigmoid({platt.scale:.4g} x score" in (tmp_path / "router" / "README.md").read_text()
     assert main([*command, "--out", str(zoo)]) == 2
     assert main(["calibrate", "--outcomes", str(trained.outcomes), "--out", str(tmp_path)]) == 2

@@ -178,6 +178,19 @@ def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path)
     assert figures["best_candidate"] in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("protocol", ["onboarding", "release-stream", "coverage"])
+def test_zoos_are_refused_where_no_zoo_is_measured(protocol, config_file, capsys, tmp_path):
+    arguments = ["protocol", protocol, "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
+    zoos = Path(__file__).parents[1] / "configs" / "zoos.toml"
+    assert f"--zoos: {protocol} measures no zoos" in one_line(capsys, 2, [*arguments, "--zoos", str(zoos)])
+
+
+def test_coverage_refuses_what_the_config_holds_out(config_file, capsys, tmp_path):
+    arguments = ["protocol", "coverage", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
+    said = one_line(capsys, 2, [*arguments, "--config.data.held_out_candidates=('synthetic-abacus',)"])
+    assert "coverage: config data.held_out_candidates holds out 'synthetic-abacus'" in said
+
+
 def test_a_protocol_that_the_table_does_not_allow_is_one_line(config_file, capsys, tmp_path):
     arguments = ["protocol", "release-stream", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
     assert "has no release_date in models.parquet" in one_line(capsys, 2, arguments)

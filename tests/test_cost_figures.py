@@ -181,6 +181,23 @@ def test_the_pair_is_the_best_and_the_cheapest_of_the_training_split():
     assert strong_and_weak(table(scores[:2], None, ["val", "val", "test"]), "test") is None
 
 
+def test_candidates_that_cost_the_same_are_no_pair_and_of_the_cheapest_the_best_is_the_weak_one():
+    scores = [[1, 1, 1, 0], [0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
+    splits = ["train", "train", "train", "test"]
+
+    def pair(*costs: float) -> tuple[int, int] | None:
+        return strong_and_weak(table(scores, np.tile(np.array(costs)[:, None], (1, 4)), splits), "test")
+
+    assert pair(0.1, 0.1, 0.1, 0.1) is pair(0, 0, 0, 0) is None
+    assert pair(2, 1, 1, 1) == (0, 2)
+    assert pair(2, 1, 3, 1) == (0, 1)
+    assert pair(1, 1, 2, 2) is None
+    assert pair(NAN, 1, 2, 3) is None
+    two = table(scores[:2], np.ones((2, 4)), splits)
+    assert strong_and_weak(two, "test") is None
+    assert strong_against_weak({"good": np.zeros((1, 1, 2))}, two, "test", np.array([[0.0, 1.0]])) is None
+
+
 def test_pair_figures_are_means_over_seeds_of_the_difference_of_probabilities():
     references, methods = strong_against_weak(PROBABILITIES, TABLE, "test", OUTCOME)
     strong, weak = strong_and_weak(TABLE, "test")

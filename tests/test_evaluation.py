@@ -32,6 +32,8 @@ def test_a_report(capsys):
     assert ["routing", "accuracy", "(all):", "best_single", "None"] in rows
     assert "on" not in out.split()
     few = {**FIGURES["routing"]["all"], "n": 3}
+    report_table({**FIGURES, "routing": {"[/llama]": few}})
+    assert "routing accuracy ([/llama]): router" in capsys.readouterr().out
     report_table({**FIGURES, "synthetic": False, "routing": {"all": few}})
     out = capsys.readouterr().out
     assert "synthetic" not in out
@@ -52,6 +54,16 @@ def test_a_bench(capsys):
     assert ["best_single", "50.00", "%"] in rows
     assert ["oracle", "None"] in rows
     assert not any(row[:1] == ["instructions"] for row in rows)
+    assert not any("left" in row for row in rows)
+    bench_table({**FIGURES, "methods": {"[/b]": methods["router"] | {"seeds": 9, "differ_in": "families"}}})
+    said = "[/b]: means over the 9 families that were left out in turn, not over seeds"
+    assert said in capsys.readouterr().out
+    for method in methods.values():
+        method["routing"]["[/llama]"] = method["routing"]["all"]
+    bench_table({**FIGURES, "methods": methods})
+    assert ["routing", "accuracy", "all", "[/llama]"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    for method in methods.values():
+        del method["routing"]["[/llama]"]
     methods["router"]["routing"]["all"] |= {"n": 0, "by_seed": [None, None]}
     bench_table({**FIGURES, "methods": methods})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

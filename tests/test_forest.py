@@ -17,6 +17,12 @@ def test_profiles_by_hand():
     np.testing.assert_allclose(profile(fold), [[1, 0.5, 2 / 3], [1, NAN, 1]], rtol=1e-6)
 
 
+def test_without_aptitude_items_there_is_no_profile():
+    data = planted("clusters", sizes=(60, 30, 0, 10)).data
+    with pytest.raises(SatjaxError, match="baseline forest: the outcome table has none of the aptitude test's items"):
+        for_seen(forest)(data, 0)
+
+
 def test_known_candidates_are_told_apart_and_instructions_too():
     case = planted("item_response")
     constant = error(for_seen(candidate_means)(case.data, 0)(case.new), case.truth_BM)

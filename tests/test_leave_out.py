@@ -2,6 +2,8 @@
 
 import importlib
 import shutil
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,13 +13,15 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
 from satjax.evaluation.evaluate import Report
-from satjax.evaluation.protocols import leave_category_out, unseen_families
+from satjax.evaluation.protocols import folds, leave_category_out, onboarding, release_stream, unseen_families
 from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
 
 module = importlib.import_module("satjax.evaluation.protocols.leave_out")
+onboarding_module = importlib.import_module("satjax.evaluation.protocols.onboarding")
+evaluate_module = importlib.import_module("satjax.evaluation.evaluate")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
@@ -29,7 +33,7 @@ def found(recipe):
     num_items = len(families_table().items)
     assert heard[-1] == ("folds", 3, 3)
     assert [step for step in heard if step[0] == "folds"] == [("folds", done, 3) for done in range(4)]
-    assert [step for step in heard if step[0] == "baselines"] == [("baselines", done, 2) for done in range(2)]
+    assert [step for step in heard if step[0] == "baselines"] == [("baselines", done, 2) for done in range(3)]
     assert [step for step in heard if step[0] == "embeddings"][-1] == ("embeddings", num_items, num_items)
     return figures
 
@@ -71,6 +75,8 @@ def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, fo
         routed.append(np.nanmean(np.take_along_axis(outcome_BM, probability_BM.argmax(axis=1)[:, None], 1)))
         briers.append(metrics.brier(probability_BM, outcome_BM))
     ours = found["methods"][ONE_NEW]
+    assert (ours["seeds"], ours["differ_in"]) == (2, "families")
+    assert {found["methods"][name]["differ_in"] for name in ("router", SEEN)} == {"seeds"}
     assert ours["correctness"]["brier"]["mean"] == pytest.approx(np.mean(briers), abs=1e-6)
     assert ours["routing"]["all"]["router"] == pytest.approx(np.mean(routed), abs=1e-6)
 
@@ -146,12 +152,62 @@ def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
     names, lost = table.candidate_ids[:4], table.candidate_ids[1]
     figures = {"candidates": [name for name in names if name != lost], "left_out": {lost: "no outcome"}}
     probability_BM = np.full((len(_held(table)), 3), 0.5, np.float32)
-    monkeypatch.setattr(module, "trained", lambda *_, **__: None)
+    router = SimpleNamespace(aptitude_test=None)
+    monkeypatch.setattr(folds, "trained", lambda *_, **__: router)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
-    monkeypatch.setattr(module, "_embedding", lambda *_: None)
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: Report(figures, probability_BM, probability_BM))
-    with pytest.raises(SatjaxError, match=f"'{lost}' is known by nothing"):
-        unseen_families(SimpleNamespace(data=SimpleNamespace(outcomes="")), None)
+    monkeypatch.setattr(module, "_embedding", lambda *_: np.ones((len(table.items), 1), np.float32))
+    monkeypatch.setattr(folds, "evaluate", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
+    for protocol, name in ((unseen_families, "unseen families"), (leave_category_out, "leave category out")):
+        with pytest.raises(SatjaxError, match=f"{name}: '{lost}' is known by nothing .no outcome."):
+            protocol(SimpleNamespace(data=data), None)
+
+
+@pytest.mark.parametrize("protocol", [unseen_families, leave_category_out])
+def test_a_candidate_that_only_the_router_of_all_cannot_know_is_named(protocol, recipe, monkeypatch):
+    lost, trained_on = families_table().candidate_ids[1], folds.trained
+
+    def trained(config, workdir, name, **left_out):
+        router = trained_on(config, workdir, name, **left_out)
+        if name == "all":
+            router.remove(lost)
+            monkeypatch.setattr(evaluate_module, "profile_from_outcomes", refuse)
+        return router
+
+    def refuse(*_):
+        raise SatjaxError("no outcome")
+
+    monkeypatch.setattr(folds, "trained", trained)
+    with pytest.raises(SatjaxError, match=f"'{lost}' is known by nothing .no outcome."):
+        protocol(*recipe, baselines=())
+
+
+@pytest.mark.parametrize("protocol", [unseen_families, leave_category_out, onboarding])
+def test_a_fold_is_trained_when_the_router_of_the_last_one_is_gone(protocol, recipe, monkeypatch):
+    before, trained_on = [], folds.trained
+
+    def trained(*arguments, **left_out):
+        assert all(router() is None for router in before), "two routers lie on the device"
+        router = trained_on(*arguments, **left_out)
+        before.append(weakref.ref(router))
+        return router
+
+    monkeypatch.setattr(folds, "trained", trained)
+    monkeypatch.setattr(onboarding_module, "trained", trained)
+    options = {"sizes": (2,)} if protocol is onboarding else {"baselines": ()}
+    protocol(*recipe, **options)
+    assert len(before) == (2 if protocol is onboarding else 3)
+
+
+@pytest.mark.parametrize("protocol", [unseen_families, leave_category_out, onboarding, release_stream])
+@pytest.mark.parametrize("name", ["held_out_candidates", "held_out_categories"])
+def test_what_the_config_holds_out_is_refused(protocol, name, recipe):
+    config, workdir = recipe
+    config = replace(config, data=replace(config.data, **{name: ("one", "two")}))
+    with pytest.raises(
+        SatjaxError, match=rf"config data\.{name} holds out 'one', 'two', and this protocol holds out by"
+    ):
+        protocol(config, workdir)
 
 
 def test_one_family_cannot_be_left_out(trained, tmp_path):

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from satjax.calibration import Calibration
 from satjax.config import AbilityHeadConfig, PromptConfig, RouterConfig
 from satjax.export import read_router
-from satjax.model_card import model_card, with_section
+from satjax.model_card import model_card, with_fact, with_section
 from satjax.outcomes import read_table
 from tests.trained import Trained
 
@@ -47,6 +48,19 @@ def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
     )
     tuned = replace(files, config=alone, learned={"llm/upper/mlp/up/kernel": ((3, 32, 64), "float32")})
     assert "trained, up to layer 2, under an ability head of rank 3" in model_card(trained.config, tuned, table)
+
+
+def test_a_calibration_that_nothing_was_fitted_to_is_none(trained: Trained):
+    files, table = read_router(trained.router), read_table(trained.outcomes)
+    card = model_card(trained.config, replace(files, calibration=Calibration()), table)
+    assert "| calibration | none was fitted: probability = sigmoid(1 x score + 0) |" in card
+    assert "fitted on 0" not in card
+
+
+def test_a_fact_takes_the_place_of_another_and_a_card_without_it_stays():
+    card = "# A\n\n| | |\n|---|---|\n| calibration | old |\n| other | calibration |\n"
+    assert with_fact(card, "calibration", r"new \1") == card.replace("| old |", r"| new \1 |")
+    assert with_fact("# A\n", "calibration", "new") == "# A\n"
 
 
 def test_a_section_stands_once_at_the_end():

@@ -22,10 +22,10 @@ def test_what_protocols_found(capsys):
     protocol_tables({"protocol": "release stream", "releases": [step]})
     assert ["2024-01", "[b]x", "50.00", "%", "40.00", "%", "10.00", "%", "90.00", "%"] in rows_of(capsys)
     pair = {"mean": 0.25, "best": 0.5}
-    found = {"best_candidate": "a", "best_candidate_right": 0.75, "instructions": 8, "chosen_on": "train"}
+    found = {"best_candidate": "meta[/llama]", "best_candidate_right": 0.75, "instructions": 8, "chosen_on": "train"}
     protocol_tables({"protocol": "coverage", **found, "sizes": {"2": {"covers_best": pair, "oracle": pair}}})
     rows = rows_of(capsys)
-    assert ["a", "is", "right", "on", "75.00", "%", "of", "8", "instructions"] in rows
+    assert ["meta[/llama]", "is", "right", "on", "75.00", "%", "of", "8", "instructions"] in rows
     assert any(" ".join(row).count("best by train") == 2 for row in rows)
     assert ["2", "25.00", "%", "50.00", "%", "25.00", "%", "50.00", "%"] in rows
 

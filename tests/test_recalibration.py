@@ -34,7 +34,15 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
 @pytest.mark.parametrize(("brier", "warns"), [(0.1, False), (0.1004, False), (0.11, True)])
 def test_probabilities_that_got_worse_are_a_warning_of_one_line(brier, warns, capsys):
     before = {"brier": 0.1, "ece": None, "log_loss": 0.3}
-    figures = {"split": "test", "instructions": 12, "candidates": ["a"], "method": "platt"}
+    figures = {"split": "test", "instructions": 12, "candidates": ["a"], "method": "platt", "no_thresholds": "-"}
     calibration_tables(Calibration(), figures | {"correctness": {"before": before, "platt": before | {"brier": brier}}})
     lines = [line for line in capsys.readouterr().out.splitlines() if "worse than before: 12 instructions" in line]
     assert len(lines) == warns
+
+
+def test_why_there_are_no_thresholds_is_said_as_it_was_found(capsys):
+    of = {"brier": 0.1, "ece": None, "log_loss": 0.3}
+    figures = {"split": "test", "instructions": 12, "candidates": ["a"], "method": "platt"}
+    figures |= {"correctness": {"before": of, "platt": of}, "no_thresholds": "the --zoo has no price of [/a]"}
+    calibration_tables(Calibration(), figures)
+    assert "no thresholds: the --zoo has no price of [/a]" in capsys.readouterr().out

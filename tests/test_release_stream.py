@@ -127,7 +127,8 @@ def stream_of(monkeypatch, table, seen) -> dict:
     monkeypatch.setattr(module, "trained", lambda *_, **__: None)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "evaluate", lambda *_: Report(figures, probability, outcome))
-    return release_stream(SimpleNamespace(data=SimpleNamespace(outcomes="")), None, first=4)
+    data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
+    return release_stream(SimpleNamespace(data=data), None, first=4)
 
 
 def test_too_few_or_too_many_at_first(recipe):

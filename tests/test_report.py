@@ -2,6 +2,7 @@
 
 import copy
 
+from satjax.evaluation.bench import ONE_NEW, SEEN
 from satjax.evaluation.report import write_html
 
 ROUTING = {
@@ -100,10 +101,35 @@ def test_a_bench_by_folds_says_what_was_left_out(tmp_path):
     assert "<h1>satjax protocol: unseen families</h1>" in page
     assert "never met its family" in page
     assert "<li>&lt;i&gt;llama: l-1, l-2</li>" in page
+    assert SEEN not in page
+    assert ONE_NEW not in page
     page = page_of({**FIGURES, "protocol": "leave category out", "folds": ["law", "math"]}, tmp_path)
     assert "never met its category" in page
     assert "<li>law</li>" in page
     assert "left out in turn" not in page_of(FIGURES, tmp_path)
+
+
+def test_fits_that_are_no_seeds_are_called_what_they_are(tmp_path):
+    methods = {"router": method(0.7), SEEN: method(0.8), ONE_NEW: method(0.75) | {"seeds": 9, "differ_in": "families"}}
+    found = {**FIGURES, "methods": methods, "protocol": "unseen families", "folds": {"a": ["x"], "b": ["y"]}}
+    page = page_of(found, tmp_path)
+    assert f"Those of {ONE_NEW} are means over the 9 families that were left out in turn" in page
+    assert "<td>9 families</td>" in page
+    assert "<td>2</td>" in page
+    assert f"{SEEN} was trained on what those have not met" in page
+    assert f"{ONE_NEW} is each of those routers among all candidates" in page
+    assert "families" not in page_of(FIGURES, tmp_path)
+
+
+def test_a_method_that_is_told_the_task_is_named(tmp_path):
+    told = "subject_means is told the true task of each instruction"
+    assert told not in page_of(FIGURES, tmp_path)
+    assert told in page_of({**FIGURES, "methods": {**FIGURES["methods"], "subject_means": method(0.5)}}, tmp_path)
+
+
+def test_what_is_not_fitted_has_no_seconds(tmp_path):
+    methods = {"router": method(0.7), "rerank": method(0.6) | {"fit_seconds": None, "chosen": {}}}
+    assert page_of({**FIGURES, "methods": methods}, tmp_path).count("<td>–</td>") == 1
 
 
 def test_a_release_stream(tmp_path):

@@ -30,6 +30,18 @@ def test_outcomes_of_one_kind(outcome):
     np.testing.assert_allclose(probability, outcome, atol=2e-3)
 
 
+@pytest.mark.parametrize("mean", [0.3, 0.7])
+@pytest.mark.parametrize("rounding", [0.0, 1e-8])
+def test_scores_that_are_all_the_same_make_nothing_certain(mean, rounding):
+    """A slope for their standard deviation would be that of their rounding."""
+    score = (0.8 + rounding * RNG.normal(size=(200, 3))).astype(np.float32)
+    outcome = (np.arange(600).reshape(200, 3) % 10 < 10 * mean).astype(np.float32)
+    held = np.array([[0.1, 0.8, 0.99]], np.float32)
+    probability = fit_order(score, outcome).probability(held)
+    np.testing.assert_allclose(probability, outcome.mean(), atol=3e-3)
+    assert (np.diff(probability) > 0).all()
+
+
 def test_pairs_without_score_or_outcome_do_not_count():
     score, outcome = SCORE.copy(), OUTCOME.copy()
     score[:50, 0], outcome[50:90, 1] = np.nan, np.nan

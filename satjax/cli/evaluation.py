@@ -8,7 +8,8 @@ from satjax.cli.parser import ROUTER_HELP, Verb, names_in
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
 
-PROTOCOLS = ("unseen-families", "leave-category-out", "onboarding", "release-stream", "coverage")
+WITH_ZOOS = ("unseen-families", "leave-category-out")
+PROTOCOLS = (*WITH_ZOOS, "onboarding", "release-stream", "coverage")
 
 
 def add_verbs(verb: Verb) -> None:
@@ -121,7 +122,10 @@ def add_verbs(verb: Verb) -> None:
         "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
     )
     protocol.add_argument(
-        "--zoos", type=Path, metavar="FILE", help="TOML file of zoos, beside `all` (configs/zoos.toml)"
+        "--zoos",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of zoos, beside `all` (configs/zoos.toml), for unseen-families and leave-category-out",
     )
 
 
@@ -180,6 +184,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config import EncoderWeights
     from satjax.evaluation import bench, read_zoos, write_html, write_report
+    from satjax.evaluation.seeds import check_seeds
     from satjax.outcomes import open_outcomes, read_responses
     from satjax.render.evaluation import bench_table
     from satjax.render.progress import steps
@@ -193,6 +198,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     if names := names_in(options.candidates):
         table = table.select_candidates(names)
     zoos = read_zoos(options.zoos) if options.zoos else None
+    check_seeds(options.router or ())
     use_compilation_cache()
     routers = (Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT])
     with steps() as on_progress:
@@ -225,6 +231,10 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.render.progress import steps
     from satjax.render.protocols import protocol_tables
 
+    if options.zoos and options.protocol not in WITH_ZOOS:
+        raise SatjaxError(
+            f"--zoos: {options.protocol} measures no zoos; leave it out ({' and '.join(WITH_ZOOS)} take it)"
+        )
     config = load_config(options.config, rest)
     zoos = read_zoos(options.zoos) if options.zoos else None
     use_compilation_cache()
@@ -240,6 +250,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
                 case "release-stream":
                     figures = protocols.release_stream(config, options.workdir, on_progress=on_progress)
                 case _:
+                    protocols.check_nothing_held_out(config, "coverage")
                     figures = protocols.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)

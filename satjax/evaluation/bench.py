@@ -1,7 +1,6 @@
 """A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +13,17 @@ from satjax import metrics
 from satjax.aptitude import AptitudeTest
 from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
-from satjax.evaluation.baselines import BASELINES, Fit, Fitted, Instructions, baseline_data, fitted
+from satjax.evaluation.baselines import (
+    BASELINES,
+    READ_APTITUDE,
+    Fit,
+    Fitted,
+    Instructions,
+    aptitude_places,
+    baseline_data,
+    check_splits,
+    fitted,
+)
 from satjax.evaluation.baselines.llm_text import llm_text
 from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
@@ -32,6 +41,9 @@ from satjax.weights.fetch import BaseModel, resolve
 log = logging.getLogger("satjax")
 
 ROUTER = "router"
+SEEN = "router (trained on them)"
+ONE_NEW = "router (one family new)"
+"""Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
 RERANK, LLM_TEXT = "rerank", "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
@@ -51,11 +63,16 @@ SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
 
 @dataclass(frozen=True)
 class Method:
-    """One method's probabilities on the evaluated split, float32 `[S, B, M]` for S seeds, and how they came about."""
+    """One method's probabilities on the evaluated split, float32 `[S, B, M]` for S fits, and how they came about.
+
+    `differ_in` says what the fits differ in, as a plural: seeds, or what is left out in turn. `fit_seconds` is None where nothing is fitted, or nobody
+    measured it.
+    """
 
     probability_SBM: np.ndarray
     chosen: Mapping[str, Any]
     fit_seconds: float | None
+    differ_in: str = "seeds"
 
 
 Progress = Callable[[str, int, int], Any]
@@ -84,8 +101,9 @@ def bench(
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
     the text encoder `reranker` reads (`encoder` by default); on an instruction where one is missing it gives candidates' means. `llm_text` is
     among them where it is named, and asks `llm` (the default config's).
-    What baselines predict is kept in the directory `kept`, and read from there where they are asked the same again. With `limit` every method is measured on the same that many instructions of the split, drawn at random. Raises SatjaxError where the
-    routers differ in aptitude test or candidates, or the table lacks what a baseline needs.
+    What baselines predict is kept in the directory `kept`, and read from there where they are asked the same again. With `limit` every method is measured on the same that many instructions of the split, drawn at random.
+    A baseline that reads the aptitude test's items is left out, with a warning, where the table has none of them and it is not named. Raises
+    SatjaxError where the routers differ in aptitude test or candidates, and, before any router scores, where the table lacks what a baseline needs.
     """
     for name in baselines or ():
         if name not in (*BASELINES, RERANK, LLM_TEXT):
@@ -95,8 +113,10 @@ def bench(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
 
-    def evaluated(router: Router) -> Report:
-        return evaluate(router, table, on_progress=lambda done, total: on_progress("router", done, total))
+    def evaluated(router: Router, number: int) -> Report:
+        # A name of its own for each: the time left of one is told by how fast that one is.
+        hear = partial(on_progress, f"{ROUTER} {number}")
+        return evaluate(router, table, on_progress=hear)
 
     following = iter(routers)
     first = next(following)
@@ -104,19 +124,27 @@ def bench(
     num_open = sum(item.split == "test" and item.id not in aptitude_items for item in table.items)
     if limit is not None:
         table = draw_items(table, "test", limit, aptitude_items)
-    reports = [evaluated(first)]
+    to_fit = _fittable(table, test, baselines)
+    if LLM_TEXT in (baselines or ()):
+        llm = llm or resolve(LLMConfig().weights)
+    is_val_N = np.array([item.split == "val" for item in table.items], bool)
+    if {RERANK, LLM_TEXT} & set(baselines or ()) and np.isnan(table.scores_MN[:, is_val_N]).all():
+        raise SatjaxError(
+            "bench: rerank and llm_text are calibrated on the validation split, where the outcome table has no outcomes; "
+            "add some, or leave these baselines out"
+        )
+    reports = [evaluated(first, 1)]
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     for router in following:
         if router.aptitude_test.fingerprint != test.fingerprint:
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
-        reports.append(evaluated(router))
+        reports.append(evaluated(router, len(reports) + 1))
         del router
     names = reports[0].figures["candidates"]
     if any(report.figures["candidates"] != names for report in reports):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
     table = table.select_candidates(names)
-    to_fit = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
     embedding_NE = np.ones((len(table.items), 1), np.float32)
     if set(to_fit) - set(READ_NO_TEXT):
         embedding_NE = embed(
@@ -140,28 +168,44 @@ def bench(
             on_progress=lambda done, total: on_progress("baselines", done, total),
         ),
     }
-    instructions, val = table.select_items(held), table.split("val")
+    instructions, val = table.select_items(held), table.select_items(is_val_N)
     if responses is not None and (baselines is None or RERANK in baselines):
         hear = partial(on_progress, RERANK)
         try:
-            methods[RERANK] = _timed(lambda: rerank(reranker or encoder, responses, instructions, val, hear))
+            methods[RERANK] = _unfitted(rerank(reranker or encoder, responses, instructions, val, hear))
         except SatjaxError as error:
             if baselines is not None:
                 raise
             log.warning("%s; that baseline is left out", error)
     if LLM_TEXT in (baselines or ()):
         known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
-        llm, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
-        methods[LLM_TEXT] = _timed(lambda: llm_text(llm, known, instructions, pairs, hear))
+        reader, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
+        methods[LLM_TEXT] = _unfitted(llm_text(reader, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM) | drawn
 
 
-def _timed(method: Callable[[], ZeroShot]) -> Method:
-    start = time.monotonic()
-    found = method()
-    return Method(found.probability_BM[None], found.chosen, round(time.monotonic() - start, 1))
+def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] | None) -> list[str]:
+    """The baselines to be fitted, those that are named or all that the table suffices for; raises SatjaxError where it lacks what one needs."""
+    names = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
+    if names:
+        check_splits(table)
+    reading = [name for name in names if name in READ_APTITUDE]
+    if not reading or len(aptitude_places(table, test)):
+        return names
+    lacking = "the outcome table has none of the aptitude test's items, which candidates' profiles are made of"
+    if baselines is not None:
+        raise SatjaxError(
+            f"bench: baseline {reading[0]}: {lacking}; add them to the table, or leave {reading[0]} out of the baselines"
+        )
+    log.warning("baseline %s is left out: %s", " and ".join(reading), lacking)
+    return [name for name in names if name not in reading]
+
+
+def _unfitted(found: ZeroShot) -> Method:
+    """Its seconds would be those of reading texts, for which a fit of another method has no counterpart."""
+    return Method(found.probability_BM[None], found.chosen, None)
 
 
 def fit_baselines(
@@ -177,12 +221,15 @@ def fit_baselines(
 ) -> dict[str, Method]:
     """Every baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
 
-    `embedding_NE` float32 has a row for each item of the table. Raises SatjaxError for a name that is no baseline.
+    `embedding_NE` float32 has a row for each item of the table, whose splits nobody looks at where there is no name. Raises SatjaxError for a
+    name that is no baseline, and where the table lacks what one needs.
     """
     for name in names or ():
         if name not in BASELINES:
             raise unknown_name("baseline", name, BASELINES)
     chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
+    if not chosen:
+        return {}
     data = baseline_data(table, embedding_NE, test)
     fits: dict[str, list[Fitted]] = {name: [] for name in chosen}
     wanted = [(name, seed) for name in chosen for seed in range(1 if name in SEEDLESS else seeds)]
@@ -211,7 +258,7 @@ def compare(
     """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
     costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
 
-    Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
+    `seeds` counts the fits of a method, and `differ_in` says what these differ in where it is not their seeds. Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
     `satjax evaluate` gives it, outcomes averaged over seeds, and, where the router is among the methods, how far the router is above the method
     (`router_gain`: paired interval). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
     stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
@@ -231,6 +278,7 @@ def compare(
                 found["router_gain"] = asdict(paired_interval(ours, theirs))
         figures[name] = {
             "seeds": len(method.probability_SBM),
+            "differ_in": method.differ_in,
             "fit_seconds": method.fit_seconds,
             "chosen": dict(method.chosen),
             "correctness": {

@@ -72,13 +72,19 @@ def gains(methods: Figures) -> Figures | None:
 
 
 def correctness(methods: Figures) -> Figures:
-    """Every figure of the probabilities, with seeds and seconds of a fit."""
+    """Every figure of the probabilities, with seeds and seconds of a fit, a dash where nothing is fitted."""
     cells = _of_figures(methods, "correctness", dict.fromkeys(CORRECTNESS, (1, 4)))
     rows = [
-        _row(name, [*cells[name], _cell(str(method["seeds"])), _cell(figure(method["fit_seconds"], digits=1))])
+        _row(name, [*cells[name], _cell(_fits(method)), _cell(figure(method["fit_seconds"], digits=1))])
         for name, method in methods.items()
     ]
     return _table([(name, "") for name in (*CORRECTNESS, "seeds", "fit, s")], rows)
+
+
+def _fits(method: Figures) -> str:
+    """How many fits the figures are means of, with what they differ in where that is not their seeds."""
+    differ_in = method.get("differ_in", "seeds")
+    return str(method["seeds"]) if differ_in == "seeds" else f"{method['seeds']} {differ_in}"
 
 
 def cost(references: Figures, methods: Figures) -> Figures:

@@ -19,7 +19,7 @@ from satjax.evaluation.figures import best_single
 from satjax.evaluation.prices import expected_prices
 from satjax.export import rewrite_router
 from satjax.files import write_text
-from satjax.model_card import with_section
+from satjax.model_card import calibration_fact, with_fact, with_section
 from satjax.outcomes import OutcomeTable, leaks
 from satjax.router import Router
 from satjax.zoo_file import ZooFile
@@ -112,7 +112,9 @@ def recalibrate(
         },
     }
     offers = _offers(table, held, split, measured[method], zoo)
-    if offers is not None:
+    if isinstance(offers, str):
+        figures["no_thresholds"] = offers
+    else:
         usable_B = ~np.isnan(offers.outcome_BM[:, offers.best])
         found = thresholds(offers[usable_B], fold_B[usable_B], shares)
         calibration = replace(calibration, thresholds=tuple(found))
@@ -124,21 +126,25 @@ def recalibrate(
 
 def _offers(
     table: OutcomeTable, held: OutcomeTable, split: str, probability_BM: np.ndarray, zoo: ZooFile | None
-) -> Offers | None:
-    """The held-out offers, or None where nobody knows a price, or which candidate is the best one."""
+) -> Offers | str:
+    """The held-out offers, or why there are none: nobody knows a price, or which candidate is the best one."""
     if zoo is not None:
         price_BM = cost_BM = expected_prices(zoo, [item.text for item in held.items], table.candidate_ids)
-    elif held.cost_usd_MN is not None and (expected_M := expected_costs(table, split)) is not None:
-        price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)
+    elif held.cost_usd_MN is None:
+        return "neither the outcome table nor a --zoo says what candidates cost"
+    elif (expected_M := expected_costs(table, split)) is None:
+        return "the outcome table has no costs in the split 'train', which tell what a call will cost; add some, or give a --zoo with prices"
     else:
-        return None
+        price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)
     outcome_BM = np.where(np.isnan(price_BM) | np.isnan(cost_BM), np.nan, held.scores_MN.T)
     priced = [name for name, open_B in zip(table.candidate_ids, ~np.isnan(outcome_BM).T, strict=True) if open_B.any()]
+    if not priced and zoo is not None:
+        return f"the --zoo has no price of a candidate with outcomes in the split {split!r}; add such a candidate to it"
     if not priced:
-        return None
+        return f"no candidate has an outcome, a cost of it in the split {split!r} and costs in the split 'train'; add some, or give a --zoo with prices"
     best, _ = best_single(table.select_candidates(priced), split)
     if best is None:
-        return None
+        return f"the outcome table has outcomes of no split but {split!r}, and others have to tell which candidate is the best one; add some"
     return Offers(probability_BM, price_BM, outcome_BM, cost_BM, table.candidate_ids.index(priced[best]))
 
 
@@ -199,7 +205,10 @@ def write_calibrated(found: Recalibrated, directory: Path, target: Path) -> None
     with rewrite_router(directory, target) as fresh:
         found.calibration.write(fresh / "calibration.json")
         card = fresh / "README.md"
-        write_text(card, with_section(card.read_text(encoding="utf-8"), SECTION, _about(found)))
+        on = f"instructions of split `{found.figures['split']}`"
+        fact = calibration_fact(found.calibration, f"{on}, after training ({SECTION})")
+        told = with_fact(card.read_text(encoding="utf-8"), "calibration", fact)
+        write_text(card, with_section(told, SECTION, _about(found)))
 
 
 def _about(found: Recalibrated) -> str:

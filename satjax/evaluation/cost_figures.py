@@ -27,6 +27,9 @@ from satjax.outcomes import OutcomeTable
 FEWEST_IN_COMMON = 30
 """Instructions that all candidates answered: on fewer, what is left of a sparse table says nothing about their mixtures."""
 
+SAME_COST = 1e-6
+"""Relative: means of equal prices, float32 each, differ by their rounding."""
+
 PAIR_FIGURES = ("apgr", "cpt50", "cpt80")
 
 Found = tuple[dict[str, Any], dict[str, dict[str, Any]]]
@@ -148,22 +151,23 @@ def _points(cost_P: np.ndarray, outcome_P: np.ndarray) -> dict[str, list[float]]
 def strong_and_weak(table: OutcomeTable, split: str) -> tuple[int, int] | None:
     """Columns of the pair that calls are shared out between: the best single candidate, and the cheapest one.
 
-    Both by the training split: the strong one is `best_single`, the weak one has the lowest mean cost. They are the two ends of that split's zero
+    Both by the training split: the strong one is `best_single`, the weak one has the lowest mean cost, and is the best of those that have it. They are the two ends of that split's zero
     router, so that no threshold on quality has to be invented (RouteLLM, Ong et al. 2024, names its pair by hand, GPT-4 and
     Mixtral 8x7B). Where no costs are known, two candidates are a pair, the better one strong, and more than two are none. None as
-    well where the best candidate is the cheapest, or there is no training split beside `split` to tell.
+    well where the best candidate is as cheap as any, or its cost is unknown, or there is no training split beside `split` to tell.
     """
     strong, chosen_on = best_single(table, split)
     if strong is None or chosen_on != "train":
         return None
     expected_M = expected_costs(table, split)
     if expected_M is not None:
-        weak = int(np.nanargmin(expected_M))
-    elif len(table.candidates) == 2:
-        weak = 1 - strong
-    else:
-        return None
-    return None if weak == strong else (strong, weak)
+        cheapest_M = np.isclose(expected_M, np.nanmin(expected_M), rtol=SAME_COST, atol=0)
+        if cheapest_M[strong] or np.isnan(expected_M[strong]):
+            return None
+        cheapest = np.flatnonzero(cheapest_M)
+        best, _ = best_single(table.select_candidates([table.candidate_ids[m] for m in cheapest]), split)
+        return strong, int(cheapest[best or 0])
+    return (strong, 1 - strong) if len(table.candidates) == 2 else None
 
 
 def strong_against_weak(

@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from satjax.evaluation import bench_tables, drawings, formats
-from satjax.evaluation.bench import CORRECTNESS
+from satjax.evaluation.bench import CORRECTNESS, ONE_NEW, SEEN
 from satjax.files import write_text
 
 ABOUT = {
-    "unseen families": "Every candidate by a router, and by baselines, that have never met its family: its aptitude test is all they know of it.",
-    "leave category out": "Every instruction by a router, and by baselines, that have never met its category, in training or aptitude test.",
+    "unseen families": "In the rows of the router and of the baselines, every candidate is judged by one that has never met its family: its aptitude test is all that this one knows of it.",
+    "leave category out": "In the rows of the router and of the baselines, every instruction is judged by one that has never met its category, in training or aptitude test.",
 }
 """What the pages of protocols say that give the figures of a bench."""
+OF_ROWS = {
+    SEEN: "was trained on what those have not met, and on all the rest.",
+    ONE_NEW: "is each of those routers among all candidates: one family is new to it, and it was trained on the others.",
+}
+"""What these pages say of the rows to which that does not apply."""
 
 
 def write_html(figures: dict[str, Any], path: Path) -> None:
@@ -38,10 +43,17 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
     write_text(path, pages.get_template(f"{name}.html.j2").render(title=title, figures=figures, **found))
 
 
+def _about(figures: dict[str, Any]) -> list[str]:
+    """Sentences on what was left out of which rows; none for a bench."""
+    about = ABOUT.get(figures.get("protocol", ""))
+    return [about, *(f"{name} {said}" for name, said in OF_ROWS.items() if name in figures["methods"])] if about else []
+
+
 def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
     methods, cost, pair = figures["methods"], figures.get("cost"), figures.get("pair")
     return {
-        "about": ABOUT.get(figures.get("protocol", "")),
+        "about": _about(figures),
+        "not_seeds": {name: method for name, method in methods.items() if method.get("differ_in", "seeds") != "seeds"},
         "folds": figures.get("folds"),
         "routing": bench_tables.routing(methods),
         "gains": bench_tables.gains(methods),

@@ -17,9 +17,9 @@ def report_table(figures: dict[str, Any]) -> None:
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     for zoo, routing in figures["routing"].items():
         for name in ("router", "best_single", "random", "oracle"):
-            table.add_row(f"routing accuracy ({zoo}): {name}", percent(routing[name]))
+            table.add_row(Text(f"routing accuracy ({zoo}): {name}"), percent(routing[name]))
         if routing["n"] < figures["instructions"]:
-            table.add_row(f"routing accuracy ({zoo}): on", f"{routing['n']} instructions")
+            table.add_row(Text(f"routing accuracy ({zoo}): on"), f"{routing['n']} instructions")
     console.print(table)
 
 
@@ -34,7 +34,7 @@ def bench_table(figures: dict[str, Any]) -> None:
     routing.add_column("routing accuracy", overflow="fold")
     first = next(iter(figures["methods"].values()))["routing"]
     for zoo in first:
-        routing.add_column(zoo, justify="right")
+        routing.add_column(Text(zoo), justify="right")
     for name, method in figures["methods"].items():
         values = [method["correctness"][measure]["mean"] for measure in measures]
         correctness.add_row(Text(name), *("None" if value is None else f"{value:.4f}" for value in values))
@@ -47,6 +47,12 @@ def bench_table(figures: dict[str, Any]) -> None:
     console.print(correctness)
     console.print()
     console.print(routing)
+    for name, method in figures["methods"].items():
+        if method.get("differ_in", "seeds") != "seeds":
+            count, differ_in = method["seeds"], method["differ_in"]
+            console.print(
+                Text(f"{name}: means over the {count} {differ_in} that were left out in turn, not over seeds")
+            )
     if "cost" in figures or "pair" in figures:
         console.print()
         _cost_table(console, figures)

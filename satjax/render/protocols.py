@@ -33,8 +33,9 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                 values = (percent(step[name]) for name in ("router", "best_single", "random", "oracle"))
                 table.add_row(step["release_date"], Text(step["newest"]), *values)
         case "coverage":
+            right = percent(figures["best_candidate_right"])
             console.print(
-                f"{figures['best_candidate']} is right on {percent(figures['best_candidate_right'])} of {figures['instructions']} instructions"
+                Text(f"{figures['best_candidate']} is right on {right} of {figures['instructions']} instructions")
             )
             best = f"best by {figures['chosen_on']}"
             for column in ("weaker candidates", "cover of its right answers: mean", best, "oracle: mean", best):

@@ -40,9 +40,7 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
     if not calibration.thresholds:
         if "missed_shares" in figures:
             return console.print("no threshold keeps that much of the best candidate's outcomes", style="yellow")
-        return console.print(
-            "no thresholds: neither the outcome table nor a --zoo says what candidates cost", style="dim"
-        )
+        return console.print(Text(f"no thresholds: {figures['no_thresholds']}", style="dim"), soft_wrap=True)
     best = calibration.thresholds[0]
     console.print()
     console.print(

@@ -14,7 +14,9 @@ from satjax.evaluation.baselines.data import (
     Instructions,
     Predictor,
     aptitude_fold,
+    aptitude_places,
     baseline_data,
+    check_splits,
     fold_of,
 )
 from satjax.evaluation.baselines.kept import Fitted, fitted
@@ -32,6 +34,8 @@ BASELINES: dict[str, Fit] = {
     "item_response": for_seen(factors.item_response),
 }
 """`fit(data, seed)` by name. `subject_means` knows the true task of an instruction, which a router is not told."""
+READ_APTITUDE = ("forest",)
+"""Those of them that read what candidates made of the aptitude test."""
 
 UNSEEN_BASELINES: dict[str, FitUnseen] = {
     "candidate_means": for_unseen(means.candidate_means),
@@ -48,6 +52,7 @@ UNSEEN_BASELINES: dict[str, FitUnseen] = {
 
 __all__ = [
     "BASELINES",
+    "READ_APTITUDE",
     "UNSEEN_BASELINES",
     "BaselineData",
     "Fit",
@@ -57,7 +62,9 @@ __all__ = [
     "Instructions",
     "Predictor",
     "aptitude_fold",
+    "aptitude_places",
     "baseline_data",
+    "check_splits",
     "fitted",
     "fold_of",
 ]

@@ -64,7 +64,7 @@ class Fold:
 class BaselineData:
     """All that is known of M candidates: outcomes to fit on, outcomes to tune on, and those on the aptitude test.
 
-    The aptitude items may be among those of `train`. Raises SatjaxError where the folds differ in candidates or
+    The aptitude items may be among those of `train`, and there may be none of them. Raises SatjaxError where the folds differ in candidates or
     embedding width, or nothing is observed to tune on.
     """
 
@@ -79,8 +79,7 @@ class BaselineData:
         }
         if len(shapes) > 1:
             raise SatjaxError(f"baselines: folds differ in (candidates, embedding width): {sorted(shapes)}")
-        if np.isnan(self.val.outcome_BM).all():
-            raise SatjaxError("baselines: nothing is observed in the validation fold; settings cannot be chosen")
+        _check_observed(self.val.outcome_BM)
 
     @property
     def num_candidates(self) -> int:
@@ -113,22 +112,41 @@ def fold_of(table: OutcomeTable, embedding_NE: np.ndarray, index_B: np.ndarray) 
 
 def aptitude_fold(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> Fold:
     """The aptitude test's items, in the order of the table; raises SatjaxError where it has none of them."""
-    index = np.array([i for i, name in enumerate(table.item_ids) if name in test.item_ids], int)
+    index = aptitude_places(table, test)
     if not len(index):
         raise SatjaxError("baselines: the outcome table has none of the aptitude test's items")
     return fold_of(table, embedding_NE, index)
 
 
-def baseline_data(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> BaselineData:
-    """Everything in a table's train and val splits, the aptitude test's items included; nothing of its test split."""
-    splits = {
-        name: np.array([i for i, item in enumerate(table.items) if item.split == name], int)
-        for name in ("train", "val")
-    }
-    for name, index in splits.items():
-        if not len(index):
+def aptitude_places(table: OutcomeTable, test: AptitudeTest) -> np.ndarray:
+    """The aptitude test's items by integer index, in the order of the table."""
+    asked = test.item_ids
+    return np.array([i for i, name in enumerate(table.item_ids) if name in asked], int)
+
+
+def check_splits(table: OutcomeTable) -> None:
+    """Raises SatjaxError where the table lacks what any baseline is fitted on or tuned on."""
+    for name in ("train", "val"):
+        if all(item.split != name for item in table.items):
             raise SatjaxError(
                 f"baselines: the outcome table has no items of split {name!r}; they are fitted on train, tuned on val"
             )
-    train, val = (fold_of(table, embedding_NE, index) for index in splits.values())
-    return BaselineData(train, val, aptitude_fold(table, embedding_NE, test))
+    _check_observed(table.split("val").scores_MN)
+
+
+def _check_observed(val: np.ndarray) -> None:
+    if np.isnan(val).all():
+        raise SatjaxError("baselines: nothing is observed in the validation fold; settings cannot be chosen")
+
+
+def baseline_data(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> BaselineData:
+    """Everything in a table's train and val splits, the aptitude test's items included; nothing of its test split.
+
+    The aptitude fold is empty where the table has none of these items. Raises SatjaxError as `check_splits` does.
+    """
+    check_splits(table)
+    train, val = (
+        fold_of(table, embedding_NE, np.array([i for i, item in enumerate(table.items) if item.split == name], int))
+        for name in ("train", "val")
+    )
+    return BaselineData(train, val, fold_of(table, embedding_NE, aptitude_places(table, test)))

@@ -34,7 +34,15 @@ def profile(aptitude: Fold) -> np.ndarray:
 
 
 def forest(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """A random forest (Breiman 2001) of all candidates' training outcomes on profile and embedding."""
+    """A random forest (Breiman 2001) of all candidates' training outcomes on profile and embedding.
+
+    Raises SatjaxError where there is nothing to make profiles of.
+    """
+    if not data.aptitude.instructions.tasks:
+        raise SatjaxError(
+            "baseline forest: the outcome table has none of the aptitude test's items, which candidates' profiles are made of; "
+            "add them to the table, or leave forest out of the baselines"
+        )
     profile_MT = profile(data.aptitude)
     reduce = _reducer(data, seed)
     everyone = np.arange(data.num_candidates)

@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
+from satjax.errors import SatjaxError
+from satjax.evaluation.evaluate import evaluate
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -23,6 +28,16 @@ def families(table: OutcomeTable) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
+def check_nothing_held_out(config: TrainConfig, protocol: str) -> None:
+    """Raises SatjaxError where the config holds something out: a protocol's folds would train on it, each holding out what is its own."""
+    for name, kind in (("held_out_candidates", "candidates"), ("held_out_categories", "categories")):
+        if held_out := getattr(config.data, name):
+            raise SatjaxError(
+                f"{protocol}: config data.{name} holds out {', '.join(map(repr, held_out[:3]))}{', …' * (len(held_out) > 3)}, "
+                f"and this protocol holds out by itself; remove it, or leave those {kind} out of the outcome table"
+            )
+
+
 def trained(
     config: TrainConfig, workdir: Path, name: str, *, candidates: Sequence[str] = (), categories: Sequence[str] = ()
 ) -> Router:
@@ -35,6 +50,28 @@ def trained(
     )
     fold = dataclasses.replace(config, data=data)
     return Router.load(train(fold, fold_folder(workdir, name)), keep_features=True)
+
+
+def trained_and_scored(
+    config: TrainConfig,
+    workdir: Path,
+    name: str,
+    table: OutcomeTable,
+    protocol: str,
+    *,
+    candidates: Sequence[str] = (),
+    categories: Sequence[str] = (),
+) -> tuple[np.ndarray, AptitudeTest]:
+    """Probabilities of all candidates on the table's test split, float32 `[B, M]`, by the router that is `trained` without these, and its aptitude test.
+
+    The router itself is let go: it holds base weights on the device, where the next fold is trained. Raises SatjaxError for a candidate that
+    it cannot know.
+    """
+    router = trained(config, workdir, name, candidates=candidates, categories=categories)
+    report = evaluate(router, table)
+    for candidate, reason in report.figures["left_out"].items():
+        raise SatjaxError(f"{protocol}: {candidate!r} is known by nothing ({reason}); leave it out of the table")
+    return report.probability_BM, router.aptitude_test
 
 
 def fold_folder(workdir: Path, name: str) -> Path:

@@ -17,17 +17,19 @@ from satjax.evaluation.baselines import (
     baseline_data,
     fitted,
 )
-from satjax.evaluation.bench import ROUTER, Method, compare
+from satjax.evaluation.bench import ONE_NEW, ROUTER, SEEN, Method, compare
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import Zoos
-from satjax.evaluation.protocols.folds import Progress, families, fold_folder, trained
+from satjax.evaluation.protocols.folds import (
+    Progress,
+    check_nothing_held_out,
+    families,
+    fold_folder,
+    trained_and_scored,
+)
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.weights.fetch import resolve
 
-SEEN = "router (trained on them)"
-ONE_NEW = "router (one family new)"
-"""Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
 WITHOUT_TASKS = tuple(name for name in BASELINES if name != "subject_means")
 """Baselines that can say something about a category that they have never met."""
 
@@ -45,6 +47,7 @@ def unseen_families(
     The same candidates by a router that was trained on them stand beside, and what each fold's router makes of the whole zoo (`ONE_NEW`): columns of
     different routers do not compete there. Figures as `satjax.evaluation.bench.compare` gives them.
     """
+    check_nothing_held_out(config, "unseen families")
     table = open_outcomes(config.data.outcomes)
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     groups = families(table)
@@ -57,16 +60,13 @@ def unseen_families(
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
         fold = f"without-{family}"
-        router = trained(config, workdir, fold, candidates=names)
+        probability_BM, test = trained_and_scored(config, workdir, fold, table, "unseen families", candidates=names)
         columns = [column[name] for name in names]
-        report = evaluate(router, table)
-        for name, reason in report.figures["left_out"].items():
-            raise SatjaxError(f"unseen families: {name!r} is known by nothing ({reason}); leave it out of the table")
-        one_new_FBM[done] = report.probability_BM
-        found[ROUTER][:, columns] = report.probability_BM[:, columns]
+        one_new_FBM[done] = probability_BM
+        found[ROUTER][:, columns] = probability_BM[:, columns]
         known = table.select_candidates([name for name in table.candidate_ids if name not in names])
-        data = baseline_data(known, embedding_NE, router.aptitude_test)
-        anchor = aptitude_fold(table.select_candidates(names), embedding_NE, router.aptitude_test)
+        data = baseline_data(known, embedding_NE, test)
+        anchor = aptitude_fold(table.select_candidates(names), embedding_NE, test)
         kept = fold_folder(workdir, fold) / "baselines"
         asked = _instructions(table, embedding_NE, held)
         for i, name in enumerate(baselines):
@@ -74,8 +74,9 @@ def unseen_families(
             found[name][:, columns] = fitted(
                 kept, name, 0, UNSEEN_BASELINES[name], data, anchor, asked=asked
             ).probability_BM
+    on_progress("baselines", len(groups) * len(baselines), len(groups) * len(baselines))
     on_progress("folds", len(groups), len(groups) + 1)
-    found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
+    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "unseen families")
     on_progress("folds", len(groups) + 1, len(groups) + 1)
     found[ONE_NEW] = one_new_FBM
     return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos)}
@@ -90,6 +91,7 @@ def leave_category_out(
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
+    check_nothing_held_out(config, "leave category out")
     table = open_outcomes(config.data.outcomes)
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     category_B = np.array([table.items[i].category for i in held])
@@ -103,19 +105,22 @@ def leave_category_out(
     for done, category in enumerate(names):
         on_progress("folds", done, len(names) + 1)
         fold = f"without-{category}"
-        router = trained(config, workdir, fold, categories=[category])
         rows = np.flatnonzero(category_B == category)
-        only = table.select_items(held[rows])
-        found[ROUTER][rows] = router.probability([item.text for item in only.items], table.candidate_ids)
+        # Profiles of candidates that the router does not know are made of aptitude items, which are of the training split.
+        asked_of_it = np.array([item.split != "test" or item.category == category for item in table.items])
+        found[ROUTER][rows], test = trained_and_scored(
+            config, workdir, fold, table.select_items(asked_of_it), "leave category out", categories=[category]
+        )
         known = np.array([item.category != category for item in table.items])
-        data = baseline_data(table.select_items(known), embedding_NE[known], router.aptitude_test)
+        data = baseline_data(table.select_items(known), embedding_NE[known], test)
         kept = fold_folder(workdir, fold) / "baselines"
         asked = _instructions(table, embedding_NE, held[rows])
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(names) * len(baselines))
             found[name][rows] = fitted(kept, name, 0, BASELINES[name], data, asked=asked).probability_BM
+    on_progress("baselines", len(names) * len(baselines), len(names) * len(baselines))
     on_progress("folds", len(names), len(names) + 1)
-    found[SEEN] = evaluate(trained(config, workdir, "all"), table).probability_BM
+    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "leave category out")
     on_progress("folds", len(names) + 1, len(names) + 1)
     return {"protocol": "leave category out", "folds": names, **_compared(found, table, held, zoos)}
 
@@ -138,6 +143,9 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
 
 def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
     """Figures of probabilities `[B, M]`, or, for several fits, `[S, B, M]`."""
-    methods = {name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None) for name, fits in found.items()}
+    methods = {
+        name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None, "families" if name == ONE_NEW else "seeds")
+        for name, fits in found.items()
+    }
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM)

@@ -11,8 +11,8 @@ from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
 from satjax.evaluation.intervals import figure_intervals, mean_interval
-from satjax.evaluation.protocols.folds import Progress, families, trained
-from satjax.outcomes import open_outcomes
+from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families, trained
+from satjax.outcomes import OutcomeTable, open_outcomes
 
 SIZES = (16, 64, 256, 1000)
 
@@ -32,6 +32,7 @@ def onboarding(
     `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
     """
+    check_nothing_held_out(config, "onboarding")
     table = open_outcomes(config.data.outcomes)
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
@@ -42,18 +43,10 @@ def onboarding(
     groups = families(table)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups))
-        router = trained(config, workdir, f"without-{family}", candidates=names)
-        whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
-        fewer = [
-            replace(fewer_items(profile, size, seed), candidate=f"{profile.candidate} with {size} items")
-            for size in sizes
-            for profile in whole
-        ]
-        router.add(*fewer)
-        probability = router.probability(texts, [profile.candidate for profile in fewer])
         columns = [column[name] for name in names]
-        answered_SM[:, columns] = np.reshape([profile.count_T.sum() for profile in fewer], (len(sizes), -1))
-        for size, part in zip(sizes, np.split(probability, len(sizes), axis=1), strict=True):
+        # In a function of its own, which lets go of its router before the next one is trained on the same device.
+        parts, answered_SM[:, columns] = _fold(config, workdir, family, names, table, texts, sizes, seed)
+        for size, part in zip(sizes, parts, strict=True):
             found[size][:, columns] = part
     on_progress("folds", len(groups), len(groups))
     return {
@@ -66,6 +59,30 @@ def onboarding(
             for (size, probability_BM), answered_M in zip(found.items(), answered_SM, strict=True)
         },
     }
+
+
+def _fold(
+    config: TrainConfig,
+    workdir: Path,
+    family: str,
+    names: Sequence[str],
+    table: OutcomeTable,
+    texts: Sequence[str],
+    sizes: Sequence[int],
+    seed: int,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """By size, probabilities `[B, M]` of a family's M candidates by the router without it, and how many items each answered, `[S, M]`."""
+    router = trained(config, workdir, f"without-{family}", candidates=names)
+    whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
+    fewer = [
+        replace(fewer_items(profile, size, seed), candidate=f"{profile.candidate} with {size} items")
+        for size in sizes
+        for profile in whole
+    ]
+    router.add(*fewer)
+    probability = router.probability(texts, [profile.candidate for profile in fewer])
+    answered_SM = np.reshape([profile.count_T.sum() for profile in fewer], (len(sizes), -1))
+    return np.split(probability, len(sizes), axis=1), answered_SM
 
 
 def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityProfile:

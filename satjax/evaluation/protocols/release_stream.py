@@ -15,7 +15,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.figures import best_single
 from satjax.evaluation.intervals import mean_interval, paired_interval
-from satjax.evaluation.protocols.folds import Progress, trained
+from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.outcomes.table import often_tried
 
@@ -37,6 +37,7 @@ def release_stream(
     entropy of the router's choices (`satjax.metrics.selection_entropy`; 0 is one candidate for all). A candidate without outcomes on the
     aptitude items, trained on or new, is left out and named in `left_out`.
     """
+    check_nothing_held_out(config, "release stream")
     table = in_order_of_release(open_outcomes(config.data.outcomes))
     names = table.candidate_ids
     first = first or max(BEST, 2 * len(names) // 5)
