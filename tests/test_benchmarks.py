@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import ABILITY_ALONE, write_tiny_config
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL = ("--runs", "1", "--instruction-tokens", "24", "--profile-tokens", "40")
 
@@ -71,3 +73,19 @@ def test_a_part_that_fails_leaves_the_others(tmp_path):
     report = run("train_large", tmp_path / "out.json", *SMALL, *options)
     assert set(report["errors"]) == {"LoRA"}
     assert "no_such_option" in report["steps"]["full fine-tuning"]["options_failed"]
+
+
+@pytest.mark.slow
+def test_readings_are_compared_with_the_configs_own(tmp_path):
+    config = write_tiny_config(tmp_path / "tiny.py", tmp_path / "home", **ABILITY_ALONE)
+    options = ("--config", config, "--outcomes", tmp_path / "home" / "outcomes", "--workdir", tmp_path / "runs")
+    picks = ("--means", "1", "1,2", "--lasts", "2", "--prompts", "letter", "--folds", "3", "--seeds", "1")
+    report = run("readings", tmp_path / "out.json", *map(str, options), *picks)
+    rows = {(row["prompt"], tuple(row["means"]), tuple(row["lasts"])): row for row in report["rows"]}
+    assert len(rows) == 4, "the config's own reading is one of them"
+    own = rows["the config's", (1, 2), (2,)]
+    assert own["gain"] == own["standard_error"] == 0.0
+    for row in rows.values():
+        assert row["log_loss"] == pytest.approx(own["log_loss"] - row["gain"])
+        assert 0 < row["log_loss"] < 1
+    assert all(row["standard_error"] > 0 for row in rows.values() if row is not own)
