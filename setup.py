@@ -25,7 +25,7 @@ CORE = [
     "scikit-learn>=1.6",
     "scipy>=1.15",
     "matplotlib>=3.9",
-    "rich>=13.9",
+    "rich>=14.1",
     # `satjax assess` asks live models; the hub client that transformers installs needs httpx as well.
     "httpx>=0.27",
     "tenacity>=9.0",

@@ -67,6 +67,9 @@ OBJECTIVES: dict[str, Callable[[Array, Array], Array]] = {
 def total_loss(
     score_GBM: Float[Array, "g b m"], outcome_GBM: Float[Array, "g b m"], config: LossConfig
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Weighted sum of the objectives, each averaged over the groups of a batch, and its parts by name."""
-    parts = {name: jnp.mean(jax.vmap(objective)(score_GBM, outcome_GBM)) for name, objective in OBJECTIVES.items()}
+    """Weighted sum of the objectives, each averaged over the groups of a batch, and its parts by name; those of weight 0 are looked at only."""
+    parts = {}
+    for name, objective in OBJECTIVES.items():
+        seen_GBM = score_GBM if getattr(config, name) else jax.lax.stop_gradient(score_GBM)
+        parts[name] = jnp.mean(jax.vmap(objective)(seen_GBM, outcome_GBM))
     return sum((getattr(config, name) * part for name, part in parts.items()), start=jnp.float32(0)), parts

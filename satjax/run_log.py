@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,12 @@ from tensorboardX.summary import scalar
 from satjax.files import write_text
 
 SECONDS_BETWEEN_LINES = 15.0
+
+
+@cache
+def standard_error() -> Console:
+    """The one that all bars are drawn on: those of a run stand below those of what runs it, where two consoles would overwrite each other."""
+    return Console(stderr=True)
 
 
 class Board:
@@ -65,7 +72,7 @@ class RunLog:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=standard_error(),
             disable=not sys.stderr.isatty(),
         )
         self.task = self.bar.add_task("training", total=total_steps, completed=first_step, loss="…")

@@ -43,7 +43,7 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
         baselines=FEW,
         on_progress=lambda *step: heard.append(step),
     )
-    assert {what for what, _, _ in heard} == {"router 1", "embeddings", "baselines"}
+    assert {what for what, _, _ in heard} == {"router 1", "embeddings", "baselines", "intervals"}
     fits = sum(1 if name in SEEDLESS else 2 for name in FEW)
     assert [step for step in heard if step[0] == "baselines"] == [("baselines", n, fits) for n in range(fits + 1)]
     return figures
@@ -231,8 +231,12 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
     heard = []
     routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(table, "test", 8)
     bench(routers, few, encoder=None, baselines=[], on_progress=lambda *step: heard.append(step))
-    assert [step for step in heard if step[1] == step[2]] == [("router 1", 8, 8), ("router 2", 8, 8)]
-    assert {what for what, _, _ in heard} == {"router 1", "router 2"}
+    assert [step for step in heard if step[1] == step[2]] == [
+        ("router 1", 8, 8),
+        ("router 2", 8, 8),
+        ("intervals", 1, 1),
+    ]
+    assert {what for what, _, _ in heard} == {"router 1", "router 2", "intervals"}
 
 
 def test_an_unknown_baseline_comes_with_near_names(trained, table):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from satjax.config import LossConfig
-from satjax.losses import contrast, over_candidates, over_instructions, pointwise, total_loss
+from satjax.losses import OBJECTIVES, contrast, over_candidates, over_instructions, pointwise, total_loss
 
 NAN = math.nan
 
@@ -96,3 +96,13 @@ def test_nothing_observed_is_zero_not_nan():
     loss, parts = total_loss(jnp.ones((2, 3, 4)), jnp.full((2, 3, 4), NAN), LossConfig())
     assert float(loss) == 0.0
     assert set(parts) == {"over_instructions", "over_candidates", "pointwise"}
+
+
+def test_what_weighs_nothing_is_not_differentiated(monkeypatch):
+    """Of many candidates the gradient of a comparison in pairs is most of a step."""
+    broken = {**OBJECTIVES, "over_instructions": lambda score, outcome: jnp.sqrt(jnp.sum(0 * score))}
+    monkeypatch.setattr("satjax.losses.OBJECTIVES", broken)
+    score, outcome = jnp.ones((1, 3, 2)), jnp.ones((1, 3, 2))
+    weights = LossConfig(over_instructions=0.0, over_candidates=0.0, pointwise=1.0)
+    gradient = jax.grad(lambda score: total_loss(score, outcome, weights)[0])(score)
+    np.testing.assert_allclose(gradient, (jax.nn.sigmoid(score) - outcome) / outcome.size, rtol=1e-6)

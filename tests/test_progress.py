@@ -1,6 +1,9 @@
 """How far the work is: beside standard output, and in lines where there is no terminal."""
 
+import sys
+
 from satjax.render.progress import progress, steps
+from satjax.run_log import RunLog, standard_error
 
 
 def test_progress_keeps_standard_output_clean(capsys):
@@ -35,3 +38,16 @@ def test_steps_of_several_kinds(capsys):
         on_progress("baselines", 1, 3)
         on_progress("embeddings", 2, 2)
     assert capsys.readouterr().out == ""
+
+
+def test_a_runs_bars_stand_below_those_of_what_runs_it(tmp_path, monkeypatch):
+    """Two displays on consoles of their own draw over each other."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    standard_error.cache_clear()
+    with steps() as on_progress, RunLog(tmp_path, first_step=0, total_steps=2) as log:
+        on_progress("folds", 1, 3)
+        log.write(1, "ability", {"loss": 0.5})
+        assert log.bar.console is standard_error()
+        log.bar.refresh()
+    standard_error.cache_clear()

@@ -183,7 +183,7 @@ def bench(
         methods[LLM_TEXT] = _unfitted(llm_text(reader, known, instructions, pairs, hear))
     drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM) | drawn
+    return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
 
 
 def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] | None) -> list[str]:
@@ -254,6 +254,7 @@ def compare(
     outcome_BM: np.ndarray,
     zoos: Zoos,
     cost_BM: np.ndarray | None = None,
+    on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
     costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
@@ -270,7 +271,8 @@ def compare(
         for name, method in methods.items()
     }
     figures = {}
-    for name, method in methods.items():
+    for done, (name, method) in enumerate(methods.items()):
+        on_progress("intervals", done, len(methods))
         zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM, outcome_BM)
         if ROUTER in methods and name != ROUTER:
             for zoo, found in zoo_figures.items():
@@ -288,6 +290,7 @@ def compare(
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
+    on_progress("intervals", len(methods), len(methods))
     # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
     probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
     compared = {

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from satjax.run_log import SECONDS_BETWEEN_LINES, duration
+from satjax.run_log import SECONDS_BETWEEN_LINES, duration, standard_error
 
 
 class OnStep(Protocol):
@@ -33,7 +32,7 @@ def steps() -> Iterator[OnStep]:
 
     Bars that are gone at the end; where that is no terminal, a line now and then.
     """
-    console = Console(stderr=True)
+    console = standard_error()
     if not console.is_terminal:
         yield _lines()
         return

@@ -79,7 +79,7 @@ def unseen_families(
     found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "unseen families")
     on_progress("folds", len(groups) + 1, len(groups) + 1)
     found[ONE_NEW] = one_new_FBM
-    return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos)}
+    return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos, on_progress)}
 
 
 def leave_category_out(
@@ -122,7 +122,7 @@ def leave_category_out(
     on_progress("folds", len(names), len(names) + 1)
     found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "leave category out")
     on_progress("folds", len(names) + 1, len(names) + 1)
-    return {"protocol": "leave category out", "folds": names, **_compared(found, table, held, zoos)}
+    return {"protocol": "leave category out", "folds": names, **_compared(found, table, held, zoos, on_progress)}
 
 
 def _held(table: OutcomeTable) -> np.ndarray:
@@ -141,11 +141,15 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
     return Instructions(embedding_NE[index], tuple(table.items[i].task for i in index))
 
 
-def _compared(found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None) -> dict[str, Any]:
+def _compared(
+    found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None, on_progress: Progress
+) -> dict[str, Any]:
     """Figures of probabilities `[B, M]`, or, for several fits, `[S, B, M]`."""
     methods = {
         name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None, "families" if name == ONE_NEW else "seeds")
         for name, fits in found.items()
     }
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM)
+    return compare(
+        methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM, on_progress
+    )
