@@ -14,6 +14,7 @@ from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
 from satjax.capability import ProfileReader
 from satjax.checkpoint import canonical_json
+from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
 from satjax.job import Job, feature_reader, identity, store_of
 from satjax.measurement import AbilityScale
@@ -42,7 +43,7 @@ def export(job: Job, params: Params, target: Path) -> None:
     if not is_first():
         return
     files = RouterFiles(
-        config=dataclasses.replace(config.router, attention="auto"),  # other machines have other kernels
+        config=lasting(job),
         norms=job.norms,
         base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
         order_seed=config.seed,
@@ -54,6 +55,16 @@ def export(job: Job, params: Params, target: Path) -> None:
         run=origin(job),
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
+
+
+def lasting(job: Job) -> RouterConfig:
+    """The router's config with base weights by names that mean the same tomorrow, and no kernel, of which other machines have others."""
+    router, bases = job.config.router, job.assembly.bases
+    llm = dataclasses.replace(router.llm, weights=bases["llm"].source)
+    encoder = (
+        dataclasses.replace(router.encoder, weights=bases["encoder"].source) if "encoder" in bases else router.encoder
+    )
+    return dataclasses.replace(router, attention="auto", llm=llm, encoder=encoder)
 
 
 def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, soft: jax.Array | None) -> Calibration:

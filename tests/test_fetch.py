@@ -407,6 +407,17 @@ def test_the_hub_is_asked_for_weights_and_json_at_the_top_and_the_pooling_only(i
     ]
 
 
+@pytest.mark.parametrize("asked", ["hub:org/name", "hub:org/name@v1"])
+def test_a_hub_is_named_with_the_commit_that_was_fetched(monkeypatch, tmp_path, asked):
+    """What a branch names is another one after the next commit."""
+    snapshot = tmp_path / ("0123456789" * 4)
+    snapshot.mkdir()
+    (snapshot / "model.safetensors").write_bytes(WEIGHTS)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(snapshot))
+    assert resolve(asked).source == f"hub:org/name@{snapshot.name}"
+    assert resolve(resolve(asked).source).source == f"hub:org/name@{snapshot.name}"
+
+
 def test_an_unreachable_hub_is_one_line(monkeypatch):
     def fail(*_, **__):
         raise ConnectionError("cannot reach the host\nand a long story")

@@ -28,7 +28,7 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
-from satjax.finish import export
+from satjax.finish import export, lasting
 from satjax.interruption import Interrupted
 from satjax.job import Job, place_params, prepare, store_of, training_set
 from satjax.models.narrow import PACKED
@@ -332,6 +332,16 @@ def test_texts_of_many_profiles_are_read_a_few_at_a_time(home, tmp_path, monkeyp
     monkeypatch.setattr("satjax.capability.PROFILES", 4)
     assert len(profile_parts(loop.inputs[0])) > 1
     np.testing.assert_allclose(loop._embedded(params, loop.inputs[0]), at_once, atol=1e-5)
+
+
+def test_a_router_names_the_very_weights_that_it_was_trained_on(home, tmp_path):
+    job = job_on(tiny_config(home), tmp_path)
+    here = job.assembly.bases
+    assert lasting(job) == job.config.router, "a directory is its own name"
+    llm = dataclasses.replace(here["llm"], source="hub:org/name@0123")
+    job = dataclasses.replace(job, assembly=dataclasses.replace(job.assembly, bases={**here, "llm": llm}))
+    assert lasting(job).llm.weights == "hub:org/name@0123"
+    assert lasting(job).encoder.weights == here["encoder"].source
 
 
 def test_the_papers_recipe_end_to_end(home, tmp_path, monkeypatch):

