@@ -144,7 +144,8 @@ def test_the_page_shows_them(found, tmp_path):
 def test_costs_of_a_table_are_in_the_figures():
     table = costly_zoo(num_items=200, num_candidates=3)
     held = _held(table)
-    figures = _compared({"router": np.full((len(held), 3), 0.5, np.float32)}, table, held, None)
+    half = np.full((len(held), 3), 0.5, np.float32)
+    figures = _compared({"router": half}, table, held, None, lambda what, done, total: None)
     assert figures["cost"]["n"] == figures["pair"]["n"] == len(held)
 
 
