@@ -124,8 +124,9 @@ class Scorer:
         done = 0
         for index, padded in row_batches(rows, self.writer.bucket, self.shards, self.sizes):
             token, length = (_place(value, self.by_row) for value in (padded.token, padded.length))
-            sets = self._sets(padded)
-            found = [self._started(self._run, token, length, part) for part in zoo.setdefault(sets, _parts(soft, sets))]
+            if (sets := self._sets(padded)) not in zoo:
+                zoo[sets] = _parts(soft, sets)
+            found = [self._started(self._run, token, length, part) for part in zoo[sets]]
             scores = np.concatenate(found, axis=1)[: len(index), :num_sets]
             score_BM[index] = scores.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)

@@ -50,6 +50,13 @@ class StageLoop:
         self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
         self.key = (config.seed, number)
 
+        @partial(jax.jit, out_shardings=replicated(job.mesh))
+        def embed(params: Params, inputs: ProfileInputs) -> jax.Array:
+            with on_mesh(job.mesh):
+                return bind(graphdef, params).embed_profiles(inputs)
+
+        self.embed = embed
+
     def place(self, value: np.ndarray | jax.Array) -> jax.Array:
         """What every device reads the whole of."""
         return place(np.asarray(value), replicated(self.job.mesh))
@@ -120,17 +127,8 @@ class StageLoop:
 
     def _embedded(self, params: Params, inputs: ProfileInputs) -> jax.Array:
         """psi of all profiles."""
-
-        @partial(jax.jit, out_shardings=replicated(self.job.mesh))
-        def embed(params: Params, inputs: ProfileInputs) -> jax.Array:
-            with on_mesh(self.job.mesh):
-                return bind(self.graphdef, params).embed_profiles(inputs)
-
-        parts = profile_parts(inputs)
-        if len(parts) == 1:
-            return embed(params, inputs)
-        read = jnp.concatenate([embed(params, jax.tree.map(self.place, part)) for part in parts])
-        return self.place(read[: len(inputs.accuracy_MT)])
+        read = [self.embed(params, part) for part in profile_parts(inputs)]
+        return read[0] if len(read) == 1 else jnp.concatenate(read)[: len(inputs.accuracy_MT)]
 
     def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
         values = {name: float(value) for name, value in metrics.items()}

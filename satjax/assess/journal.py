@@ -33,7 +33,8 @@ class Journal:
 def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITED) -> Iterator[Journal]:
     """A JSON-lines file, `job` first, then a reply a line; made where it is absent. A last line that a crash cut short is dropped.
 
-    `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, all others stay. Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
+    `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, all others stay.
+    Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
     """
     with explain_full_disk(path), _opened(path) as stream:
         try:
