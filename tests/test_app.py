@@ -101,6 +101,14 @@ def test_a_stream_is_passed_on_as_it_comes(client):
     assert len(chunks) == 5
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_proxy_is_told_not_to_gather_a_streams_events(address, stream):
+    headers = ask(address, stream=stream).headers
+    assert (headers.get("x-accel-buffering"), headers.get("cache-control")) == (
+        ("no", "no-cache") if stream else (None, None)
+    )
+
+
 def test_tools_are_passed_through_to_a_candidate_that_has_them(client, backend):
     answer = client.chat.completions.create(model="satjax", messages=say("best:good Rain?"), tools=[TOOL])
     assert answer.choices[0].message.tool_calls[0].function.name == "weather"

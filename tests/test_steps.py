@@ -15,10 +15,12 @@ from satjax.preflight.steps import (
     lower_train_step,
     make_plan,
     rank_rows,
+    rank_sets,
     with_rows,
+    zoo_sets,
 )
 from satjax.sharding import make_mesh
-from tests.phi import small_plan
+from tests.phi import STAGES, small_plan
 
 
 @pytest.fixture
@@ -117,6 +119,16 @@ def test_the_rank_step_lowers_on_a_mesh(plan):
     mesh = make_mesh(MeshConfig(1, 8, 1))
     lowered = lower_rank_step(plan, mesh)
     assert lowered.out_info.shape == (64, 10)
+
+
+def test_where_candidates_stand_first_a_step_has_as_many_as_a_pass(monkeypatch):
+    """Of the ten sets of five candidates in two orders: 8 rows of 64 tokens on each of 8 devices leave room for all, of a tenth of the tokens for six."""
+    plan = small_plan(monkeypatch, STAGES[:1], prompt={"layout": "capability_first", "buckets": (32, 64)})
+    mesh = make_mesh(MeshConfig(1, 8, 1))
+    assert rank_sets(plan, mesh) == zoo_sets(plan) == 10
+    monkeypatch.setattr("satjax.scoring.TOKENS_OF_AN_ACCELERATOR", 32_768 // 10)
+    assert rank_sets(plan, mesh) == 6
+    assert lower_rank_step(plan, mesh).out_info.shape == (64, 6)
 
 
 ALONE = {
