@@ -73,6 +73,11 @@ TUNED: dict[str, tuple[str, ...]] = {
     "six passes, adapters at 3e-4": second_stage(324, 3e-4),
     "three passes, adapters at 1e-3": second_stage(162, 1e-3),
     "head and adapters at once, five passes": (*AT_ONCE, *second_stage(270, 3e-4, 1e-3, 10.0)),
+    "two passes, the whole LLM at 1e-5": (
+        "--config.router.llm.lora_rank=0",
+        "--config.stages[1].trainable=('connector/ability','ability/(read|demand)/.*','llm/.*')",
+        *second_stage(108, 1e-5),
+    ),
     "three passes, rank 64": ("--config.router.llm.lora_rank=64", *second_stage(162, 3e-4)),
 }
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "log_loss")

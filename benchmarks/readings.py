@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,34 +83,60 @@ def read(config: TrainConfig, workdir: Path, prompt: str, layers: tuple[int, ...
     return feature_NF.reshape(len(texts), 2 * len(layers), -1), np.ascontiguousarray(job.train.scores_MN.T)
 
 
-def scores(config: TrainConfig, state_NSD: np.ndarray, given: Instructions) -> np.ndarray:
-    """Logits float32 `[N, M]` of every instruction by a head that learned from those of the other folds."""
+class Fits(NamedTuple):
+    """F heads to be trained on the same instructions: first parameters `[F, ...]`, and by step, S in all, rows of N and what is hidden, `[F, S, B]`, `[F, S]`."""
+
+    params: dict[str, jax.Array]
+    index_FSB: np.ndarray
+    seed_FS: np.ndarray
+
+
+def scores(config: TrainConfig, state_NSD: np.ndarray, given: Instructions, seeds: int) -> np.ndarray:
+    """Logits float32 `[N, M]` of every instruction, means over heads of so many seeds that learned from the other folds, as many passes as the config's over all."""
     head = AbilityHeadConfig(
         config.router.ability_head.rank, config.router.ability_head.hidden, tuple(range(1, state_NSD.shape[1] + 1))
     )
-    feature_NF = state_NSD.reshape(len(state_NSD), -1)
-    score_NM = np.empty(given.outcome_NM.shape, np.float32)
-    for fold in np.unique(given.fold_N):
-        taught, asked = np.flatnonzero(given.fold_N != fold), np.flatnonzero(given.fold_N == fold)
-        score_NM[asked] = _fitted(config, head, feature_NF[taught], given.outcome_NM[taught], feature_NF[asked])
-    return score_NM
+    feature_NF, num_folds = state_NSD.reshape(len(state_NSD), -1), len(np.unique(given.fold_N))
+    steps = round((1 - 1 / num_folds) * config.stages[-1].steps)
+    stage = dataclasses.replace(config.stages[-1], steps=steps, trainable=("connector/ability", "ability/.*"))
+    recipe = dataclasses.replace(config, stages=(stage,), seed=0)
+    each = [
+        _fit(dataclasses.replace(recipe, seed=seed), head, feature_NF, given, fold)
+        for fold in range(num_folds)
+        for seed in range(seeds)
+    ]
+    fits = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    score_FNM = np.asarray(_scores(recipe, head, feature_NF, given.outcome_NM, fits))
+    score_KNM = score_FNM.reshape(num_folds, seeds, *given.outcome_NM.shape).mean(axis=1)
+    return score_KNM[given.fold_N, np.arange(len(feature_NF))]
 
 
-def _fitted(
-    config: TrainConfig, head: AbilityHeadConfig, taught_NF: np.ndarray, outcome_NM: np.ndarray, asked_BF: np.ndarray
-) -> np.ndarray:
-    """Logits `[B, M]` of a head that the config's last stage taught: as many passes as over all instructions."""
-    stage, width = config.stages[-1], taught_NF.shape[1] // head.num_states
-    share = len(taught_NF) / (len(taught_NF) + len(asked_BF))
-    stage = dataclasses.replace(stage, steps=round(share * stage.steps), trainable=("connector/ability", "ability/.*"))
-    data = TrainingSet(taught_NF, np.ones(len(taught_NF), int), outcome_NM, np.ones(len(taught_NF), bool))
+def _fit(config: TrainConfig, head: AbilityHeadConfig, feature_NF: np.ndarray, given: Instructions, fold: int) -> Fits:
+    """One head that does not learn from a fold."""
+    taught = np.flatnonzero(given.fold_N != fold)
+    ones, (stage,) = np.ones(len(taught), int), config.stages
+    data = TrainingSet(feature_NF[taught], ones, given.outcome_NM[taught], ones.astype(bool))
     plan = BatchPlan(data, config.batch, seed=config.seed, stage=0, in_domain=False)
-    index_SB = np.stack([plan.batch(step).index.reshape(-1) for step in range(stage.steps)])
-    graphdef, state = nnx.split(AbilityHead(head, width, nnx.Rngs(config.seed), measured=True))
+    index_SB = taught[np.stack([plan.batch(step).index.reshape(-1) for step in range(stage.steps)])]
+    _, state = nnx.split(_head(config, head, feature_NF.shape[1]))
     flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
-    params = {f"ability/{path}": value for path, value in flat.items()} | feature_norms(taught_NF, head.num_states)
-    params["connector/ability"] = jnp.zeros((outcome_NM.shape[1], head.rank + 1))
-    optimizer, hidden = make_optimizer(stage, config.optimizer), config.batch.hidden_features
+    params = {f"ability/{path}": value for path, value in flat.items()}
+    params |= feature_norms(feature_NF[taught], head.num_states)
+    params["connector/ability"] = jnp.zeros((given.outcome_NM.shape[1], head.rank + 1))
+    return Fits(params, index_SB, np.arange(stage.steps, dtype=np.uint32) + np.uint32(config.seed * stage.steps))
+
+
+def _head(config: TrainConfig, head: AbilityHeadConfig, num_features: int) -> AbilityHead:
+    return AbilityHead(head, num_features // head.num_states, nnx.Rngs(config.seed), measured=True)
+
+
+@partial(jax.jit, static_argnames=("config", "head"))
+def _scores(
+    config: TrainConfig, head: AbilityHeadConfig, feature_NF: jax.Array, outcome_NM: jax.Array, fits: Fits
+) -> jax.Array:
+    """Logits `[F, N, M]` of all instructions by each of the heads, trained all at once: one alone leaves an accelerator idle."""
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: _head(config, head, feature_NF.shape[1])))
+    optimizer, hidden = make_optimizer(config.stages[0], config.optimizer), config.batch.hidden_features
 
     def score(params: dict[str, jax.Array], feature_BF: jax.Array, kept_BF: jax.Array | None = None) -> jax.Array:
         own = {path.removeprefix("ability/"): value for path, value in params.items() if path.startswith("ability/")}
@@ -118,28 +145,24 @@ def _fitted(
         )
         return model(feature_BF, params["connector/ability"][None, :, None, :], kept_BF)
 
-    @jax.jit
-    def run(
-        params: dict[str, jax.Array], taught_NF: jax.Array, outcome_NM: jax.Array, asked_BF: jax.Array
-    ) -> jax.Array:
-        def loss(
-            learned: dict[str, jax.Array], fixed: dict[str, jax.Array], at: jax.Array, seed: jax.Array
-        ) -> jax.Array:
-            kept = kept_features(seed[None], (len(at), taught_NF.shape[1]), hidden) if hidden else None
-            return total_loss(score(learned | fixed, taught_NF[at], kept)[None], outcome_NM[at][None], config.loss)[0]
-
+    def one(fit: Fits) -> jax.Array:
+        params = dict(fit.params)
         fixed = {path: params.pop(path) for path in ("ability/mean", "ability/spread")}
+
+        def loss(learned: dict[str, jax.Array], at: jax.Array, seed: jax.Array) -> jax.Array:
+            kept = kept_features(seed[None], (len(at), feature_NF.shape[1]), hidden) if hidden else None
+            score_BM = score(learned | fixed, feature_NF[at], kept)
+            return total_loss(score_BM[None], outcome_NM[at][None], config.loss)[0]
 
         def step(carry: tuple, given: tuple) -> tuple:
             learned, opt_state = carry
-            updates, opt_state = optimizer.update(jax.grad(loss)(learned, fixed, *given), opt_state, learned)
+            updates, opt_state = optimizer.update(jax.grad(loss)(learned, *given), opt_state, learned)
             return (optax.apply_updates(learned, updates), opt_state), None
 
-        carry = params, optimizer.init(params)
-        (learned, _), _ = jax.lax.scan(step, carry, (index_SB, jnp.arange(len(index_SB), dtype=jnp.uint32)))
-        return score(learned | fixed, asked_BF)
+        (learned, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), (fit.index_FSB, fit.seed_FS))
+        return score(learned | fixed, feature_NF)
 
-    return np.asarray(run(params, taught_NF, outcome_NM, asked_BF))
+    return jax.vmap(one)(fits)
 
 
 def losses(score_NM: np.ndarray, outcome_NM: np.ndarray) -> np.ndarray:
@@ -192,8 +215,7 @@ def main() -> None:
         picks = [(own.means, own.lasts), *product(options.means, options.lasts)]
         for means, lasts in dict.fromkeys(picks):
             chosen = [layers.index(n) for n in means] + [len(layers) + layers.index(n) for n in lasts]
-            seeds = [dataclasses.replace(config, seed=seed) for seed in range(options.seeds)]
-            score_NM = np.mean([scores(each, state_NSD[:, chosen], given) for each in seeds], axis=0)
+            score_NM = scores(config, state_NSD[:, chosen], given, options.seeds)
             loss_N = losses(score_NM, outcome_NM)
             own_N = loss_N if not len(own_N) else own_N
             row = compared(loss_N, own_N) | {"auroc_pooled": auroc_pooled(score_NM, outcome_NM)}

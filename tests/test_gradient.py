@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from satjax.evaluation.baselines import Fold
-from satjax.evaluation.baselines.gradient import Training, _left_out, fit_logits
+from satjax.evaluation.baselines.gradient import Training, _advance, _left_out, fit_logits
 from satjax.metrics import log_loss
 from tests.planted import NAN, planted, rows, sigmoid
 
@@ -84,4 +84,12 @@ def test_leaving_entries_out_keeps_the_mean():
     assert set(np.unique(left)) == {0.0, 4.0}
     np.testing.assert_allclose(left.mean(), 1.0, atol=0.05)
     assert (np.asarray(left[0]) != np.asarray(left[1])).any()
-    np.testing.assert_array_equal(_left_out(embedding_BE, 0.0, KEY), embedding_BE)
+
+
+def test_settings_of_a_grid_share_their_programs():
+    data = planted("low_rank", sizes=(100, 60, 20, 20)).data
+    _advance.clear_cache()
+    for decay, rate, dropout in ((0.0, 1e-3, 0.0), (1.0, 1e-2, 0.0), (0.0, 1e-3, 0.5), (1.0, 3e-3, 0.7)):
+        training = Training(decay, rate, dropout)
+        fit_logits(linear, zeros(data), data.train, data.train, training, KEY)
+    assert _advance._cache_size() == 2

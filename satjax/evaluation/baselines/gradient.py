@@ -21,6 +21,7 @@ PATIENCE = 5
 """Looks at the validation loss without a better one until training stops."""
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("weight_decay", "learning_rate", "dropout"), meta_fields=())
 @dataclass(frozen=True)
 class Training:
     """Weight decay (AdamW, arXiv 1711.05101), on matrices only, learning rate, and the share of an embedding's entries that each step leaves out."""
@@ -49,7 +50,9 @@ def fit_logits(
             best, best_loss, best_step = params, loss, look * STEPS_PER_LOOK
         elif look * STEPS_PER_LOOK - best_step >= PATIENCE * STEPS_PER_LOOK:
             break
-        params, state = _advance(logits, training, params, state, *rows, jax.random.fold_in(key, look))
+        params, state = _advance(
+            logits, training.dropout > 0, training, params, state, *rows, jax.random.fold_in(key, look)
+        )
     return best, best_step
 
 
@@ -68,6 +71,7 @@ def _loss(logits: Logits, params: Params, embedding_BE: jax.Array, outcome_BM: j
 @partial(jax.jit, static_argnums=(0, 1))
 def _advance(
     logits: Logits,
+    drops: bool,
     training: Training,
     params: Params,
     state: optax.OptState,
@@ -75,11 +79,13 @@ def _advance(
     outcome_BM: jax.Array,
     key: jax.Array,
 ) -> tuple[Params, optax.OptState]:
+    """Steps until the next look. What a grid varies is traced: all of its settings are two programs, one that leaves entries out and one that does not."""
     optimizer = _optimizer(training)
 
     def step(carry: tuple[Params, optax.OptState], key: jax.Array) -> tuple[tuple[Params, optax.OptState], None]:
         params, state = carry
-        grads = jax.grad(partial(_loss, logits))(params, _left_out(embedding_BE, training.dropout, key), outcome_BM)
+        seen_BE = _left_out(embedding_BE, training.dropout, key) if drops else embedding_BE
+        grads = jax.grad(partial(_loss, logits))(params, seen_BE, outcome_BM)
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
@@ -87,8 +93,6 @@ def _advance(
     return carry
 
 
-def _left_out(embedding_BE: jax.Array, dropout: float, key: jax.Array) -> jax.Array:
+def _left_out(embedding_BE: jax.Array, dropout: float | jax.Array, key: jax.Array) -> jax.Array:
     """The embeddings without some of their entries, the others as much larger as keeps the mean."""
-    if not dropout:
-        return embedding_BE
     return embedding_BE * jax.random.bernoulli(key, 1 - dropout, embedding_BE.shape) / (1 - dropout)
