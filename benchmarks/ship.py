@@ -47,7 +47,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 ## Figures
 
 {instructions} test instructions, {num_candidates} candidates; in brackets the 95 % interval over instructions. From `satjax bench --router
-{name} --outcomes DIR --zoos configs/zoos.toml`; `report.html` of that command has the baselines beside it.
+{name} --outcomes DIR --zoos configs/zoos.toml --out REPORT`; `report.html` in REPORT has the baselines beside it.
 
 | | |
 |---|---|

@@ -5,12 +5,12 @@
 # taken up by the same command where it was cut off, and says what it did as JSON lines in BOX/progress.jsonl.
 #
 #   pip wheel --no-deps --wheel-dir wheels .                            # here: satjax itself; the box needs launch/ and configs/, too
-#   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each
+#   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each, say two
 #   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
 #   launch/one_gpu.sh train --inputs parts/2 -- \
 #     --config configs/smollm2.py --config.data.outcomes=box/outcomes --workdir box/run   # until it does not end with 75
-#   launch/one_gpu.sh pack --out parts -- benchmarks configs wheels     # here, to measure
-#   launch/one_gpu.sh bench --inputs parts/2                            # there, until it does not end with 75: box/results/*.json
+#   launch/one_gpu.sh pack --out more -- benchmarks configs wheels      # here, to measure
+#   launch/one_gpu.sh bench --inputs more/2                             # there, until it does not end with 75: box/results/*.json
 #
 # pack: puts the base weights of the cache ($SATJAX_CACHE or ~/.cache/satjax) and the paths after -- into folders.
 #   --out DIR            must not exist

@@ -49,15 +49,16 @@ def doctor() -> int:
         amiss.append("jax finds no device: check drivers, or set JAX_PLATFORMS=cpu")
     console.print(f"cache: {cache_dir()}")
     console.print(f"compiled programs: {compilation_cache_dir(on_cpu) or 'not kept'}")
-    for part, source in (("LLM", LLMConfig().weights), ("text encoder", EncoderWeights().weights)):
+    for part, source, reader in (
+        ("LLM", LLMConfig().weights, "the first train or rank fetches it"),
+        ("text encoder", EncoderWeights().weights, "bench, protocol and recipes that read profiles by it fetch it"),
+    ):
         try:
             present = is_present(source)
         except SatjaxError as error:
             amiss.append(str(error))
             continue
-        console.print(
-            f"{part} {source}: {'present' if present else 'not here yet; the first train or rank fetches it'}"
-        )
+        console.print(f"{part} {source}: {'present' if present else f'not here yet; {reader}'}")
     for line in amiss:
         console.print(f"to mend: {line}", style="red")
     return 1 if amiss else 0

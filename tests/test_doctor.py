@@ -31,7 +31,10 @@ def test_weights_on_disk_or_not(capsys, monkeypatch, tmp_path, fetched):
     assert f"cache: {tmp_path}" in out
     assert "compiled programs: not kept" in out, "on a CPU"
     assert out.count(": present") == 2 * fetched
-    assert out.count("not here yet; the first train or rank fetches it") == 2 * (not fetched)
+    assert out.count("not here yet; the first train or rank fetches it") == (not fetched)
+    assert out.count("not here yet; bench, protocol and recipes") == (not fetched), (
+        "the text encoder: not to train or rank"
+    )
 
 
 def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
