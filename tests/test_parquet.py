@@ -141,6 +141,7 @@ def test_wrong_columns_are_named_together(written):
         ("items", "text", ["a", "b", ""], ("'i2'", "empty text")),
         ("items", "answer", [1, 2, 3], ("answer is int64, not text",)),
         ("models", "model_id", ["alpha", "alpha"], ("'alpha' stands twice",)),
+        ("models", "release_date", ["2024-05", "2024-5"], ("'beta'", "release_date '2024-5'", "YYYY-MM")),
         ("models", "params_b", ["7B", "8B"], ("params_b is string, not a number",)),
     ],
 )

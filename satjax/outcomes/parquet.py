@@ -30,7 +30,7 @@ def read_table(directory: Path | str) -> OutcomeTable:
     """Reads a directory in the native form.
 
     Raises SatjaxError, naming the file and the mend, for files that are missing, truncated or no Parquet, for columns that are
-    missing or of another type, for outcomes of items or models that are not listed, and for two outcomes of one pair.
+    missing or of another type, for dates of release that are none, for outcomes of items or models that are not listed, and for two outcomes of one pair.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -59,9 +59,13 @@ def read_table(directory: Path | str) -> OutcomeTable:
         Item(r["item_id"], r["text"], r["task"], r["category"] or "", r["source"] or "", r["split"], r["answer"])
         for r in items_table.to_pylist()
     )
-    candidates = tuple(
-        Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)}) for r in models_table.to_pylist()
-    )
+    try:
+        candidates = tuple(
+            Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)})
+            for r in models_table.to_pylist()
+        )
+    except SatjaxError as error:
+        raise SatjaxError(f"{directory / 'models.parquet'}: {error}") from error
     where = directory / "outcomes.parquet"
     rows = _positions(outcomes["model_id"], models_table["model_id"], where, "models.parquet")
     columns = _positions(outcomes["item_id"], items_table["item_id"], where, "items.parquet")
