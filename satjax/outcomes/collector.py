@@ -3,7 +3,7 @@
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
+from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 
 MOST_TEXT = 2**31
 """Characters of all items."""
@@ -58,12 +58,12 @@ class Collector:
         cost: float = np.nan,
         fingerprint: str | None = None,
     ) -> None:
-        """Score in [0, 1] and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
+        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
         known = self.item(item, where, fingerprint)
         if not candidate:
             raise SatjaxError(f"{where}: the candidate has no name; give it one")
-        if score < 0 or score > 1:
-            raise SatjaxError(f"{where}: score {score:g} of {candidate!r} is outside [0, 1]; rescale the scores")
+        if score < -ROUNDING or score > 1 + ROUNDING:
+            raise SatjaxError(f"{where}: score {score:.9g} of {candidate!r} is outside [0, 1]; rescale the scores")
         if cost < 0 or cost > DEAREST:
             raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
         if candidate not in self._scores:
@@ -71,7 +71,7 @@ class Collector:
         scores = self._scores.setdefault(candidate, {})
         if known.id in scores:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
-        scores[known.id] = score
+        scores[known.id] = min(max(score, 0.0), 1.0)  # NaN, which comes first, stays
         if cost == cost:
             self._costs.setdefault(candidate, {})[known.id] = cost
 

@@ -11,6 +11,8 @@ from satjax.errors import SatjaxError, unknown_name
 SPLITS = ("train", "val", "test")
 MOST_PAIRS = 2**29
 """Of a candidate and an item, observed or not, in a table: 2 GiB of scores."""
+ROUNDING = 1e-6
+"""By how much a score that was computed in float32 may lie outside [0, 1]; it counts as the end that it is at."""
 DATE = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?")
 """Of a release: as text such dates stand in their order."""
 
