@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from satjax.outcomes import Candidate, OutcomeTable, describe, synthetic_zoo
+from satjax.render.outcomes import description_tables
 from tests.test_table import small, tables
 
 
@@ -50,6 +51,18 @@ def test_nothing_is_missing_from_a_whole_table():
     (line,) = describe(dataclasses.replace(table, candidates=dated))["missing"]
     assert "(0 tasks have that many" in line  # of three hundred items
     assert "train with --config.aptitude.num_tasks=" in line
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys):
+    table = small()
+    items = tuple(dataclasses.replace(item, source="data[/v1]") for item in table.items)
+    candidates = tuple(
+        dataclasses.replace(candidate, id=f"{candidate.id}[/x]", family="llama[v3]") for candidate in table.candidates
+    )
+    description_tables(describe(dataclasses.replace(table, items=items, candidates=candidates)))
+    said = capsys.readouterr().out
+    for name in ("data[/v1]", "llama[v3]", "alpha[/x]"):
+        assert name in said
 
 
 @given(tables())
