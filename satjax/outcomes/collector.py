@@ -36,7 +36,8 @@ class Collector:
         if known is None:
             if not item.text.strip():
                 raise SatjaxError(f"{where}: item {item.id!r} has an empty text; leave it out")
-            _check_unicode(where, f"item {item.id!r}", item.id, item.text, item.task, item.category, item.answer or "")
+            of_item = (item.id, item.text, item.task, item.category, item.source, item.answer or "")
+            check_unicode(where, f"item {item.id!r}", *of_item)
             self._characters += len(item.text)
             if self._characters > MOST_TEXT:
                 raise SatjaxError(f"{where}: the items have more than {MOST_TEXT:,} characters; import them in parts")
@@ -67,7 +68,7 @@ class Collector:
         if cost < 0 or cost > DEAREST:
             raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
         if candidate not in self._scores:
-            _check_unicode(where, f"the candidate's name {candidate!r}", candidate)
+            check_unicode(where, f"the candidate's name {candidate!r}", candidate)
         scores = self._scores.setdefault(candidate, {})
         if known.id in scores:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
@@ -91,7 +92,8 @@ class Collector:
         return OutcomeTable(tuple(self._items.values()), candidates, scores_MN, cost_MN)
 
 
-def _check_unicode(where: str, what: str, *texts: str) -> None:
+def check_unicode(where: str, what: str, *texts: str) -> None:
+    """Raises SatjaxError for a text that no file can hold."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
