@@ -45,6 +45,25 @@ def test_leaks_and_silent_candidates_are_said():
     assert "3 items that no candidate answered" in nobody["missing"]
 
 
+def test_one_question_under_ids_of_different_candidates_is_said():
+    table = small()
+    items = tuple(
+        dataclasses.replace(item, text="one  text" if n else "one text") for n, item in enumerate(table.items)
+    )
+    twins = lambda scores: [  # noqa: E731
+        line
+        for line in describe(dataclasses.replace(table, items=items, scores_MN=np.array(scores, np.float32)))["missing"]
+        if "under several ids" in line
+    ]
+    nan = np.nan
+    (line,) = twins([[1, 1, nan], [nan, nan, 0]])
+    assert line.startswith(
+        "1 questions stand under several ids, such as 'i0' and 'i2': their candidates are not compared"
+    )
+    # All candidates met it twice: they are compared.
+    assert twins([[1, 1, 1], [0, 0, 0]]) == []
+
+
 def test_nothing_is_missing_from_a_whole_table():
     table = synthetic_zoo(num_items=300)
     dated = tuple(dataclasses.replace(c, release_date="2024-01") for c in table.candidates)
