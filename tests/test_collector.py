@@ -46,6 +46,8 @@ def test_pairs_that_were_not_added_are_unobserved():
         (("b", Item("i", "Another?", "task"), 0.0), "item 'i' is another question than before"),
         (("b", Item("j", " ", "task"), 0.0), "item 'j' has an empty text"),
         (("b", ITEM, 1.5), "score 1.5 of 'b' is outside [0, 1]"),
+        (("b", ITEM, 1.01), "score 1.01 of 'b' is outside [0, 1]"),
+        (("b", ITEM, 1.000002), "score 1.000002 of 'b' is outside [0, 1]"),
         (("b", ITEM, float("-inf")), "score -inf of 'b' is outside [0, 1]"),
         (("", ITEM, 1.0), "the candidate has no name"),
         (("b", Item("j", "half \ud83d", "task"), 1.0), "item 'j' has half of a surrogate pair"),
@@ -58,6 +60,13 @@ def test_contradictions(arguments, words):
     with pytest.raises(SatjaxError) as caught:
         collector.add(*arguments, "here")
     assert str(caught.value).startswith(f"here: {words}")
+
+
+def test_what_rounding_puts_outside_counts_as_the_end():
+    collector = Collector()
+    for n, score in enumerate((1.0000000000000002, -1e-17, float(np.nextafter(np.float32(1), np.float32(2))))):
+        collector.add("a", Item(str(n), "What now?", "task"), score, "here")
+    assert collector.table("nothing").scores_MN.tolist() == [[1, 0, 1]]
 
 
 def test_costs_are_amounts():

@@ -139,9 +139,8 @@ def test_contradictions(tmp_path):
             SatjaxError, match=rf"row 3: item 'i' has the {name} '{other}', and '{first[place]}' in a row"
         ):
             import_csv([write_csv(tmp_path / "apart.csv", first, second, header=header)])
-        import_csv(
-            [write_csv(tmp_path / "later.csv", [*first[:place], "", *first[place + 1 :]], second, header=header)]
-        )
+        later = write_csv(tmp_path / "later.csv", [*first[:place], "", *first[place + 1 :]], second, header=header)
+        assert getattr(import_csv([later]).items[0], name) == other
     rows[1] = ["i", "Why?", "b", "1"]
     with pytest.raises(SatjaxError, match=r"row 3: item 'i' is another question than before"):
         import_csv([write_csv(tmp_path / "other.csv", *rows)])
@@ -194,13 +193,49 @@ def test_two_columns_of_one_name_are_an_error(tmp_path):
         import_csv([tmp_path / "a.csv"], "scores=a")
 
 
+def test_rows_of_an_item_may_be_told_of_it_in_any_order(tmp_path):
+    bare = {"text": "What is 2+2?", "model_id": "a", "score": 1}
+    whole = {"task": "math", "category": "sums", "source": "me", "split": "test", "answer": "4"}
+    rows = [bare, {**bare, "model_id": "b", "score": 0, **whole}]
+    items = [import_jsonl([write_jsonl(tmp_path / "a.jsonl", *order)]).items for order in (rows, rows[::-1])]
+    assert items[0] == items[1]
+    assert {key: getattr(items[0][0], key) for key in whole} == whole
+
+
+def test_not_a_number_says_nothing(tmp_path):
+    nan = float("nan")
+    row = {"text": "x y", "model_id": "m", "score": nan, "cost_usd": nan, "item_id": nan, "answer": nan}
+    row |= {"task": nan, "category": nan, "source": nan, "split": nan}
+    table = import_jsonl([write_jsonl(tmp_path / "a.jsonl", row)])
+    plain = import_jsonl([write_jsonl(tmp_path / "b.jsonl", {"text": "x y", "model_id": "m", "score": None})])
+    assert table.items == plain.items
+    assert (table.items[0].task, table.items[0].answer) == ("", None)
+    for name, words in (("text", "has an empty text"), ("model_id", "the candidate has no name")):
+        with pytest.raises(SatjaxError, match=words):
+            import_jsonl([write_jsonl(tmp_path / "c.jsonl", row | {name: nan})])
+
+
+def test_blanks_around_names_do_not_count(tmp_path):
+    header = ["text", "model_id", "score", "task", "category", "source", "split"]
+    rows = [["q1", "gpt-4", "1", "t", "c", "s", "test"], ["q1", "gpt-5", "0", " t", "c ", " s ", "test "]]
+    rows.append(["q2", " gpt-4 ", "0", "t ", "c", "s", "test"])
+    table = import_csv([write_csv(tmp_path / "a.csv", *rows, header=header)])
+    assert table.candidate_ids == ("gpt-4", "gpt-5")
+    np.testing.assert_array_equal(table.scores_MN, [[1, 0], [0, np.nan]])
+    assert {(item.task, item.category, item.source, item.split) for item in table.items} == {("t", "c", "s", "test")}
+    with pytest.raises(SatjaxError, match=r"row 2: the candidate's name 'a\\nb' has several lines; write it on one"):
+        import_csv([write_csv(tmp_path / "b.csv", ["q1", "a\nb", "1", *"tcs", "test"], header=header)])
+
+
 def test_text_that_is_no_unicode_is_said(tmp_path):
     for text in (
+        '{"text": "q", "model_id": "a", "score": 1, "source": "\\ud83d"}',
+        '{"text": "q", "model_id": "a", "score": 1}\n{"text": "q", "model_id": "b", "score": 1, "task": "\\ud83d"}',
         '{"text": "half \\ud83d", "model_id": "a", "score": 1}',
         '{"text": "q", "model_id": "\\ud83d", "score": 1}',
     ):
         (tmp_path / "a.jsonl").write_text(text)
-        with pytest.raises(SatjaxError, match=r"a\.jsonl line 1: .* has half of a surrogate pair"):
+        with pytest.raises(SatjaxError, match=r"a\.jsonl line [12]: .* has half of a surrogate pair"):
             import_jsonl([tmp_path / "a.jsonl"])
 
 

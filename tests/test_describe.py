@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from satjax.outcomes import Candidate, OutcomeTable, describe, synthetic_zoo
+from satjax.render.outcomes import description_tables
 from tests.test_table import small, tables
 
 
@@ -44,12 +45,43 @@ def test_leaks_and_silent_candidates_are_said():
     assert "3 items that no candidate answered" in nobody["missing"]
 
 
+def test_one_question_under_ids_of_different_candidates_is_said():
+    table = small()
+    items = tuple(
+        dataclasses.replace(item, text="one  text" if n else "one text") for n, item in enumerate(table.items)
+    )
+    twins = lambda scores: [  # noqa: E731
+        line
+        for line in describe(dataclasses.replace(table, items=items, scores_MN=np.array(scores, np.float32)))["missing"]
+        if "under several ids" in line
+    ]
+    nan = np.nan
+    (line,) = twins([[1, 1, nan], [nan, nan, 0]])
+    assert line.startswith(
+        "1 questions stand under several ids, such as 'i0' and 'i2': their candidates are not compared"
+    )
+    # All candidates met it twice: they are compared.
+    assert twins([[1, 1, 1], [0, 0, 0]]) == []
+
+
 def test_nothing_is_missing_from_a_whole_table():
     table = synthetic_zoo(num_items=300)
     dated = tuple(dataclasses.replace(c, release_date="2024-01") for c in table.candidates)
     (line,) = describe(dataclasses.replace(table, candidates=dated))["missing"]
     assert "(0 tasks have that many" in line  # of three hundred items
     assert "train with --config.aptitude.num_tasks=" in line
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys):
+    table = small()
+    items = tuple(dataclasses.replace(item, source="data[/v1]") for item in table.items)
+    candidates = tuple(
+        dataclasses.replace(candidate, id=f"{candidate.id}[/x]", family="llama[v3]") for candidate in table.candidates
+    )
+    description_tables(describe(dataclasses.replace(table, items=items, candidates=candidates)))
+    said = capsys.readouterr().out
+    for name in ("data[/v1]", "llama[v3]", "alpha[/x]"):
+        assert name in said
 
 
 @given(tables())

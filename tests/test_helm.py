@@ -66,6 +66,23 @@ def test_trials_are_averaged_and_perturbed_copies_left_out(tmp_path):
     assert (table.items[0].task, table.items[0].category) == ("sums:kind=easy", "arithmetic")
 
 
+def test_what_is_set_for_a_model_makes_no_other_scenario(tmp_path):
+    states, results = [state(f"id{n}") for n in range(3)], [result(f"id{n}") for n in range(3)]
+    for model, name in (
+        ("a", "gsm:model=a"),
+        ("b", "gsm:model=b,stop=none"),
+        ("c", "gsm:stop=hash,model_deployment=c,global_prefix=nlg"),
+    ):
+        write(tmp_path / model, states, results, {"name": name, "adapter_spec": {"model": model}, "groups": []})
+    table = import_helm([tmp_path])
+    assert table.item_ids == ("helm/gsm/id0", "helm/gsm/id1", "helm/gsm/id2")
+    np.testing.assert_array_equal(table.scores_MN, np.ones((3, 3)))
+    # How many examples a prompt has, and how often it is asked, are the same for all models of a run.
+    name = "gsm:model=d,max_train_instances=0"
+    write(tmp_path / "d", states, results, {"name": name, "adapter_spec": {"model": "d"}, "groups": []})
+    assert len(import_helm([tmp_path]).items) == 6
+
+
 @pytest.mark.parametrize(
     ("reference", "answer"),
     [

@@ -198,6 +198,50 @@ def test_which_metric_is_the_score(tmp_path):
         import_lm_eval([write(tmp_path, several)])
 
 
+def test_candidates_of_a_task_are_scored_by_one_metric(tmp_path, caplog):
+    one = {"metrics": ["f1", "em"], "f1": 1.0, "em": 1}
+    write(tmp_path / "A", sample(**one), sample(1, **one | {"f1": 0.5, "em": 0}))
+    write(tmp_path / "B", sample(**one | {"f1": 0.4, "em": 0}), sample(1, **one | {"f1": 0.6, "em": 0}))
+    with pytest.raises(SatjaxError) as caught:
+        import_lm_eval([tmp_path])
+    for words in ("B/samples_sums_", "metric of task 'sums' is 'em,none', and 'f1,none' in", "A/samples_sums_"):
+        assert words in str(caught.value)
+    assert "choose one with --metric NAME,FILTER" in str(caught.value)
+    assert import_lm_eval([tmp_path], "f1").scores_MN[1].tolist() == pytest.approx([0.4, 0.6])
+    caplog.set_level("INFO", "satjax")
+    assert import_lm_eval([tmp_path], "em").scores_MN.tolist() == [[1, 0], [0, 0]]
+    for n in range(4):
+        write(tmp_path / "A", sample(), task=f"t{n}")
+    import_lm_eval([tmp_path / "A"])
+    assert "the score is em, by filter none, of sums" in caplog.messages
+    assert "the score is exact_match, by filter none, of t0, t1, t2 and 1 more" in caplog.messages
+    write(tmp_path / "B", sample(filter="strict"), task="t0")
+    with pytest.raises(SatjaxError, match="is 'exact_match,strict', and 'exact_match,none' in"):
+        import_lm_eval([tmp_path], "exact_match")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("n-shot", (5, 0), "the number of shots of task 'sums' is '0', and '5' in"),
+        ("versions", (1.0, "2.0"), "the version of task 'sums' is '2.0', and '1.0' in"),
+    ],
+)
+def test_runs_with_other_prompts_are_not_one_item(tmp_path, key, values, words):
+    for name, value in zip("AB", values, strict=True):
+        write(tmp_path / name, sample(), results={key: {"sums": value}})
+    with pytest.raises(SatjaxError) as caught:
+        import_lm_eval([tmp_path])
+    for each in ("B/samples_sums_", words, "A/samples_sums_"):
+        assert each in str(caught.value)
+    # What is not known, or was said of another run into the same directory, is no other one.
+    write(tmp_path / "B", sample(), results={key: {"others": values[1]}})
+    assert import_lm_eval([tmp_path]).scores_MN.shape == (2, 1)
+    write(tmp_path / "B", sample(), results={key: {"sums": values[1]}})
+    (tmp_path / "B" / f"results_{TIME}.json").rename(tmp_path / "B" / "results_2026-01-03T00-00-00.json")
+    assert import_lm_eval([tmp_path]).scores_MN.shape == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

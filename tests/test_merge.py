@@ -136,6 +136,18 @@ def test_one_question_in_two_splits_names_both():
     assert "What now?" in said
 
 
+def test_one_question_under_two_ids_is_joined_and_said(tmp_path, caplog):
+    write_table(table([item("i", text="What  now?"), item("k")], ["a"], [[1, 0]]), tmp_path / "one")
+    write_table(table([item("j", text="What now?"), item("k")], ["b"], [[1, 0]]), tmp_path / "two")
+    folders = [str(tmp_path / name) for name in ("one", "two", "both")]
+    assert main(["outcomes", "merge", *folders[:2], "--out", folders[2]]) == 0
+    assert read_table(folders[2]).item_ids == ("i", "k", "j")
+    (said,) = caplog.messages
+    assert said.startswith(
+        "1 questions stand under several ids, such as 'i' and 'j': their candidates are not compared"
+    )
+
+
 def test_contradictions_name_both_tables():
     one = table([item("i")], ["a"], [[1]])
     assert "one and two disagree on the text of item 'i'" in message(

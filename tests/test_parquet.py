@@ -141,6 +141,7 @@ def test_wrong_columns_are_named_together(written):
         ("items", "text", ["a", "b", ""], ("'i2'", "empty text")),
         ("items", "answer", [1, 2, 3], ("answer is int64, not text",)),
         ("models", "model_id", ["alpha", "alpha"], ("'alpha' stands twice",)),
+        ("models", "release_date", ["2024-05", "2024-5"], ("'beta'", "release_date '2024-5'", "YYYY-MM")),
         ("models", "params_b", ["7B", "8B"], ("params_b is string, not a number",)),
     ],
 )
@@ -149,6 +150,30 @@ def test_wrong_contents_name_file_and_entry(written, file, column, values, words
     message = error_of(written)
     for word in (f"{file}.parquet", *words):
         assert word in message
+
+
+LATIN_1 = pa.array([b"caf\xe9", b"b", b"c"], pa.binary()).view(pa.string())
+
+
+@pytest.mark.parametrize("values", [LATIN_1, LATIN_1.dictionary_encode()], ids=["plain", "dictionary"])
+@pytest.mark.parametrize("column", ["item_id", "text", "answer"])
+def test_text_in_another_encoding_is_named_by_its_column(written, column, values):
+    change(written / "items.parquet", column, values)
+    assert f"items.parquet: {column} is not UTF-8" in error_of(written)
+
+
+def test_responses_in_another_encoding_are_named(tmp_path):
+    write_table(small(), tmp_path / "t", responses())
+    change(tmp_path / "t" / "responses.parquet", "response", LATIN_1.take([0, 1, 2, 1, 1]))
+    with pytest.raises(SatjaxError, match=r"responses\.parquet: response is not UTF-8"):
+        read_responses(tmp_path / "t", small())
+
+
+def test_scores_that_rounding_puts_outside_count_as_the_end(written):
+    change(
+        written / "outcomes.parquet", "score", [1.0000000000000002, -1e-17, 0.5, float(np.float32(1) + 2**-23), 0, 1]
+    )
+    assert read_table(written).scores_MN.tolist() == [[1, 0, 0.5], [1, 0, 1]]
 
 
 def test_a_table_of_nothing_is_refused(written):

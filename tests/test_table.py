@@ -13,6 +13,7 @@ WORDS = st.text(max_size=8)
 IDS = st.text(min_size=1, max_size=6)
 MAYBE = st.none() | WORDS
 SIZES = st.none() | st.floats(0, 1e4)
+DATES = st.none() | st.sampled_from(["", "2023-12", "2024-01", "2024-01-31"])
 
 
 @st.composite
@@ -20,7 +21,7 @@ def tables(draw: st.DrawFn) -> OutcomeTable:
     """Valid tables with unobserved outcomes, empty and odd texts, and with or without costs."""
     texts = WORDS.filter(lambda text: bool(text.strip()))
     item = st.builds(Item, IDS, texts, WORDS, WORDS, WORDS, st.sampled_from(SPLITS), MAYBE)
-    candidate = st.builds(Candidate, IDS, SIZES, SIZES, MAYBE, MAYBE, MAYBE, MAYBE)
+    candidate = st.builds(Candidate, IDS, SIZES, SIZES, MAYBE, MAYBE, DATES, MAYBE)
     items = draw(st.lists(item, min_size=1, max_size=5, unique_by=lambda value: value.id))
     candidates = draw(st.lists(candidate, min_size=1, max_size=4, unique_by=lambda value: value.id))
     shape = (len(candidates), len(items))
@@ -100,6 +101,14 @@ def test_the_first_offender_is_named(changes, words):
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "date", ["2024-5", "2024", "May 2024", "2024-13", "2024-00", "2024-05-00", "2024-05-32", " 2024-05"]
+)
+def test_dates_that_would_not_stand_in_their_order_are_refused(date):
+    with pytest.raises(SatjaxError, match=f"candidate 'alpha' has the release_date '{date}'; write it as YYYY-MM"):
+        Candidate("alpha", release_date=date)
 
 
 def test_absent_splits_candidates_and_ill_fitting_masks_are_named():

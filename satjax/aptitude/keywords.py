@@ -24,6 +24,7 @@ def _class_tfidf(table: OutcomeTable, tasks: Sequence[str]) -> dict[str, tuple[s
 
     A is the mean number of words in a task and f the term's count over all tasks of the table; equal weights go by the alphabet.
     """
+    from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import CountVectorizer
 
     every = list(table.tasks)
@@ -32,16 +33,19 @@ def _class_tfidf(table: OutcomeTable, tasks: Sequence[str]) -> dict[str, tuple[s
         texts[item.task].append(item.text)
     vectorizer = CountVectorizer(stop_words="english", token_pattern=WORD, strip_accents=None)
     try:
-        counts = vectorizer.fit_transform([" ".join(texts[task]) for task in every]).toarray().astype(np.float64)
+        # A row for each task, which stays sparse: thousands of tasks have hundreds of thousands of words.
+        counts = csr_array(vectorizer.fit_transform([" ".join(texts[task]) for task in every]), dtype=np.float64)
         words = vectorizer.get_feature_names_out()
     except ValueError:  # nothing but stop words
-        counts, words = np.zeros((len(every), 0)), np.array([], str)
-    size = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    weight = counts / size * np.log(1 + size.mean() / np.maximum(counts.sum(axis=0), 1))
+        counts, words = csr_array((len(every), 0), dtype=np.float64), np.array([], str)
+    size = np.maximum(counts.sum(axis=1), 1)
+    rarity = np.log(1 + size.mean() / np.maximum(counts.sum(axis=0), 1))
     keywords = {}
     for task in tasks:
-        row = weight[every.index(task)]
-        best = [str(words[i]) for i in np.lexsort((words, -row)) if row[i] > 0]
+        place = every.index(task)
+        row = counts[[place]]
+        own, weight = words[row.indices], row.data / size[place] * rarity[row.indices]
+        best = [str(own[i]) for i in np.lexsort((own, -weight))]
         fallback = [word.lower() for word in re.findall(r"[^\W\d_]+", task)] + [
             f"topic{i}" for i in range(1, NUM_KEYWORDS + 1)
         ]

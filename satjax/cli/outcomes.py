@@ -2,12 +2,18 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
 
+if TYPE_CHECKING:
+    from satjax.outcomes import OutcomeTable
+
+log = logging.getLogger("satjax")
 FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl")
 
 
@@ -26,7 +32,9 @@ def add_verbs(verb: Verb) -> None:
     )
     imports.add_argument("source", nargs="+", type=Path, metavar="SRC", help="files, or directories of them")
     imports.add_argument(
-        "--metric", metavar="NAME", help="lm-eval, inspect, helm: which metric, scorer or stat is the score"
+        "--metric",
+        metavar="NAME",
+        help="lm-eval, inspect, helm: which metric (or METRIC,FILTER), scorer or stat is the score",
     )
     imports.add_argument(
         "--columns",
@@ -82,8 +90,16 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     table = import_outcomes(options.format, options.source, metric=options.metric, columns=options.columns)
     responses = import_routerbench_responses(options.source, table) if options.format == "routerbench" else None
     write_table(table, options.out, responses)
-    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    _say_written(table, options.out)
     return 0
+
+
+def _say_written(table: "OutcomeTable", out: Path) -> None:
+    from satjax.outcomes import questions_apart
+
+    print(f"outcomes: {out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    for line in questions_apart(table):
+        log.warning("%s", line)
 
 
 def _describe(options: argparse.Namespace) -> int:
@@ -105,7 +121,7 @@ def _merge(options: argparse.Namespace) -> int:
     table = merge_tables(tables)
     responses = merge_responses({name: read_responses(name, each) for name, each in tables.items()}, table)
     write_table(table, options.out, responses)
-    print(f"outcomes: {options.out} ({len(table.candidates)} candidates, {len(table.items)} items)")
+    _say_written(table, options.out)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Outcomes: how well candidates did on instructions, and where such tables come from."""
 
 from satjax.outcomes.clusters import cluster_numbers, cluster_tasks, with_clusters
-from satjax.outcomes.describe import describe
+from satjax.outcomes.describe import describe, questions_apart
 from satjax.outcomes.importers import import_outcomes
 from satjax.outcomes.merge import leaks, merge_responses, merge_tables
 from satjax.outcomes.parquet import read_responses, read_table, write_table
@@ -27,6 +27,7 @@ __all__ = [
     "merge_tables",
     "open_outcomes",
     "planted_abilities",
+    "questions_apart",
     "read_outcomes",
     "read_responses",
     "read_table",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
+from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 
 MOST_TEXT = 2**31
 """Characters of all items."""
@@ -36,7 +36,8 @@ class Collector:
         if known is None:
             if not item.text.strip():
                 raise SatjaxError(f"{where}: item {item.id!r} has an empty text; leave it out")
-            _check_unicode(where, f"item {item.id!r}", item.id, item.text, item.task, item.category, item.answer or "")
+            of_item = (item.id, item.text, item.task, item.category, item.source, item.answer or "")
+            check_unicode(where, f"item {item.id!r}", *of_item)
             self._characters += len(item.text)
             if self._characters > MOST_TEXT:
                 raise SatjaxError(f"{where}: the items have more than {MOST_TEXT:,} characters; import them in parts")
@@ -58,20 +59,20 @@ class Collector:
         cost: float = np.nan,
         fingerprint: str | None = None,
     ) -> None:
-        """Score in [0, 1] and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
+        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
         known = self.item(item, where, fingerprint)
         if not candidate:
             raise SatjaxError(f"{where}: the candidate has no name; give it one")
-        if score < 0 or score > 1:
-            raise SatjaxError(f"{where}: score {score:g} of {candidate!r} is outside [0, 1]; rescale the scores")
+        if score < -ROUNDING or score > 1 + ROUNDING:
+            raise SatjaxError(f"{where}: score {score:.9g} of {candidate!r} is outside [0, 1]; rescale the scores")
         if cost < 0 or cost > DEAREST:
             raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
         if candidate not in self._scores:
-            _check_unicode(where, f"the candidate's name {candidate!r}", candidate)
+            check_unicode(where, f"the candidate's name {candidate!r}", candidate)
         scores = self._scores.setdefault(candidate, {})
         if known.id in scores:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
-        scores[known.id] = score
+        scores[known.id] = min(max(score, 0.0), 1.0)  # NaN, which comes first, stays
         if cost == cost:
             self._costs.setdefault(candidate, {})[known.id] = cost
 
@@ -91,7 +92,8 @@ class Collector:
         return OutcomeTable(tuple(self._items.values()), candidates, scores_MN, cost_MN)
 
 
-def _check_unicode(where: str, what: str, *texts: str) -> None:
+def check_unicode(where: str, what: str, *texts: str) -> None:
+    """Raises SatjaxError for a text that no file can hold."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:

@@ -1,11 +1,12 @@
 """Importer of CSV and JSONL files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.collector import Collector, check_unicode
 from satjax.outcomes.splits import digest, folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
 from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
@@ -34,8 +35,8 @@ def import_csv(paths: Sequence[Path | str], columns: str | None = None) -> Outco
 def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
     """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` for columns named otherwise than in the native form.
 
-    Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; without a split, the split that goes by
-    it (`split_of`). An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
+    Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; what one row of an item says of it
+    holds for all of them, and where none has a split, the one that goes by the text (`split_of`). Blanks around names do not count. An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
     which is named as its column. Raises SatjaxError naming file and row for missing columns, contradictions and scores outside [0, 1].
     """
     return _import(paths, columns, "*.jsonl", lambda path: json_lines(path, "a JSONL file"))
@@ -51,7 +52,7 @@ def _import(
     needed = [names["text"], *(wide or (names["candidate"], names["score"]))]
     absent = {name for key, name in names.items() if name != NATIVE[key]}
     collector = Collector()
-    said: dict[str, dict[str, str]] = {}
+    said: dict[str, dict[str, Any]] = {}
     for path in found(paths, pattern):
         seen = False
         for where, row in rows_of(path):
@@ -64,13 +65,13 @@ def _import(
             seen = True
             absent -= row.keys()
             item = _item(row, names, where)
-            _check_same(said.setdefault(item.id, {}), row, names, f"{where}: item {item.id!r}")
+            _add_said(said.setdefault(item.id, {}), row, names, f"{where}: item {item.id!r}")
             if wide:
                 for name in wide:
                     collector.add(name, item, number(row[name], where, name), where, fingerprint=folded(item.text))
             else:
                 collector.add(
-                    _plain(row, names["candidate"], where),
+                    _candidate(row, names["candidate"], where),
                     item,
                     number(row[names["score"]], where, names["score"]),
                     where,
@@ -81,7 +82,8 @@ def _import(
             raise SatjaxError(f"{path} has no rows")
     if absent:
         raise SatjaxError(f"no row has a column {min(absent)!r}, which --columns names; mend the name, or leave it out")
-    return collector.table("no files given; name at least one")
+    table = collector.table("no files given; name at least one")
+    return replace(table, items=tuple(replace(item, **said[item.id]) for item in table.items))
 
 
 def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
@@ -109,24 +111,32 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
 
 def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
     text = _plain(row, names["text"], where)
-    split = _text(row.get(names["split"])) or split_of(text)
+    split = _said(row, names, "split") or split_of(text)
     if split not in SPLITS:
         raise SatjaxError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}; mend or empty it")
     return Item(
         id=_text(row.get(names["item"])) or digest(text).hex()[:16],
         text=text,
-        task=_text(row.get(names["task"])),
-        category=_text(row.get(names["category"])),
-        source=_text(row.get(names["source"])),
+        task=_said(row, names, "task"),
+        category=_said(row, names, "category"),
+        source=_said(row, names, "source"),
         split=split,
-        answer=_text(row.get(names["answer"])) or None,
+        answer=_said(row, names, "answer") or None,
     )
 
 
-def _check_same(said: dict[str, str], row: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
-    """Raises SatjaxError where a row says something else of an item than rows before it, which is `said`."""
+def _said(row: Mapping[str, Any], names: Mapping[str, str], key: str) -> str:
+    """What a row says of its item, or nothing."""
+    value = _text(row.get(names[key]))
+    return value if key == "answer" else value.strip()
+
+
+def _add_said(said: dict[str, Any], row: Mapping[str, Any], names: Mapping[str, str], where: str) -> None:
+    """Adds what a row says of an item to what rows before it `said`; raises SatjaxError where it says something else."""
     for key in ("task", "category", "source", "answer", "split"):
-        value = _text(row.get(names[key]))
+        value = _said(row, names, key)
+        if value and key not in said:
+            check_unicode(where, f"its {key}", value)
         if value and said.setdefault(key, value) != value:
             raise SatjaxError(
                 f"{where} has the {key} {value[:40]!r}, and {said[key][:40]!r} in a row before; mend one of them, or name the column that "
@@ -143,5 +153,13 @@ def _plain(row: Mapping[str, Any], name: str, where: str) -> str:
     return _text(row[name])
 
 
+def _candidate(row: Mapping[str, Any], name: str, where: str) -> str:
+    candidate = _plain(row, name, where).strip()
+    if len(candidate.splitlines()) > 1:
+        raise SatjaxError(f"{where}: the candidate's name {candidate[:40]!r} has several lines; write it on one")
+    return candidate
+
+
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    """Empty for None, and for NaN: as such JSON of pandas writes what is absent."""
+    return "" if value is None or value != value else str(value)

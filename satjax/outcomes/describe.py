@@ -7,7 +7,7 @@ import numpy as np
 
 from satjax.config import AptitudeConfig
 from satjax.outcomes.fitting import drawable_items, fitting_flags
-from satjax.outcomes.merge import leaks
+from satjax.outcomes.merge import apart, leaks
 from satjax.outcomes.source import with_validation
 from satjax.outcomes.splits import folded
 from satjax.outcomes.table import SPLITS, OutcomeTable
@@ -81,12 +81,24 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
         found.append(f"{unanswered} items that no candidate answered")
     if undated := [candidate.id for candidate in table.candidates if not candidate.release_date]:
         found.append(f"no release date (`satjax protocol release-stream` needs it): {_some(undated)}")
+    found += questions_apart(table)
     if pairs := leaks(table):
         a, b = pairs[0]
         found.append(
             f"{len({folded(a.text) for a, _ in pairs})} questions stand in two splits, such as {a.id!r} ({a.split}) and {b.id!r} ({b.split}): leave one of each out"
         )
     return found
+
+
+def questions_apart(table: OutcomeTable) -> list[str]:
+    """A sentence on questions that stand under several ids, each with outcomes of other candidates; none where there are none."""
+    pairs = apart(table)
+    if not pairs:
+        return []
+    a, b = pairs[0]
+    return [
+        f"{len(pairs)} questions stand under several ids, such as {a.id!r} and {b.id!r}: their candidates are not compared; give each question one id"
+    ]
 
 
 def _some(names: list[str]) -> str:

@@ -13,6 +13,8 @@ from satjax.outcomes.upstream import found, json_items, json_object, listed, num
 
 WHAT = "a HELM run"
 DEFAULT = "exact_match"
+OF_MODEL = re.compile(r"(?<=[:,])(model|model_deployment|stop|global_prefix)=[^,]*,?")
+"""Arguments in the name of a run that HELM sets for particular models: what they are asked is the same."""
 SOLUTION = re.compile(r"\S\s+The answer is (\S+?)\.\s*\Z")
 """How the reference of a word problem ends (scenario `gsm`): a whole solution, with its answer last."""
 
@@ -21,8 +23,8 @@ def import_helm(paths: Sequence[Path | str], metric: str | None = None) -> Outco
     """Outcomes of the candidates of all runs at or below these directories.
 
     The score is the mean of the stat `metric` (`exact_match` unless given) over the trials of an instance; perturbed copies are left out.
-    The text is the instance's input, with the options below where the candidate saw them. Scenario and instance are the id, the run's first
-    group is the category. The answer is the first right reference; of a solution that ends with “The answer is 14.” it is the 14. Raises
+    The text is the instance's input, with the options below where the candidate saw them. Scenario and instance are the id, whatever HELM
+    set for the model (`stop=none`); the run's first group is the category. The answer is the first right reference; of a solution that ends with “The answer is 14.” it is the 14. Raises
     SatjaxError naming file and instance for anything that is not such a run.
     """
     collector = Collector()
@@ -38,7 +40,7 @@ def _read(path: Path, metric: str, collector: Collector) -> None:
     if not isinstance(spec.get("name"), str) or not isinstance(candidate, str):
         raise SatjaxError(f"{path} is no run_spec.json of HELM: it does not name a run and its model")
     # A run is named `scenario:argument=value,model=NAME`.
-    scenario = re.sub(r"(?<=[:,])model(_deployment)?=[^,]*,?", "", spec["name"]).rstrip(":,")
+    scenario = OF_MODEL.sub("", spec["name"]).rstrip(":,")
     category = str(groups[0]) if isinstance(groups, list) and groups else scenario
     items = _items(path.with_name("scenario_state.json"), scenario, category)
     stats = path.with_name("per_instance_stats.json")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import Item, OutcomeTable
 from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, listed, number
 
+log = logging.getLogger("satjax")
 WHAT = "samples of lm-evaluation-harness"
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d[-:]\d\d[-:]\d\d(?:\.\d+)?)\.jsonl")
 PREFERRED = ("acc", "exact_match")
@@ -31,23 +33,28 @@ FIELDS = (
     "target_hash",
 )
 """What a sample holds beside its metrics."""
+NAMED = 3
+"""Tasks of one metric that are logged by name."""
 
 
 def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> OutcomeTable:
     """Outcomes of the candidates of these directories, or files; the latest run of a task counts where a directory has several.
 
     The score is `metric`, a name in the samples or `NAME,FILTER` as results name it; unless given, `acc`, `exact_match`, or the first
-    that is 0 or 1 in a file's first sample, by the file's first filter. The text is the prompt (`arguments`) of the first candidate: a
+    that is 0 or 1 in a file's first sample, by the file's first filter; it is logged. The text is the prompt (`arguments`) of the first candidate: a
     document is the same by its hash, since chat templates differ between candidates. Task and document number are the id, the group of the task is
     the category. The answer is the target: where it is the index of an option, that option's letter if the text shows lettered options, else what
     its request continues with; where it is a solution that ends with `#### ANSWER`, that. A candidate is named as `results_TIME.json` names it, or else as its directory. Raises SatjaxError naming file and line for anything that
-    is not such a result.
+    is not such a result, and naming two files of one task that would be scored by different metrics, or are of different numbers of shots or versions of it.
     """
-    collector = Collector()
+    collector, first = Collector(), _First()
     for path, named in _latest(paths):
         results = _results(path, named["time"])
         candidate = str(results.get("model_name") or path.absolute().parent.name.replace("__", "/"))
-        _read(path, named["task"], candidate, results, metric, collector)
+        if _beside(path, named["time"]).is_file():
+            _check_run(path, named["task"], results, first)
+        _read(path, named["task"], candidate, results, metric, collector, first)
+    _log_metrics(first)
     return collector.table("no samples given; name a directory with samples_TASK_TIME.jsonl (lm_eval --log_samples)")
 
 
@@ -67,7 +74,7 @@ def _latest(paths: Iterable[Path | str]) -> list[tuple[Path, re.Match[str]]]:
 
 def _results(path: Path, time: str) -> dict[str, Any]:
     """What stands beside the samples of a run, or of another run into the same directory; nothing where only samples were kept."""
-    beside = path.with_name(f"results_{time}.json")
+    beside = _beside(path, time)
     if not beside.is_file():
         others = sorted(path.absolute().parent.glob("results_*.json"))
         if not others:
@@ -76,8 +83,54 @@ def _results(path: Path, time: str) -> dict[str, Any]:
     return json_object(beside, "results of lm-evaluation-harness")
 
 
+def _beside(path: Path, time: str) -> Path:
+    return path.with_name(f"results_{time}.json")
+
+
+class _First:
+    """What the first file of each task says of it; those of all candidates must say the same to be compared."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[str, tuple[Any, Path]]] = {}
+
+    def check(self, what: str, task: str, value: Any, path: Path, advice: str) -> None:
+        """Raises SatjaxError naming both files where this one says something else."""
+        before, first = self._said.setdefault(what, {}).setdefault(task, (value, path))
+        if before != value:
+            raise SatjaxError(
+                f"{path}: the {what} of task {task!r} is {str(value)[:40]!r}, and {str(before)[:40]!r} in {first}; {advice}"
+            )
+
+    def tasks(self, what: str) -> dict[Any, list[str]]:
+        """The tasks by what was said of them."""
+        found: dict[Any, list[str]] = {}
+        for task, (value, _) in self._said.get(what, {}).items():
+            found.setdefault(value, []).append(task)
+        return found
+
+
+def _check_run(path: Path, task: str, results: dict[str, Any], first: _First) -> None:
+    for key, what in (("n-shot", "number of shots"), ("versions", "version")):
+        value = _mapping(results, key).get(task)
+        if isinstance(value, int | float | str):
+            first.check(what, task, value, path, "these are different questions: leave one of them out")
+
+
+def _log_metrics(first: _First) -> None:
+    for score, tasks in first.tasks("metric").items():
+        name, _, filtered = score.partition(",")
+        more = f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else ""
+        log.info("the score is %s, by filter %s, of %s%s", name, filtered, ", ".join(tasks[:NAMED]), more)
+
+
 def _read(
-    path: Path, task: str, candidate: str, results: dict[str, Any], metric: str | None, collector: Collector
+    path: Path,
+    task: str,
+    candidate: str,
+    results: dict[str, Any],
+    metric: str | None,
+    collector: Collector,
+    first: _First,
 ) -> None:
     wanted, _, filtered = (metric or "").partition(",")
     up = _mapping(_mapping(results, "higher_is_better"), task)
@@ -99,6 +152,7 @@ def _read(
             raise SatjaxError(f"{where} has no metric {name!r}; choose one with --metric: {listed(_metrics(record))}")
         if name in lower:
             raise SatjaxError(f"{where}: of metric {name!r} less is better; choose another with --metric")
+        first.check("metric", task, f"{name},{filtered}", path, "choose one with --metric NAME,FILTER")
         text = _prompt(record["arguments"])
         item = Item(
             id=f"lm_eval/{task}/{record['doc_id']}",

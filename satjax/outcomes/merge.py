@@ -53,6 +53,18 @@ def leaks(table: OutcomeTable) -> list[tuple[Item, Item]]:
     return [pair for of_split in first.values() for pair in combinations(of_split.values(), 2)]
 
 
+def apart(table: OutcomeTable) -> list[tuple[Item, Item]]:
+    """Pairs of items with one question, blanks folded, and outcomes of different candidates: of each such question its first item and the first such other."""
+    seen_MN = ~np.isnan(table.scores_MN)
+    first: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for n, item in enumerate(table.items):
+        before = first.setdefault(folded(item.text), n)
+        if before not in found and (seen_MN[:, before] != seen_MN[:, n]).any():
+            found[before] = n
+    return [(table.items[a], table.items[b]) for a, b in found.items()]
+
+
 def merge_responses(given: Mapping[str, Responses | None], table: OutcomeTable) -> Responses | None:
     """What candidates answered, of tables by name that were merged into `table`; None where none of them knows.
 

@@ -15,7 +15,7 @@ from satjax.arrow_types import is_text, value_type
 from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.outcomes.responses import NONE, Responses
-from satjax.outcomes.table import Candidate, Item, OutcomeTable, check_size
+from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 
 ITEM_TEXT = ("item_id", "source", "task", "category", "text", "answer", "split")
 MODEL_NUMBERS, MODEL_TEXT = ("params_b", "active_params_b"), ("family", "tuned", "release_date", "source")
@@ -30,7 +30,7 @@ def read_table(directory: Path | str) -> OutcomeTable:
     """Reads a directory in the native form.
 
     Raises SatjaxError, naming the file and the mend, for files that are missing, truncated or no Parquet, for columns that are
-    missing or of another type, for outcomes of items or models that are not listed, and for two outcomes of one pair.
+    missing or of another type, for dates of release that are none, for outcomes of items or models that are not listed, and for two outcomes of one pair.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -59,17 +59,21 @@ def read_table(directory: Path | str) -> OutcomeTable:
         Item(r["item_id"], r["text"], r["task"], r["category"] or "", r["source"] or "", r["split"], r["answer"])
         for r in items_table.to_pylist()
     )
-    candidates = tuple(
-        Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)}) for r in models_table.to_pylist()
-    )
+    try:
+        candidates = tuple(
+            Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)})
+            for r in models_table.to_pylist()
+        )
+    except SatjaxError as error:
+        raise SatjaxError(f"{directory / 'models.parquet'}: {error}") from error
     where = directory / "outcomes.parquet"
     rows = _positions(outcomes["model_id"], models_table["model_id"], where, "models.parquet")
     columns = _positions(outcomes["item_id"], items_table["item_id"], where, "items.parquet")
     score = _floats(outcomes["score"])
-    if len(outside := np.flatnonzero((score < 0) | (score > 1))):
+    if len(outside := np.flatnonzero((score < -ROUNDING) | (score > 1 + ROUNDING))):
         first = outside[0]
         raise SatjaxError(
-            f"{where}: score {score[first]:g} of model {candidates[rows[first]].id!r} on item {items[columns[first]].id!r} is outside "
+            f"{where}: score {score[first]:.9g} of model {candidates[rows[first]].id!r} on item {items[columns[first]].id!r} is outside "
             f"[0, 1]; rescale the scores ({len(outside)} rows)"
         )
     flat = rows * len(items) + columns
@@ -78,7 +82,7 @@ def read_table(directory: Path | str) -> OutcomeTable:
         m, n = divmod(int(twice[0]), len(items))
         raise SatjaxError(f"{where}: model {candidates[m].id!r} has two outcomes on item {items[n].id!r}; keep one")
     scores = np.full((len(candidates), len(items)), np.nan, np.float32)
-    scores[rows, columns] = score
+    scores[rows, columns] = np.clip(score, 0, 1)
     cost = np.full_like(scores, np.nan)
     cost[rows, columns] = _floats(outcomes["cost_usd"])
     try:
@@ -212,6 +216,8 @@ def _read(
                 problems.append(f"{name} is {kind}, not {wanted}")
             elif table[name].null_count:
                 problems.append(f"{name} has {table[name].null_count} empty values")
+            elif name in text and not _is_utf8(table[name]):
+                problems.append(f"{name} is not UTF-8")
     for name in optional:
         if name in table.column_names:
             kind = value_type(table.schema.field(name).type)
@@ -221,6 +227,8 @@ def _read(
                 or (pa.types.is_floating(kind) or pa.types.is_integer(kind) if numeric else is_text(kind))
             ):
                 problems.append(f"{name} is {kind}, not {'a number' if numeric else 'text'}")
+            elif not numeric and not _is_utf8(table[name]):
+                problems.append(f"{name} is not UTF-8")
     if problems:
         raise SatjaxError(
             f"{path}: {'; '.join(problems)}; required are {', '.join((*text, *numbers))}, write the file again so"
@@ -252,6 +260,15 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
                 raise SatjaxError(f"{path} unpacks to more than {LARGEST:,} bytes; leave some of it out")
         schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(name) for name in present])
     return pa.Table.from_batches(batches, schema)
+
+
+def _is_utf8(column: pa.ChunkedArray) -> bool:
+    """Arrow takes the bytes of a file for text as they are, until somebody reads one."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _size(column: pa.Array) -> int:

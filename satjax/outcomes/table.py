@@ -1,5 +1,6 @@
 """The outcome table: items, candidates, and how well each candidate did on each item."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,10 @@ from satjax.errors import SatjaxError, unknown_name
 SPLITS = ("train", "val", "test")
 MOST_PAIRS = 2**29
 """Of a candidate and an item, observed or not, in a table: 2 GiB of scores."""
+ROUNDING = 1e-6
+"""By how much a score that was computed in float32 may lie outside [0, 1]; it counts as the end that it is at."""
+DATE = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?")
+"""Of a release: as text such dates stand in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One LLM that could answer; sizes in billions of parameters, `release_date` as YYYY-MM."""
+    """One LLM that could answer; sizes in billions of parameters, `release_date` as YYYY-MM or YYYY-MM-DD.
+
+    Raises SatjaxError for any other date; None or an empty one is unknown.
+    """
 
     id: str
     params_b: float | None = None
@@ -36,6 +44,12 @@ class Candidate:
     tuned: str | None = None
     release_date: str | None = None
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.release_date and not DATE.fullmatch(self.release_date):
+            raise SatjaxError(
+                f"candidate {self.id!r} has the release_date {self.release_date[:40]!r}; write it as YYYY-MM, or leave it out"
+            )
 
 
 @dataclass(frozen=True)

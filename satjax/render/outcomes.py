@@ -16,7 +16,7 @@ def description_tables(figures: dict[str, Any]) -> None:
     tasks = "1 task" if figures["tasks"] == 1 else f"{figures['tasks']} tasks"
     categories = "1 category" if figures["categories"] == 1 else f"{figures['categories']} categories"
     sources = ", ".join(filter(None, figures["sources"]))
-    facts.add_row("of", f"{tasks}, {categories}{sources and '; '}{sources}")
+    facts.add_row("of", Text(f"{tasks}, {categories}{sources and '; '}{sources}"))
     facts.add_row("text length", f"{median} characters (median), {most} (90th percentile), {longest} (longest)")
     facts.add_row(
         "outcomes", f"{figures['outcomes']}, {figures['soft_outcomes']} of them soft; {figures['costs']} costs"
@@ -27,7 +27,7 @@ def description_tables(figures: dict[str, Any]) -> None:
     for column in ("mean", "observed", "billions", "family", "released"):
         candidates.add_column(column, justify="left" if column == "family" else "right")
     for entry in figures["candidates"]:
-        size, known = entry["params_b"], (entry["family"] or "", entry["release_date"] or "")
+        size, known = entry["params_b"], (Text(entry["family"] or ""), entry["release_date"] or "")
         row = (percent(entry["mean"]), percent(entry["observed"]), "" if size is None else f"{size:g}", *known)
         candidates.add_row(Text(entry["id"]), *row)
     console.print(facts)
