@@ -93,14 +93,20 @@ def write_router(
 
 
 @contextlib.contextmanager
-def rewrite_router(directory: Path, target: Path) -> Iterator[Path]:
+def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Iterator[Path]:
     """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
 
     Parameters, which may be large and which nobody edits, are hard links where the file system has them. Others who would rewrite `target` wait
-    until this is done, so that what is read of it within is what is replaced. Raises SatjaxError where the router is damaged, or `target` is taken.
+    until this is done, so that what is read of it within is what is replaced. To `extend`, it is `target` that is copied where that `extends` the
+    router. Raises SatjaxError where the router is damaged, or `target` is taken.
     """
-    check_free(directory, target)  # and again when it is ours: the lock itself makes a file beside it
+
+    def source() -> Path:
+        return target if extend and extends(target, directory) else directory
+
+    check_free(source(), target)  # and again when it is ours: the lock itself makes a file beside it
     with locked(target):
+        directory = source()
         check_free(directory, target)
         read_router(directory)
         config = _read_config(directory)

@@ -8,6 +8,7 @@ LiteLLM keeps doing the rest: deployments that failed lately are not offered, an
 """
 
 import asyncio
+import logging
 import os
 import random
 import threading
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from satjax.conversation import input_bytes, scored_text
-from satjax.errors import SatjaxError, how_to_install
+from satjax.errors import SatjaxError, how_to_install, unknown_name
 from satjax.instructions import is_instruction
 from satjax.objective import Objective, Quality, order
 from satjax.price import Size, request_size
@@ -30,6 +31,8 @@ try:
 except ImportError as error:
     raise SatjaxError(f"LiteLLM is not installed: {how_to_install('litellm')}") from error
 
+log = logging.getLogger("satjax")
+
 Deployment = Mapping[str, Any]
 
 
@@ -38,8 +41,9 @@ class SatjaxRouting(CustomRoutingStrategyBase):
 
     A deployment's candidate is `satjax_candidate` of its `model_info`, or else its model's name, with or without what stands before the
     slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
-    chance decides, as it does among equals. Its price is that of the whole request's tokens, as in `satjax serve` (`satjax.price`), and of `output_tokens` more
-    or as many as the request allows, by `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list.
+    chance decides, as it does among equals. A `satjax_candidate` that the router does not know is warned of, once. A deployment's price is that
+    of the whole request's tokens, as in `satjax serve` (`satjax.price`), and of `output_tokens` more or as many as the request allows, by
+    `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         self.llm, self.router, self.output_tokens = llm, router, output_tokens
         self.objective = Quality() if objective is None else objective
         self._one_at_a_time = threading.Lock()
+        self._warned: set[str] = set()
 
     async def async_get_available_deployment(  # type: ignore[override]  # the base is annotated as returning nothing
         self,
@@ -125,8 +130,13 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         named = (deployment.get("model_info") or {}).get("satjax_candidate")
         model = str((deployment.get("litellm_params") or {}).get("model", ""))
         parts = model.split("/")
-        tried = [named] if named else ["/".join(parts[n:]) for n in range(len(parts))]
-        return next((name for name in tried if name in self.router.candidates), None)
+        tried = [str(named)] if named else ["/".join(parts[n:]) for n in range(len(parts))]
+        candidates = self.router.candidates
+        found = next((name for name in tried if name in candidates), None)
+        if named and found is None and tried[0] not in self._warned:
+            self._warned.add(tried[0])
+            log.warning("a deployment is the last resort: %s", unknown_name("satjax_candidate", tried[0], candidates))
+        return found
 
     def _size(self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]) -> Size:
         most = request.get("max_completion_tokens") or request.get("max_tokens")

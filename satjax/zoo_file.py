@@ -85,7 +85,7 @@ def read_zoo_file(path: Path) -> ZooFile:
     try:
         if path.is_file() and path.stat().st_size > BIGGEST_FILE:
             raise ValueError(f"more than {BIGGEST_FILE >> 20} MiB")
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SatjaxError(f"{path} cannot be read ({reason}); give a file such as configs/serve_zoo.toml") from error

@@ -22,6 +22,7 @@ class Stub:
     answer: Answer
     key: str | None = None
     delay: float = 0.0
+    usage: bool = True
     asked: Counter[str] = field(default_factory=Counter)
     body: dict[str, Any] = field(default_factory=dict)
     open: int = 0
@@ -30,14 +31,14 @@ class Stub:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def completion(text: str | None, finish: str = "stop") -> dict[str, Any]:
-    """A chat completion of 7 tokens read and 3 written."""
+def completion(text: str | None, finish: str = "stop", usage: bool = True) -> dict[str, Any]:
+    """A chat completion of 7 tokens read and 3 written, which it tells unless without `usage`."""
     message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    told = {"usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}} if usage else {}
     return {
         "object": "chat.completion",
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": usage,
+        **told,
     }
 
 
@@ -105,7 +106,7 @@ def stub_endpoint(answer: Answer, key: str | None = None, delay: float = 0.0) ->
             with stub.lock:
                 stub.asked[prompt] += 1
                 stub.body, stub.open = body, stub.open - 1
-            self.send(200, json.dumps(completion(stub.answer(prompt))).encode())
+            self.send(200, json.dumps(completion(stub.answer(prompt), usage=stub.usage)).encode())
 
     with _serving(Handler) as stub.url:
         yield stub

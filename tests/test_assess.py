@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from satjax.aptitude import CapabilityProfile
+from satjax.assess.result import add_to_router
 from satjax.assess.run import questions_in_order
 from satjax.cli import main
 from satjax.export import read_router
@@ -50,6 +52,56 @@ def test_the_next_rank_knows_the_candidate(trained: Trained, tmp_path, capsys):
     assert main(["rank", "sort the list", "--router", str(router), "--json"]) == 0
     assert "mine" in {entry["candidate"] for entry in json.loads(capsys.readouterr().out)[0]["ranking"]}
     assert "k" not in (tmp_path / "mine.json.journal").read_text().split()
+
+
+def test_replies_that_are_kept_are_told_of(trained: Trained, tmp_path, caplog):
+    """Another model may answer to the same name by now."""
+    with stub_endpoint(answering(trained)) as stub:
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", "--limit", "5")) == 0
+        assert "have their replies from" not in caplog.text
+        stub.answer = str.upper
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", "--limit", "6")) == 0
+    assert stub.asked.total() == 6
+    assert (
+        f"5 of 6 items have their replies from {tmp_path / 'm.json.journal'}; remove it to ask anew" in caplog.messages
+    )
+
+
+def test_where_the_endpoint_tells_no_tokens_there_is_no_cost(trained: Trained, tmp_path, capsys):
+    with stub_endpoint(answering(trained)) as stub:
+        stub.usage = False
+        more = ("--limit", "5", "--price-in", "1000", "--price-out", "2000")
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", *more)) == 0
+    said = capsys.readouterr()
+    assert "$" not in said.out + said.err
+    assert "not told by the endpoint" in said.out
+    about = CapabilityProfile.read(tmp_path / "m.json").assessment
+    assert (about["tokens_in"], about["tokens_out"]) == (None, None)
+    assert "cost_usd" not in about
+
+
+def test_two_that_are_assessed_at_once_are_both_in_the_new_copy(trained: Trained, tmp_path, monkeypatch):
+    """The copy is not there when the second begins, and is when it ends."""
+    router, answer = tmp_path / "router", answering(trained)
+    into = ("--limit", "3", "--out-router", str(router))
+
+    def asked(prompt: str) -> str:
+        if not router.exists():
+            add_to_router(
+                replace(read_router(trained.router).profiles[0], candidate="one", assessment={}), trained.router, router
+            )
+        return answer(prompt)
+
+    with stub_endpoint(asked) as stub:
+        assert (
+            main(
+                arguments(
+                    trained, stub.url, tmp_path / "other.json", *into, "--candidate", "other", "--concurrency", "1"
+                )
+            )
+            == 0
+        )
+    assert {"one", "other"} <= {profile.candidate for profile in read_router(router).profiles}
 
 
 def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, capsys):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.assess import endpoint as module
-from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, ask
+from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, TimedOut, ask
 from satjax.errors import SatjaxError
 from tests.endpoints import FAULTS, Stub, faulty_proxy, stub_endpoint
 from tests.processes import free_port
@@ -69,6 +69,33 @@ def test_a_fault_that_stays_is_said_after_a_few_attempts(stub: Stub, fault, monk
     assert len(attempts) == 3
     assert raised.value.reached
     assert "\n" not in str(raised.value)
+
+
+def test_what_takes_too_long_is_not_paid_for_many_times(stub: Stub, caplog):
+    attempts = []
+    with (
+        faulty_proxy(stub, lambda prompt: attempts.append(prompt) or "silence") as url,
+        pytest.raises(TimedOut, match=r"no complete response within 0.05 seconds; a larger --timeout"),
+    ):
+        asked(Endpoint(url, "m", timeout=0.05))
+    assert len(attempts) == module.TIMEOUTS < module.ATTEMPTS
+    assert [message for message in caplog.messages if "asked again" in message] == [
+        "a question is asked again: no complete response within 0.05 seconds; a larger --timeout waits longer"
+    ]
+
+
+def test_other_faults_leave_a_slow_endpoint_its_attempts(stub: Stub, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUTS", 2)
+    left = ["silence", "500", "500", "500"]
+    with faulty_proxy(stub, lambda prompt: left.pop() if left else None) as url:
+        assert asked(Endpoint(url, "m", timeout=0.3)).text == "said hello"
+
+
+def test_who_says_how_long_to_wait_is_not_told_of(stub: Stub, caplog):
+    left = ["429"]
+    with faulty_proxy(stub, lambda prompt: left.pop() if left else None) as url:
+        asked(Endpoint(url, "m"))
+    assert [record for record in caplog.records if record.name == "satjax"] == []
 
 
 def test_retry_after_is_waited_out(stub: Stub, monkeypatch):
@@ -150,6 +177,51 @@ def test_a_question_that_is_declined_is_not_asked_again(stub: Stub):
 def test_replies_without_text_or_in_parts(content):
     reply = module._reply(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
     assert reply == Reply("ab" if content else "", "", 0, 0)
+
+
+BROKEN = {"code": 502, "message": "Provider disconnected from sk-0123"}
+
+
+def said_by(**choice) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": "Let me th"}, "finish_reason": "stop", **choice}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"finish_reason": "error", "error": BROKEN}, "Provider disconnected from …"),
+        ({"error": BROKEN}, "Provider disconnected from …"),
+        ({"finish_reason": "error"}, "the model broke off"),
+        ({"error": "down \udcff\n now"}, "the model broke off"),
+    ],
+)
+def test_a_reply_that_the_provider_broke_off_is_no_reply(choice, said):
+    with pytest.raises(Failed, match=said) as raised:
+        module._reply(said_by(**choice), "sk-0123")
+    assert "sk-0123" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    str(raised.value).encode()
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_what_a_filter_took_is_declined_and_what_it_left_is_a_reply(content):
+    with pytest.raises(Declined, match="content_filter"):
+        module._reply(said_by(message={"content": content}, finish_reason="content_filter"))
+    assert module._reply(said_by(finish_reason="content_filter", error=None)).text == "Let me th"
+
+
+@pytest.mark.parametrize(
+    ("reply", "tells"),
+    [
+        (Reply("a", "", 7, 3), True),
+        (Reply("", "", 7, 0), True),
+        (Reply("a", "", 7, 0), False),
+        (Reply("a", "", 0, 3), False),
+        (Reply("", "", 0, 0), False),
+    ],
+)
+def test_whether_tokens_are_told(reply, tells):
+    assert reply.tells_tokens is tells
 
 
 def test_more_tokens_than_there_can_be_are_none():

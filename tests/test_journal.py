@@ -89,6 +89,19 @@ def test_what_a_lower_limit_cut_short_is_asked_for_again(tmp_path):
             assert journal.replies == {("a", 0): whole, ("b", 0): whole}
 
 
+@pytest.mark.parametrize("left", [Reply("Let me th", "error", 3, 4), Reply("", "content_filter", 3, 0)])
+def test_what_an_earlier_version_kept_although_it_is_not_whole_is_asked_for_again(tmp_path, left):
+    filtered, whole = Reply("B", "content_filter", 3, 1), Reply("C", "stop", 3, 1)
+    with open_journal(tmp_path / "j", JOB) as journal:
+        journal.add("a", 0, left)
+        journal.add("b", 0, filtered)
+    with open_journal(tmp_path / "j", JOB) as journal:
+        assert journal.replies == {("b", 0): filtered}
+        journal.add("a", 0, whole)
+    with open_journal(tmp_path / "j", JOB) as journal:
+        assert journal.replies == {("a", 0): whole, ("b", 0): filtered}
+
+
 def test_two_at_once_are_refused(tmp_path):
     with (
         open_journal(tmp_path / "j", JOB),

@@ -52,6 +52,15 @@ def test_keys_come_from_the_environment_and_a_file(tmp_path, monkeypatch):
     assert len(read_keys("KEYS")) == 0
 
 
+@pytest.mark.parametrize("content", [f"{GOOD}\r\n{OTHER}\r\n", f"# ours\n{GOOD}\n{OTHER}\n"])
+def test_a_byte_order_mark_is_no_part_of_a_key_or_comment(tmp_path, content):
+    file = tmp_path / "keys"
+    file.write_text(content, encoding="utf-8-sig")
+    ring = read_keys("NO_SUCH_VARIABLE", file)
+    assert len(ring) == 2
+    assert ring.holds(f"Bearer {GOOD}")
+
+
 def test_what_is_wrong_with_keys_is_said_without_showing_them(tmp_path, monkeypatch):
     monkeypatch.setenv("KEYS", "hunter2")
     with pytest.raises(SatjaxError, match="environment variable KEYS holds a key of fewer than 16") as error:

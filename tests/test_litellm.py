@@ -172,6 +172,15 @@ def test_groups_of_strangers_are_left_to_chance():
     assert router.asked == []
 
 
+def test_a_candidate_that_is_named_and_unknown_is_warned_of_once(caplog):
+    named = [deployment("openai/x", 0.0, says=name, satjax_candidate=name) for name in ("Large", "small")]
+    llm, _ = routed(deployments=[*named, deployment("openai/stranger", 0.0)])
+    for _ in range(2):
+        assert said(llm, "sort these numbers") == "small"
+    ours = [record.getMessage() for record in caplog.records if record.name == "satjax"]
+    assert ours == ["a deployment is the last resort: unknown satjax_candidate 'Large': did you mean 'large'?"]
+
+
 def test_replicas_of_a_candidate_share_the_load():
     llm, _ = routed(deployments=[deployment("openai/large", 1e-6, says=str(n)) for n in range(2)])
 

@@ -2,7 +2,9 @@
 
 import sys
 
-from satjax.render.progress import progress, steps
+import pytest
+
+from satjax.render.progress import assessment_progress, progress, steps
 from satjax.run_log import RunLog, standard_error
 
 
@@ -38,6 +40,16 @@ def test_steps_of_several_kinds(capsys):
         on_progress("baselines", 1, 3)
         on_progress("embeddings", 2, 2)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("tokens", "note"), [((1000, 500), ", $2 of about $4"), ((None, None), "")])
+def test_what_an_assessment_costs_stands_beside_where_tokens_are_known(capsys, monkeypatch, tokens, note):
+    clock = iter([0.0, 0.0, 20.0])
+    monkeypatch.setattr("satjax.render.progress.time.monotonic", lambda: next(clock))
+    with assessment_progress((0.001, 0.002)) as on_progress:
+        on_progress(1, 4, *tokens)
+        on_progress(2, 4, *tokens)
+    assert capsys.readouterr().err.splitlines() == [f"items: 2 of 4, about 40 s left{note}"]
 
 
 def test_a_runs_bars_stand_below_those_of_what_runs_it(tmp_path, monkeypatch):

@@ -53,9 +53,36 @@ def test_an_answer_that_is_an_options_text_means_that_option(answer, right):
     assert question.right_letter(1) == LETTERS[right - 1]
 
 
+CITIES = "Which city?\nOptions:\n(A) Paris\n(B) Rome\n(C) Bonn"
+
+
+@pytest.mark.parametrize(
+    "answer", ["B", "b", "(B)", "(b)", "B.", "B) ", "B. Rome", "(B) Rome", "b)\tRome", "B Rome", "Rome"]
+)
+def test_an_option_is_named_in_many_ways(answer):
+    question = question_of(item(CITIES, answer))
+    assert (question.options, question.right) == (("Paris", "Rome", "Bonn"), 1)
+    assert question.prompt() == f"{CITIES}\n\n{CHOOSE}"
+
+
+@pytest.mark.parametrize("answer", ["(D)", "d", "B. Bonn", "Bonn, B", "BRome", "(B) or (C)", "rome wasn't built", "1)"])
+def test_what_names_no_option_is_to_be_written(answer):
+    assert question_of(item(CITIES, answer)).options == ()
+
+
+@pytest.mark.parametrize("answer", ["c", "(C)", "C.", "c. elegans"])
+def test_a_letter_names_nothing_where_there_are_no_options(answer):
+    assert question_of(item("Name a vitamin.", answer)).options == ()
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "right"),
     [
+        ("Which letter?\nA. b\nB. a", "b", 0),
+        ("Which?\nA. cat\nB. a cat", "a cat", 1),
+        ("Which?\nA. b\nB. b\nC. c", "b", None),
+        ("Which?\nA. x\nB. y\nC. z\nAnswer: C\n\nWhich?\nA. v\nB. w\nAnswer:", "(C)", None),
+        ("Which?\nA. x\nB. x", "(B)", 1),
         ("Which?\nA. x\nB. x\nC. y", "x", None),
         ("Which?\nA. x\nB. X", "x", 0),
         ("Which letter?\nA. B\nB. A", "B", 1),

@@ -127,6 +127,23 @@ def test_of_two_new_routers_at_one_place_the_second_is_refused(trained: Trained,
     assert len(read_router(tmp_path / "new").profiles) == 6
 
 
+def test_the_second_extends_what_the_first_has_written_where_that_is_wanted(trained: Trained, tmp_path):
+    new = tmp_path / "new"
+    other = threading.Thread(
+        target=add_to_router, args=(assessed(trained.router, candidate="other"), trained.router, new, True)
+    )
+    with rewrite_router(trained.router, new) as fresh:
+        assessed(trained.router, candidate="one").write(fresh / "profiles" / "one.json")
+        other.start()
+        other.join(timeout=1)
+        assert other.is_alive(), "it waits for the first"
+    other.join()
+    assert {"one", "other"} <= {profile.candidate for profile in read_router(new).profiles}
+    for extend in (True, False):
+        with pytest.raises(SatjaxError, match="exists; name a new directory"):
+            add_to_router(assessed(trained.router), trained.router, tmp_path, extend)
+
+
 def test_a_profile_under_another_file_name_is_replaced(trained: Trained, tmp_path):
     router = trained.copy(tmp_path / "router")
     with rewrite_router(router, router) as fresh:

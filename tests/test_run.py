@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CoreTask, sample_aptitude_test
 from satjax.assess import endpoint as endpoint_module
-from satjax.assess.endpoint import Endpoint
+from satjax.assess.endpoint import Endpoint, Reply
 from satjax.assess.journal import open_journal
 from satjax.assess.prompts import LETTERS
 from satjax.assess.run import GIVE_UP_AFTER, Assessment, questions_in_order, run
@@ -226,6 +226,28 @@ def test_an_endpoint_that_answers_nothing_any_more_is_given_up(questions, tmp_pa
     with stub_endpoint(answering(questions)) as stub:
         assert len(taken(stub.url, questions, journal).outcomes) == 30
     assert stub.asked.total() == 20
+
+
+def test_a_timeout_that_nothing_meets_is_to_be_mended(questions, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint_module, "TIMEOUTS", 1)
+    with (
+        stub_endpoint(answering(questions)) as stub,
+        faulty_proxy(stub, lambda prompt: "silence") as url,
+        pytest.raises(
+            SatjaxError, match=rf"no reply to {GIVE_UP_AFTER} questions in a row .* a larger --timeout"
+        ) as raised,
+    ):
+        taken(url, questions, tmp_path / "j", concurrency=2, timeout=0.05)
+    assert type(raised.value) is SatjaxError, "a launcher would try the same again"
+
+
+def test_tokens_that_one_reply_does_not_tell_are_unknown():
+    found = Assessment()
+    found.add_tokens(Reply("a", "stop", 7, 3))
+    assert (found.tokens_in, found.tokens_out) == (7, 3)
+    for reply in (Reply("a", "stop", 0, 0), Reply("a", "stop", 7, 3)):
+        found.add_tokens(reply)
+        assert (found.tokens_in, found.tokens_out) == (None, None)
 
 
 def test_a_server_that_is_not_there_is_said_at_once(questions, tmp_path):

@@ -110,6 +110,12 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
         read_zoo_file(tmp_path / "bytes.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "zoo.toml"
+    path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read_zoo_file(path) == read_zoo_file(EXAMPLE)
+
+
 json = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),

@@ -67,6 +67,12 @@ def test_a_zoo_includes_others_once(tmp_path):
     assert read_zoos(path) == {"a": ("x", "y"), "b": ("x", "y", "z")}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "zoos.toml"
+    path.write_text("[a]\ncandidates = ['x', 'y']\n", encoding="utf-8-sig")
+    assert read_zoos(path) == {"a": ("x", "y")}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -23,6 +23,10 @@ _AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
 _WRITTEN = re.compile(r"(?i:answer)[\s*_`]{0,9}(?:(?i:is)[\s*_`]{0,9}:?|=|:)[\s*_`$]{0,9}(?P<answer>[^\s*_`$][^\n]*)")
 _BRACE = re.compile(r"\\(?P<name>boxed|text(?:bf|it|rm)?|math(?:bf|rm))\s{0,9}\{|\\[{}]|[{}]")
 """Braces, with the commands of LaTeX that only dress what is in them."""
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+"""A number whose commas group thousands; in any other, such as 3,14, they may be decimal marks."""
+_SPELLINGS = (("−", "-"), ("\\%", "%"), ("{,}", ","))
+"""How signs of numbers are typeset, and how they are typed."""
 _EDGES = " \t\r\n.,;:!?*_`$\"'“”‘’()[]{}\\"
 _MARKS = " \t\r\n*_`\"'“”.:"
 LONGEST = 200_000
@@ -96,7 +100,7 @@ def written_answer(reply: str) -> str | None:
 
 def same_answer(a: str, b: str) -> bool:
     """Whether two written answers are the same text, case, blanks and marks at the ends aside, or the same number; of a solution what it boxes counts."""
-    a, b = (_unwrapped(_boxed(answer) or answer) for answer in (a, b))
+    a, b = (_typed(_unwrapped(_boxed(answer) or answer)) for answer in (a, b))
     if _plain(a) == _plain(b):
         return True
     x, y = _number(a), _number(b)
@@ -163,9 +167,18 @@ def _plain(text: str) -> str:
     return " ".join(_unwrapped(text).casefold().split()).strip(_EDGES)
 
 
+def _typed(text: str) -> str:
+    for typeset, typed in _SPELLINGS:
+        text = text.replace(typeset, typed)
+    return text
+
+
 def _number(text: str) -> float | None:
+    plain = text.strip(_EDGES).removesuffix("%").rstrip()
+    if _THOUSANDS.fullmatch(plain):
+        plain = plain.replace(",", "")
     try:
-        value = float(text.strip(_EDGES).replace(",", "").removesuffix("%"))
+        value = float(plain)
     except ValueError:
         return None
     return value if math.isfinite(value) else None

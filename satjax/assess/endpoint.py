@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,11 @@ import tenacity
 from satjax.errors import SatjaxError
 from satjax.retry_after import retry_after
 
+log = logging.getLogger("satjax")
+
 ATTEMPTS = 8
+TIMEOUTS = 3
+"""Of one question: what took too long mostly does so again, and is to be paid for all the same."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds: the k-th wait is drawn evenly from 0 to `FIRST_WAIT * 2^(k - 1)`, cut at the longest ("full jitter")."""
 LONGEST_ASKED_WAIT = 600.0
@@ -80,6 +85,16 @@ class Reply:
     tokens_in: int
     tokens_out: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model has said what it had to say: not where it broke off, or a filter took all of it."""
+        return self.finish != "error" and (self.finish != "content_filter" or bool(self.text.strip()))
+
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether the endpoint said how many tokens it took: no prompt takes none, and no text."""
+        return self.tokens_in > 0 and (self.tokens_out > 0 or not self.text)
+
 
 class Declined(Exception):
     """The endpoint will not answer this question, however often it is asked."""
@@ -93,16 +108,29 @@ class Failed(Exception):
         self.wait, self.reached = wait, reached
 
 
+class TimedOut(Failed):
+    """No complete response came in time; where the endpoint was at work on one, it may want to be paid for it."""
+
+
 async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, patient: bool = True) -> Reply:
     """The reply to one prompt, asked again with growing, jittered waits, at least as long as Retry-After, where an attempt fails.
 
-    Where not `patient`, an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `Failed` where the last attempt failed, and SatjaxError where it refuses
-    everything (no such model or address, no access).
+    Fewer attempts may time out than may fail. The first one that fails is logged, unless the endpoint says how long to wait. Where not `patient`,
+    an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `Failed` where the
+    last attempt failed, and SatjaxError where it refuses everything (no such model or address, no access).
     """
+    timeouts = 0
+
+    def is_last(state: tenacity.RetryCallState) -> bool:
+        nonlocal timeouts
+        timeouts += isinstance(_error(state), TimedOut)
+        return timeouts >= TIMEOUTS or _is_last(state)
+
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, Failed) and (patient or error.reached)),
-        stop=_is_last,
+        stop=is_last,
         wait=_wait,
+        before_sleep=_tell,
         sleep=asyncio.sleep,
         reraise=True,
     )
@@ -124,6 +152,12 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return asked + tenacity.wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)(state)
 
 
+def _tell(state: tenacity.RetryCallState) -> None:
+    error = _error(state)
+    if state.attempt_number == 1 and isinstance(error, Failed) and not error.wait:
+        log.warning("a question is asked again: %s", error)
+
+
 async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -> Reply:
     headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
     try:
@@ -137,16 +171,16 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
                 if len(content) > LARGEST_REPLY:
                     raise Failed(f"a response of more than {LARGEST_REPLY:,} bytes")
     except TimeoutError as error:
-        raise Failed(f"no complete response within {endpoint.timeout:g} seconds") from error
+        raise TimedOut(
+            f"no complete response within {endpoint.timeout:g} seconds; a larger --timeout waits longer"
+        ) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise Failed(f"no connection ({_line(str(error)) or 'timed out'})", reached=False) from error
     except (httpx.TransportError, httpx.DecodingError) as error:
         raise Failed(f"the connection broke ({_line(str(error)) or type(error).__name__})") from error
     if response.status_code == 200:
-        return _reply(bytes(content))
-    # Endpoints like to repeat the key that they refuse.
-    said = bytes(content).decode("utf-8", "replace")
-    said = f"HTTP {response.status_code}: {_line(said.replace(endpoint.api_key, '…') if endpoint.api_key else said)}"
+        return _reply(bytes(content), endpoint.api_key)
+    said = f"HTTP {response.status_code}: {_said(bytes(content), endpoint.api_key)}"
     if response.status_code in TRY_AGAIN:
         raise Failed(said, wait=retry_after(response.headers.get("Retry-After")))
     if response.status_code in HOPELESS:
@@ -156,7 +190,7 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
     raise Declined(said)
 
 
-def _reply(content: bytes) -> Reply:
+def _reply(content: bytes, key: str | None = None) -> Reply:
     try:
         value = json.loads(content)
         choice = value["choices"][0]
@@ -167,10 +201,23 @@ def _reply(content: bytes) -> Reply:
             raise TypeError("its content is no text")
         tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
         read, wrote = (count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in tokens)
-        return Reply(text or "", str(choice.get("finish_reason") or ""), read, wrote)
+        reply = Reply(text or "", str(choice.get("finish_reason") or ""), read, wrote)
+        broken = choice.get("error") or (reply.finish == "error" and reply.finish)
+        why = json.dumps(broken, ensure_ascii=False).encode(errors="replace")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         shown = _line(content[:80].decode("utf-8", "replace"))
         raise Failed(f"a response that is no chat completion ({type(error).__name__}: {shown})") from error
+    if broken:
+        raise Failed(f"the model broke off ({_said(why, key)})")
+    if not reply.is_whole:
+        raise Declined("the endpoint's filter left nothing of the reply (content_filter)")
+    return reply
+
+
+def _said(content: bytes, key: str | None) -> str:
+    """What an endpoint says in one line, less the key, which endpoints like to repeat."""
+    text = content.decode("utf-8", "replace")
+    return _line(text.replace(key, "…") if key else text)
 
 
 def _line(text: str) -> str:

@@ -33,7 +33,8 @@ class Journal:
 def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITED) -> Iterator[Journal]:
     """A JSON-lines file, `job` first, then a reply a line; made where it is absent. A last line that a crash cut short is dropped.
 
-    `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, all others stay.
+    `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, and so is one that is not whole, which
+    earlier versions kept; all others stay.
     Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
     """
     with explain_full_disk(path), _opened(path) as stream:
@@ -51,7 +52,11 @@ def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITE
                     f"{path} is the journal of another assessment ({_difference(found, head)}); remove it, or name another --out"
                 )
             entries = [_entry(line, path, number) for number, line in enumerate(lines[1:], start=2)]
-            replies = {key: reply for key, most, reply in entries if reply.finish != "length" or most >= most_tokens}
+            replies = {
+                key: reply
+                for key, most, reply in entries
+                if reply.is_whole and (reply.finish != "length" or most >= most_tokens)
+            }
         if torn:
             stream.truncate(len(whole) + 1 if lines else 0)
         if not lines:

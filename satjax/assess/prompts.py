@@ -1,5 +1,6 @@
 """What a candidate is asked: the text of an item, its options rotated if that is wanted, and how to end the answer."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,9 @@ from satjax.outcomes.splits import folded
 
 CHOOSE = 'Think step by step, then end with "The answer is" and the letter of the right option in brackets.'
 WRITE = 'Think step by step, then end with a line of "The answer is:" and nothing but the answer.'
+
+_LETTERED = re.compile(r"\(?([A-Za-z])(?:[.)]\s*|\s+|\Z)(.*)", re.DOTALL)
+"""An answer that is a letter, however it is written, or a letter and a text: `b`, `(B)`, `B. Rome`."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Question:
 def question_of(item: Item) -> Question | None:
     """How an item is asked, or None where nobody knows its answer.
 
-    Where the text ends with lettered options and the answer is the letter of one, or else the very text of exactly one, an option is to be
-    chosen; everything else is to be written.
+    Where the text ends with lettered options and the answer is the letter of one, or else the very text of exactly one, or else its letter in
+    another form (`(B)`, `b`, `B.`, `B. Rome`), an option is to be chosen; everything else is to be written.
     """
     answer = (item.answer or "").strip()
     if not answer:
@@ -62,6 +66,9 @@ def question_of(item: Item) -> Question | None:
     # Of earlier runs, those of worked examples, a text says nothing.
     for start, options in runs[:1]:
         same = [place for place, option in enumerate(options) if folded(option) == folded(answer)]
+        if not same and (named := _LETTERED.fullmatch(answer)):
+            place, rest = LETTERS.index(named[1].upper()), folded(named[2])
+            same = [place] if place < len(options) and rest in ("", folded(options[place])) else []
         if len(same) == 1:
             return Question(item.id, item.text, answer, item.text[:start].rstrip(), options, same[0])
     return Question(item.id, item.text, answer)

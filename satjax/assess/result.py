@@ -12,7 +12,7 @@ from satjax.aptitude import CapabilityProfile, profile_from_scores
 from satjax.assess.run import Assessment
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
-from satjax.export import RouterFiles, profile_file_name, read_router, rewrite_router
+from satjax.export import RouterFiles, extends, profile_file_name, read_router, rewrite_router
 from satjax.files import write_text
 from satjax.measurement import PREFIX, AbilityScale
 from satjax.model_card import with_section
@@ -74,13 +74,14 @@ def check_addable(files: RouterFiles, candidate: str) -> None:
         )
 
 
-def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> None:
+def add_to_router(profile: CapabilityProfile, directory: Path, target: Path, extend: bool = False) -> None:
     """Writes the router of `directory` with one candidate more to `target`, whole or not at all; one that was assessed before is replaced.
 
-    `target` may be `directory` itself. The card names what was added.
+    `target` may be `directory` itself. To `extend`, it may also be that router with other candidates, which stay, written by anybody until now.
+    The card names what was added.
     """
-    with rewrite_router(directory, target) as fresh:
-        files = read_router(directory)
+    with rewrite_router(directory, target, extend) as fresh:
+        files = read_router(target if extend and extends(target, directory) else directory)
         check_addable(files, profile.candidate)
         for path in (fresh / "profiles").iterdir():  # whatever an earlier version called its file
             if CapabilityProfile.read(path).candidate == profile.candidate:

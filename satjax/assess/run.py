@@ -12,7 +12,7 @@ import numpy as np
 
 from satjax.aptitude import AptitudeTest
 from satjax.assess.answers import mark
-from satjax.assess.endpoint import Declined, Endpoint, Failed, ask
+from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, TimedOut, ask
 from satjax.assess.journal import Journal
 from satjax.assess.prompts import Question, question_of
 from satjax.errors import SatjaxError, TryAgain
@@ -24,22 +24,30 @@ GIVE_UP_AFTER = 5
 """Items side by side that got no reply, after which an endpoint counts as gone."""
 SECONDS_BETWEEN_LOOKS = 0.1
 
-Progress = Callable[[int, int, int, int], Any]
-"""Hears items done, items in all, and tokens read and written for those done."""
+Progress = Callable[[int, int, int | None, int | None], Any]
+"""Hears items done, items in all, and tokens read and written for those done, None where nobody knows."""
 
 
 @dataclass
 class Assessment:
     """What came of it: outcomes by item, 1.0 or 0.0; `unparsed` replies by item, those of them that the token limit cut short in `cut_short`;
-    why each of the `unanswered` items has no outcome; and the tokens of all replies.
+    why each of the `unanswered` items has no outcome; and the tokens of all replies, None where the endpoint does not say them of each.
     """
 
     outcomes: dict[str, float] = field(default_factory=dict)
     unparsed: dict[str, str] = field(default_factory=dict)
     cut_short: list[str] = field(default_factory=list)
     unanswered: dict[str, str] = field(default_factory=dict)
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = 0
+    tokens_out: int | None = 0
+
+    def add_tokens(self, reply: Reply) -> None:
+        """Counts those of a reply."""
+        if self.tokens_in is None or self.tokens_out is None or not reply.tells_tokens:
+            self.tokens_in = self.tokens_out = None
+        else:
+            self.tokens_in += reply.tokens_in
+            self.tokens_out += reply.tokens_out
 
 
 def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question]:
@@ -144,8 +152,7 @@ class _Sitting:
                 if not await self._ask(client, question, rotation, first):
                     break
             reply = self.journal.replies[question.item_id, rotation]
-            self.found.tokens_in += reply.tokens_in
-            self.found.tokens_out += reply.tokens_out
+            self.found.add_tokens(reply)
             marked = mark(question, rotation, reply.text)
             if marked.answer is None:
                 self.found.unparsed[question.item_id] = reply.text
@@ -191,4 +198,7 @@ class _Sitting:
         said = f"{self.endpoint.url} gave no reply to {count} questions in a row ({error})"
         if isinstance(error, Declined):
             raise SatjaxError(f"{said}; mend what it complains of, by --body where it is a field of the request")
+        if isinstance(error, TimedOut):
+            # No TryAgain: launchers would pay, time and again, for replies that nobody waits for.
+            raise SatjaxError(f"{said}; every reply before is kept, and the same command goes on")
         raise TryAgain(f"{said}; every reply before is kept: run the same command when it answers again")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, is_shipped, router_directory
+
+log = logging.getLogger("satjax")
 
 
 def add_verbs(verb: Verb) -> None:
@@ -35,9 +38,20 @@ def add_verbs(verb: Verb) -> None:
         metavar="JSON",
         help='fields for every request; null takes one out: {"max_tokens": null, "max_completion_tokens": 4096, "temperature": null}',
     )
-    where.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="of one request (default: 300)")
+    where.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="of one request (default: 300); one that takes longer is sent three times at most",
+    )
     where.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at once (default: 8)")
-    where.add_argument("--price-in", type=float, metavar="USD", help="of a million tokens read, to show what it costs")
+    where.add_argument(
+        "--price-in",
+        type=float,
+        metavar="USD",
+        help="of a million tokens read, to show what it costs, where the endpoint tells tokens",
+    )
     where.add_argument("--price-out", type=float, metavar="USD", help="of a million tokens written")
 
     test = assess.add_argument_group("the test")
@@ -67,7 +81,8 @@ def add_verbs(verb: Verb) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="the profile (default: CANDIDATE.json, with _ and a digest where its name holds characters such as /); FILE.journal keeps the replies",
+        help="the profile (default: CANDIDATE.json, with _ and a digest where its name holds characters such as /); FILE.journal keeps the replies, and "
+        "whatever is in it is not asked again: remove it where another model answers to the name",
     )
     into = result.add_mutually_exclusive_group()
     into.add_argument("--add", action="store_true", help="put the candidate into --router")
@@ -129,11 +144,15 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     limits = [limit for name in TOKEN_LIMITS if isinstance(limit := request.pop(name, None), int)]
     job = {"aptitude_test": files.test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
     prices = None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
+    kept = out.with_name(f"{out.name}.journal")
     with (
         stop_requests() as stop,
-        open_journal(out.with_name(f"{out.name}.journal"), job, min(limits, default=UNLIMITED)) as journal,
+        open_journal(kept, job, min(limits, default=UNLIMITED)) as journal,
         assessment_progress(prices) as on_progress,
     ):
+        # Another model may answer to the same name by now.
+        if known := sum((question.item_id, 0) in journal.replies for question in questions):
+            log.warning("%d of %d items have their replies from %s; remove it to ask anew", known, len(questions), kept)
         found = run(
             endpoint,
             questions,
@@ -144,12 +163,12 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
             on_progress=on_progress,
         )
     settings: dict[str, Any] = {"model": options.model, "rotated": options.rotate}
-    if prices:
+    if prices and found.tokens_in is not None and found.tokens_out is not None:
         settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
     profile = profile_of(found, files, source, candidate, settings)
     profile.write(out)
     if target is not None:
-        add_to_router(profile, source, target)
+        add_to_router(profile, options.router, target, extend=not options.add)
     assessment_table(profile, found.unparsed, found.unanswered)
     print(f"profile: {out}")
     if target is not None:

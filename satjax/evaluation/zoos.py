@@ -22,7 +22,7 @@ def read_zoos(path: Path) -> dict[str, tuple[str, ...]]:
     Raises SatjaxError naming file and zoo for anything else.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SatjaxError(
             f"zoos {path} cannot be read ({error}); give a TOML file such as configs/zoos.toml"

@@ -27,7 +27,11 @@ def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], un
         sure, before = said["probability_deviation"], said["probability_deviation_before"]
         table.add_row("probabilities known to", f"± {sure:.3f} (standard deviation; before any item ± {before:.3f})")
     cost = f", ${said['cost_usd']:.4f}" if "cost_usd" in said else ""
-    table.add_row("tokens", f"{said['tokens_in']:,} read, {said['tokens_out']:,} written{cost}")
+    told = said["tokens_in"] is not None
+    table.add_row(
+        "tokens",
+        f"{said['tokens_in']:,} read, {said['tokens_out']:,} written{cost}" if told else "not told by the endpoint",
+    )
     table.add_row(
         "without an answer",
         f"{said['unparsed']} replies, which count as wrong; {said['cut_short']} of them cut short by --max-tokens",

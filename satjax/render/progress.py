@@ -64,13 +64,15 @@ def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
 
 
 @contextlib.contextmanager
-def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Callable[[int, int, int, int], Any]]:
-    """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the prices of a token are known."""
+def assessment_progress(
+    prices: tuple[float, float] | None,
+) -> Iterator[Callable[[int, int, int | None, int | None], Any]]:
+    """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the tokens and the prices of one are known."""
     with steps() as on_progress:
 
-        def on_items(done: int, total: int, tokens_in: int, tokens_out: int) -> None:
+        def on_items(done: int, total: int, tokens_in: int | None, tokens_out: int | None) -> None:
             spent = ""
-            if prices and done:
+            if prices and done and tokens_in is not None and tokens_out is not None:
                 cost = tokens_in * prices[0] + tokens_out * prices[1]
                 spent = f"${cost:.2g} of about ${cost / done * total:.2g}"
             on_progress("items", done, total, spent)
