@@ -32,6 +32,7 @@ from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import rows_of_a_pass
 from satjax.vectors import VectorStore
+from satjax.weights.pooling import check_modules
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
@@ -106,6 +107,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
     norms = accuracy_norms(profiles)
     assembly = assemble(config.router)
+    if "encoder" in assembly.bases and not kept:
+        check_modules(assembly.bases["encoder"].directory)
     check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
     if reader is None:
