@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
@@ -41,6 +42,48 @@ def test_a_mesh_goes_on_smaller_slices_where_it_can():
     assert scaled_mesh(MeshConfig(16, 16, 1), 64) == MeshConfig(4, 16, 1)
     with pytest.raises(SatjaxError, match="8 chips"):
         scaled_mesh(MeshConfig(1, 1, 3), 8)
+
+
+class Stub:
+    """Preflight of the small plan on chips that are not there: meshes have no devices, and nothing is compiled."""
+
+    def __init__(self, monkeypatch, mesh, **batch):
+        plan = small_plan(monkeypatch)
+        batch = dataclasses.replace(plan.config.batch, **batch)
+        self.plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, batch=batch, mesh=mesh))
+        self.compiled = []
+        monkeypatch.setattr(check, "make_plan", lambda config, num_candidates: self.plan)
+        monkeypatch.setattr(check, "open_topology", lambda where: [jax.devices()[0]] * where.num_chips)
+        monkeypatch.setattr("satjax.sharding._arranged", lambda shape, devices: np.resize(devices, shape))
+        monkeypatch.setattr("satjax.sharding.Mesh", lambda devices, axes, **_: AbstractMesh(devices.shape, axes))
+        monkeypatch.setattr(check, "train_figures", self.figures)
+        monkeypatch.setattr(check, "rank_figures", self.figures)
+
+    def figures(self, plan, where, mesh):
+        self.compiled.append((where.num_chips, tuple(mesh.shape.values())))
+        rest = dict.fromkeys(("rows_per_chip", "compile_seconds", "bound", "mfu", "rows_per_second"), 1)
+        return {**rest, "mesh": dict(mesh.shape), "memory": {"total": 1, "fits": True}, "seconds": {"step": 1.0}}
+
+    def preflight(self, **named):
+        return check.preflight(self.plan.config, "v5e:16x16", **named)
+
+
+@pytest.mark.parametrize("named", [{}, {"scaling": True}, {"sweep": True}])
+def test_a_mesh_that_does_not_divide_the_batch_is_said_before_anything_is_compiled(named, monkeypatch):
+    stub = Stub(monkeypatch, MeshConfig(-1, 1, 1), groups=1, instructions=8)
+    with pytest.raises(
+        SatjaxError, match=r"1 groups x 8 instructions has 8 rows, which .* 256 of the mesh do not divide"
+    ):
+        stub.preflight(**named)
+    assert not stub.compiled
+
+
+@pytest.mark.parametrize(
+    ("mesh", "chips"), [(MeshConfig(-1, 16, 8), [16, 64, 256]), (MeshConfig(8, -1, 1), [16, 64, 256])]
+)
+def test_slices_that_the_mesh_does_not_go_on_are_left_out(mesh, chips, monkeypatch):
+    stub = Stub(monkeypatch, mesh, groups=32, instructions=8)
+    assert [row["chips"] for row in stub.preflight(scaling=True)["scaling"]] == chips
 
 
 @pytest.mark.parametrize("passes", [1, 4])

@@ -24,6 +24,7 @@ from satjax.preflight.steps import (
     zoo_sets,
 )
 from satjax.sharding import batch_shards, make_mesh
+from satjax.train_step import rows_of_a_pass
 
 Progress = Callable[[str, int, int], object]
 ROWS_PER_CHIP = (1, 2, 4)
@@ -51,6 +52,7 @@ def preflight(
     devices = open_topology(where)
     plan = make_plan(config, num_candidates)
     mesh = make_mesh(config.mesh, devices)
+    rows_of_a_pass(config.batch, mesh)
     meshes = _other_meshes(plan, where, devices) if sweep else []
     slices = _other_slices(plan, where, mesh) if scaling else []
     done, total = 0, 2 + len(meshes) + sum(one != plan for _, one, _ in slices)
@@ -162,14 +164,20 @@ def _other_meshes(plan: Plan, where: Topology, devices: list[Any]) -> list[tuple
 
 
 def _other_slices(plan: Plan, where: Topology, mesh: Mesh) -> list[tuple[Topology, Plan, Mesh]]:
-    """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them."""
+    """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them; not on those that
+    the mesh does not go on.
+    """
     per_shard = batch_rows(plan) // batch_shards(mesh)
     found = []
     for chips in SCALES:
         part = where if chips == where.num_chips else slice_of(where.chip, chips)
-        if part is not None:
+        if part is None:
+            continue
+        try:
             other = mesh if part == where else make_mesh(scaled_mesh(plan.config.mesh, chips), open_topology(part))
-            found.append((part, with_rows(plan, per_shard * batch_shards(other)), other))
+        except SatjaxError:
+            continue
+        found.append((part, with_rows(plan, per_shard * batch_shards(other)), other))
     return found
 
 
