@@ -1,6 +1,9 @@
 """What preflight makes of single figures; that it compiles is tested by `make slow` (`test_preflight.py`)."""
 
 import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,10 +12,15 @@ from jax.sharding import AbstractMesh
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
+from satjax.plots import plot_preflight
 from satjax.preflight import check
 from satjax.preflight.check import mesh_shapes, scaled_mesh, suggestion, with_efficiency
+from satjax.preflight.compile import NotCompiled
+from satjax.render.preflight import preflight_tables
 from satjax.sharding import AXES
 from tests.phi import small_plan
+
+RECORDED = Path(__file__).parents[1] / "benchmarks" / "results" / "preflight_phi35_v5e_16x16.json"
 
 
 def test_meshes_of_a_sweep_fill_the_slice():
@@ -84,6 +92,43 @@ def test_a_mesh_that_does_not_divide_the_batch_is_said_before_anything_is_compil
 def test_slices_that_the_mesh_does_not_go_on_are_left_out(mesh, chips, monkeypatch):
     stub = Stub(monkeypatch, mesh, groups=32, instructions=8)
     assert [row["chips"] for row in stub.preflight(scaling=True)["scaling"]] == chips
+
+
+def test_a_step_that_is_not_compiled_is_one_row_of_what_is_compared(monkeypatch, capsys, tmp_path):
+    stub = Stub(monkeypatch, MeshConfig(-1, 16, 1), groups=32, instructions=8)
+    figures = stub.figures
+
+    def some(plan, where, mesh):
+        if where.num_chips == 64 or mesh.shape["tensor"] == 4:
+            raise NotCompiled("a step is not compiled")
+        return figures(plan, where, mesh)
+
+    monkeypatch.setattr(check, "train_figures", some)
+    heard = []
+    found = stub.preflight(sweep=True, scaling=True, on_progress=lambda what, done, total: heard.append((done, total)))
+    assert [(row["chips"], row["fits"], row["efficiency"]) for row in found["scaling"]] == [
+        (4, True, 1.0),
+        (16, True, 1.0),
+        (64, False, None),
+        (256, True, 1.0),
+    ]
+    failed = [row for row in found["sweep"] if not row["fits"]]
+    assert {(row["mesh"]["tensor"], row["error"]) for row in failed} == {(4, "a step is not compiled")}
+    assert [row["rows_per_chip"] for row in failed][:3] == [4, 8, 16]
+    assert found["suggestion"]["fits"]
+    assert heard[-1][0] == heard[-1][1]
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    shown = {**recorded, "sweep": [*recorded["sweep"], failed[0]], "scaling": found["scaling"][2:3]}
+    monkeypatch.setenv("COLUMNS", "200")
+    preflight_tables(shown)
+    said = capsys.readouterr().out
+    assert said.count("not compiled: vector memory") == said.count("a step is not compiled") == 2
+    plot_preflight(shown, tmp_path / "figures.png")
+    monkeypatch.setattr(
+        check, "train_figures", lambda *arguments: some(arguments[0], SimpleNamespace(num_chips=64), None)
+    )
+    with pytest.raises(NotCompiled):
+        stub.preflight()
 
 
 @pytest.mark.parametrize("passes", [1, 4])
