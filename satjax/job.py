@@ -125,6 +125,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
     assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
     check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
+    if config.calibration_instructions:
+        check_same("set of validation outcomes", validation_fingerprint(table, train_table.candidate_ids))
     if is_first() and not kept:
         if number_N is not None:
             write_text(clusters_path, json.dumps(number_N.tolist()) + "\n")
@@ -182,6 +184,12 @@ def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTe
     train = table.split("train").select_candidates(trained_on)
     texts = "\n".join([*train.candidate_ids, *(f"{item.id} {item.task} {item.text}" for item in train.items)])
     return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), train.scores_MN.tobytes()])
+
+
+def validation_fingerprint(table: OutcomeTable, trained_on: Sequence[str]) -> bytes:
+    """The same where calibration, which all hosts compute together, reads the same (`satjax.finish.validation`)."""
+    held = table.split("val").select_candidates(trained_on)
+    return "\n".join([*held.candidate_ids, *(item.text for item in held.items)]).encode() + held.scores_MN.tobytes()
 
 
 def base_digests(assembly: Assembly) -> bytes:

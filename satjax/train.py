@@ -107,7 +107,9 @@ def _locked(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return open_locked(path, wait=False)
     except BlockingIOError as error:
-        raise TryAgain(f"{path.parent}: another process trains there; wait for it, or use another --workdir") from error
+        raise TryAgain(
+            f"{path.parent}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
