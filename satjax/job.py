@@ -188,7 +188,9 @@ def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTe
 
 def validation_fingerprint(table: OutcomeTable, trained_on: Sequence[str]) -> bytes:
     """The same where calibration, which all hosts compute together, reads the same (`satjax.finish.validation`)."""
-    held = table.split("val").select_candidates(trained_on)
+    held = table.select_items(np.flatnonzero([item.split == "val" for item in table.items])).select_candidates(
+        trained_on
+    )
     return "\n".join([*held.candidate_ids, *(item.text for item in held.items)]).encode() + held.scores_MN.tobytes()
 
 

@@ -190,6 +190,11 @@ def test_hosts_compare_the_validation_outcomes_that_the_run_ends_with(home, tmp_
     val = np.array([item.split == "val" for item in table.items])
     trained = np.arange(len(table.candidates))[:, None] > 0
     assert differing(val & trained) == ["set of validation outcomes"]
+    without = table.select_items(np.flatnonzero(~val))
+    write_table(without, tmp_path / "without")
+    compared.append([])
+    prepare(tiny_config(home, data={"outcomes": str(tmp_path / "without")}), tmp_path / "none")
+    assert {what for what, _ in compared[-1]} == {what for what, _ in compared[0]}, "there may be none"
     assert differing(val & ~trained) == differing(val & trained, instructions=0) == [], "what is not read counts"
 
 
