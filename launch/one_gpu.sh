@@ -17,7 +17,8 @@
 #   --weights A,B        names of folders of the cache (default: every one that holds weights)
 #   --mib N              the most that a folder may hold (default: 60)
 # unpack: keeps the part of one folder on the box, and lays everything out there once all parts have come: the base weights as BOX/cache,
-#   each path under its last name.
+#   each path under its last name. Other inputs than before take the place of what has their names there, and of the satjax that is installed; what
+#   was there, and BOX/results, are kept as BOX/before-TIME.
 #   --inputs DIR         one folder that pack made
 #   --box DIR            where the box keeps things between the steps (default: box)
 # train: unpack, an installation without network where BOX/wheels has come (into BOX/site, before what the box's Python has), and satjax train.
@@ -92,6 +93,29 @@ pack() {
   say "$number folders in $out"
 }
 
+# Other inputs are here, whole: what is left of those before would be taken for them, a wheel or a file that is no more, or a result.
+set_aside() {
+  local name before
+  before=$box/before-$(date +%s)
+  rm -rf "$box/site"
+  while IFS= read -r name; do
+    case $name in
+      parts) ;;
+      # Weights come whole, and are large; what else is in the cache stays.
+      cache/*) rm -rf "${box:?}/$name" ;;
+      *)
+        [[ -e $box/$name ]] || continue
+        mkdir -p "$before"
+        mv "$box/$name" "$before/"
+        ;;
+    esac
+  done < <(
+    echo results
+    cat "$box"/parts/part-* | tar --list --quoting-style literal | sed 's|^\(cache/[^/]*\)/.*|\1|; t; s|/.*||' | sort -u
+  )
+  [[ ! -d $before ]] || say "what was there of other inputs is in $before"
+}
+
 # Takes in the part of $inputs; once all are there, lays out what they hold. Nothing is there half: each step ends with a rename.
 take_in() {
   local part sums=$inputs/SHA256SUMS all here
@@ -119,6 +143,7 @@ take_in() {
   say "$((here)) of $((all)) parts are here"
   ((here == all)) || return 0
   (cd "$box/parts" && sha256sum --check --quiet SHA256SUMS) || die "$box/parts: a part is damaged; remove that folder and unpack again"
+  set_aside
   cat "$box"/parts/part-* | tar --extract --directory "$box"
   : >"$box/parts/complete"
   rm "$box"/parts/part-*
@@ -168,7 +193,7 @@ train() {
   note train_start
   "${command[@]}" &
   # shellcheck disable=SC2064
-  trap "kill -TERM $!" INT TERM
+  trap "kill -TERM $! || true" INT TERM
   await $! || code=$?
   # A run that was killed goes on from its last checkpoint like one that could save.
   if ((code != 0)) && retryable "$code"; then code=$SAVED; fi

@@ -10,8 +10,18 @@ retries=$1
 shift
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Two minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here.
-trap 'scancel --signal TERM "$SLURM_JOB_ID"' TERM
+# Two minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
+# command that fails in a trap would end this script, and with it the way back into the queue.
+# shellcheck disable=SC2329
+save() {
+  local tries
+  for ((tries = 0; tries < 5; tries++)); do
+    ! scancel --signal TERM "$SLURM_JOB_ID" || return 0
+    sleep 5
+  done
+  say "scancel fails: the tasks end without a checkpoint of their last steps"
+}
+trap save TERM
 
 # The signal reaches the shell of a task as well, which has to stay until satjax has saved.
 # shellcheck disable=SC2016

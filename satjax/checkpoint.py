@@ -69,18 +69,30 @@ class Checkpoints:
             )
 
     def run_of(self, step: int) -> dict[str, Any]:
-        """What `save` was given as `run`."""
-        return self.manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        """What `save` was given as `run`; raises SatjaxError where it is damaged."""
+        with self._explained(step, "is damaged"):
+            return self.manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
 
     def restore(self, step: int, abstract_state: Any) -> Any:
-        """The state at a step, laid out as `abstract_state` (shapes, dtypes and shardings of the present mesh) says."""
+        """The state at a step, laid out as `abstract_state` (shapes, dtypes and shardings of the present mesh) says.
+
+        Raises SatjaxError where it is damaged, or that of another model.
+        """
         restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        try:
+        with self._explained(step, "is damaged, or cannot be read with this config"):
             return self.manager.restore(step, args=restore)["state"]
+
+    @contextlib.contextmanager
+    def _explained(self, step: int, what: str) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, KeyError, FileNotFoundError) as error:
+            path = self.directory / str(step)
+            older = max((other for other in self.manager.all_steps() if other < step), default=None)
             raise SatjaxError(
-                f"checkpoint {self.directory / str(step)} cannot be read with this config ({str(error).splitlines()[0][:160]}); "
-                "use the config it was made with, or another --workdir"
+                f"checkpoint {path} {what} ({(str(error).splitlines() or [''])[0][:160]}); "
+                + (f"remove {path} to go on from step {older}, " if older is not None else "remove it to start over, ")
+                + "or use another --workdir"
             ) from error
 
     def wait(self) -> None:

@@ -32,6 +32,7 @@ from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import rows_of_a_pass
 from satjax.vectors import VectorStore
+from satjax.weights.pooling import check_modules
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
@@ -106,6 +107,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
     norms = accuracy_norms(profiles)
     assembly = assemble(config.router)
+    if "encoder" in assembly.bases and not kept:
+        check_modules(assembly.bases["encoder"].directory)
     check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
     if reader is None:
@@ -122,6 +125,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
     assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
     check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
+    if config.calibration_instructions:
+        check_same("set of validation outcomes", validation_fingerprint(table, train_table.candidate_ids))
     if is_first() and not kept:
         if number_N is not None:
             write_text(clusters_path, json.dumps(number_N.tolist()) + "\n")
@@ -179,6 +184,14 @@ def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTe
     train = table.split("train").select_candidates(trained_on)
     texts = "\n".join([*train.candidate_ids, *(f"{item.id} {item.task} {item.text}" for item in train.items)])
     return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), train.scores_MN.tobytes()])
+
+
+def validation_fingerprint(table: OutcomeTable, trained_on: Sequence[str]) -> bytes:
+    """The same where calibration, which all hosts compute together, reads the same (`satjax.finish.validation`)."""
+    held = table.select_items(np.flatnonzero([item.split == "val" for item in table.items])).select_candidates(
+        trained_on
+    )
+    return "\n".join([*held.candidate_ids, *(item.text for item in held.items)]).encode() + held.scores_MN.tobytes()
 
 
 def base_digests(assembly: Assembly) -> bytes:

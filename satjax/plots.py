@@ -52,9 +52,9 @@ def _plot_sweep(figures: dict[str, Any], speed: Any, memory: Any) -> None:
         fitting = [row for row in rows if row["fits"]]
         per_chip = [row["rows_per_second"] / figures["chips"] for row in fitting]
         speed.plot([row["rows_per_chip"] for row in fitting], per_chip, marker="o", label=name)
-        memory.plot(
-            [row["rows_per_chip"] for row in rows], [row["total_bytes"] / 2**30 for row in rows], marker="o", label=name
-        )
+        sized = [row for row in rows if row["total_bytes"] is not None]
+        gib = [row["total_bytes"] / 2**30 for row in sized]
+        memory.plot([row["rows_per_chip"] for row in sized], gib, marker="o", label=name)
     memory.axhline(figures["chip"]["hbm"] / 2**30, color="black", linewidth=0.8, linestyle="--")
     speed.set(xlabel="rows of a chip", ylabel="instructions/s of a chip, at most", title=figures["topology"])
     memory.set(xlabel="rows of a chip", ylabel="GiB of a chip", title="memory (dashed: the chip's)")

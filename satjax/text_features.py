@@ -6,7 +6,9 @@ Where the LLM is frozen, an instruction's features are the same in every step, f
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -107,7 +109,7 @@ class FirstStore:
 
 
 def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = ()) -> VectorStore:
-    """Where the features of these base weights, this prompt and these layers are kept, in the cache.
+    """Where the features of these base weights, this prompt and these layers are kept: in `$SATJAX_FEATURES`, or else in the cache.
 
     `tuned` are the LLM's parameters that training made, by path.
     """
@@ -136,7 +138,7 @@ def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = 
     if digest_of_tuned:
         key["tuned"] = digest_of_tuned
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return VectorStore(cache_dir() / "features" / digest[:32])
+    return VectorStore(Path(os.environ.get("SATJAX_FEATURES") or cache_dir() / "features") / digest[:32])
 
 
 def _effect(tuned: Iterable[tuple[str, np.ndarray]]) -> str:

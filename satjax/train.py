@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,9 @@ def _locked(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return open_locked(path, wait=False)
     except BlockingIOError as error:
-        raise TryAgain(f"{path.parent}: another process trains there; wait for it, or use another --workdir") from error
+        raise TryAgain(
+            f"{path.parent}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -162,16 +165,23 @@ SMALLER_STEP = (
     "raise config batch.accumulate, lower batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', "
     "or take more devices with mesh.fsdp"
 )
+OTHER_KERNEL = "set router.attention to 'xla', whose kernels take less of a TPU's vector memory"
+
+
+def lacks_vector_memory(message: str) -> bool:
+    """Whether it is that of a TPU's cores (vmem) that an error speaks of, which holds what a kernel works on: not parameters, nor activations."""
+    return re.search(r"memory space vmem|vmem limit|vmem capacity", message) is not None
 
 
 @contextmanager
 def explain_full_memory(what: str, advice: str) -> Iterator[None]:
-    """What does not fit its device is the config's to mend, as `advice` says."""
+    """What does not fit its device is the config's to mend, as `advice` says, or by another kernel."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        advice = OTHER_KERNEL if lacks_vector_memory(str(error)) else advice
         raise SatjaxError(f"{what} does not fit in memory ({str(error).splitlines()[0]}): {advice}") from None
 
 

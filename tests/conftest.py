@@ -46,6 +46,7 @@ def _vectors_apart(tmp_path_factory):
     """What other versions of the code made of the tests' texts is not found again."""
     directory = tmp_path_factory.mktemp("vectors")
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SATJAX_FEATURES", raising=False)
         patch.setattr("satjax.text_features.cache_dir", lambda: directory)
         patch.setattr("satjax.evaluation.embed.cache_dir", lambda: directory)
         patch.setattr("satjax.evaluation.baselines.llm_text.cache_dir", lambda: directory)

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,39 @@ def test_a_state_of_another_shape_is_one_line(tmp_path):
         checkpoints.restore(1, abstract(other))
     assert "\n" not in str(raised.value)
     checkpoints.close()
+
+
+@pytest.mark.parametrize("part", ["run", "state"])
+def test_a_damaged_checkpoint_is_one_line_with_the_step_to_go_on_from(tmp_path, part):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), {"step": step})
+
+    def damage(step):
+        files = [tmp_path / str(step) / "run" / "metadata"]
+        if part == "state":
+            files = [path for path in (tmp_path / str(step) / "state").glob("**/d/*") if path.is_file()]
+            assert files
+        for path in files:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def read():
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            step = checkpoints.latest_step()
+            return checkpoints.run_of(step), checkpoints.restore(step, abstract(state(0)))
+
+    damage(2)
+    advice = (
+        rf"checkpoint {tmp_path}/2 is damaged.*; remove {tmp_path}/2 to go on from step 1, or use another --workdir"
+    )
+    with pytest.raises(SatjaxError, match=advice) as raised:
+        read()
+    assert "\n" not in str(raised.value)
+    shutil.rmtree(tmp_path / "2")
+    assert read()[0] == {"step": 1}
+    damage(1)
+    with pytest.raises(SatjaxError, match=r"is damaged.*; remove it to start over, or use another --workdir"):
+        read()
 
 
 def test_params_round_trip_and_damage_is_one_line(tmp_path):

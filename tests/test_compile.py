@@ -9,8 +9,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 from satjax.preflight.chips import topology
-from satjax.preflight.compile import compile_step, open_topology
+from satjax.preflight.compile import NotCompiled, compile_step, open_topology
 from satjax.sharding import make_mesh
+from satjax.train import explain_full_memory
 
 
 def lowered(mesh):
@@ -51,6 +52,28 @@ def test_what_does_not_fit_is_no_error(message, needed):
     assert program.memory.total == needed * 2**30, "what the compiler counts has the arguments in it"
     assert program.memory.activations == program.memory.total - program.memory.inputs
     assert program.memory.inputs == program.memory.parameters > 0
+
+
+VECTOR_MEMORY = (
+    "Ran out of memory in memory space vmem while allocating on stack for %splash. Scoped allocation with size 17.41M and limit 16.00M exceeded "
+    "scoped vmem limit by 1.41M.",
+    "XLA:TPU compile permanent error. Ran out of memory in memory space vmem. Used 130.21M of 128.00M vmem. Exceeded vmem capacity by 2.21M.",
+)
+
+
+@pytest.mark.parametrize("message", VECTOR_MEMORY)
+def test_vector_memory_is_no_hbm(message):
+    params, _ = lowered(make_mesh(MeshConfig(1, 8, 1), jax.devices()[:8]))
+
+    def give_up():
+        raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}\nmore")
+
+    with pytest.raises(NotCompiled, match=r"want of vector memory .*: set router\.attention to 'xla'") as raised:
+        compile_step(SimpleNamespace(compile=give_up), params)
+    assert "\n" not in str(raised.value)
+    line = r"^a step does not fit in memory .*: set router\.attention to 'xla'"
+    with pytest.raises(SatjaxError, match=line), explain_full_memory("a step", "lower it"):
+        give_up()
 
 
 def test_what_a_step_does_not_read_lies_on_the_chip_too():

@@ -191,6 +191,18 @@ module.resolve = lambda source: resolve("dir:{tmp_path / "llm"}" if source.endsw
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: elsewhere})):
         assert code == 2
         assert "processes 1 have another set of base weights than process 0" in said
+    validation = """
+import numpy as np
+import satjax.job as module
+open_outcomes = module.open_outcomes
+def without_validation(path):
+    table = open_outcomes(path)
+    return table.select_items(np.array([i for i, item in enumerate(table.items) if item.split != "val"]))
+module.open_outcomes = without_validation
+"""
+    for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: validation})):
+        assert code == 2
+        assert "processes 1 have another set of validation outcomes than process 0" in said
     alone = f"import os, sys\nsys.argv[sys.argv.index({str(tmp_path)!r})] = {str(tmp_path / 'elsewhere')!r}"
     wait = "\nimport satjax.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: alone + wait})):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -243,6 +244,25 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert len(there) == 1
     assert there != [left]
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
+def test_what_another_host_fetches_stays_where_locks_do_not_reach_it(index, monkeypatch, tmp_path):
+    """As on gcsfuse: each host is granted every lock."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(fetch, "lock", lambda *_, **__: True)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(fetch.socket, "gethostname", lambda: "another")
+        with fetch._fetch_folder() as others:
+            (others / "model").mkdir()
+            elsewhere.undo()
+            base = resolve(SOURCE)
+            assert (others / "model").is_dir()
+            (base.directory / "toy.gguf").unlink()
+            now = time.time()
+            elsewhere.setattr(fetch.time, "time", lambda: now + 25 * 3600)
+            assert resolve(SOURCE) == base
+            assert not others.exists()
 
 
 def test_weights_that_are_a_link_to_nothing_are_said(tmp_path):

@@ -193,6 +193,12 @@ def test_an_output_matrix_means_an_untied_head(tmp_path):
     [
         ({"architecture": "phi3"}, "GGUF architecture 'phi3' is not supported; llama, qwen2 are"),
         ({"llama__rope__scaling__type": "yarn"}, "rope scaling in a GGUF file is not supported"),
+        ({"llama__rope__scaling__factor": 4.0}, "rope scaling in a GGUF file is not supported"),
+        ({"llama__rope__scale_linear": 4.0}, "rope scaling in a GGUF file is not supported"),
+        ({"llama__attention__head_count": [4]}, r"head_count is \[4\], not one number above 0; layers of different"),
+        ({"llama__attention__head_count_kv": [2]}, r"head_count_kv is \[2\], not one number above 0"),
+        ({"llama__feed_forward_length": [96]}, r"feed_forward_length is \[96\], not one number above 0"),
+        ({"llama__attention__head_count": 0}, "head_count is 0, not one number above 0"),
         ({"tokenizer__ggml__model": "llama"}, "tokenizer model 'llama' is not supported"),
         ({"tokenizer__ggml__pre": "llama-bpe"}, "pre-tokenizer 'llama-bpe' is not supported"),
         ({"tokenizer__ggml__merges": ["no such"]}, "truncated or no GGUF file"),
@@ -211,6 +217,18 @@ def test_what_is_not_read_is_refused_in_one_line(tmp_path, changes, message):
     with pytest.raises(SatjaxError, match=message) as raised:
         read()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"llama__rope__scaling__factor": 1.0},
+        {"llama__rope__scale_linear": 0.0},
+        {"llama__rope__scaling__type": "none", "llama__rope__scaling__factor": 4.0},
+    ],
+)
+def test_a_factor_that_scales_nothing_is_read(tmp_path, changes):
+    assert GGUFFile(write_gguf(tmp_path / "model.gguf", hugging_face_tensors(), **changes)).config()["head_dim"] == 16
 
 
 def test_frequencies_of_a_scaled_rotary_embedding_are_not_dropped_silently(tmp_path):

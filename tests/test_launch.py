@@ -95,7 +95,7 @@ for host in 0 1; do HOST=$host setsid "${@:2}" & echo $! >"$FAKE/task$host"; don
 wait "$(<"$FAKE/task0")" || code=$?
 wait "$(<"$FAKE/task1")" || code=$?
 exit $code""",
-    "scancel": r"""printf '%s\n' "$*" >>"$FAKE/scancel"; for host in 0 1; do kill -TERM -- "-$(<"$FAKE/task$host")"; done""",
+    "scancel": r"""printf '%s\n' "$*" >>"$FAKE/scancel"; [[ ! -e $FAKE/busy ]] || { rm "$FAKE/busy"; exit 1; }; for host in 0 1; do kill -TERM -- "-$(<"$FAKE/task$host")"; done""",
     "scontrol": r"""printf '%s\n' "$*" >>"$FAKE/scontrol" """,
     "kubectl": r"""cat >"$FAKE/kubectl" """,
 }
@@ -455,6 +455,16 @@ def test_the_jobset_fits_its_schema(more):
     assert pod["volumes"][0]["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
 
 
+def test_what_was_read_of_instructions_outlives_a_pod(world):
+    jobset = jobset_of(dry_run("gke_jobset.sh", *TRAIN))
+    [container] = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [{"name": "SATJAX_FEATURES", "value": "/mnt/satjax/features"}]
+    satjax = world.folder / "bin" / "satjax"
+    satjax.write_text('#!/usr/bin/env bash\necho "$SATJAX_FEATURES" >"$FAKE/features"\n')
+    assert world.run("gke_xpk.sh", *shlex.split(OPTIONS["gke_xpk.sh"]), "--", *TRAIN)[0] == 0
+    assert world.said("features") == ["/mnt/satjax/features"]
+
+
 def test_the_schema_refuses_a_field_that_is_misspelt():
     jobset = jobset_of(dry_run("gke_jobset.sh", *TRAIN))
     jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["restartPolicies"] = "Never"
@@ -519,8 +529,11 @@ def test_a_slurm_job_is_requeued_where_that_helps(codes, restarts, code, requeue
     assert world.said("scontrol") == (["requeue 7"] if requeued else [])
 
 
-def test_a_slurm_job_saves_before_its_time_is_over(world):
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_slurm_job_saves_before_its_time_is_over(busy, world):
     (world.folder / "endless").touch()
+    if busy:
+        (world.folder / "busy").touch()
     process = world.start("slurm.sh", *shlex.split(OPTIONS["slurm.sh"]), "--", *TRAIN)
     wait_for(world.folder / "started0")
     wait_for(world.folder / "started1")
@@ -528,7 +541,7 @@ def test_a_slurm_job_saves_before_its_time_is_over(world):
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 75, output
     assert output.count("satjax-launch: exit 75") == 2
-    assert world.said("scancel") == ["--signal TERM 7"]
+    assert world.said("scancel") == ["--signal TERM 7"] * (1 + busy)
     assert world.said("scontrol") == ["requeue 7"]
 
 
@@ -606,6 +619,27 @@ def test_one_gpu_installs_the_wheels_once_and_without_network(box):
     assert box.argv() == ["train", *TRAIN]
 
 
+def test_one_gpu_runs_what_the_newest_inputs_hold(box):
+    assert one_gpu(box) == 0
+    (box.folder / "wheels" / "satjax.whl").rename(box.folder / "wheels" / "satjax-2.whl")
+    features, weights = box.folder / "box" / "cache" / "features", box.folder / ".cache" / "satjax" / "llm"
+    for path in (features, weights, box.folder / "box" / "cache" / "llm", box.folder / "box" / "run"):
+        path.mkdir(parents=True)
+    (weights / "model.gguf").touch()
+    (box.folder / "box" / "cache" / "llm" / "model-of-before.gguf").touch()
+    assert box.run("one_gpu.sh", "pack", "--out", "again", "--", "wheels")[0] == 0
+    code, output = box.run("one_gpu.sh", "train", "--inputs", "again/1", "--", *TRAIN)
+    assert code == 0, output
+    first, second = box.said("python3")
+    assert second == first.replace("satjax.whl", "satjax-2.whl")
+    assert features.is_dir()
+    assert (box.folder / "box" / "run").is_dir()
+    assert [path.name for path in (box.folder / "box" / "cache" / "llm").iterdir()] == ["model.gguf"]
+    (before,) = (box.folder / "box").glob("before-*")
+    assert f"what was there of other inputs is in box/{before.name}" in output
+    assert [path.name for path in before.rglob("*")] == ["wheels", "satjax.whl"]
+
+
 def test_one_gpu_ends_in_time_with_what_it_saved(box):
     (box.folder / "endless").touch()
     started = time.monotonic()
@@ -664,6 +698,15 @@ def test_one_gpu_measures_each_benchmark_once(world):
     assert sorted(path.name for path in results.iterdir()) == ["rank.json", "scale.json"]
     (results / "rank.json").unlink()
     assert world.run(*bench)[0] == 1
+    (world.folder / "benchmarks" / "rank.py").write_text(script + "# another\n")
+    (world.folder / "benchmarks" / "scale.py").unlink()
+    assert world.run("one_gpu.sh", "pack", "--out", "again", "--", "benchmarks")[0] == 0
+    assert world.run("one_gpu.sh", "bench", "--inputs", "again/1", "--only", "rank", "--", "--runs", "4")[0] == 0
+    assert [path.name for path in results.iterdir()] == ["rank.json"]
+    assert json.loads((results / "rank.json").read_text())[2:] == ["--runs", "4"]
+    assert not (world.folder / "box" / "benchmarks" / "scale.py").exists()
+    (before,) = (world.folder / "box").glob("before-*")
+    assert [path.name for path in (before / "results").iterdir()] == ["scale.json"]
 
 
 def test_a_damaged_part_is_named(box):

@@ -114,6 +114,12 @@ def test_another_tokenizer_or_config_has_features_of_its_own(tmp_path):
     assert len(set(places)) == 3
 
 
+def test_the_place_of_features_can_be_named(parts, tmp_path, monkeypatch):
+    before = feature_store(parts[0]).directory
+    monkeypatch.setenv("SATJAX_FEATURES", str(tmp_path / "share"))
+    assert feature_store(parts[0]).directory == tmp_path / "share" / before.name
+
+
 def test_weights_that_are_rounded_have_features_of_their_own(tmp_path):
     places = [
         feature_store(assemble(tiny_config(tmp_path, **ABILITY_ALONE, router__param_dtype=dtype).router)).directory

@@ -170,6 +170,34 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
         train(tiny_config(home), tmp_path)
 
 
+def test_hosts_compare_the_validation_outcomes_that_the_run_ends_with(home, tmp_path, monkeypatch):
+    """Who found no validation instructions would not come to the calibration in which the others wait."""
+    compared = []
+    monkeypatch.setattr("satjax.job.check_same", lambda what, value: compared[-1].append((what, value)))
+
+    def differing(changes: np.ndarray, instructions: int = 16) -> list[str]:
+        tables = [table, dataclasses.replace(table, scores_MN=np.where(changes, 1 - table.scores_MN, table.scores_MN))]
+        for i, one in enumerate(tables):
+            write_table(one, tmp_path / f"outcomes{i}")
+            compared.append([])
+            data = {"outcomes": str(tmp_path / "outcomes"), "held_out_candidates": (table.candidate_ids[0],)}
+            (tmp_path / "outcomes").unlink(missing_ok=True)
+            (tmp_path / "outcomes").symlink_to(tmp_path / f"outcomes{i}")
+            prepare(tiny_config(home, data=data, calibration_instructions=instructions), tmp_path / "run")
+        return [what for (what, one), (_, other) in zip(*compared[-2:], strict=True) if one != other]
+
+    table = tiny_table()
+    val = np.array([item.split == "val" for item in table.items])
+    trained = np.arange(len(table.candidates))[:, None] > 0
+    assert differing(val & trained) == ["set of validation outcomes"]
+    without = table.select_items(np.flatnonzero(~val))
+    write_table(without, tmp_path / "without")
+    compared.append([])
+    prepare(tiny_config(home, data={"outcomes": str(tmp_path / "without")}), tmp_path / "none")
+    assert {what for what, _ in compared[-1]} == {what for what, _ in compared[0]}, "there may be none"
+    assert differing(val & ~trained) == differing(val & trained, instructions=0) == [], "what is not read counts"
+
+
 def test_an_aptitude_test_of_other_items_is_refused(home, tmp_path):
     config = tiny_config(home, **ABILITY_ALONE)
     job = prepare(config, tmp_path / "first")
@@ -739,7 +767,8 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
 
     monkeypatch.setattr("satjax.train.export", meanwhile)
     train(config, tmp_path)
-    assert said == [f"{tmp_path}: another process trains there; wait for it, or use another --workdir"]
+    line = f"{tmp_path}: another process trains there; wait for it, or use another --workdir; where its host is gone, "
+    assert said == [f"{line}remove {tmp_path / '.lock-0'}"]
 
 
 def test_the_lock_of_a_workdir_is_of_one_process_by_its_number(tmp_path, monkeypatch):

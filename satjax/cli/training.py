@@ -45,7 +45,9 @@ def add_verbs(verb: Verb) -> None:
         help="also compile other meshes and batches, and suggest one: a dozen compilations",
     )
     preflight.add_argument(
-        "--scaling", action="store_true", help="also compile slices of 4 to 256 chips: the predicted weak scaling"
+        "--scaling",
+        action="store_true",
+        help="also compile slices of 4 to 256 chips that the config's mesh goes on: the predicted weak scaling",
     )
     preflight.add_argument("--json", action="store_true", help="print JSON instead of tables")
     preflight.add_argument(

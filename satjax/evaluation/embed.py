@@ -17,7 +17,7 @@ from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel, cache_dir
 from satjax.weights.names import encoder_config, encoder_params
-from satjax.weights.pooling import stated_pooling
+from satjax.weights.pooling import check_modules, stated_pooling
 
 FORMAT = 2
 """Goes up when the same text gets another embedding: what was kept before is computed again."""
@@ -42,6 +42,7 @@ def embed(
     Computed once for the same weights, text and prefix (E5: "query: "), then read from the cache; `on_progress` hears
     how many of how many are done. Raises SatjaxError where the weights are no text encoder.
     """
+    check_modules(base.directory)
     pooling = stated_pooling(base.directory)
     parts = [FORMAT, base.sha256, MAX_TOKENS, query_prefix, *([] if pooling == "mean" else [pooling])]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

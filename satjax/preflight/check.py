@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.preflight.chips import Topology, slice_of, topology
-from satjax.preflight.compile import Program, compile_step, open_topology
+from satjax.preflight.compile import NotCompiled, Program, compile_step, open_topology
 from satjax.preflight.model_flops import rank_flops, train_flops
 from satjax.preflight.roofline import by_kind, largest, roofline
 from satjax.preflight.steps import (
@@ -24,6 +24,7 @@ from satjax.preflight.steps import (
     zoo_sets,
 )
 from satjax.sharding import batch_shards, make_mesh
+from satjax.train_step import rows_of_a_pass
 
 Progress = Callable[[str, int, int], object]
 ROWS_PER_CHIP = (1, 2, 4)
@@ -45,12 +46,14 @@ def preflight(
     other batches, and which of them is best; with `scaling` on slices of other sizes with the same rows on each chip.
 
     Everything is of one chip and one step for a batch of the longest bucket. `num_candidates` are the training candidates that the data would
-    have. Raises SatjaxError for an unknown slice, a config that does not fit its mesh, or where libtpu is missing.
+    have. Raises SatjaxError for an unknown slice, a config that does not fit its mesh, a kernel of its own step that does not fit a chip, or where
+    libtpu is missing.
     """
     where = topology(topology_name)
     devices = open_topology(where)
     plan = make_plan(config, num_candidates)
     mesh = make_mesh(config.mesh, devices)
+    rows_of_a_pass(config.batch, mesh)
     meshes = _other_meshes(plan, where, devices) if sweep else []
     slices = _other_slices(plan, where, mesh) if scaling else []
     done, total = 0, 2 + len(meshes) + sum(one != plan for _, one, _ in slices)
@@ -60,6 +63,13 @@ def preflight(
         done += 1
         on_progress("compiling", done, total)
         return figures
+
+    def compared(one: Plan, part: Topology, other: Mesh) -> dict[str, Any]:
+        try:
+            found = _short(train_figures(one, part, other), part)
+        except NotCompiled as error:
+            found = _not_compiled(one, part, other, error)
+        return counted(found)
 
     on_progress("compiling", 0, total)
     train = counted(train_figures(plan, where, mesh))
@@ -80,13 +90,10 @@ def preflight(
         "rank": rank,
     }
     if sweep:
-        figures["sweep"] = [_short(counted(train_figures(one, where, other)), where) for one, other in meshes]
+        figures["sweep"] = [compared(one, where, other) for one, other in meshes]
         figures["suggestion"] = suggestion(figures["sweep"])
     if scaling:
-        rows = [
-            _short(train if one == plan else counted(train_figures(one, part, other)), part)
-            for part, one, other in slices
-        ]
+        rows = [_short(train, part) if one == plan else compared(one, part, other) for part, one, other in slices]
         figures["scaling"] = with_efficiency(rows)
     return figures
 
@@ -162,14 +169,20 @@ def _other_meshes(plan: Plan, where: Topology, devices: list[Any]) -> list[tuple
 
 
 def _other_slices(plan: Plan, where: Topology, mesh: Mesh) -> list[tuple[Topology, Plan, Mesh]]:
-    """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them."""
+    """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them; not on those that
+    the mesh does not go on.
+    """
     per_shard = batch_rows(plan) // batch_shards(mesh)
     found = []
     for chips in SCALES:
         part = where if chips == where.num_chips else slice_of(where.chip, chips)
-        if part is not None:
+        if part is None:
+            continue
+        try:
             other = mesh if part == where else make_mesh(scaled_mesh(plan.config.mesh, chips), open_topology(part))
-            found.append((part, with_rows(plan, per_shard * batch_shards(other)), other))
+        except SatjaxError:
+            continue
+        found.append((part, with_rows(plan, per_shard * batch_shards(other)), other))
     return found
 
 
@@ -209,6 +222,19 @@ def _short(figures: dict[str, Any], where: Topology) -> dict[str, Any]:
             "rows_per_second": figures["rows_per_second"],
         }
     return short
+
+
+def _not_compiled(plan: Plan, where: Topology, mesh: Mesh, error: NotCompiled) -> dict[str, Any]:
+    """The row of a comparison that has no figures."""
+    return {
+        "topology": where.name,
+        "chips": where.num_chips,
+        "mesh": dict(mesh.shape),
+        "rows_per_chip": batch_rows(plan) / batch_shards(mesh),
+        "total_bytes": None,
+        "fits": False,
+        "error": str(error),
+    }
 
 
 def suggestion(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import jax
 from satjax.errors import SatjaxError, how_to_install
 from satjax.preflight.chips import GIB, Topology
 from satjax.preflight.hlo import Work, read_work
+from satjax.train import OTHER_KERNEL, lacks_vector_memory
 
 # libtpu looks for the machine that it would run on; these are its answers, so that it neither asks the network nor complains, nor wants to be
 # the only process here that has it open.
@@ -53,6 +54,10 @@ class Program:
     seconds: float
 
 
+class NotCompiled(SatjaxError):
+    """A step with a kernel that the chip's cores have no room for, however large its memory is."""
+
+
 def open_topology(topology: Topology) -> list[Any]:
     """The chips of a slice as devices to compile for; raises SatjaxError where libtpu is missing."""
     if importlib.util.find_spec("libtpu") is None:
@@ -66,7 +71,10 @@ def open_topology(topology: Topology) -> list[Any]:
 
 
 def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained: list[str] | None = None) -> Program:
-    """Compiles; a step that does not fit the chip's memory is no error. `trained` has float32 moments, two of each parameter."""
+    """Compiles; a step that does not fit the chip's memory is no error. `trained` has float32 moments, two of each parameter.
+
+    Raises NotCompiled where a kernel of it does not fit.
+    """
     parameters = sum(_on_chip(leaf) * leaf.dtype.itemsize for leaf in params.values())
     optimizer = sum(8 * _on_chip(params[path]) for path in trained or ())
     start = time.perf_counter()
@@ -75,6 +83,10 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        if lacks_vector_memory(str(error)):
+            raise NotCompiled(
+                f"a step is not compiled for want of vector memory ({str(error).splitlines()[0]}): {OTHER_KERNEL}"
+            ) from None
         inputs = parameters + optimizer
         needed = max(_needed(str(error)), inputs)
         memory = Memory(parameters, optimizer, inputs, needed - inputs, needed, fits=False)

@@ -20,7 +20,14 @@ def train_flops(plan: Plan) -> float:
     adapted = any("/lora_" in path for path in plan.trained)
     text_passes = 3 if whole else 2 if through_text and (adapted or not suffix) else 1
     flops = rows * (text_passes * text + (3 if whole else 2) * suffix)
-    return flops + (3 * encoder_flops(plan) if plan.embeds else 0.0)
+    return flops + (3 * encoder_flops(plan) * _asked(plan) if plan.embeds else 0.0)
+
+
+def _asked(plan: Plan) -> float:
+    """The share of psi's rows that a step has to read: of profiles as text it reads those that its groups ask for (`satjax.train_step.profiles_of`)."""
+    if plan.model.profile_encoder.kind != "text":
+        return 1.0
+    return min(1.0, plan.config.batch.groups * plan.candidates / plan.num_candidates)
 
 
 def rank_flops(plan: Plan, rows: int, num_sets: int) -> float:

