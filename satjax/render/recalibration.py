@@ -14,10 +14,12 @@ WORSE = 5e-4
 def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> None:
     """Probabilities before and after, and what thresholds cost and save.
 
-    A router's own calibration was fitted on the split `val`: measured there, it is not measured on other instructions, as the rest is.
+    A router was calibrated on the split `val` of what it was trained on, of which it does not know whether it is this one: "before" may be measured on what it was fitted on.
     """
     console, table = open_console(), plain_table()
-    marks = {figures["method"]: " (written)"} | ({"before": " (fitted on these)"} if figures["split"] == "val" else {})
+    marks = {figures["method"]: " (written)"} | (
+        {"before": " (perhaps fitted on these)"} if figures["split"] == "val" else {}
+    )
     but = ', but for "before"' if "before" in marks else ""
     console.print(
         f"{figures['instructions']} instructions ({figures['split']}), {len(figures['candidates'])} candidates; measured on other folds than fitted on{but}"
