@@ -24,7 +24,7 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
     assert 'other folds than fitted on, but for "before"' in " ".join(out.split())
     calibration_tables(calibration, {**figures, "split": "test"})
     other = capsys.readouterr().out
-    assert "perhaps fitted on these" not in other
+    assert "fitted on these" not in other
     assert "but for" not in other
     assert out.index("99 %") < out.index("90 %") < out.index("0.700")
     assert "none does" in out
