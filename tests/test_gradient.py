@@ -84,6 +84,7 @@ def test_leaving_entries_out_keeps_the_mean():
     assert set(np.unique(left)) == {0.0, 4.0}
     np.testing.assert_allclose(left.mean(), 1.0, atol=0.05)
     assert (np.asarray(left[0]) != np.asarray(left[1])).any()
+    np.testing.assert_array_equal(_left_out(embedding_BE, 0.0, KEY), embedding_BE)
 
 
 def test_settings_of_a_grid_share_their_programs():
