@@ -1,5 +1,6 @@
 """The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (DESIGN section 2)."""
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,6 +180,12 @@ def _connector(config: RouterModelConfig, rngs: nnx.Rngs) -> TextConnector | Tas
 
 def abstract_model(config: RouterModelConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
     """Structure and parameter shapes, nothing allocated."""
+    graphdef, shapes = _traced(config)
+    return graphdef, dict(shapes)
+
+
+@functools.lru_cache(maxsize=8)
+def _traced(config: RouterModelConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
     graphdef, state = nnx.split(nnx.eval_shape(lambda: RouterModel(config, nnx.Rngs(0))))
     return graphdef, {
         _join(path): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in nnx.to_flat_state(state)
