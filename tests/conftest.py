@@ -7,12 +7,14 @@ import signal
 import tempfile
 from pathlib import Path
 
+from tests.xla import EIGHT_DEVICES, QUICK_CODE
+
 # What a shell runs in the background ignores Ctrl-C, and so would all that the tests start, and send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Before anything imports jax: eight simulated devices for the mesh tests.
+# Before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {EIGHT_DEVICES} {QUICK_CODE}"
 # Workers, and the processes that tests start, inherit the environment: each program is compiled once for all of them.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="satjax-tests-")

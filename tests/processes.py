@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.xla import QUICK_CODE
+
 SLOWLY = """
 import time
 import satjax.stage_loop as module
@@ -84,7 +86,7 @@ def launch(
         if num_processes > 1:
             command += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(num_processes)]
             command += ["--process-id", str(process_id)]
-        environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "SATJAX_CACHE": str(cache)}
+        environment = {**os.environ, "XLA_FLAGS": QUICK_CODE, "JAX_PLATFORMS": "cpu", "SATJAX_CACHE": str(cache)}
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # what a tiny model gains by them is less than they cost
         processes.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

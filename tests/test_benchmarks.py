@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import ABILITY_ALONE, write_tiny_config
+from tests.xla import QUICK_CODE
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL = ("--runs", "1", "--instruction-tokens", "24", "--profile-tokens", "40")
@@ -27,7 +28,9 @@ def get_config(variant=""):
 
 def run(name, out, *options):
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--out", str(out), *options]
-    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        command, env={**os.environ, "XLA_FLAGS": QUICK_CODE}, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 

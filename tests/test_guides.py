@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.xla import QUICK_CODE
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PATHS = (("rank",), ("outcomes", "train", "assess", "serve"), ("outcomes", "pod"))
@@ -24,7 +26,7 @@ def blocks(guide: str) -> list[tuple[str, str]]:
 def run(kind: str, text: str, directory: Path) -> str:
     command = ["bash", "-euo", "pipefail", "-c", text] if kind == "sh" else [sys.executable, "-W", "error", "-c", text]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "XLA_FLAGS": ""}
+    environment = {**os.environ, "PATH": path, "XLA_FLAGS": QUICK_CODE}
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

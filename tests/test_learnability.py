@@ -12,6 +12,7 @@ from satjax import metrics
 from satjax.evaluation import evaluate
 from satjax.outcomes import planted_abilities, synthetic_zoo
 from satjax.router import Router
+from tests.xla import QUICK_CODE
 
 CONFIG = Path(__file__).parents[1] / "configs" / "smoke.py"
 HELD_OUT = ("synthetic-cobalt", "synthetic-falcon", "synthetic-juniper")
@@ -23,7 +24,9 @@ def test_the_demo_learns_instructions_and_candidates_it_has_not_seen(tmp_path):
     flags = ["--config", str(CONFIG), f"--config.data.held_out_candidates={HELD_OUT!r}", "--workdir", str(tmp_path)]
     # A process of its own: one device, not the eight simulated ones of the tests.
     code = "import sys; from satjax.cli import main; sys.exit(main(sys.argv[1:]))"
-    subprocess.run([sys.executable, "-c", code, "train", *flags], check=True, env={**os.environ, "XLA_FLAGS": ""})
+    subprocess.run(
+        [sys.executable, "-c", code, "train", *flags], check=True, env={**os.environ, "XLA_FLAGS": QUICK_CODE}
+    )
     report = evaluate(Router.load(tmp_path / "router"), synthetic_zoo())
     new = np.array([name in HELD_OUT for name in report.figures["candidates"]])
     trained, unseen = (

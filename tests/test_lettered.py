@@ -31,6 +31,10 @@ def test_runs_are_found_the_last_first(text, runs):
 
 
 def test_many_letters_take_no_long_time():
-    start = time.process_time()
-    assert list(lettered_runs("A. x\n" * 100_000)) == []
-    assert time.process_time() - start < 2.0
+    def seconds(lines):
+        start = time.process_time()
+        assert list(lettered_runs("A. x\n" * lines)) == []
+        return time.process_time() - start
+
+    # What grows with the square of the lines takes a hundred times as long, and what grows with them ten times, on a busy machine too.
+    assert seconds(100_000) < 40 * max(seconds(10_000), 0.01)

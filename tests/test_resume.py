@@ -13,6 +13,7 @@ import pytest
 from satjax.checkpoint import canonical_json
 from satjax.run_log import read_metrics
 from tests.tiny import write_tiny_config
+from tests.xla import QUICK_CODE
 
 STEPS = 10
 
@@ -26,7 +27,7 @@ def config_file(tmp_path_factory) -> Path:
 def start(config_file: Path, workdir: Path, prelude: str = "") -> subprocess.Popen:
     code = f"{prelude}\nimport sys\nfrom satjax.cli import main\nsys.exit(main(sys.argv[1:]))"
     arguments = ["train", "--config", str(config_file), "--workdir", str(workdir)]
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": QUICK_CODE, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
@@ -61,7 +62,7 @@ def _params(workdir: Path) -> str:
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str((workdir / "router" / "params").absolute())],
-        capture_output=True, text=True, check=True, env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True, text=True, check=True, env={**os.environ, "XLA_FLAGS": QUICK_CODE, "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     return result.stdout.strip()
 

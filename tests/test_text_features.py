@@ -33,11 +33,9 @@ def parts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(parts):
     assembly, graphdef, params = parts
-    found = []
-    for text in TEXTS:
-        rows = assembly.writer.encode([text])
-        found.append(np.asarray(bind(graphdef, params).features(jnp.asarray(rows.token), jnp.asarray(rows.length)))[0])
-    return np.stack(found)
+    features = jax.jit(lambda token, length: bind(graphdef, params).features(token, length))
+    rows = [assembly.writer.encode([text]) for text in TEXTS]
+    return np.concatenate([features(jnp.asarray(row.token), jnp.asarray(row.length)) for row in rows])
 
 
 def test_each_instruction_has_the_features_it_has_alone(parts, alone):
