@@ -73,7 +73,7 @@ def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, s
     if not held.items:
         return Calibration()
     store = store_of(job, params) if job.config.router.head == "none" else None
-    scorer = Scorer(job.assembly, params, reader, job.config.seed, store, job.mesh)
+    scorer = Scorer(job.assembly, params, reader, job.config.seed, store, job.mesh, sizes=())
     if soft is None:
         soft = scorer.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)

@@ -239,7 +239,8 @@ def training_set(
 def feature_reader(job: Job, params: Params) -> FeatureReader:
     """What the ability head reads with these parameters, of any instruction, on the training mesh."""
     graphdef, _ = abstract_model(job.assembly.model)
-    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh)
+    # A run reads its instructions once: a program for what does not fill a batch would take longer to compile than padding to compute.
+    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh, sizes=())
 
 
 def store_of(job: Job, params: Params) -> VectorStore:
