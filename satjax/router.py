@@ -23,11 +23,11 @@ from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.scoring import Scorer, as_tokens, profile_reader
-from satjax.sharding import check_axes, place, replicated
+from satjax.sharding import as_ours, place, replicated
 from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
-"""Instructions that a server scores at once, in one of its programs."""
+"""Instructions that a server scores at once, in one of its programs, where they do not make a full batch."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class Router:
         Raises SatjaxError where a file is missing or altered, the base weights are not the ones it was trained on, or `mesh` has other axes
         than those of `satjax.sharding.make_mesh`.
         """
-        if mesh is not None:
-            check_axes(mesh)
+        mesh = None if mesh is None else as_ours(mesh)
         directory = router_directory(directory)
         files = read_router(directory)
         config = replace(files.config, compute_dtype="float32", attention="xla") if exact else files.config
@@ -130,7 +129,7 @@ class Router:
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(rest)
         return cls(
-            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else (1,)),
+            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else None),
             files.test,
             files.profiles,
             files.calibration,
