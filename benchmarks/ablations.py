@@ -65,7 +65,12 @@ def second_stage(steps: int, adapters: float, rate: float = 3e-4, abilities: flo
     )
 
 
-AT_ONCE = ("--config.stages[0].steps=1", "--config.stages[1].warmup_steps=50")
+AT_ONCE = (
+    "--config.stages[0].steps=1",
+    "--config.stages[0].warmup_steps=0",
+    "--config.stages[0].learning_rate=1e-12",
+    "--config.stages[1].warmup_steps=50",
+)
 TUNED: dict[str, tuple[str, ...]] = {
     "two passes, adapters at 1e-4": second_stage(108, 1e-4),
     "two passes, adapters at 3e-4": second_stage(108, 3e-4),

@@ -130,11 +130,11 @@ def model_config(
         raise SatjaxError(
             f"config router.ability_head: layer {config.ability_head.depth} is read; {config.llm.weights} has {decoder.num_layers}"
         )
-    longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + 16
+    longest = config.prompt.max_tokens + config.profile_encoder.soft_tokens + len(writer.tail_ids)
     if longest > decoder.max_positions:
         raise SatjaxError(
             f"config router.prompt.buckets: {config.prompt.max_tokens} tokens are too many for {config.llm.weights}, which reads "
-            f"{decoder.max_positions}; shorten the longest bucket"
+            f"{decoder.max_positions}, {longest - config.prompt.max_tokens} of them after these; shorten the longest bucket"
         )
     compute_dtype = config.compute_dtype
     if compute_dtype == "auto":

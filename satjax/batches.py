@@ -1,12 +1,12 @@
 """Training batches: the batch of a step is a function of (seed, stage, step) alone, the same on any number of hosts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from satjax.config import BatchConfig
+from satjax.config import BatchConfig, StageConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
 from satjax.outcomes import OutcomeTable
@@ -96,8 +96,37 @@ def training_table(
     return train.select_items(seen if with_aptitude else free & seen)
 
 
+def of_tasks(table: OutcomeTable, tasks: Collection[str]) -> np.ndarray:
+    """Which of the items are of these tasks, bool `[N]`."""
+    return np.array([item.task in tasks for item in table.items], bool)
+
+
+def check_batches(
+    train: OutcomeTable, tasks: Collection[str], config: BatchConfig, stages: Sequence[StageConfig]
+) -> None:
+    """Raises SatjaxError where the training table has too little for the batches of any stage; `tasks` are those of the aptitude test."""
+    if config.candidates > len(train.candidates):
+        raise SatjaxError(
+            f"config batch.candidates = {config.candidates}: there are {len(train.candidates)} to train on; 0 takes them all"
+        )
+    for stage in stages:
+        eligible_N = of_tasks(train, tasks) | (stage.instructions == "all")
+        if not eligible_N.any():
+            raise SatjaxError(
+                f"config stage {stage.name!r}: no training instruction is of the aptitude test's tasks; set the stage's instructions to 'all'"
+            )
+        if config.one_positive:
+            outcome_MN = train.scores_MN[:, eligible_N]
+            scarce_M = ~(outcome_MN > 0.5).any(axis=1) | ((outcome_MN <= 0.5).sum(axis=1) < config.instructions - 1)
+            if scarce_M.any():
+                raise SatjaxError(
+                    f"config batch.instructions = {config.instructions}: candidate {train.candidate_ids[scarce_M.argmax()]!r} has too few right "
+                    f"or wrong outcomes for such a group in stage {stage.name!r}; lower it, or hold that candidate out"
+                )
+
+
 class BatchPlan:
-    """Which instructions and candidates each step of one stage reads.
+    """Which instructions and candidates each step of one stage reads, where there are enough (`check_batches`).
 
     Dense: every epoch is a fresh permutation, cut into batches of one bucket each; the few that do not fill a bucket's last batch
     move up to the next bucket. `one_positive`: every group is drawn on its own.
@@ -107,22 +136,6 @@ class BatchPlan:
         self.data, self.config, self.key = data, config, (seed, stage)
         self.eligible = np.flatnonzero(data.in_domain) if in_domain else np.arange(len(data))
         self.num_candidates = data.outcome.shape[1]
-        if config.candidates > self.num_candidates:
-            raise SatjaxError(
-                f"config batch.candidates = {config.candidates}: there are {self.num_candidates} to train on; 0 takes them all"
-            )
-        if not len(self.eligible):
-            raise SatjaxError(
-                "no training instruction is of the aptitude test's tasks; set the stage's instructions to 'all'"
-            )
-        if config.one_positive:
-            outcome = data.outcome[self.eligible]
-            scarce = ~(outcome > 0.5).any(axis=0) | ((outcome <= 0.5).sum(axis=0) < config.instructions - 1)
-            if scarce.any():
-                raise SatjaxError(
-                    f"config batch.instructions = {config.instructions}: candidate {scarce.argmax()} of the training table has too few "
-                    "right or wrong outcomes for such a group; lower it, or hold that candidate out"
-                )
         observed = ~np.isnan(data.outcome)
         mean = np.where(observed, data.outcome, 0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
         strength = np.maximum(mean, WEAKEST) ** config.strength

@@ -15,6 +15,8 @@ from satjax.files import write_text
 VERSION = 2
 SMALLEST_BLOCK = 0.01
 """Share of the pairs that a step of an isotonic map rests on at least."""
+ROUNDING = 1e-7
+"""Of a score, which is float32: scores that differ by no more are all the same."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Calibration:
 
     def probability(self, score_BM: np.ndarray) -> np.ndarray:
         """Probabilities, float32 of the shape of `score_BM`."""
+        score_BM = np.asarray(
+            score_BM, np.float64
+        )  # a steep map of close scores takes a small difference of large products
         if not self.knots:
             return expit(np.clip(self.scale * score_BM + self.offset, -60, 60)).astype(np.float32)
         score_K, probability_K = np.array(self.knots, np.float64).T
@@ -99,20 +104,22 @@ def _threshold(entry: dict[str, Any]) -> Threshold:
 def fit_calibration(score_BM: np.ndarray, outcome_BM: np.ndarray) -> Calibration:
     """Platt's map: maximum likelihood over the observed outcomes; soft outcomes count for both classes by their share.
 
-    Scores that are right for no candidate, or carry no order (a non-positive scale), leave the calibration as it is.
+    Scores that are right for no candidate, or carry no order (all the same, or a non-positive scale), leave the calibration as it is.
     """
     from sklearn.linear_model import LogisticRegression
 
     observed = ~np.isnan(outcome_BM)
     score, outcome = score_BM[observed].astype(np.float64), outcome_BM[observed].astype(np.float64)
-    if not 0 < outcome.sum() < len(outcome):
+    if not 0 < outcome.sum() < len(outcome) or score.std() <= ROUNDING * np.abs(score).max():
         return Calibration()
-    twice, label = np.concatenate([score, score])[:, None], np.repeat([1, 0], len(score))
-    fit = LogisticRegression(C=1e4).fit(twice, label, sample_weight=np.concatenate([outcome, 1 - outcome]))
-    scale = float(fit.coef_[0, 0])
-    return (
-        Calibration(scale, float(fit.intercept_[0]), int((observed.any(axis=1)).sum())) if scale > 0 else Calibration()
-    )
+    # Standardized, since the solver stops at a gradient that scores of a small spread never exceed.
+    mean, spread = float(score.mean()), float(score.std())
+    twice, label = np.tile((score - mean) / spread, 2)[:, None], np.repeat([1, 0], len(score))
+    fit = LogisticRegression(C=1e4, tol=1e-8, max_iter=1000)
+    fit.fit(twice, label, sample_weight=np.concatenate([outcome, 1 - outcome]))
+    scale = float(fit.coef_[0, 0]) / spread
+    offset = float(fit.intercept_[0]) - scale * mean
+    return Calibration(scale, offset, int(observed.any(axis=1).sum())) if scale > 0 else Calibration()
 
 
 def fit_isotonic(score_BM: np.ndarray, outcome_BM: np.ndarray) -> Calibration:

@@ -10,6 +10,9 @@ from typing import Any, Literal, TypeVar
 
 from satjax.errors import SatjaxError, unknown_name
 
+STRONGEST = 100.0
+"""Exponent at which the weakest candidate of all can still be drawn: at 103 its share is 0 in float64."""
+
 Layout = Literal["capability_first", "instruction_first"]
 ProfileEncoderKind = Literal["text", "tasks", "items"]
 Draw = Literal["distinguishing", "even"]
@@ -27,6 +30,9 @@ class DataConfig:
     outcomes: str = "synthetic"
     held_out_candidates: tuple[str, ...] = ()
     held_out_categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _lists_as_tuples(self)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class AbilityHeadConfig:
         return max((*self.mean_layers, *self.last_layers), default=0)
 
     def __post_init__(self) -> None:
+        _lists_as_tuples(self)
         _at_least("router.ability_head", self, rank=0, hidden=1)
         if self.rank and not self.depth:
             raise SatjaxError(
@@ -148,6 +155,7 @@ class PromptConfig:
         return self.buckets[-1]
 
     def __post_init__(self) -> None:
+        _lists_as_tuples(self)
         _check_buckets("router.prompt.buckets", self.buckets)
 
 
@@ -187,8 +195,11 @@ class BatchConfig:
     hidden_features: float = 0.0
 
     def __post_init__(self) -> None:
+        _lists_as_tuples(self)
         _at_least("batch", self, groups=1, instructions=1, candidates=0, strength=0, accumulate=1)
         _at_least("batch", self, hidden_items=0, hidden_features=0)
+        if self.strength > STRONGEST:
+            raise SatjaxError(f"config batch.strength = {self.strength} must be at most {STRONGEST}")
         for what in ("items", "features"):
             share = getattr(self, f"hidden_{what}")
             if share >= 1:
@@ -222,7 +233,12 @@ class StageConfig:
     instructions: Literal["all", "aptitude_tasks"] = "all"
 
     def __post_init__(self) -> None:
+        _lists_as_tuples(self)
         _at_least(f"stage {self.name!r}", self, steps=1, warmup_steps=0)
+        if self.warmup_steps >= self.steps:
+            raise SatjaxError(
+                f"config stage {self.name!r}: warmup_steps = {self.warmup_steps} must be below steps = {self.steps}, or the rate never gets to what it is to be"
+            )
         if self.learning_rate <= 0:
             raise SatjaxError(f"config stage {self.name!r}: learning_rate = {self.learning_rate} must be positive")
         for pattern, scale in self.scales:
@@ -342,6 +358,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
+        _lists_as_tuples(self)
         _at_least("", self, seed=0, calibration_instructions=0)
         _check_seed("seed", self.seed)
         if not self.stages:
@@ -416,6 +433,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise SatjaxError(f"{where} = {value!r}: {hint.__name__} is expected")
     return value
+
+
+def _lists_as_tuples(config: Any) -> None:
+    """What a config made in Python has as lists, since only tuples can be hashed, as what is compiled by a config has to be."""
+    for name, value in vars(config).items():
+        if isinstance(value, list):
+            entries = (tuple(entry) if isinstance(entry, list) else entry for entry in value)
+            object.__setattr__(config, name, tuple(entries))
 
 
 def _check_buckets(name: str, buckets: tuple[int, ...]) -> None:

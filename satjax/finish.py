@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from satjax.outcomes import OutcomeTable
 from satjax.scoring import Scorer, as_tokens
 from satjax.sharding import place, replicated
 
+log = logging.getLogger("satjax")
+
 
 def export(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
@@ -42,6 +45,12 @@ def export(job: Job, params: Params, target: Path) -> None:
         abilities = dict(zip(learners(job), ability_MR, strict=True))
     if not is_first():
         return
+    if not calibration.fitted_on:
+        log.warning(
+            "%s: its probabilities are raw scores, good for a ranking alone: nothing was fitted to outcomes of split 'val'; fit them with "
+            "`satjax calibrate`",
+            target,
+        )
     files = RouterFiles(
         config=lasting(job),
         norms=job.norms,
@@ -73,7 +82,7 @@ def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, s
     if not held.items:
         return Calibration()
     store = store_of(job, params) if job.config.router.head == "none" else None
-    scorer = Scorer(job.assembly, params, reader, job.config.seed, store, job.mesh)
+    scorer = Scorer(job.assembly, params, reader, job.config.seed, store, job.mesh, sizes=())
     if soft is None:
         soft = scorer.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)

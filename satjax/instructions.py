@@ -17,6 +17,8 @@ HEAD = "Instruction:\n"
 END = "\n\n" + INQUIRY
 CAPABILITY_FIRST_TAIL = "\nAnswer:"
 ANSWER = "\n\nAnswer:"
+TEXTS_AT_ONCE = 1024
+"""What a tokenizer makes of a text takes tens of times the memory of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class TokenRows:
         return TokenRows(np.pad(rows, ((0, 0), (0, width - rows.shape[1]))), self.length[index])
 
 
-def pad_rows(rows: Sequence[Sequence[int]], width: int | None = None) -> TokenRows:
+def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], width: int | None = None) -> TokenRows:
     """Token lists as one array, as wide as the longest of them or as `width`."""
     length = np.array([len(row) for row in rows], np.int32)
     token = np.zeros((len(rows), width or max(1, int(length.max(initial=0)))), np.int32)
@@ -86,11 +88,15 @@ class PromptWriter:
         """
         check_instructions(instructions)
         room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
-        encoded = [e.ids for e in self.tokenizer.encode_batch(list(instructions), add_special_tokens=False)]
-        cut = [lose_middle(ids, room) for ids in encoded]
-        if num_cut := sum(len(ids) > room for ids in encoded):
-            log.warning("%d of %d instructions exceed %d tokens and lost their middle", num_cut, len(encoded), room)
-        return pad_rows([[*self.start_ids, *ids, *self.end_ids] for ids in cut])
+        texts, rows, num_cut = list(instructions), list[np.ndarray](), 0
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            for encoding in self.tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE], add_special_tokens=False):
+                num_cut += len(encoding) > room
+                ids = lose_middle(encoding.ids, room)
+                rows.append(np.array([*self.start_ids, *ids, *self.end_ids], np.int32))
+        if num_cut:
+            log.warning("%d of %d instructions exceed %d tokens and lost their middle", num_cut, len(texts), room)
+        return pad_rows(rows)
 
     def bucket(self, length: int) -> int:
         """The width that a row of `length` tokens is padded to."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from satjax.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest, known_profiles, sample_aptitude_test
 from satjax.assembly import Assembly, assemble
-from satjax.batches import TrainingSet, trained_candidates, training_table
+from satjax.batches import TrainingSet, check_batches, of_tasks, trained_candidates, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
@@ -103,6 +103,7 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
         )
     reads_no_profile = config.router.profile_encoder.kind == "items"
     train_table = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
+    check_batches(train_table, {task.name for task in test.tasks}, config.batch, config.stages)
     profiles = known_profiles(table, test, train_table.candidate_ids)
     unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
     norms = accuracy_norms(profiles)
@@ -225,8 +226,7 @@ def training_set(
 ) -> TrainingSet:
     """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
     outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
-    tasks = {task.name for task in job.test.tasks}
-    in_domain = np.array([item.task in tasks for item in job.train.items])
+    in_domain = of_tasks(job.train, {task.name for task in job.test.tasks})
     texts = [item.text for item in job.train.items]
     if reads_features(job.config, job.learned, number):
         feature_NF = feature_reader(job, params).read(params, texts, on_progress)
@@ -239,7 +239,8 @@ def training_set(
 def feature_reader(job: Job, params: Params) -> FeatureReader:
     """What the ability head reads with these parameters, of any instruction, on the training mesh."""
     graphdef, _ = abstract_model(job.assembly.model)
-    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh)
+    # A run reads its instructions once: a program for what does not fill a batch would take longer to compile than padding to compute.
+    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh, sizes=())
 
 
 def store_of(job: Job, params: Params) -> VectorStore:

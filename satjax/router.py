@@ -23,11 +23,11 @@ from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.scoring import Scorer, as_tokens, profile_reader
-from satjax.sharding import check_axes, place, replicated
+from satjax.sharding import as_ours, place, replicated
 from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
-"""Instructions that a server scores at once, in one of its programs."""
+"""Instructions that a server scores at once, in one of its programs, where they do not make a full batch."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class Router:
         Raises SatjaxError where a file is missing or altered, the base weights are not the ones it was trained on, or `mesh` has other axes
         than those of `satjax.sharding.make_mesh`.
         """
-        if mesh is not None:
-            check_axes(mesh)
+        mesh = None if mesh is None else as_ours(mesh)
         directory = router_directory(directory)
         files = read_router(directory)
         config = replace(files.config, compute_dtype="float32", attention="xla") if exact else files.config
@@ -130,7 +129,7 @@ class Router:
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(rest)
         return cls(
-            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else (1,)),
+            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else None),
             files.test,
             files.profiles,
             files.calibration,
@@ -177,7 +176,10 @@ class Router:
         candidates: Sequence[str] | None = None,
         on_progress: Callable[[int], Any] = lambda done: None,
     ) -> np.ndarray:
-        """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates` (all of them by default)."""
+        """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates`.
+
+        By default that is all of the zoo, in the order that `Router.candidates` has as the scoring begins: name them where others add and remove some.
+        """
         if isinstance(instructions, str):
             raise SatjaxError("Router.score takes a list of instructions; put the one instruction into a list")
         # Scores go by place, and what comes may go by labels, as a column of a data frame does.
@@ -194,10 +196,10 @@ class Router:
 
     def rank(self, instruction: str, candidates: Sequence[str] | None = None, top: int | None = None) -> list[Ranked]:
         """Candidates from the likeliest to handle the instruction to the least, the `top` first ones if given."""
+        check_top(top)
         zoo = self._zoo
         names = tuple(_named(candidates, zoo))
-        score_BM = self._score(zoo, [instruction], names)
-        return ranking(names, self.calibration.probability(score_BM)[0], top)
+        return ranking(names, self._score(zoo, [instruction], names)[0], self.calibration, top)
 
     def task_likeness(self, instruction: str) -> np.ndarray | None:
         """How alike the demands of an instruction and of each core task of the aptitude test are, float32 `[T]` in [-1, 1].
@@ -244,9 +246,16 @@ def _named(candidates: Sequence[str] | None, zoo: Zoo) -> Iterable[str]:
     return zoo.profiles if candidates is None else candidates
 
 
-def ranking(names: Sequence[str], probability_M: np.ndarray, top: int | None = None) -> list[Ranked]:
-    """One row of probabilities as a ranking; equal ones keep the order of `names`."""
+def check_top(top: int | None) -> None:
+    """Raises SatjaxError where nobody would be in the ranking."""
     if top is not None and top < 1:
         raise SatjaxError(f"top = {top}: ask for at least 1 candidate")
-    order = np.argsort(-probability_M, kind="stable")[:top]
+
+
+def ranking(
+    names: Sequence[str], score_M: np.ndarray, calibration: Calibration, top: int | None = None
+) -> list[Ranked]:
+    """One row of scores as a ranking; equal ones keep the order of `names`."""
+    # Probabilities keep the order of scores, but float32 has only one number for all that is next to 1.
+    order, probability_M = np.argsort(-score_M, kind="stable")[:top], calibration.probability(score_M)
     return [Ranked(names[i], float(probability_M[i])) for i in order]

@@ -18,7 +18,7 @@ from satjax.config import Layout
 from satjax.instructions import TokenRows
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
-from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, row_batches
+from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, middle_sizes, row_batches, sizes_for
 from satjax.sharding import batch_sharding, batch_shards, constrain, on_mesh, place, replicated, starting
 from satjax.text_features import FeatureReader
 from satjax.vectors import VectorStore
@@ -53,7 +53,7 @@ def sets_at_once(layout: Layout, rows: int, width: int) -> int:
 class Scorer:
     """`score(instructions) -> float32[B, M]` with everything about the candidates computed once.
 
-    Few programs are compiled per bucket: one instruction and a full batch, or one for each of `sizes` and a full batch (`row_batches`). Where the
+    Few programs are compiled per bucket: one for each of a few sizes of batches, `sizes` among them if given (`batch_sizes`). Where the
     ability head alone scores, `store` keeps what it reads of the instructions, if given. `reader` turns profiles into soft tokens, or measures
     abilities by them. Where parameters lie on a `mesh`, the rows of a batch are split over its data axes, and all of its processes score together.
     """
@@ -66,16 +66,16 @@ class Scorer:
         order_seed: int,
         store: VectorStore | None = None,
         mesh: Mesh | None = None,
-        sizes: Sequence[int] = (1,),
+        sizes: Sequence[int] | None = None,
     ):
         graphdef, _ = abstract_model(assembly.model)
         self.shards = 0 if mesh is None else batch_shards(mesh)
         self.by_row = None if mesh is None else batch_sharding(mesh)
         self.everywhere = None if mesh is None else replicated(mesh)
         self.params, self.writer, self.reader, self.order_seed = params, assembly.writer, reader, order_seed
-        self.sizes, self.mesh, self.layout = sizes, mesh, assembly.model.layout
+        self.sizes, self.mesh, self.layout = middle_sizes() if sizes is None else sizes, mesh, assembly.model.layout
         alone = assembly.model.head == "none"
-        self.features = FeatureReader(graphdef, assembly.writer, store, mesh, sizes) if alone else None
+        self.features = FeatureReader(graphdef, assembly.writer, store, mesh, self.sizes) if alone else None
 
         @partial(jax.jit, out_shardings=self.everywhere)
         def encode(params: Params, inputs: ProfileInputs) -> jax.Array:
@@ -148,12 +148,10 @@ class Scorer:
         """
         soft = _place(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
         largest = (self.features.largest,) if self.features else ()
-        paddings = (0, *self.sizes, ROWS)
-        meets = [meet for less, meet in pairwise(paddings) if less < most]
+        meets = [meet for less, meet in pairwise((0, *self._meets())) if less < most]
         for width in self.writer.config.buckets:
-            for size in batch_sizes(width, self.shards, self.sizes, *largest):
-                if size >= 2 * most and not self.shards:
-                    continue
+            allowed = batch_sizes(width, self.shards, self.sizes, *largest)
+            for size in sorted({sizes_for(count, allowed)[0] for count in range(1, most + 1)}):
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
                 if self.features is None:
                     token, length = (_place(value, self.by_row) for value in (rows.token, rows.length))
@@ -175,9 +173,13 @@ class Scorer:
             found = program(self.params, *given)
         return np.asarray(found)
 
+    def _meets(self) -> list[int]:
+        """How many rows of features meet the candidates at once, rising."""
+        return sorted({1, *self.sizes, ROWS})
+
     def _padded(self, feature_BF: np.ndarray) -> np.ndarray | jax.Array:
         """As many rows as the smallest of few programs takes, so that no more are compiled."""
-        size = next(size for size in (*self.sizes, ROWS) if len(feature_BF) <= size)
+        size = next(size for size in self._meets() if len(feature_BF) <= size)
         return _place(np.resize(feature_BF, (size, feature_BF.shape[1])), self.everywhere)
 
 

@@ -73,13 +73,15 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_axes(mesh: Mesh) -> None:
-    """Raises SatjaxError where a mesh lacks one of the axes."""
+def as_ours(mesh: Mesh) -> Mesh:
+    """A mesh that `make_mesh` need not have made; raises SatjaxError where it lacks one of the axes."""
     if not set(AXES) <= set(mesh.axis_names):
         raise SatjaxError(
             f"a mesh with the axes ({', '.join(map(str, mesh.axis_names))}) is none of satjax's, which have ({', '.join(AXES)}); "
             "make it with satjax.sharding.make_mesh"
         )
+    # Those of `jax.make_mesh` are Explicit: each operation would have to say how its result lies.
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
 def _filling(shape: list[int], num_devices: int) -> str:

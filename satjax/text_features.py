@@ -42,12 +42,14 @@ class FeatureReader:
         writer: PromptWriter,
         store: VectorStore | None = None,
         mesh: Mesh | None = None,
-        sizes: Sequence[int] = (1,),
+        sizes: Sequence[int] | None = None,
     ):
-        """`sizes` of batches that are not full (`row_batches`)."""
+        """`sizes` of batches that are not full (`batch_sizes`)."""
         self.writer, self.mesh, self.sizes = writer, mesh, sizes
         self.largest = 0 if jax.default_backend() == "cpu" else TOKENS_OF_AN_ACCELERATOR
-        self.store = store if store is None or jax.process_count() == 1 else FirstStore(store)
+        # Without a mesh a process reads for itself, and what the others do nobody knows.
+        alone = mesh is None or jax.process_count() == 1
+        self.store = store if store is None or alone else FirstStore(store)
 
         def run(params: Params, token_BL: jax.Array, length_B: jax.Array) -> jax.Array:
             with on_mesh(mesh):

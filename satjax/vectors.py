@@ -79,27 +79,37 @@ def vectors_of(
 
     `on_progress` hears how many of how many are done. What was computed before an interruption is kept.
     """
-    vector = {} if store is None else store.find(texts)
-    missing = [i for i in range(len(texts)) if i not in vector]
-    fresh: list[int] = []
-    on_progress(len(vector), len(texts))
+    kept = {} if store is None else store.find(texts)
+    missing = [i for i in range(len(texts)) if i not in kept]
+    vector_BF, fresh, done = np.empty((0, 0), np.float32), list[int](), len(kept)
+    on_progress(done, len(texts))
+
+    def put(where: Sequence[int], found: np.ndarray) -> None:
+        nonlocal vector_BF
+        if not len(vector_BF):
+            vector_BF = np.empty((len(texts), found.shape[1]), np.float32)
+        vector_BF[where] = found
 
     def keep() -> None:
         if store is not None and fresh:
-            store.keep([texts[i] for i in fresh], np.stack([vector[i] for i in fresh]))
+            store.keep([texts[i] for i in fresh], vector_BF[fresh])
             fresh.clear()
 
+    while kept:  # each is let go as it is copied: all of them twice may be more than there is memory
+        i, row = kept.popitem()
+        put([i], row[None])
     try:
         for index, found in compute([texts[i] for i in missing]) if missing else ():
             where = [missing[i] for i in index]
-            vector |= dict(zip(where, found, strict=True))
+            put(where, found)
             fresh += where
+            done += len(where)
             if len(fresh) >= VECTORS_PER_SEGMENT:
                 keep()
-            on_progress(len(vector), len(texts))
+            on_progress(done, len(texts))
     finally:
         keep()
-    return np.stack([vector[i] for i in range(len(texts))])
+    return vector_BF
 
 
 def _digest(text: str) -> bytes:

@@ -113,6 +113,21 @@ def test_a_prompt_longer_than_the_llm_reads_is_refused(tmp_path):
         assemble(tiny_config(tmp_path, router__prompt__buckets=(256, 600)).router)
 
 
+def test_what_follows_the_longest_prompt_has_to_fit_too(tmp_path):
+    tail = "\nAnswer" * 20 + ":"
+
+    def config(longest):
+        return tiny_config(
+            tmp_path, router__prompt={"buckets": (256, longest), "tail": tail}, router__llm__join_layer=0
+        ).router
+
+    after = len(assemble(config(300)).model.tail_ids) + 1
+    assert after > 17
+    assemble(config(512 - after))
+    with pytest.raises(SatjaxError, match=f"{513 - after} tokens are too many .* reads 512, {after} of them after"):
+        assemble(config(513 - after))
+
+
 def test_parameters_in_bfloat16(tmp_path):
     assembly = assemble(tiny_config(tmp_path, router__param_dtype="bfloat16").router)
     assert {str(value.dtype) for value in assembly.base_params.values()} == {"bfloat16"}

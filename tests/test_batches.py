@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import sample_aptitude_test
-from satjax.batches import Batch, BatchPlan, TrainingSet, training_table
-from satjax.config import BatchConfig
+from satjax.batches import Batch, BatchPlan, TrainingSet, check_batches, training_table
+from satjax.config import STRONGEST, BatchConfig, StageConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import pad_rows
 from satjax.outcomes import Candidate, Item, OutcomeTable
@@ -227,16 +227,39 @@ def test_one_positive_groups_prefer_stronger_candidates_too():
     assert drawn[4] > 2 * drawn[0]
 
 
+def table_of(outcome_NM: np.ndarray) -> OutcomeTable:
+    """A training table with these outcomes: two thirds of its instructions are of the task `known`."""
+    items = tuple(Item(f"i{n}", "text", "known" if n % 3 else "other") for n in range(len(outcome_NM)))
+    candidates = tuple(Candidate(f"c{m}") for m in range(outcome_NM.shape[1]))
+    return OutcomeTable(items, candidates, np.ascontiguousarray(outcome_NM.T))
+
+
+def stage(name: str, instructions: str = "all") -> StageConfig:
+    return StageConfig(name, 1, 0.1, ("connector/.*",), instructions=instructions)  # type: ignore[arg-type]
+
+
+STAGES = (stage("one"), stage("two", "aptitude_tasks"))
+
+
+def test_what_every_stage_has_enough_for_is_fine():
+    for config in RECIPES:
+        check_batches(table_of(training_set().outcome), {"known"}, config, STAGES)
+
+
 @pytest.mark.parametrize("outcome", [0.0, 1.0, NAN])
 def test_a_candidate_without_enough_of_either_is_named_before_the_first_step(outcome):
     data = training_set()
     data.outcome[:, 3] = outcome
     with pytest.raises(
-        SatjaxError, match=r"config batch\.instructions = 4: candidate 3 of the training table has too few"
+        SatjaxError,
+        match=r"config batch\.instructions = 4: candidate 'c3' has too few right .* in stage 'one'; lower it",
     ):
-        plan_of(ONE_POSITIVE, data)
+        check_batches(table_of(data.outcome), {"known"}, ONE_POSITIVE, STAGES)
     data.outcome[:4, 3] = [1, 0, 0, 0]
     data.outcome[4:, 3] = NAN
+    check_batches(table_of(data.outcome), {"known"}, ONE_POSITIVE, STAGES[:1])
+    with pytest.raises(SatjaxError, match=r"candidate 'c3' has too few right or wrong outcomes .* in stage 'two'"):
+        check_batches(table_of(data.outcome), {"known"}, ONE_POSITIVE, STAGES)
     plan = plan_of(ONE_POSITIVE, data)
     for step in range(20):
         batch = plan.batch(step)
@@ -246,13 +269,24 @@ def test_a_candidate_without_enough_of_either_is_named_before_the_first_step(out
 
 def test_more_candidates_than_there_are_is_one_line():
     with pytest.raises(SatjaxError, match=r"config batch\.candidates = 6: there are 5 to train on; 0 takes them all"):
-        plan_of(BatchConfig(candidates=6))
+        check_batches(table_of(training_set().outcome), {"known"}, BatchConfig(candidates=6), STAGES)
 
 
-def test_a_stage_without_instructions_is_one_line():
-    data = replace(training_set(), in_domain=np.zeros(90, bool))
-    with pytest.raises(SatjaxError, match="no training instruction is of the aptitude test's tasks; set the stage's"):
-        plan_of(BatchConfig(), data, in_domain=True)
+def test_a_later_stage_without_instructions_is_one_line():
+    with pytest.raises(
+        SatjaxError,
+        match="config stage 'two': no training instruction is of the aptitude test's tasks; set the stage's instructions",
+    ):
+        check_batches(table_of(training_set().outcome), {"unheard of"}, BatchConfig(), STAGES)
+
+
+def test_the_strongest_preference_can_be_drawn_by():
+    outcome = np.zeros((40, 3))
+    outcome[:, 0] = 1
+    plan = plan_of(BatchConfig(candidates=3, strength=STRONGEST), replace(training_set(40, 3), outcome=outcome))
+    assert plan.batch(0).candidate.tolist() == [[0, 1, 2]]
+    plan = plan_of(BatchConfig(candidates=2, strength=STRONGEST), replace(training_set(40, 3), outcome=outcome))
+    assert plan.batch(0).candidate[0, 0] == 0
 
 
 @given(st.integers(0, 10), st.sets(st.integers(0, 5), max_size=4))

@@ -36,7 +36,13 @@ def test_probability_by_hand():
 def test_probabilities_are_in_0_1_and_keep_the_order_of_scores(score, scale, offset):
     probability = Calibration(scale, offset).probability(score)
     assert ((probability >= 0) & (probability <= 1)).all()
-    assert (np.diff(probability.ravel()[np.argsort(score, axis=None)]) >= 0).all()
+    order = np.argsort(score, axis=None)
+    logit = np.clip(scale * score.ravel()[order].astype(np.float64) + offset, -1e9, 1e9)
+    rise = np.diff(probability.ravel()[order].astype(np.float64))
+    assert (rise >= 0).all()
+    # Where float32 can tell two probabilities apart.
+    apart = (np.diff(logit) > 1e-2) & (logit[:-1] > -10) & (logit[1:] < 10)
+    assert (rise[apart] > 0).all(), "unequal scores stay unequal"
 
 
 def test_planted_scale_and_offset_are_found():
@@ -92,6 +98,29 @@ def test_written_and_read_it_is_the_same(tmp_path_factory, scale, offset, fitted
     path = tmp_path_factory.getbasetemp() / "calibration.json"
     Calibration(scale, offset, fitted_on).write(path)
     assert read_calibration(path) == Calibration(scale, offset, fitted_on)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e3])
+def test_the_size_of_scores_does_not_matter(size):
+    score, outcome = planted(1.7, -0.6, (400, 3))
+    scaled, expected = fit_calibration(size * score, outcome), fit_calibration(score, outcome)
+    assert (scaled.scale, scaled.offset) == pytest.approx((expected.scale / size, expected.offset), rel=1e-4)
+    np.testing.assert_allclose(scaled.probability(size * score), expected.probability(score), atol=1e-4)
+
+
+@pytest.mark.parametrize("score", [0.0, 5.3])
+def test_scores_that_are_all_the_same_leave_scores_as_they_are(score):
+    same = np.float32(score) * (1 + 1e-8 * np.random.default_rng(0).normal(size=(50, 2)))
+    outcome = (np.random.default_rng(1).random((50, 2)) < 0.4).astype(np.float32)
+    for given_score in (same, same.astype(np.float32)):
+        assert fit_calibration(given_score, outcome) == Calibration()
+
+
+def test_a_steep_map_of_close_scores_keeps_their_order():
+    score = np.arange(5.0, 5.0 + 5e-6, 5e-7).astype(np.float32)
+    probability = Calibration(1.06e5, -5.3e5).probability(score)
+    assert (np.diff(score) > 0).all()
+    assert (np.diff(probability) > 0).all()
 
 
 def test_an_isotonic_map_goes_through_its_knots_and_on_beyond_them():

@@ -13,6 +13,7 @@ from satjax.config import (
     AptitudeConfig,
     BatchConfig,
     CheckpointConfig,
+    DataConfig,
     LLMConfig,
     LossConfig,
     OptimizerConfig,
@@ -131,6 +132,7 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: BatchConfig(instructions=0), "config batch.instructions = 0 must be at least 1"),
         (lambda: BatchConfig(candidates=-1), "config batch.candidates = -1 must be at least 0"),
         (lambda: BatchConfig(strength=-0.5), "config batch.strength = -0.5 must be at least 0"),
+        (lambda: BatchConfig(strength=100.5), "config batch.strength = 100.5 must be at most 100"),
         (lambda: BatchConfig(accumulate=0), "config batch.accumulate = 0 must be at least 1"),
         (lambda: BatchConfig(hidden_items=-0.1), "config batch.hidden_items = -0.1 must be at least 0"),
         (lambda: BatchConfig(hidden_items=1.0), "config batch.hidden_items = 1.0 must be below 1"),
@@ -152,6 +154,8 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: BatchConfig(one_positive=True, candidates=1, instructions=1), "at least 2 instructions to a group"),
         (lambda: stage(steps=0), "config stage 'one'.steps = 0 must be at least 1"),
         (lambda: stage(warmup_steps=-1), "config stage 'one'.warmup_steps = -1 must be at least 0"),
+        (lambda: stage(warmup_steps=3), "config stage 'one': warmup_steps = 3 must be below steps = 3"),
+        (lambda: stage(steps=1, warmup_steps=1), "config stage 'one': warmup_steps = 1 must be below steps = 1"),
         (lambda: stage(learning_rate=0.0), "config stage 'one': learning_rate = 0.0 must be positive"),
         (lambda: stage(trainable=()), "config stage 'one': trainable is empty; name parameter paths"),
         (lambda: OptimizerConfig(clip_norm=0.0), "config optimizer.clip_norm = 0.0 must be positive"),
@@ -178,7 +182,24 @@ def test_settings_out_of_bounds_are_one_line(make, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_config_made_in_python_may_have_lists():
+    made = train(
+        stages=[stage(trainable=["connector/.*"], scales=[["connector/.*", 2.0]])],
+        data=DataConfig(held_out_candidates=["a"], held_out_categories=["b"]),
+        batch=BatchConfig(widths=[64, 512]),
+        router=RouterConfig(
+            ability_head=AbilityHeadConfig(rank=1, mean_layers=[1], last_layers=[2]),
+            prompt=PromptConfig(buckets=[64, 512]),
+        ),
+    )
+    assert made.stages[0].scales == (("connector/.*", 2.0),)
+    assert made.router.ability_head.mean_layers == (1,)
+    assert hash(made) == hash(dataclasses.replace(made, batch=BatchConfig(widths=(64, 512))))
+
+
 def test_the_least_that_is_allowed_is_allowed():
+    stage(warmup_steps=2)
+    BatchConfig(strength=100.0)
     AptitudeConfig(num_tasks=1, shots=1, seed=0)
     BatchConfig(groups=4, accumulate=2, one_positive=True, candidates=1, instructions=2)
     LossConfig(0.0, 0.0, 0.1)

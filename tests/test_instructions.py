@@ -1,6 +1,7 @@
 """Capability instructions as token rows: what is kept, what is cut, and what is refused."""
 
 import logging
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -126,6 +127,26 @@ def test_cut_instructions_are_counted_in_one_warning(caplog):
         assert caplog.messages == []
         write.encode([long, fits, long * 3])
     assert caplog.messages == [f"2 of 3 instructions exceed {room(write)} tokens and lost their middle"]
+
+
+def test_many_texts_are_tokenized_a_few_at_a_time(monkeypatch, caplog):
+    write, sizes = writer(), []
+    texts = [f"number {n} " * (n % 3 * 200 + 1) for n in range(7)]
+    whole, said = write.encode(texts), list(caplog.messages)
+    assert said
+    caplog.clear()
+
+    class Watched:
+        def encode_batch(self, texts, **options):
+            sizes.append(len(texts))
+            return write.tokenizer.encode_batch(texts, **options)
+
+    monkeypatch.setattr("satjax.instructions.TEXTS_AT_ONCE", 3)
+    parts = replace(write, tokenizer=Watched()).encode(texts)
+    assert sizes == [3, 3, 1]
+    np.testing.assert_array_equal(parts.token, whole.token)
+    np.testing.assert_array_equal(parts.length, whole.length)
+    assert caplog.messages == said
 
 
 @given(st.lists(st.text(min_size=1, max_size=200).filter(str.strip), min_size=1, max_size=4))

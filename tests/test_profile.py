@@ -16,6 +16,7 @@ from satjax.aptitude import (
     CapabilityProfile,
     CoreTask,
     check_same_test,
+    known_profiles,
     profile_from_outcomes,
     profile_from_scores,
     render,
@@ -84,6 +85,34 @@ def test_outcomes_are_found_by_item_and_absent_items_are_unobserved():
         profile_from_outcomes(table, test, "betta")
     with pytest.raises(SatjaxError, match="'beta' has no outcome on any of the 4 aptitude items"):
         profile_from_outcomes(table.select_items([1]), test, "beta")
+
+
+def test_profiles_of_many_candidates_are_those_of_each():
+    test = exam(2, 2)
+    items = tuple(Item(name, "text", "t") for name in ("1.0", "elsewhere", "0.1", "0.0"))
+    scores = np.array([[0, 0, 0, 1], [0.5, 1, 1, NAN], [NAN, 1, NAN, NAN]], np.float32)
+    table = OutcomeTable(items, tuple(map(Candidate, ("alpha", "beta", "gamma"))), scores)
+    found = known_profiles(table, test, ("gamma", "beta", "alpha"))
+    assert [profile.candidate for profile in found] == ["beta", "alpha"], "gamma has no outcome on the test"
+    for profile in found:
+        assert_same(profile, profile_from_outcomes(table, test, profile.candidate))
+
+
+def test_profiles_of_many_candidates_go_through_a_table_once(monkeypatch):
+    """A table of a hundred thousand items takes its time for each of a thousand candidates."""
+    test, walks = exam(1, 2), []
+    items = tuple(Item(name, "text", "t") for name in ("0.0", "0.1", "elsewhere"))
+    table = OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(5)), np.ones((5, 3), np.float32))
+
+    class Walked(tuple):
+        def __iter__(self):
+            walks.append(len(self))
+            return super().__iter__()
+
+    monkeypatch.setattr(OutcomeTable, "__post_init__", lambda self: None)
+    walked = replace(table, items=Walked(items))
+    assert len(known_profiles(walked, test, walked.candidate_ids)) == 5
+    assert len(walks) == 1
 
 
 @given(profiles())

@@ -91,6 +91,11 @@ def test_a_mesh_of_other_axes_is_refused_before_anything_is_read(tmp_path):
         Router.load(tmp_path, mesh=jax.make_mesh((2,), ("x",), devices=jax.devices()[:2]))
 
 
+def test_a_mesh_that_jax_made_will_do(router, trained):
+    mesh = jax.make_mesh((2, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:2])
+    np.testing.assert_allclose(Router.load(trained.router, mesh=mesh).score(TEXTS), router.score(TEXTS), atol=1e-5)
+
+
 def test_on_a_cpu_that_multiplies_bfloat16(router, trained, monkeypatch):
     monkeypatch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: True)
     narrow = Router.load(trained.router)
@@ -229,12 +234,24 @@ def test_what_cannot_be_ranked_is_one_line(router):
         router.rank(TEXTS[0], top=0)
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.integers(1, 25))
-def test_equal_probabilities_keep_the_order_of_names(probabilities, top):
-    names = [f"c{i}" for i in range(len(probabilities))]
-    ranked = ranking(names, np.array(probabilities, np.float32), top)
-    every = sorted(zip(names, probabilities, strict=True), key=lambda pair: -pair[1])
-    assert ranked == [Ranked(*pair) for pair in every[:top]]
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=20), st.integers(1, 25))
+def test_equal_scores_keep_the_order_of_names(scores, top):
+    names, calibration = [f"c{i}" for i in range(len(scores))], Calibration(2.0, 1.0)
+    ranked = ranking(names, np.array(scores, np.float32), calibration, top)
+    every = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
+    probability = calibration.probability(np.array([score for _, score in every], np.float32)).tolist()
+    assert ranked == [Ranked(name, p) for (name, _), p in zip(every, probability, strict=True)][:top]
+
+
+def test_scores_rank_where_their_probabilities_are_the_same_number():
+    ranked = ranking(["a", "b", "c"], np.array([18.0, 25.0, 19.0], np.float32), Calibration())
+    assert [(entry.candidate, entry.probability) for entry in ranked] == [("b", 1.0), ("c", 1.0), ("a", 1.0)]
+
+
+def test_what_no_ranking_can_have_is_said_before_anything_is_scored(router, monkeypatch):
+    monkeypatch.setattr(router._scorer, "score", lambda *given: pytest.fail("scored"))
+    with pytest.raises(SatjaxError, match="top = -1: ask for at least 1"):
+        router.rank(TEXTS[0], top=-1)
 
 
 def test_serving_changes_programs_and_not_probabilities(trained):

@@ -208,3 +208,16 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
     programs = (scorer.features._run._cache_size(), scorer._run_features._cache_size())
     assert scorer.score(TEXTS, soft).shape == (60, 6)
     assert programs == (scorer.features._run._cache_size(), scorer._run_features._cache_size()) == (3, 2)
+
+
+def test_on_an_accelerator_a_few_instructions_make_one_small_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("satjax.row_batches.jax.default_backend", lambda: "gpu")
+    scorer, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft, rows = scorer.soft_tokens(profiles), []
+    assert list(scorer.warm_up(soft, 12)) == [(1, 160), (8, 160)]
+    compiled = scorer.features._run._cache_size()
+    run = scorer.features._run
+    scorer.features._run = lambda *given: rows.append(len(given[1])) or run(*given)
+    assert scorer.score(TEXTS[:12], soft).shape == (12, 6)
+    assert sorted(rows) == [1, 1, 1, 1, 8]
+    assert run._cache_size() == compiled

@@ -20,7 +20,7 @@ from satjax.models.text_encoder import EncoderConfig
 from satjax.sharding import (
     LOGICAL_AXES,
     _arranged,
-    check_axes,
+    as_ours,
     check_batch,
     make_mesh,
     on_each_device,
@@ -142,12 +142,13 @@ def test_each_device_runs_on_its_own_rows_and_heads(sizes, found):
 
 
 def test_a_mesh_of_other_axes_is_one_line_that_says_how_to_make_one():
-    check_axes(make_mesh(MeshConfig(data=2), jax.devices()[:2]))
+    made = make_mesh(MeshConfig(data=2), jax.devices()[:2])
+    assert as_ours(made) == made
     for axes in (("x",), ("batch",), ("data",)):
         with pytest.raises(
             SatjaxError, match=rf"the axes \({axes[0]}\) is none.*data, fsdp, tensor.*make_mesh"
         ) as raised:
-            check_axes(jax.make_mesh((2,), axes, devices=jax.devices()[:2]))
+            as_ours(jax.make_mesh((2,), axes, devices=jax.devices()[:2]))
         assert "\n" not in str(raised.value)
 
 

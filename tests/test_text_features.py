@@ -15,7 +15,7 @@ from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model, bind
 from satjax.sharding import make_mesh, param_shardings
-from satjax.text_features import FeatureReader, feature_store
+from satjax.text_features import FeatureReader, FirstStore, feature_store
 from satjax.vectors import VectorStore
 from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params
 
@@ -136,6 +136,15 @@ def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monk
     assert feature_store(dataclasses.replace(parts[0], model=splash)).directory == feature_store(parts[0]).directory
     shape = "vocab_size width num_layers num_heads num_kv_heads head_width mlp_width norm_epsilon rope qkv_bias tied_head max_positions"
     assert set(keys[0]["decoder"]) == {*shape.split(), "lora_rank", "lora_tokens", "join_layer"}
+
+
+def test_a_process_that_reads_for_itself_asks_its_own_store(parts, tmp_path, monkeypatch):
+    """Without a mesh the others, if there are any, need not read at all, and would be waited for."""
+    assembly, graphdef, _ = parts
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    store = VectorStore(tmp_path)
+    assert FeatureReader(graphdef, assembly.writer, store).store is store
+    assert isinstance(FeatureReader(graphdef, assembly.writer, store, make_mesh(MeshConfig())).store, FirstStore)
 
 
 @pytest.mark.parametrize(("text", "fault"), [("  ", "empty"), (3, "int, not text"), ("\udc80", "not valid Unicode")])

@@ -170,6 +170,21 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
         train(tiny_config(home), tmp_path)
 
 
+def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_path, monkeypatch):
+    """It is the config's to mend, which is part of what a run's checkpoints belong to."""
+    monkeypatch.setattr("satjax.job.assemble", lambda *given: pytest.fail("opened"))
+    config = tiny_config(home, batch={"instructions": 8, "candidates": 60})
+    with pytest.raises(SatjaxError, match=r"config batch\.candidates = 60: there are 6 to train on"):
+        prepare(config, tmp_path / "run")
+    monkeypatch.setattr("satjax.batches.of_tasks", lambda table, tasks: np.zeros(len(table.items), bool))
+    later = dataclasses.replace(tiny_config(home).stages[1], instructions="aptitude_tasks")
+    config = dataclasses.replace(tiny_config(home), stages=(tiny_config(home).stages[0], later))
+    with pytest.raises(
+        SatjaxError, match="config stage 'all': no training instruction is of the aptitude test's tasks"
+    ):
+        prepare(config, tmp_path / "run")
+
+
 def test_hosts_compare_the_validation_outcomes_that_the_run_ends_with(home, tmp_path, monkeypatch):
     """Who found no validation instructions would not come to the calibration in which the others wait."""
     compared = []
@@ -682,6 +697,7 @@ def test_a_finished_router_is_kept_while_what_it_was_made_of_is_as_it_was(home, 
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
     write_table(table, tmp_path / "outcomes")
     router = train(config, tmp_path / "run")
+    caplog.clear()  # after two steps, scores tell no outcomes apart
 
     def trained_again(scores_MN: np.ndarray) -> RouterFiles:
         write_table(dataclasses.replace(table, scores_MN=scores_MN), tmp_path / "outcomes")

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,22 @@ def test_of_other_texts_no_vectors_are_read(tmp_path, monkeypatch):
     assert len(store.find(["text 0"])) == 1
     assert read.count("digest") <= 6
     assert read[-1] == "vector", "what is found is the end of it"
+
+
+def test_vectors_are_in_memory_once(tmp_path):
+    """Those of a hundred thousand instructions are gigabytes."""
+    texts = [f"text {n}" for n in range(1024)]
+
+    def compute(texts):
+        for start in range(0, len(texts), 64):
+            index = np.arange(start, min(start + 64, len(texts)))
+            yield index, np.full((len(index), 2048), 1, np.float32)
+
+    store = VectorStore(tmp_path)
+    vectors_of(texts[:256], compute, store)
+    tracemalloc.start()
+    found = vectors_of(texts, compute, store)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found == 1).all()
+    assert most < 1.6 * found.nbytes, "with a segment that is read or written"

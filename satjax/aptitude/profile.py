@@ -37,7 +37,7 @@ class CapabilityProfile:
     assessment: Mapping[str, Any] | None = None
 
     def summary(self) -> "CapabilityProfile":
-        """The same without the outcome of each item: all that a router reads, for those who may not pass on single outcomes."""
+        """The same without the outcome of each item, for those who may not pass on single outcomes: all that a router of `tasks` or `text` profiles reads."""
         return replace(self, item_outcome_TK=None)
 
     def write(self, path: Path) -> None:
@@ -129,8 +129,7 @@ def profile_from_outcomes(table: OutcomeTable, test: AptitudeTest, candidate_id:
 
     Raises SatjaxError where the table does not know the candidate, or has none of its outcomes on the test.
     """
-    scores_N = table.select_candidates([candidate_id]).scores_MN[0]
-    outcomes = {item.id: float(score) for item, score in zip(table.items, scores_N, strict=True)}
+    (outcomes,) = _outcomes(table, test, [candidate_id])
     return profile_from_scores(outcomes, test, candidate_id)
 
 
@@ -139,10 +138,18 @@ def known_profiles(
 ) -> tuple[CapabilityProfile, ...]:
     """Profiles of those of the candidates that have outcomes on the test in this table."""
     profiles = []
-    for name in candidate_ids:
+    for name, outcomes in zip(candidate_ids, _outcomes(table, test, candidate_ids), strict=True):
         with contextlib.suppress(SatjaxError):
-            profiles.append(profile_from_outcomes(table, test, name))
+            profiles.append(profile_from_scores(outcomes, test, name))
     return tuple(profiles)
+
+
+def _outcomes(table: OutcomeTable, test: AptitudeTest, candidate_ids: Sequence[str]) -> list[dict[str, float]]:
+    """Each candidate's outcomes on the items of the test, by their ids; a table may have many more items."""
+    asked = test.item_ids
+    column = {item.id: n for n, item in enumerate(table.items) if item.id in asked}
+    scores_MI = table.select_candidates(candidate_ids).scores_MN[:, list(column.values())]
+    return [dict(zip(column, scores_I, strict=True)) for scores_I in scores_MI.tolist()]
 
 
 def profile_from_scores(score_of_item: Mapping[str, float], test: AptitudeTest, candidate_id: str) -> CapabilityProfile:

@@ -40,7 +40,7 @@ def add_verbs(verb: Verb) -> None:
 def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.render.ranking import ranking_table
-    from satjax.router import Router, ranking
+    from satjax.router import Router, check_top, ranking
 
     if options.input or options.output:
         return _rank_file(options)
@@ -49,13 +49,15 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     for text in options.instruction:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
+    check_top(options.top)
     chosen = _chosen(options.candidates)
     use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
-    probability_BM = router.probability(options.instruction, names)
+    score_BM = router.score(options.instruction, names)
     rankings = [
-        (text, ranking(names, row, options.top)) for text, row in zip(options.instruction, probability_BM, strict=True)
+        (text, ranking(names, score_M, router.calibration, options.top))
+        for text, score_M in zip(options.instruction, score_BM, strict=True)
     ]
     if options.json:
         listed = [
