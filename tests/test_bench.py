@@ -17,6 +17,7 @@ from satjax.render.evaluation import bench_table
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
 from tests.costly import costly_zoo
+from tests.test_leakage import leaky
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
@@ -239,6 +240,13 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
     assert {what for what, _, _ in heard} == {"router 1", "router 2", "intervals"}
 
 
+def test_what_stands_in_the_training_split_too_is_warned_of_once(trained, table, caplog):
+    routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(leaky(table, 99), "test", 8)
+    bench(routers, few, encoder=None, baselines=[])
+    (said,) = caplog.messages
+    assert said.startswith("8 of 8 instructions of the split 'test' stand in the training split too")
+
+
 def test_an_unknown_baseline_comes_with_near_names(trained, table):
     encoder = resolve(f"dir:{trained.directory / 'encoder'}")
     with pytest.raises(SatjaxError, match="unknown baseline 'neighbour': did you mean 'neighbours'"):
@@ -261,7 +269,7 @@ def unscored(monkeypatch):
     def score(*_, **__):
         raise Scored
 
-    monkeypatch.setattr(bench_module, "evaluate", score)
+    monkeypatch.setattr(bench_module, "measured", score)
 
 
 def test_without_aptitude_items_only_the_forest_is_left_out(trained, table, monkeypatch, caplog):

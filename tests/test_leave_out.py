@@ -158,7 +158,7 @@ def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
     monkeypatch.setattr(folds, "trained", lambda *_, **__: router)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "_embedding", lambda *_: np.ones((len(table.items), 1), np.float32))
-    monkeypatch.setattr(folds, "evaluate", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    monkeypatch.setattr(folds, "measured", lambda *_, **__: Report(figures, probability_BM, probability_BM))
     data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
     for protocol, name in ((unseen_families, "unseen families"), (leave_category_out, "leave category out")):
         with pytest.raises(SatjaxError, match=f"{name}: '{lost}' is known by nothing .no outcome."):

@@ -29,9 +29,10 @@ from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import Report, evaluate
+from satjax.evaluation.evaluate import Report, measured
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
@@ -113,10 +114,10 @@ def bench(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
 
-    def evaluated(router: Router, number: int) -> Report:
+    def scored(router: Router, number: int) -> Report:
         # A name of its own for each: the time left of one is told by how fast that one is.
         hear = partial(on_progress, f"{ROUTER} {number}")
-        return evaluate(router, table, on_progress=hear)
+        return measured(router, table, on_progress=hear)
 
     following = iter(routers)
     first = next(following)
@@ -133,13 +134,14 @@ def bench(
             "bench: rerank and llm_text are calibrated on the validation split, where the outcome table has no outcomes; "
             "add some, or leave these baselines out"
         )
-    reports = [evaluated(first, 1)]
+    warn_of_leakage(table, "test")
+    reports = [scored(first, 1)]
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     for router in following:
         if router.aptitude_test.fingerprint != test.fingerprint:
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
-        reports.append(evaluated(router, len(reports) + 1))
+        reports.append(scored(router, len(reports) + 1))
         del router
     names = reports[0].figures["candidates"]
     if any(report.figures["candidates"] != names for report in reports):

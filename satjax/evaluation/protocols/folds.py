@@ -11,7 +11,7 @@ import numpy as np
 from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import measured
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -68,7 +68,7 @@ def trained_and_scored(
     it cannot know.
     """
     router = trained(config, workdir, name, candidates=candidates, categories=categories)
-    report = evaluate(router, table)
+    report = measured(router, table)
     for candidate, reason in report.figures["left_out"].items():
         raise SatjaxError(f"{protocol}: {candidate!r} is known by nothing ({reason}); leave it out of the table")
     return report.probability_BM, router.aptitude_test

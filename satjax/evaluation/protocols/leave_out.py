@@ -20,6 +20,7 @@ from satjax.evaluation.baselines import (
 from satjax.evaluation.bench import ONE_NEW, ROUTER, SEEN, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.figures import Zoos
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import (
     Progress,
     check_nothing_held_out,
@@ -49,6 +50,7 @@ def unseen_families(
     """
     check_nothing_held_out(config, "unseen families")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     groups = families(table)
     if len(groups) < 2:
@@ -93,6 +95,7 @@ def leave_category_out(
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
     check_nothing_held_out(config, "leave category out")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     category_B = np.array([table.items[i].category for i in held])
     names = sorted(set(category_B))

@@ -11,6 +11,7 @@ from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
 from satjax.evaluation.intervals import figure_intervals, mean_interval
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 
@@ -34,6 +35,7 @@ def onboarding(
     """
     check_nothing_held_out(config, "onboarding")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     column = {name: i for i, name in enumerate(table.candidate_ids)}
