@@ -185,8 +185,8 @@ def test_a_method_that_calls_everyone_has_no_figures_of_one_call(tmp_path, capsy
     write_html(figures, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     between = page[page.index("Quality against cost") : page.index("<h2>Reliability")]
-    assert "<td>neighbours</td>" in between
-    assert "<td>rerank</td>" not in between
+    assert '<th scope="row">neighbours</th>' in between
+    assert '<th scope="row">rerank</th>' not in between
 
 
 def test_without_costs_only_two_candidates_are_a_pair(found):
@@ -241,7 +241,7 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
 
 
 def test_what_stands_in_the_training_split_too_is_warned_of_once(trained, table, caplog):
-    routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(leaky(table, 99), "test", 8)
+    routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(leaky(table, 9_999), "test", 8)
     bench(routers, few, encoder=None, baselines=[])
     (said,) = caplog.messages
     assert said.startswith("8 of 8 instructions of the split 'test' stand in the training split too")
@@ -342,6 +342,9 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     assert reading["methods"]["candidate_means"]["fit_seconds"] is not None
     assert [reading["methods"][name]["fit_seconds"] for name in ("rerank", "llm_text")] == [None, None]
     assert {method["routing"]["all"]["n"] for method in reading["methods"].values()} == {10}
+    whole = bench([Router.load(trained.router)], table, encoder=None, baselines=[], limit=reading["drawn"]["of"])
+    assert whole["instructions"] == reading["drawn"]["of"]
+    assert "drawn" not in whole
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)
     assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]

@@ -155,6 +155,7 @@ def test_a_candidate_of_unknown_price_is_left_out():
     references, methods = quality_against_cost({"good": GOOD}, replace(TABLE, cost_usd_MN=costs), "test", OUTCOME, COST)
     others = [m for m in range(5) if m != 2]
     assert list(references["candidates"]) == [TABLE.candidate_ids[m] for m in others]
+    assert references["left_out"] == [TABLE.candidate_ids[2]]
     curve = quality_cost_curve(
         GOOD[0][:, others], OUTCOME[:, others], COST[:, others], expected_costs(TABLE, "test")[others]
     )

@@ -45,6 +45,8 @@ ROUTER = "router"
 SEEN = "router (trained on them)"
 ONE_NEW = "router (one family new)"
 """Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
+APART = (SEEN, ONE_NEW)
+"""What is no rival of the others: more is known to it."""
 RERANK, LLM_TEXT = "rerank", "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
@@ -183,7 +185,7 @@ def bench(
         known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
         reader, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _unfitted(llm_text(reader, known, instructions, pairs, hear))
-    drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
+    drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
 
