@@ -10,7 +10,7 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import CORRECTNESS, SEEDLESS, Method, compare
+from satjax.evaluation.bench import SEEDLESS, Method, _over_seeds, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
@@ -114,9 +114,18 @@ def test_candidate_means_route_to_the_best_single(found):
     assert "router_gain" not in ours
 
 
-def test_correctness_names_are_those_of_the_metrics():
-    outcome = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert list(CORRECTNESS) == list(metrics.correctness(outcome, outcome))
+def test_ends_of_a_mean_over_seeds_stay_in_the_figures_range():
+    """The second seed is all but perfect, and draws the first one's interval to the end of the range, or beyond."""
+    outcome = (np.random.default_rng(0).random((60, 3)) < 0.5).astype(float)
+    rough = np.clip(outcome + np.random.default_rng(1).normal(0, 0.45, outcome.shape), 0, 1)
+    both = np.stack([rough, np.abs(outcome - 1e-3), np.abs(outcome - 1e-3)])
+    for figure in (metrics.auroc_pooled, metrics.auroc_within_instruction, metrics.brier, metrics.ece):
+        found = _over_seeds(figure, both, outcome)
+        assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 1
+    assert _over_seeds(metrics.ece, both, outcome)["low"] == 0
+    assert _over_seeds(metrics.auroc_pooled, both, outcome)["high"] == 1
+    bad = np.stack([1 - outcome, 1 - outcome])
+    assert _over_seeds(metrics.log_loss, bad, outcome)["high"] > 13
 
 
 def test_an_oracle_is_above_all_and_chance_has_no_gain():

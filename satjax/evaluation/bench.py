@@ -52,14 +52,6 @@ CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
 READ_NO_TEXT = ("candidate_means", "subject_means")
 """Baselines that no embedding has to be computed for."""
-CORRECTNESS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
-    "auroc_pooled": metrics.auroc_pooled,
-    "auroc_per_candidate": metrics.auroc_per_candidate,
-    "auroc_within_instruction": metrics.auroc_within_instruction,
-    "brier": metrics.brier,
-    "ece": metrics.ece,
-    "log_loss": metrics.log_loss,
-}
 SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
 """Baselines that nothing random enters: one fit is all there is."""
 
@@ -289,7 +281,7 @@ def compare(
             "chosen": dict(method.chosen),
             "correctness": {
                 figure: _over_seeds(function, method.probability_SBM, outcome_BM)
-                for figure, function in CORRECTNESS.items()
+                for figure, function in metrics.CORRECTNESS.items()
             },
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
@@ -321,7 +313,11 @@ def _over_seeds(
     function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, Any]:
     values = [function(probability, outcome_BM) for probability in probability_SBM]
-    return over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
+    found = over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
+    if function is not metrics.log_loss and found["low"] is not None:
+        # The mean over seeds may lie nearer to 0 or 1 than the first seed, about which they were set.
+        found |= {"low": max(0.0, found["low"]), "high": min(1.0, found["high"])}
+    return found
 
 
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:

@@ -6,8 +6,9 @@ A table is `columns` (name, note) and `rows` (name, ours, cells), a cell is valu
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from satjax.evaluation.bench import APART, CORRECTNESS, ROUTER
+from satjax.evaluation.bench import APART, ROUTER
 from satjax.evaluation.formats import ends, figure, gain, percent
+from satjax.metrics import CORRECTNESS
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from satjax import metrics
 from satjax.evaluation import bench_tables, drawings, formats
-from satjax.evaluation.bench import APART, CORRECTNESS, ONE_NEW, SEEN
+from satjax.evaluation.bench import APART, ONE_NEW, SEEN
 from satjax.evaluation.zoos import ALL
 from satjax.files import write_text
 
@@ -36,7 +37,7 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
             name, found = "release_stream", {"drawing": drawings.release_stream(figures["releases"])}
         case "onboarding":
             name, found = "onboarding", {"drawing": drawings.onboarding(figures["sizes"])}
-            found["measures"] = list(CORRECTNESS)
+            found["measures"] = list(metrics.CORRECTNESS)
         case "coverage":
             name, found = "coverage", {"drawing": drawings.coverage(figures)}
         case _:
