@@ -169,12 +169,12 @@ def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):
 def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path):
     arguments = ["protocol", "coverage", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
     assert main(arguments) == 0
-    figures = json.loads((tmp_path / "folds" / "report.json").read_text())
+    figures = json.loads((tmp_path / "folds" / "report-coverage.json").read_text())
     assert figures["protocol"] == "coverage"
     out = capsys.readouterr().out
     assert out.startswith(f"{figures['best_candidate']} is right on")
-    page = tmp_path / "folds" / "report.html"
-    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\npage:   {page}\n")
+    page = tmp_path / "folds" / "report-coverage.html"
+    assert out.endswith(f"report: {tmp_path / 'folds' / 'report-coverage.json'}\npage:   {page}\n")
     assert figures["best_candidate"] in page.read_text(encoding="utf-8")
 
 

@@ -113,7 +113,7 @@ def add_verbs(verb: Verb) -> None:
     protocol = verb(
         "protocol",
         _protocol,
-        "Train a recipe again on less, and measure it on what it did not see: report.json and report.html.",
+        "Train a recipe again on less, and measure it on what it did not see: report-PROTOCOL.json and .html.",
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
     )
     protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
@@ -264,7 +264,8 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return error.exit_code
-    path, page = write_report(figures, options.workdir), options.workdir / "report.html"
+    path = write_report(figures, options.workdir, f"report-{options.protocol}")
+    page = path.with_suffix(".html")
     write_html(figures, page)
     protocol_tables(figures)
     print(f"report: {path}\npage:   {page}")

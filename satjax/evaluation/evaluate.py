@@ -112,8 +112,8 @@ def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) ->
     return left_out
 
 
-def write_report(figures: dict[str, Any], directory: Path) -> Path:
-    """Writes `report.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
-    path = directory / "report.json"
+def write_report(figures: dict[str, Any], directory: Path, name: str = "report") -> Path:
+    """Writes `NAME.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
+    path = directory / f"{name}.json"
     write_text(path, json.dumps(figures, indent=1))
     return path
