@@ -5,6 +5,7 @@ every figure. Where a figure needs classes, a soft outcome above 0.5 counts as h
 determine (a single class, say) is None.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +107,16 @@ def ece(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]
     return float(np.average(np.abs(found.probability_K - found.outcome_K), weights=found.count_K))
 
 
+CORRECTNESS: dict[str, Callable[[ndarray, ndarray], float | None]] = {
+    figure.__name__: figure
+    for figure in (auroc_pooled, auroc_per_candidate, auroc_within_instruction, brier, ece, log_loss)
+}
+"""Figures of P(handled) by name; all but the log-loss lie in [0, 1]."""
+
+
 def correctness(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> dict[str, float | None]:
     """Every figure of P(handled) by name."""
-    figures = (auroc_pooled, auroc_per_candidate, auroc_within_instruction, brier, ece, log_loss)
-    return {figure.__name__: figure(probability_BM, outcome_BM) for figure in figures}
+    return {name: figure(probability_BM, outcome_BM) for name, figure in CORRECTNESS.items()}
 
 
 def _chosen(probability_BM: ndarray, outcome_BM: ndarray) -> ndarray:

@@ -19,6 +19,8 @@ ROUTED = "satjax"
 """The model name that is routed; no candidate may have it."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 BIGGEST_FILE = 2**24
+LEAST = dict.fromkeys(("batch_wait_ms", "cooldown_seconds", "shutdown_seconds"), 0)
+"""Of settings that may be 0; the least of others is 1, or a thousandth where parts count."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,6 @@ def _check_settings(settings: Settings, at: str) -> None:
     for key, value in vars(settings).items():
         if isinstance(value, str):
             continue
-        least = (
-            0
-            if key in ("batch_wait_ms", "cooldown_seconds", "shutdown_seconds")
-            else 1e-3
-            if isinstance(value, float)
-            else 1
-        )
+        least = LEAST.get(key, 1e-3 if isinstance(value, float) else 1)
         if not least <= value < math.inf:
             raise SatjaxError(f"{at}.{key} = {value} must be at least {least:g}")

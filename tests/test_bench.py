@@ -10,13 +10,14 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import CORRECTNESS, SEEDLESS, Method, compare
+from satjax.evaluation.bench import SEEDLESS, Method, _over_seeds, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
 from tests.costly import costly_zoo
+from tests.test_leakage import leaky
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
@@ -113,9 +114,18 @@ def test_candidate_means_route_to_the_best_single(found):
     assert "router_gain" not in ours
 
 
-def test_correctness_names_are_those_of_the_metrics():
-    outcome = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert list(CORRECTNESS) == list(metrics.correctness(outcome, outcome))
+def test_ends_of_a_mean_over_seeds_stay_in_the_figures_range():
+    """The second seed is all but perfect, and draws the first one's interval to the end of the range, or beyond."""
+    outcome = (np.random.default_rng(0).random((60, 3)) < 0.5).astype(float)
+    rough = np.clip(outcome + np.random.default_rng(1).normal(0, 0.45, outcome.shape), 0, 1)
+    both = np.stack([rough, np.abs(outcome - 1e-3), np.abs(outcome - 1e-3)])
+    for figure in (metrics.auroc_pooled, metrics.auroc_within_instruction, metrics.brier, metrics.ece):
+        found = _over_seeds(figure, both, outcome)
+        assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 1
+    assert _over_seeds(metrics.ece, both, outcome)["low"] == 0
+    assert _over_seeds(metrics.auroc_pooled, both, outcome)["high"] == 1
+    bad = np.stack([1 - outcome, 1 - outcome])
+    assert _over_seeds(metrics.log_loss, bad, outcome)["high"] > 13
 
 
 def test_an_oracle_is_above_all_and_chance_has_no_gain():
@@ -184,8 +194,8 @@ def test_a_method_that_calls_everyone_has_no_figures_of_one_call(tmp_path, capsy
     write_html(figures, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     between = page[page.index("Quality against cost") : page.index("<h2>Reliability")]
-    assert "<td>neighbours</td>" in between
-    assert "<td>rerank</td>" not in between
+    assert '<th scope="row">neighbours</th>' in between
+    assert '<th scope="row">rerank</th>' not in between
 
 
 def test_without_costs_only_two_candidates_are_a_pair(found):
@@ -239,6 +249,13 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
     assert {what for what, _, _ in heard} == {"router 1", "router 2", "intervals"}
 
 
+def test_what_stands_in_the_training_split_too_is_warned_of_once(trained, table, caplog):
+    routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(leaky(table, 9_999), "test", 8)
+    bench(routers, few, encoder=None, baselines=[])
+    (said,) = caplog.messages
+    assert said.startswith("8 of 8 instructions of the split 'test' stand in the training split too")
+
+
 def test_an_unknown_baseline_comes_with_near_names(trained, table):
     encoder = resolve(f"dir:{trained.directory / 'encoder'}")
     with pytest.raises(SatjaxError, match="unknown baseline 'neighbour': did you mean 'neighbours'"):
@@ -261,7 +278,7 @@ def unscored(monkeypatch):
     def score(*_, **__):
         raise Scored
 
-    monkeypatch.setattr(bench_module, "evaluate", score)
+    monkeypatch.setattr(bench_module, "measured", score)
 
 
 def test_without_aptitude_items_only_the_forest_is_left_out(trained, table, monkeypatch, caplog):
@@ -334,6 +351,9 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     assert reading["methods"]["candidate_means"]["fit_seconds"] is not None
     assert [reading["methods"][name]["fit_seconds"] for name in ("rerank", "llm_text")] == [None, None]
     assert {method["routing"]["all"]["n"] for method in reading["methods"].values()} == {10}
+    whole = bench([Router.load(trained.router)], table, encoder=None, baselines=[], limit=reading["drawn"]["of"])
+    assert whole["instructions"] == reading["drawn"]["of"]
+    assert "drawn" not in whole
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)
     assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]

@@ -1,4 +1,5 @@
 from satjax.evaluation import bench_tables
+from satjax.evaluation.bench import APART
 
 
 def figure(mean: float | None, deviation: float | None = None) -> dict:
@@ -38,6 +39,19 @@ def test_cost():
     assert rows["none"][0] == "–"
     assert best_of(table) == [["router"], []]
     assert [row["name"] for row in table["rows"] if row["ours"]] == ["router"]
+
+
+def test_what_had_more_to_go_by_is_never_the_best():
+    methods = {**METHODS, **{name: method(0.99, 0.95, 0.1) for name in APART}}
+    cost = bench_tables.cost({"zero_router": {"aiq": 0.5}, "oracle": {"aiq": None}}, methods)
+    pair = bench_tables.pair({"oracle": {"apgr": 0.9, "cpt50": 0.125, "cpt80": 0.25}}, methods)
+    assert best_of(cost) == [["router"], []]
+    assert best_of(pair) == [["router"], ["rival"], []]
+    equal = bench_tables.pair(
+        {"oracle": {"apgr": 0.9, "cpt50": 0.125, "cpt80": 0.25}},
+        {"router": method(0.7, 0.6, 0.2), APART[0]: method(0.7, 0.6, 0.2)},
+    )
+    assert best_of(equal) == [["router"], ["router"], []]
 
 
 def test_pair_and_less_is_better_for_calls():

@@ -169,12 +169,12 @@ def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):
 def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path):
     arguments = ["protocol", "coverage", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
     assert main(arguments) == 0
-    figures = json.loads((tmp_path / "folds" / "report.json").read_text())
+    figures = json.loads((tmp_path / "folds" / "report-coverage.json").read_text())
     assert figures["protocol"] == "coverage"
     out = capsys.readouterr().out
     assert out.startswith(f"{figures['best_candidate']} is right on")
-    page = tmp_path / "folds" / "report.html"
-    assert out.endswith(f"report: {tmp_path / 'folds' / 'report.json'}\npage:   {page}\n")
+    page = tmp_path / "folds" / "report-coverage.html"
+    assert out.endswith(f"report: {tmp_path / 'folds' / 'report-coverage.json'}\npage:   {page}\n")
     assert figures["best_candidate"] in page.read_text(encoding="utf-8")
 
 
@@ -256,6 +256,14 @@ def test_import_with_options(capsys, tmp_path):
             ["bench", "--router", "x", "--outcomes", "synthetic", "--seeds", "0", "--out", "y"],
             "at least 1 fit is needed",
         ),
+        (
+            ["bench", "--router", "x", "--outcomes", "synthetic", "--reranker", "e", "--out", "y"],
+            "--reranker reads what candidates answered; synthetic has no responses.parquet",
+        ),
+        (
+            ["bench", "--outcomes", "synthetic", "--reranker", "e", "--baselines", "mlp", "--out", "y"],
+            "--reranker reads for rerank, which is not among --baselines",
+        ),
         (["import", "llmrec", "x", "--out", "y"], "invalid choice: 'llmrec'"),
         (["import", "csv", "x", "--metric", "acc", "--out", "y"], "csv takes no --metric; leave it out"),
         (["import", "mmlu-pro", "x", "--out", "y"], "results are expected as model_outputs_NAME_5shots.zip"),
@@ -268,6 +276,18 @@ def test_wrong_arguments_are_one_line(arguments, message, capsys, tmp_path, monk
     (tmp_path / "configs").symlink_to(root / "configs")
     assert message in one_line(capsys, 2, arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["configs"]
+
+
+@pytest.mark.parametrize("flag", ["--candidates", "--baselines"])
+@pytest.mark.parametrize(
+    ("given", "words"), [("", "names nobody; give names"), (",", "names nobody"), ("a, a", "names 'a' twice")]
+)
+def test_empty_and_repeated_names_are_one_line(flag, given, words, capsys, tmp_path):
+    """A shell variable that is empty would otherwise stand for everybody."""
+    verbs = ("evaluate", "bench") if flag == "--candidates" else ("bench",)
+    for verb in verbs:
+        arguments = [verb, "--router", "x", "--outcomes", "synthetic", flag, given, "--out", str(tmp_path / "out")]
+        assert f"{flag} {words}" in one_line(capsys, 2, arguments)
 
 
 def test_unknown_candidates_come_with_near_names(trained, capsys):

@@ -194,6 +194,18 @@ def test_no_gap_is_none():
         cpt(same, np.zeros(2), same, 1.5)
 
 
+def test_scores_of_judges_that_differ_by_their_rounding_alone_are_no_gap():
+    rng = np.random.default_rng(1)
+    tenths = (rng.integers(11, size=50) / 10).astype(np.float32)
+    for _ in range(8):
+        same = rng.random(50), tenths, rng.permutation(tenths)
+        assert apgr(*same) is None
+        assert cpt(*same, 0.5) is None
+    weak, strong = (np.array(scores, np.float32) for scores in ([0.6, 0.2, 0.5], [0.7, 0.1, 0.6]))
+    assert apgr(np.arange(2.0), weak[:2], strong[:2]) is None
+    assert apgr(np.ones(3), weak, strong) == 0.5
+
+
 def pair(seed: int, num: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     weak, strong = (rng.random(num) < 0.4).astype(float), (rng.random(num) < 0.8).astype(float)

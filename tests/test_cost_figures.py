@@ -7,6 +7,7 @@ from satjax.evaluation import write_html
 from satjax.evaluation.bench import Method, compare
 from satjax.evaluation.cost import aiq, apgr, cpt
 from satjax.evaluation.cost_figures import (
+    _of_pair,
     expected_costs,
     quality_against_cost,
     strong_against_weak,
@@ -154,6 +155,7 @@ def test_a_candidate_of_unknown_price_is_left_out():
     references, methods = quality_against_cost({"good": GOOD}, replace(TABLE, cost_usd_MN=costs), "test", OUTCOME, COST)
     others = [m for m in range(5) if m != 2]
     assert list(references["candidates"]) == [TABLE.candidate_ids[m] for m in others]
+    assert references["left_out"] == [TABLE.candidate_ids[2]]
     curve = quality_cost_curve(
         GOOD[0][:, others], OUTCOME[:, others], COST[:, others], expected_costs(TABLE, "test")[others]
     )
@@ -240,3 +242,17 @@ def test_real_pairs(shared_data):
     ):
         pair = strong_and_weak(outcomes, "test")
         assert [outcomes.candidate_ids[m] for m in pair] == [strong, weak]
+
+
+def test_judges_scores_in_tenths_give_figures_within_their_intervals():
+    """Some resamples of a gap this small are ties, which tell no share of it."""
+    for seed in (9, 11, 12, 15, 16):
+        rng = np.random.default_rng(seed)
+        quality = rng.random(200)
+        weak, strong = (
+            (np.clip(np.round(10 * (quality + above + rng.normal(0, 0.2, 200))), 0, 10) / 10).astype(np.float32)
+            for above in (0, 0.03)
+        )
+        for found in _of_pair(rng.random((1, 200)), weak, strong).values():
+            if found["low"] is not None:
+                assert -100 < found["low"] <= found["mean"] <= found["high"] < 100

@@ -119,6 +119,16 @@ def test_a_candidate_that_was_hardly_tried_is_not_the_best():
     assert coverage(table(scores))["best_candidate"] == "c0"
 
 
+def test_who_is_right_wherever_it_was_tried_is_not_weaker():
+    """Half of the instructions were not tried, which counts as not right where shares are of all."""
+    scores = np.concatenate([RIGHT, np.ones((1, 8), np.float32)])
+    scores[4, 4:] = np.nan
+    found = coverage(table(scores))
+    assert found["best_candidate"] == "c0"
+    assert all("c4" not in size["best_union"] for size in found["sizes"].values())
+    assert list(found["sizes"]) == ["1", "2", "3"]
+
+
 def test_where_nobody_was_tried_on_nearly_all_there_is_no_best():
     scores = np.concatenate([RIGHT[::-1]] * 5, axis=1)
     scores[:, :3] = np.nan  # 37 of 40

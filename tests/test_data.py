@@ -7,7 +7,15 @@ import pytest
 
 from satjax.aptitude import sample_aptitude_test
 from satjax.errors import SatjaxError
-from satjax.evaluation.baselines import BaselineData, Fold, Instructions, Predictor, aptitude_fold, baseline_data
+from satjax.evaluation.baselines import (
+    BaselineData,
+    Fold,
+    Instructions,
+    Predictor,
+    aptitude_fold,
+    baseline_data,
+    check_splits,
+)
 from tests.planted import NAN, columns, planted, unit
 from tests.tiny import tiny_table
 
@@ -48,8 +56,10 @@ def test_folds_that_do_not_belong_together():
     fewer = columns(data, np.array([0, 1]))
     with pytest.raises(SatjaxError, match="differ"):
         replace(data, val=fewer.val)
-    with pytest.raises(SatjaxError, match="nothing is observed"):
-        replace(data, val=Fold(data.val.instructions, np.full_like(data.val.outcome_BM, NAN)))
+    for name in ("train", "val"):
+        fold = getattr(data, name)
+        with pytest.raises(SatjaxError, match=f"nothing is observed in the split '{name}'"):
+            replace(data, **{name: Fold(fold.instructions, np.full_like(fold.outcome_BM, NAN))})
     assert (data.num_candidates, fewer.num_candidates) == (5, 2)
 
 
@@ -107,3 +117,11 @@ def test_tables_without_what_is_needed(missing):
     if missing == "train":
         with pytest.raises(SatjaxError, match="none of the aptitude test's items"):
             aptitude_fold(rest, embedding_NE, test)
+
+
+@pytest.mark.parametrize("empty", ["train", "val"])
+def test_splits_without_an_outcome_are_missed_before_anything_is_fitted(empty):
+    table = tiny_table()
+    nothing = np.where([item.split == empty for item in table.items], NAN, table.scores_MN).astype(np.float32)
+    with pytest.raises(SatjaxError, match=f"nothing is observed in the split '{empty}'"):
+        check_splits(replace(table, scores_MN=nothing))

@@ -91,6 +91,15 @@ def test_names_of_candidates_close_to_each_other_do_not_cover_each_other(drawn):
     assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
 
 
+def test_candidates_of_one_last_name_keep_the_first(drawn):
+    names = ["a/llama", "b/llama", "org/", "org/yi", "plain"]
+    drawings.quality_against_cost(
+        cost_figures(names, [1e-4, 1e-3, 2e-3, 4e-3, 5e-3], [0.5, 0.6, 0.7, 0.8, 0.9]), methods(1)
+    )
+    notes = [each for each in drawn[0].axes[0].get_children() if isinstance(each, Annotation)]
+    assert [note.get_text() for note in notes] == ["a/llama", "b/llama", "org/", "yi", "plain"]
+
+
 def test_costs_far_apart_have_a_logarithmic_axis_and_lines_bend_on_it(drawn):
     for costs, scale in (([1e-4, 5e-3], "log"), ([1e-3, 5e-3], "linear"), ([0.0, 5e-3], "linear")):
         drawings.quality_against_cost(cost_figures(["a", "b"], costs, [0.5, 0.9]), methods(1))

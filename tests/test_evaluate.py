@@ -12,6 +12,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation import evaluate, write_report
 from satjax.outcomes import Candidate, OutcomeTable, read_table
 from satjax.router import Router
+from tests.test_leakage import leaky
 from tests.trained import Trained
 
 
@@ -151,3 +152,11 @@ def test_the_report_is_json_and_leaves_other_files_alone(router, table, tmp_path
     assert path == tmp_path / "report.json"
     assert json.loads(path.read_text()) == report.figures
     assert {p.name for p in tmp_path.iterdir()} == {"notes", "report.json"}
+
+
+def test_what_stands_in_the_training_split_too_is_warned_of(router, table, caplog):
+    evaluate(router, leaky(table, 3), candidates=table.candidate_ids[:2])
+    (said,) = caplog.messages
+    assert said.startswith(
+        f"3 of {len(table.split('test').items)} instructions of the split 'test' stand in the training"
+    )

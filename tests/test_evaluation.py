@@ -12,7 +12,7 @@ FIGURES = {
     "correctness": {"auroc_pooled": 0.71234, "auroc_per_candidate": None},
     "routing": {"all": {"router": 0.5, "best_single": None, "random": 0.25, "oracle": 1.0, "n": 12}},
 }
-COST = {"range": [8.12e-05, 0.00499], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
+COST = {"range": [8.12e-05, 0.00499], "left_out": [], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
 PAIR = {
     "strong": {"candidate": "[b]s"},
     "weak": {"candidate": "w"},
@@ -92,3 +92,15 @@ def test_a_bench_with_costs_or_a_pair(capsys, parts):
     assert ("AIQ: over budgets of $0.0812 to $4.99 per 1,000 calls" in lines) == ("cost" in parts)
     assert ("APGR, CPT: calls shared out between [b]s and w" in lines) == ("pair" in parts)
     assert any(line.startswith("quality against cost") for line in lines) == bool(parts)
+
+
+def test_candidates_of_unknown_cost_are_named(capsys):
+    names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+    method = {
+        "correctness": {name: {"mean": 0.5} for name in names},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12}},
+        "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
+    }
+    for left_out, said in ((["[/b]", "c"], True), ([], False)):
+        bench_table({**FIGURES, "cost": {**COST, "left_out": left_out}, "methods": {"router": method}})
+        assert ("left out there, for want of costs: [/b], c\n" in capsys.readouterr().out) == said

@@ -1,7 +1,7 @@
 import pytest
 
 from satjax.aptitude import sample_aptitude_test
-from satjax.evaluation.protocols.folds import families, trained
+from satjax.evaluation.protocols.folds import families, fold_folder, trained
 from satjax.run_log import read_metrics
 from tests.families import families_table
 from tests.tiny import tiny_table
@@ -13,6 +13,19 @@ def test_families_hold_every_candidate_once():
     table = families_table()
     assert families(table) == {"a": list(table.candidate_ids[:4]), "b": list(table.candidate_ids[4:])}
     assert families(tiny_table()) == {"synthetic": list(tiny_table().candidate_ids)}
+
+
+def test_every_fold_has_a_folder_of_its_own(tmp_path):
+    names = [
+        "without-category-computer science",
+        "without-category-computer_science",
+        "without-category-computer/science",
+    ]
+    folders = [fold_folder(tmp_path, name) for name in names]
+    assert len(set(folders)) == 3
+    assert folders == [fold_folder(tmp_path, name) for name in names]
+    assert folders[1].name == names[1]
+    assert {folder.parent for folder in folders} == {tmp_path}
 
 
 def test_a_fold_knows_nothing_of_what_it_leaves_out_and_is_trained_once(recipe):

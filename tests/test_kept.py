@@ -82,7 +82,7 @@ def test_what_is_of_another_version_or_damaged_is_fitted_anew(given, tmp_path, m
         again = fitted(tmp_path, "a", 0, fit, given, asked=instructions(3))
         np.testing.assert_array_equal(again.probability_BM, first.probability_BM)
     assert fit.calls == 3
-    for name, value in (("FORMAT", 3), ("__version__", "another")):
+    for name, value in (("FORMAT", kept.FORMAT + 1), ("__version__", "another")):
         monkeypatch.setattr(kept, name, value)
         fitted(tmp_path, "a", 0, fit, given, asked=instructions(3))
     assert fit.calls == 5

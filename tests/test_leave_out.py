@@ -48,7 +48,7 @@ def test_a_familys_columns_are_of_the_router_without_it(recipe, found):
     texts, outcome_BM = held()
     names = families_table().candidate_ids
     assert found["folds"] == {"a": list(names[:4]), "b": list(names[4:])}
-    routers = {family: Router.load(recipe[1] / f"without-{family}" / "router") for family in "ab"}
+    routers = {family: Router.load(recipe[1] / f"without-family-{family}" / "router") for family in "ab"}
     probability_BM = np.concatenate(
         [routers["a"].probability(texts, names[:4]), routers["b"].probability(texts, names[4:])], axis=1
     )
@@ -71,7 +71,7 @@ def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, fo
     texts, outcome_BM = held()
     routed, briers = [], []
     for family in "ab":
-        router = Router.load(recipe[1] / f"without-{family}" / "router")
+        router = Router.load(recipe[1] / f"without-family-{family}" / "router")
         probability_BM = router.probability(texts, families_table().candidate_ids)
         routed.append(np.nanmean(np.take_along_axis(outcome_BM, probability_BM.argmax(axis=1)[:, None], 1)))
         briers.append(metrics.brier(probability_BM, outcome_BM))
@@ -127,7 +127,7 @@ def test_a_left_out_category_is_in_no_aptitude_test_and_its_rows_are_of_that_rou
     category_B = np.array([item.category for item in table.split("test").items])
     of_item = {item.id: item.category for item in table.items}
     for category in ("numbers", "words"):
-        router = Router.load(recipe[1] / f"without-{category}" / "router")
+        router = Router.load(recipe[1] / f"without-category-{category}" / "router")
         assert {of_item[item] for item in router.aptitude_test.item_ids} == {"numbers", "words"} - {category}
         rows = category_B == category
         probability_BM[rows] = router.probability([texts[i] for i in np.flatnonzero(rows)], table.candidate_ids)
@@ -158,7 +158,7 @@ def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
     monkeypatch.setattr(folds, "trained", lambda *_, **__: router)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "_embedding", lambda *_: np.ones((len(table.items), 1), np.float32))
-    monkeypatch.setattr(folds, "evaluate", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    monkeypatch.setattr(folds, "measured", lambda *_, **__: Report(figures, probability_BM, probability_BM))
     data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
     for protocol, name in ((unseen_families, "unseen families"), (leave_category_out, "leave category out")):
         with pytest.raises(SatjaxError, match=f"{name}: '{lost}' is known by nothing .no outcome."):
@@ -212,6 +212,7 @@ def test_what_the_config_holds_out_is_refused(protocol, name, recipe):
         protocol(config, workdir)
 
 
-def test_one_family_cannot_be_left_out(trained, tmp_path):
-    with pytest.raises(SatjaxError, match="one family only"):
-        unseen_families(trained.config, tmp_path)
+@pytest.mark.parametrize(("protocol", "name"), [(unseen_families, "unseen families"), (onboarding, "onboarding")])
+def test_one_family_cannot_be_left_out(protocol, name, trained, tmp_path):
+    with pytest.raises(SatjaxError, match=f"{name}: the outcome table has one family only"):
+        protocol(trained.config, tmp_path)

@@ -53,4 +53,7 @@ def test_a_candidate_of_one_class_or_without_outcomes_has_a_constant():
     probability = function(case.new)
     assert np.ptp(probability[:, :2], axis=0).max() == 0
     assert 0.95 < probability[0, 0] < 1
-    assert 0 < probability[0, 1] < 1
+    np.testing.assert_allclose(probability[:, 1], np.nanmean(outcome_BM), rtol=1e-5)  # as candidate_means has it
+    outcome_BM[:, 2:] = np.where(np.isnan(outcome_BM[:, 2:]), NAN, 1)
+    _, function = next(logistic(case.data, Fold(fold.instructions, outcome_BM), 0))
+    assert 0.999 < function(case.new)[0, 1] < 1

@@ -115,6 +115,16 @@ def test_one_lucky_outcome_does_not_make_a_candidate_one_of_the_best(monkeypatch
         assert table.candidate_ids[0] not in step["zoo"]
 
 
+def test_whom_the_hard_instructions_were_spared_is_not_one_of_the_best(monkeypatch):
+    table = in_order_of_release(families_table())
+    scores = table.scores_MN.copy()
+    train = np.flatnonzero([item.split == "train" for item in table.items])
+    scores[:, train[::2]], scores[:, train[1::2]] = 1, 0.5
+    scores[0, train[::2]], scores[0, train[1::2]] = 0.9, np.nan
+    for step in stream_of(monkeypatch, replace(table, scores_MN=scores), range(6))["releases"]:
+        assert table.candidate_ids[0] not in step["zoo"]
+
+
 def stream_of(monkeypatch, table, seen) -> dict:
     """What the protocol makes of a router that knows the candidates `seen`, the last of them by heart, and was trained on the first four."""
     test = table.split("test")

@@ -1,6 +1,8 @@
 """The pages of a bench and of each protocol: escaped, complete, and honest about what is missing."""
 
 import copy
+from collections import Counter
+from html.parser import HTMLParser
 
 from satjax.evaluation.bench import ONE_NEW, SEEN
 from satjax.evaluation.report import write_html
@@ -9,6 +11,8 @@ ROUTING = {
     "router": 0.52,
     "by_seed": [0.5, 0.54],
     "best_single": 0.48,
+    "best_single_candidate": "a",
+    "best_single_chosen_on": "train",
     "random": 0.25,
     "oracle": 0.9,
     "n": 50,
@@ -66,6 +70,7 @@ def test_figures_intervals_and_gains_are_there(tmp_path):
     assert "9.50 <small>[-2.0, 21.0]</small>" in page
     assert "71.00 <small>[60.0, 80.0]</small>" in page
     assert "synthetic" not in page
+    check_outline(page)
 
 
 def test_names_are_escaped(tmp_path):
@@ -82,10 +87,67 @@ def test_the_best_of_a_column_is_marked_and_less_is_better_for_losses(tmp_path):
     assert page.count('<td class="best">52.00') == 2
 
 
+def test_bold_goes_to_rivals_and_the_page_says_what_it_means(tmp_path):
+    assert "Bold is the best of a column.</p>" in page_of(FIGURES, tmp_path)
+    methods = {**FIGURES["methods"], SEEN: method(0.9, router=0.99), ONE_NEW: method(0.1, router=0.95)}
+    page = page_of({**FIGURES, "methods": methods, "protocol": "unseen families", "folds": {"a": ["x"]}}, tmp_path)
+    assert f"Bold is the best of a column, {SEEN} and {ONE_NEW} apart: more went into them.</p>" in page
+    assert page.count('<td class="best">0.7000') == page.count('<td class="best">0.6000') == 3
+    assert page.count('class="best"') == page.count('<span class="heard"> best</span></td>') == 10
+
+
+def test_where_the_best_single_candidate_was_chosen(tmp_path):
+    def with_routing(**routing):
+        return {**FIGURES, "methods": {name: method(0.7, **routing) for name in FIGURES["methods"]}}
+
+    assert "is chosen on the train split" in page_of(FIGURES, tmp_path)
+    assert "is chosen on the val split" in page_of(with_routing(best_single_chosen_on="val"), tmp_path)
+    nobody = with_routing(best_single_candidate=None, best_single_chosen_on="test")
+    page = page_of(nobody, tmp_path)
+    assert "There is no best single candidate: the table has outcomes of no other split" in page
+    assert "is chosen on" not in page
+
+
+class Outline(HTMLParser):
+    """What people who hear a page, or use a keyboard, go by."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.counts[tag] += 1
+        self.counts[f"{tag} scope"] += "scope" in named
+        self.counts["focusable"] += named.get("tabindex") == "0" and bool(named["aria-label"])
+        self.counts["viewport"] += named.get("name") == "viewport"
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def outline_of(page: str) -> Counter:
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    return outline.counts
+
+
+def check_outline(page: str) -> None:
+    counts = outline_of(page)
+    assert counts["table"] == counts["caption"] == counts["focusable"] > 0
+    assert counts["th"] == counts["th scope"]
+    assert page.count('scope="row"') == counts["tr"] - counts["table"], "a head each, and a name in every other row"
+    assert counts["viewport"] == 1
+
+
 def test_what_is_missing_is_a_dash(tmp_path):
     figures = copy.deepcopy(FIGURES)
     for entry in figures["methods"].values():
-        routing = ("best_single", "best_single_interval", "gap_recovered")
+        routing = ("best_single", "best_single_candidate", "best_single_interval", "gap_recovered")
         entry["routing"]["all"] |= dict.fromkeys(routing) | {"gap_interval": {"low": None, "high": None}}
         entry["correctness"]["ece"] = {"mean": None, "deviation": None, "low": None, "high": None, "n": 50}
     del figures["methods"]["<b>rival</b>"]["routing"]["all"]["router_gain"]
@@ -119,6 +181,27 @@ def test_fits_that_are_no_seeds_are_called_what_they_are(tmp_path):
     assert f"{SEEN} was trained on what those have not met" in page
     assert f"{ONE_NEW} is each of those routers among all candidates" in page
     assert "families" not in page_of(FIGURES, tmp_path)
+
+
+def test_candidates_of_unknown_cost_are_named(tmp_path):
+    points = {"cost": [0.001, 0.002], "outcome": [0.5, 0.6]}
+    priced = {"expected_cost": 0.001, "cost": 0.001, "outcome": 0.5}
+    cost = {
+        "n": 50,
+        "range": [0.001, 0.002],
+        "candidates": {"a": priced},
+        "left_out": [],
+        "zero_router": {"n": 50, "aiq": 0.5, "hull": points},
+        "oracle": {"aiq": 0.9, "hull": points},
+    }
+    figure = {"mean": 0.6, "deviation": None, "low": 0.5, "high": 0.7, "n": 50}
+    found = {"aiq": figure, "above_zero_router": figure, "hull": points}
+    figures = {**FIGURES, "cost": cost, "methods": {"router": method(0.7) | {"cost": found}}}
+    page = page_of(figures, tmp_path)
+    assert "for want of costs" not in page
+    check_outline(page)
+    page = page_of({**figures, "cost": {**cost, "left_out": ["<c>", "d"]}}, tmp_path)
+    assert "for want of costs in the training split or in this one: &lt;c&gt;, d." in page
 
 
 def test_a_method_that_is_told_the_task_is_named(tmp_path):
@@ -159,6 +242,7 @@ def test_a_release_stream(tmp_path):
     assert "<td>90.00 <small>[82.0, 96.0]</small></td>" in page
     assert page.count("<td>0.62</td>") == page.count("<td>0.00</td>") == 1
     assert "+2.42 <small>[-1.0, 5.0]</small>" in page
+    check_outline(page)
     assert PNG in page
 
 
@@ -177,9 +261,10 @@ def test_onboarding(tmp_path):
     assert "9 instructions" in page
     assert page.count("0.7000 <small>[0.650, 0.750]</small>") == 11
     assert "<td>– <small></small></td>" in page
-    assert "<td>16</td>" in page
-    assert "<td>64 <small>60.5 on average</small></td>" in page
+    assert '<th scope="row">16</th>' in page
+    assert '<th scope="row">64 <small>60.5 on average</small></th>' in page
     assert page.count("50.00 <small>[45.0, 55.0]</small>") == 2
+    check_outline(page)
     assert PNG in page
 
 
@@ -202,5 +287,6 @@ def test_coverage(tmp_path):
     assert "were chosen on the train split" in page
     assert 'class="warn"' not in page
     assert "b, c&lt;d&gt;" in page
+    check_outline(page)
     assert PNG in page
     assert 'class="warn">No outcomes outside the test split' in page_of({**found, "chosen_on": "test"}, tmp_path)

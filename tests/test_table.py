@@ -21,7 +21,7 @@ def tables(draw: st.DrawFn) -> OutcomeTable:
     """Valid tables with unobserved outcomes, empty and odd texts, and with or without costs."""
     texts = WORDS.filter(lambda text: bool(text.strip()))
     item = st.builds(Item, IDS, texts, WORDS, WORDS, WORDS, st.sampled_from(SPLITS), MAYBE)
-    candidate = st.builds(Candidate, IDS, SIZES, SIZES, MAYBE, MAYBE, DATES, MAYBE)
+    candidate = st.builds(Candidate, IDS.filter(str.isprintable), SIZES, SIZES, MAYBE, MAYBE, DATES, MAYBE)
     items = draw(st.lists(item, min_size=1, max_size=5, unique_by=lambda value: value.id))
     candidates = draw(st.lists(candidate, min_size=1, max_size=4, unique_by=lambda value: value.id))
     shape = (len(candidates), len(items))
@@ -109,6 +109,13 @@ def test_the_first_offender_is_named(changes, words):
 def test_dates_that_would_not_stand_in_their_order_are_refused(date):
     with pytest.raises(SatjaxError, match=f"candidate 'alpha' has the release_date '{date}'; write it as YYYY-MM"):
         Candidate("alpha", release_date=date)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "\u202eab", "a\x00"])
+def test_names_that_would_steer_a_terminal_are_refused(name):
+    with pytest.raises(SatjaxError, match="has characters in its id that do not print; rename it") as caught:
+        Candidate(name)
+    assert str(caught.value).isprintable()
 
 
 def test_absent_splits_candidates_and_ill_fitting_masks_are_named():

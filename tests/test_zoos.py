@@ -82,7 +82,9 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
         ("[a]\ncandidates = 'x'\n", "a.candidates: a list of names is expected"),
         ("[a]\ncandidates = ['x', 2]\n", "a.candidates: a list of names is expected"),
         ("[a]\ncandidates = ['x', 'x']\n", "fewer than two candidates"),
-        ("[b]\nincludes = ['a']\n", "unknown zoo 'a'"),
+        ("[b]\nincludes = ['a']\n", "b.includes: no zoo 'a' stands further up in the file"),
+        ("[a]\nincludes = ['a']\n", "a.includes: no zoo 'a' stands further up in the file"),
+        ("a = " + 5_000 * "[", "cannot be read"),
         ("[all]\ncandidates = ['x', 'y']\n", "all stands for every candidate"),
     ],
 )

@@ -113,7 +113,7 @@ def add_verbs(verb: Verb) -> None:
     protocol = verb(
         "protocol",
         _protocol,
-        "Train a recipe again on less, and measure it on what it did not see: report.json and report.html.",
+        "Train a recipe again on less, and measure it on what it did not see: report-PROTOCOL.json and .html.",
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
     )
     protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
@@ -137,6 +137,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.render.progress import progress
     from satjax.router import Router
 
+    chosen = names_in(options.candidates, "--candidates")
     table = open_outcomes(options.outcomes)
     zoos = read_zoos(options.zoos) if options.zoos else None
     use_compilation_cache()
@@ -146,7 +147,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
             router,
             table,
             split=options.split,
-            candidates=names_in(options.candidates),
+            candidates=chosen,
             new_candidates=options.new_candidates,
             zoos=zoos,
             on_progress=on_progress,
@@ -184,6 +185,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config import EncoderWeights
     from satjax.evaluation import bench, read_zoos, write_html, write_report
+    from satjax.evaluation.bench import RERANK
     from satjax.evaluation.seeds import check_seeds
     from satjax.outcomes import open_outcomes, read_responses
     from satjax.render.evaluation import bench_table
@@ -193,10 +195,17 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 
     if options.seeds < 1:
         raise SatjaxError(f"--seeds {options.seeds}: at least 1 fit is needed")
+    chosen, baselines = names_in(options.candidates, "--candidates"), names_in(options.baselines, "--baselines")
+    if options.reranker and baselines is not None and RERANK not in baselines:
+        raise SatjaxError("--reranker reads for rerank, which is not among --baselines; add rerank, or leave it out")
     table = open_outcomes(options.outcomes)
     responses = read_responses(options.outcomes, table)
-    if names := names_in(options.candidates):
-        table = table.select_candidates(names)
+    if options.reranker and responses is None:
+        raise SatjaxError(
+            f"--reranker reads what candidates answered; {options.outcomes} has no responses.parquet; add it, or leave the flag out"
+        )
+    if chosen is not None:
+        table = table.select_candidates(chosen)
     zoos = read_zoos(options.zoos) if options.zoos else None
     check_seeds(options.router or ())
     use_compilation_cache()
@@ -208,7 +217,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
             encoder=resolve(EncoderWeights().weights),
             zoos=zoos,
             seeds=options.seeds,
-            baselines=names_in(options.baselines),
+            baselines=baselines,
             responses=responses,
             reranker=resolve(options.reranker) if options.reranker else None,
             limit=options.limit,
@@ -255,7 +264,8 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return error.exit_code
-    path, page = write_report(figures, options.workdir), options.workdir / "report.html"
+    path = write_report(figures, options.workdir, f"report-{options.protocol}")
+    page = path.with_suffix(".html")
     write_html(figures, page)
     protocol_tables(figures)
     print(f"report: {path}\npage:   {page}")

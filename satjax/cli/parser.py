@@ -47,9 +47,16 @@ def verb_adder(parser: Parser) -> Verb:
     return verb
 
 
-def names_in(text: str | None) -> list[str] | None:
-    """The names of a list with commas."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def names_in(text: str | None, flag: str) -> tuple[str, ...] | None:
+    """The names of a flag's list with commas, at least one; None where the flag is not given. Raises SatjaxError for a name that stands twice."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise SatjaxError(f"{flag} names nobody; give names with commas between them, or leave it out for all")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SatjaxError(f"{flag} names {twice[0]!r} twice; name it once")
+    return names
 
 
 def add_host_flags(parser: argparse.ArgumentParser, description: str) -> None:

@@ -50,7 +50,7 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
     check_top(options.top)
-    chosen = _chosen(options.candidates)
+    chosen = names_in(options.candidates, "--candidates")
     use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
@@ -78,7 +78,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         raise SatjaxError("--input and --output go together: name both files")
     if options.instruction or options.top or options.json:
         raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
-    chosen = _chosen(options.candidates)
+    chosen = names_in(options.candidates, "--candidates")
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
     with together(cluster, options.join_timeout):
         import jax
@@ -109,11 +109,3 @@ def _rank_file(options: argparse.Namespace) -> int:
         if is_first():
             print(f"ranked: {options.output}")
     return 0
-
-
-def _chosen(text: str | None) -> tuple[str, ...] | None:
-    """The candidates to rank; None: all of them."""
-    names = names_in(text)
-    if names == []:
-        raise SatjaxError("--candidates names nobody; give names with commas between them, or leave it out to rank all")
-    return None if names is None else tuple(names)

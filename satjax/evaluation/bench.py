@@ -29,9 +29,10 @@ from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import Report, evaluate
+from satjax.evaluation.evaluate import Report, measured
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
@@ -44,19 +45,13 @@ ROUTER = "router"
 SEEN = "router (trained on them)"
 ONE_NEW = "router (one family new)"
 """Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
+APART = (SEEN, ONE_NEW)
+"""What is no rival of the others: more is known to it."""
 RERANK, LLM_TEXT = "rerank", "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
 READ_NO_TEXT = ("candidate_means", "subject_means")
 """Baselines that no embedding has to be computed for."""
-CORRECTNESS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
-    "auroc_pooled": metrics.auroc_pooled,
-    "auroc_per_candidate": metrics.auroc_per_candidate,
-    "auroc_within_instruction": metrics.auroc_within_instruction,
-    "brier": metrics.brier,
-    "ece": metrics.ece,
-    "log_loss": metrics.log_loss,
-}
 SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
 """Baselines that nothing random enters: one fit is all there is."""
 
@@ -113,10 +108,10 @@ def bench(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
 
-    def evaluated(router: Router, number: int) -> Report:
+    def scored(router: Router, number: int) -> Report:
         # A name of its own for each: the time left of one is told by how fast that one is.
         hear = partial(on_progress, f"{ROUTER} {number}")
-        return evaluate(router, table, on_progress=hear)
+        return measured(router, table, on_progress=hear)
 
     following = iter(routers)
     first = next(following)
@@ -133,13 +128,14 @@ def bench(
             "bench: rerank and llm_text are calibrated on the validation split, where the outcome table has no outcomes; "
             "add some, or leave these baselines out"
         )
-    reports = [evaluated(first, 1)]
+    warn_of_leakage(table, "test")
+    reports = [scored(first, 1)]
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     for router in following:
         if router.aptitude_test.fingerprint != test.fingerprint:
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
-        reports.append(evaluated(router, len(reports) + 1))
+        reports.append(scored(router, len(reports) + 1))
         del router
     names = reports[0].figures["candidates"]
     if any(report.figures["candidates"] != names for report in reports):
@@ -181,7 +177,7 @@ def bench(
         known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
         reader, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _unfitted(llm_text(reader, known, instructions, pairs, hear))
-    drawn = {} if limit is None else {"drawn": {"of": num_open, "seed": SEED}}
+    drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
     return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
 
@@ -285,7 +281,7 @@ def compare(
             "chosen": dict(method.chosen),
             "correctness": {
                 figure: _over_seeds(function, method.probability_SBM, outcome_BM)
-                for figure, function in CORRECTNESS.items()
+                for figure, function in metrics.CORRECTNESS.items()
             },
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
@@ -317,7 +313,11 @@ def _over_seeds(
     function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, Any]:
     values = [function(probability, outcome_BM) for probability in probability_SBM]
-    return over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
+    found = over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
+    if function is not metrics.log_loss and found["low"] is not None:
+        # The mean over seeds may lie nearer to 0 or 1 than the first seed, about which they were set.
+        found |= {"low": max(0.0, found["low"]), "high": min(1.0, found["high"])}
+    return found
 
 
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:

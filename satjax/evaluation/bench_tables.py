@@ -1,13 +1,14 @@
 """The tables of a bench's page: methods by rows, as text.
 
-A table is `columns` (name, note) and `rows` (name, ours, cells), a cell is value, interval and whether it is the best of its column.
+A table is `columns` (name, note) and `rows` (name, ours, cells), a cell is value, interval and whether it is the best of its column, which rows that are `APART` cannot be.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from satjax.evaluation.bench import CORRECTNESS, ROUTER
+from satjax.evaluation.bench import APART, ROUTER
 from satjax.evaluation.formats import ends, figure, gain, percent
+from satjax.metrics import CORRECTNESS
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
 
@@ -41,13 +42,18 @@ def entropies(methods: Figures) -> Figures:
 def _by_zoo(methods: Figures, key: str, interval: str, references: list[Figures]) -> Figures:
     zoos = next(iter(methods.values()))["routing"]
     rows = {name: [method["routing"][zoo] for zoo in zoos] for name, method in methods.items()}
-    known = [[found[key] for found in column if found[key] is not None] for column in zip(*rows.values(), strict=True)]
-    best = [max(column, default=None) for column in known]
+    rivals = [row for name, row in rows.items() if name not in APART]
+    best = [
+        max((found[key] for found in column if found[key] is not None), default=None)
+        for column in zip(*rivals, strict=True)
+    ]
     shown = [
         _row(
             name,
             [
-                _share(found[key], found[interval], best=found[key] is not None and found[key] == top)
+                _share(
+                    found[key], found[interval], best=name not in APART and found[key] is not None and found[key] == top
+                )
                 for found, top in zip(row, best, strict=True)
             ],
         )
@@ -118,7 +124,7 @@ def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, 
     methods = {name: method for name, method in methods.items() if group in method}
     best = {}
     for name in scales:
-        values = [method[group][name]["mean"] for method in methods.values()]
+        values = [method[group][name]["mean"] for rival, method in methods.items() if rival not in APART]
         known = [value for value in values if value is not None]
         best[name] = (min if name in LESS_IS_BETTER else max)(known, default=None)
     cells: dict[str, list[Figures]] = {}
@@ -127,7 +133,7 @@ def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, 
         for name, (scale, digits) in scales.items():
             found = method[group][name]
             spread = "" if found["deviation"] is None else f" ± {figure(found['deviation'], scale, digits)}"
-            is_best = found["mean"] is not None and found["mean"] == best[name]
+            is_best = method_name not in APART and found["mean"] is not None and found["mean"] == best[name]
             value = figure(found["mean"], scale, digits) + spread
             cells[method_name].append(
                 _cell(value, ends(found["low"], found["high"], scale, max(1, digits - 1)), best=is_best)

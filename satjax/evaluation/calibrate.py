@@ -1,7 +1,7 @@
 """A router's probabilities fitted to held-out outcomes, and thresholds at which cheaper candidates do nearly as well as the best one.
 
 What is fitted here is not measured on what it was fitted on: instructions are cut into folds, and each fold's probabilities and thresholds come from
-the others. The router's own calibration, `before`, was fitted on the split `val`, and is measured as it is.
+the others. The router's own calibration, `before`, is measured as it is, be it on what it was fitted on: the router does not know.
 """
 
 from collections.abc import Callable, Sequence

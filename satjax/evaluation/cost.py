@@ -14,6 +14,8 @@ GRID_POINTS = 64
 SMALLEST_DIFFERENCE = 1e-3
 SMALLEST_STEP = 5e-3
 """Share of the cost range: that two of the cheapest candidates cost less apart than this spreads no prices."""
+SAME_SCORE = 1e-6
+"""Per instruction: outcomes are float32, and a gap of less is one of their rounding (0.7 - 0.6 is not 0.2 - 0.1)."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,9 @@ def _recovery(score_B: ndarray, weak_B: ndarray, strong_B: ndarray) -> tuple[nda
     """
     seen = ~np.isnan(weak_B) & ~np.isnan(strong_B)
     order = np.argsort(-score_B[seen], kind="stable")
-    score, gain = score_B[seen][order], np.cumsum((strong_B - weak_B)[seen][order].astype(np.float64))
-    if not len(gain) or gain[-1] <= 0:
+    score, weak, strong = score_B[seen][order], *(a_B[seen][order].astype(np.float64) for a_B in (weak_B, strong_B))
+    gain = np.cumsum(strong - weak)
+    if not len(gain) or gain[-1] <= SAME_SCORE * len(gain):
         return None
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     return np.append(0.0, (last + 1) / len(gain)), np.append(0.0, gain[last] / gain[-1])

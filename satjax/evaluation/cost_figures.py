@@ -66,8 +66,8 @@ def quality_against_cost(
     split, which mixes candidates without a look at the instruction; and the oracle, which knows every outcome, but of the costs only
     what is expected, as the methods do. All have the cost range in common, in each resample too. The zero router, the candidates' points
     and what is above it are of the instructions that all of them have a pair on, since means over different ones cannot be mixed; where
-    these are too few, the zero router has a `reason` instead of figures, and the points are of each one's own instructions. None where no
-    pair has an outcome, a cost, and an expected cost (`expected_costs`).
+    these are too few, the zero router has a `reason` instead of figures, and the points are of each one's own instructions. Candidates
+    that cannot be chosen under a price, for want of such a pair, are in `left_out`. None where no pair has an outcome, a cost, and an expected cost (`expected_costs`).
     """
     expected_M = expected_costs(table, split)
     if expected_M is None:
@@ -92,14 +92,16 @@ def quality_against_cost(
         )
         zero |= {"aiq": None, "hull": None, "reason": f"{reason}; {FEWEST_IN_COMMON} are the least"}
     points = zip(table.candidate_ids, expected_M, _means(cost_NM[shown]), _means(outcome_NM[shown]), strict=True)
+    priced = {
+        name: {"expected_cost": float(expected), "cost": float(cost), "outcome": float(outcome)}
+        for name, expected, cost, outcome in points
+        if not np.isnan(cost)
+    }
     references = {
         "n": best.n,
         "range": list(best.cost_range),
-        "candidates": {
-            name: {"expected_cost": float(expected), "cost": float(cost), "outcome": float(outcome)}
-            for name, expected, cost, outcome in points
-            if not np.isnan(cost)
-        },
+        "candidates": priced,
+        "left_out": [name for name in table.candidate_ids if name not in priced],
         "zero_router": zero,
         "oracle": {"aiq": aiq(best), "hull": _points(best.hull_cost_K, best.hull_outcome_K)},
     }

@@ -196,7 +196,7 @@ def _legend_beside(axes: "Axes") -> None:
 
 
 def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, str]]) -> None:
-    """Names each dot (x, y, name) at the first of the places where the name covers least."""
+    """Names each dot (x, y, name) at the first of the places where the name covers least, by what follows the last slash where that tells it from the others."""
     from matplotlib.patheffects import withStroke
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
@@ -204,6 +204,7 @@ def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, st
     figure.draw_without_rendering()  # settles the layout, and with it where everything stands
     frame = axes.get_window_extent()
     at_D2 = axes.transData.transform([(x, y) for x, y, _ in dots])
+    last_parts = [name.rsplit("/", 1)[-1] for _, _, name in dots]
     on_lines_P2 = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.get_lines()])
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in at_D2]
 
@@ -211,9 +212,9 @@ def _name_dots(figure: "Figure", axes: "Axes", dots: list[tuple[float, float, st
         outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
         return NAME_COVERED * (box.count_overlaps(taken) + outside) + box.count_contains(on_lines_P2)
 
-    for (x, y, name), (across, along) in zip(dots, at_D2, strict=True):
+    for (x, y, name), last_part, (across, along) in zip(dots, last_parts, at_D2, strict=True):
         note = axes.annotate(
-            _literal(name.rsplit("/", 1)[-1]),
+            _literal(last_part if last_part and last_parts.count(last_part) == 1 else name),
             (x, y),
             (0, 0),
             textcoords="figure pixels",

@@ -13,6 +13,7 @@ from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
 from satjax.evaluation.figures import Zoos, routing_of_zoos
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -47,10 +48,24 @@ def evaluate(
     A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
     left out (`skip`); one without such answers is left out and named in `left_out`. Items of the aptitude test are never evaluated.
     Routing is measured on every zoo of `zoos` that the table holds whole, and on `all`; the best single candidate of a zoo is chosen outside
-    the evaluated split, where the table has any other.
+    the evaluated split, where the table has any other. Instructions that stand in the training split too are warned of.
     """
     if candidates is not None:
         table = table.select_candidates(candidates)
+    warn_of_leakage(table, split)
+    return measured(router, table, split=split, new_candidates=new_candidates, zoos=zoos, on_progress=on_progress)
+
+
+def measured(
+    router: Router,
+    table: OutcomeTable,
+    *,
+    split: str = "test",
+    new_candidates: NewCandidates = "profile",
+    zoos: Zoos | None = None,
+    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Report:
+    """What `evaluate` gives of all candidates, for callers that measure several routers on one table and warn of it once."""
     left_out = _meet(router, table, new_candidates)
     known = [name for name in table.candidate_ids if name not in left_out]
     if not known:
@@ -97,8 +112,8 @@ def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) ->
     return left_out
 
 
-def write_report(figures: dict[str, Any], directory: Path) -> Path:
-    """Writes `report.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
-    path = directory / "report.json"
+def write_report(figures: dict[str, Any], directory: Path, name: str = "report") -> Path:
+    """Writes `NAME.json` into a directory, whole or not at all, and leaves what else lies there; returns its path."""
+    path = directory / f"{name}.json"
     write_text(path, json.dumps(figures, indent=1))
     return path

@@ -116,16 +116,23 @@ def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int |
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
     """Column of the best candidate on the training split, or None where nothing is observed there or on any split but `split`.
 
-    The best is the one most above the average candidate on the instructions that it answered: plain means would favour one that was
-    not tried on hard ones. Only candidates that are `often_tried` there can be it, since every routing figure is measured on what it answered.
+    The best is the one with the greatest of the `advantages` there. Only candidates that are `often_tried` can be it, since every routing
+    figure is measured on what it answered.
     """
     observed_N = ~np.isnan(table.scores_MN).all(axis=0)
     splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}
     if not splits:
         return None, split
     chosen_on = "train" if "train" in splits else sorted(splits)[0]
-    scores_MN = table.split(chosen_on).scores_MN
+    return int(np.argmax(advantages(table.split(chosen_on).scores_MN))), chosen_on
+
+
+def advantages(scores_MN: np.ndarray) -> np.ndarray:
+    """How far each candidate is above the average one on the instructions that it answered, float `[M]`; minus infinity where it is not `often_tried`.
+
+    Plain means would favour one that was not tried on hard instructions.
+    """
     seen = ~np.isnan(scores_MN)
     average_N = np.nansum(scores_MN, axis=0) / np.maximum(seen.sum(axis=0), 1)
     advantage_M = np.where(seen, scores_MN - average_N, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    return int(np.argmax(np.where(often_tried(scores_MN), advantage_M, -np.inf))), chosen_on
+    return np.where(often_tried(scores_MN), advantage_M, -np.inf)

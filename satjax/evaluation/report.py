@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from satjax import metrics
 from satjax.evaluation import bench_tables, drawings, formats
-from satjax.evaluation.bench import CORRECTNESS, ONE_NEW, SEEN
+from satjax.evaluation.bench import APART, ONE_NEW, SEEN
+from satjax.evaluation.zoos import ALL
 from satjax.files import write_text
 
 ABOUT = {
@@ -35,7 +37,7 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
             name, found = "release_stream", {"drawing": drawings.release_stream(figures["releases"])}
         case "onboarding":
             name, found = "onboarding", {"drawing": drawings.onboarding(figures["sizes"])}
-            found["measures"] = list(CORRECTNESS)
+            found["measures"] = list(metrics.CORRECTNESS)
         case "coverage":
             name, found = "coverage", {"drawing": drawings.coverage(figures)}
         case _:
@@ -51,8 +53,11 @@ def _about(figures: dict[str, Any]) -> list[str]:
 
 def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
     methods, cost, pair = figures["methods"], figures.get("cost"), figures.get("pair")
+    of_all = next(iter(methods.values()))["routing"][ALL]
     return {
         "about": _about(figures),
+        "apart": [name for name in methods if name in APART],
+        "chosen_on": None if of_all["best_single_candidate"] is None else of_all["best_single_chosen_on"],
         "not_seeds": {name: method for name, method in methods.items() if method.get("differ_in", "seeds") != "seeds"},
         "folds": figures.get("folds"),
         "routing": bench_tables.routing(methods),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satjax.errors import SatjaxError, unknown_name
+from satjax.errors import SatjaxError
 
 log = logging.getLogger("satjax")
 
@@ -23,7 +23,7 @@ def read_zoos(path: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SatjaxError(
             f"zoos {path} cannot be read ({error}); give a TOML file such as configs/zoos.toml"
         ) from error
@@ -37,7 +37,9 @@ def read_zoos(path: Path) -> dict[str, tuple[str, ...]]:
         members: list[str] = []
         for other in _names(table.get("includes", []), f"{where}.includes"):
             if other not in zoos:
-                raise unknown_name("zoo", other, zoos or ["one further up in the file"])
+                raise SatjaxError(
+                    f"{where}.includes: no zoo {other!r} stands further up in the file; name one that does"
+                )
             members += zoos[other]
         members += _names(table.get("candidates", []), f"{where}.candidates")
         if len(set(members)) < 2:

@@ -34,7 +34,8 @@ class Item:
 class Candidate:
     """One LLM that could answer; sizes in billions of parameters, `release_date` as YYYY-MM or YYYY-MM-DD.
 
-    Raises SatjaxError for any other date; None or an empty one is unknown.
+    Raises SatjaxError for any other date; None or an empty one is unknown. So too for an id with characters that do not print, which would go
+    to terminals, pages and cards as they are.
     """
 
     id: str
@@ -46,6 +47,10 @@ class Candidate:
     source: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.id.isprintable():
+            raise SatjaxError(
+                f"candidate {self.id[:40]!r} has characters in its id that do not print; rename it in the outcomes"
+            )
         if self.release_date and not DATE.fullmatch(self.release_date):
             raise SatjaxError(
                 f"candidate {self.id!r} has the release_date {self.release_date[:40]!r}; write it as YYYY-MM, or leave it out"

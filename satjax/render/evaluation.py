@@ -90,6 +90,9 @@ def _cost_table(console: Console, figures: dict[str, Any]) -> None:
         console.print(f"AIQ: over budgets of ${low:.3g} to ${high:.3g} per 1,000 calls")
         if "reason" in cost["zero_router"]:
             console.print(f"no zero router: {cost['zero_router']['reason']}", soft_wrap=True)
+        if cost["left_out"]:
+            names = ", ".join(cost["left_out"])
+            console.print(Text(f"left out there, for want of costs: {names}"), soft_wrap=True)
     if pair:
         strong, weak = pair["strong"]["candidate"], pair["weak"]["candidate"]
         console.print(Text(f"APGR, CPT: calls shared out between {strong} and {weak}"))

@@ -65,7 +65,7 @@ class BaselineData:
     """All that is known of M candidates: outcomes to fit on, outcomes to tune on, and those on the aptitude test.
 
     The aptitude items may be among those of `train`, and there may be none of them. Raises SatjaxError where the folds differ in candidates or
-    embedding width, or nothing is observed to tune on.
+    embedding width, or nothing is observed to fit on or to tune on.
     """
 
     train: Fold
@@ -79,7 +79,8 @@ class BaselineData:
         }
         if len(shapes) > 1:
             raise SatjaxError(f"baselines: folds differ in (candidates, embedding width): {sorted(shapes)}")
-        _check_observed(self.val.outcome_BM)
+        for name, fold in (("train", self.train), ("val", self.val)):
+            _check_observed(name, fold.outcome_BM)
 
     @property
     def num_candidates(self) -> int:
@@ -131,12 +132,14 @@ def check_splits(table: OutcomeTable) -> None:
             raise SatjaxError(
                 f"baselines: the outcome table has no items of split {name!r}; they are fitted on train, tuned on val"
             )
-    _check_observed(table.split("val").scores_MN)
+        _check_observed(name, table.split(name).scores_MN)
 
 
-def _check_observed(val: np.ndarray) -> None:
-    if np.isnan(val).all():
-        raise SatjaxError("baselines: nothing is observed in the validation fold; settings cannot be chosen")
+def _check_observed(split: str, outcome: np.ndarray) -> None:
+    if np.isnan(outcome).all():
+        raise SatjaxError(
+            f"baselines: nothing is observed in the split {split!r}; they are fitted on train, tuned on val: add outcomes, or leave baselines out"
+        )
 
 
 def baseline_data(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> BaselineData:

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from satjax.evaluation.baselines.data import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.means import candidate_mean
-from satjax.evaluation.baselines.tuning import Settings
+from satjax.evaluation.baselines.tuning import SMALLEST, Settings
 
 INVERSE_PENALTY = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -34,8 +34,10 @@ def logistic(data: BaselineData, scored: Fold, seed: int) -> Settings:
 def _fit(
     embedding_BE: np.ndarray, outcome_B: np.ndarray, mean: float, inverse_penalty: float
 ) -> tuple[np.ndarray, float]:
-    """Weights `[E]` and offset of one candidate; its smoothed mean alone where all its outcomes are of one class."""
+    """Weights `[E]` and offset of one candidate; its smoothed mean alone where all its outcomes are of one class, and `mean` where it has none."""
     seen = ~np.isnan(outcome_B)
+    if not seen.any():
+        return np.zeros(embedding_BE.shape[1]), float(logit(np.clip(mean, SMALLEST, 1 - SMALLEST)))
     share = np.concatenate([outcome_B[seen], 1 - outcome_B[seen]])
     label, used = np.repeat([1, 0], seen.sum()), share > 0
     if len(set(label[used])) < 2:

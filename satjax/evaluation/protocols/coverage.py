@@ -19,7 +19,7 @@ MOST = 2_000
 
 
 def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[str, Any]:
-    """For unions of 1 to `largest` candidates weaker than the best one: the share of the best candidate's right answers that they also have
+    """For unions of 1 to `largest` candidates weaker than the best one, less often right than it where both answered: the share of the best candidate's right answers that they also have
     (`covers_best`), and how often one of them is right, as an oracle would choose (`oracle`). Right is a score above 0.5, and an instruction
     that was not tried is not right.
 
@@ -42,7 +42,10 @@ def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[st
         )
     strength_M = (chosen_on_MN > 0.5).mean(axis=1)  # NaN is not above
     best = int(np.argmax(np.where(complete_M, strength_M, -1)))
-    weaker = [int(m) for m in np.flatnonzero(strength_M < strength_M[best])]
+    behind_MN = np.where(
+        np.isnan(chosen_on_MN + chosen_on_MN[best]), 0, (chosen_on_MN[best] > 0.5) - 1 * (chosen_on_MN > 0.5)
+    )
+    weaker = [int(m) for m in np.flatnonzero(behind_MN.sum(axis=1) > 0)]
     to_cover_MN = chosen_on_MN[:, chosen_on_MN[best] > 0.5] > 0.5
     right_MN = test_MN > 0.5
     rng = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 """Folds of a protocol: routers of one recipe, each trained without something."""
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import measured
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -26,6 +27,14 @@ def families(table: OutcomeTable) -> dict[str, list[str]]:
     for candidate in table.candidates:
         found.setdefault(candidate.family or candidate.id, []).append(candidate.id)
     return dict(sorted(found.items()))
+
+
+def families_to_leave_out(table: OutcomeTable, protocol: str) -> dict[str, list[str]]:
+    """The `families`; raises SatjaxError where there is one only."""
+    found = families(table)
+    if len(found) < 2:
+        raise SatjaxError(f"{protocol}: the outcome table has one family only; nothing would be left to train on")
+    return found
 
 
 def check_nothing_held_out(config: TrainConfig, protocol: str) -> None:
@@ -68,12 +77,13 @@ def trained_and_scored(
     it cannot know.
     """
     router = trained(config, workdir, name, candidates=candidates, categories=categories)
-    report = evaluate(router, table)
+    report = measured(router, table)
     for candidate, reason in report.figures["left_out"].items():
         raise SatjaxError(f"{protocol}: {candidate!r} is known by nothing ({reason}); leave it out of the table")
     return report.probability_BM, router.aptitude_test
 
 
 def fold_folder(workdir: Path, name: str) -> Path:
-    """Where the router of a fold is, and what else was computed in it."""
-    return workdir / re.sub(r"[^\w.-]", "_", name)
+    """Where the router of a fold is, and what else was computed in it; a digest keeps names apart that differ in what no folder is called."""
+    safe = re.sub(r"[^\w.-]", "_", name)
+    return workdir / (safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}")

@@ -20,10 +20,11 @@ from satjax.evaluation.baselines import (
 from satjax.evaluation.bench import ONE_NEW, ROUTER, SEEN, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.figures import Zoos
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import (
     Progress,
     check_nothing_held_out,
-    families,
+    families_to_leave_out,
     fold_folder,
     trained_and_scored,
 )
@@ -49,17 +50,16 @@ def unseen_families(
     """
     check_nothing_held_out(config, "unseen families")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
+    groups = families_to_leave_out(table, "unseen families")
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
-    groups = families(table)
-    if len(groups) < 2:
-        raise SatjaxError("unseen families: the outcome table has one family only; nothing would be left to train on")
     column = {name: i for i, name in enumerate(table.candidate_ids)}
     shape = len(held), len(table.candidates)
     found: dict[str, np.ndarray] = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
     one_new_FBM = np.full((len(groups), *shape), np.nan, np.float32)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
-        fold = f"without-{family}"
+        fold = f"without-family-{family}"
         probability_BM, test = trained_and_scored(config, workdir, fold, table, "unseen families", candidates=names)
         columns = [column[name] for name in names]
         one_new_FBM[done] = probability_BM
@@ -93,6 +93,7 @@ def leave_category_out(
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
     check_nothing_held_out(config, "leave category out")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     category_B = np.array([table.items[i].category for i in held])
     names = sorted(set(category_B))
@@ -104,7 +105,7 @@ def leave_category_out(
     found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
     for done, category in enumerate(names):
         on_progress("folds", done, len(names) + 1)
-        fold = f"without-{category}"
+        fold = f"without-category-{category}"
         rows = np.flatnonzero(category_B == category)
         # Profiles of candidates that the router does not know are made of aptitude items, which are of the training split.
         asked_of_it = np.array([item.split != "test" or item.category == category for item in table.items])

@@ -11,7 +11,8 @@ from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
 from satjax.evaluation.intervals import figure_intervals, mean_interval
-from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families, trained
+from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families_to_leave_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 
 SIZES = (16, 64, 256, 1000)
@@ -34,13 +35,14 @@ def onboarding(
     """
     check_nothing_held_out(config, "onboarding")
     table = open_outcomes(config.data.outcomes)
+    warn_of_leakage(table, "test")
+    groups = families_to_leave_out(table, "onboarding")
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     column = {name: i for i, name in enumerate(table.candidate_ids)}
     sizes = sorted({min(size, config.aptitude.num_tasks * config.aptitude.shots) for size in sizes})
     answered_SM = np.zeros((len(sizes), len(column)))
     found = {size: np.full(outcome_BM.shape, np.nan, np.float32) for size in sizes}
-    groups = families(table)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups))
         columns = [column[name] for name in names]
@@ -72,7 +74,7 @@ def _fold(
     seed: int,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """By size, probabilities `[B, M]` of a family's M candidates by the router without it, and how many items each answered, `[S, M]`."""
-    router = trained(config, workdir, f"without-{family}", candidates=names)
+    router = trained(config, workdir, f"without-family-{family}", candidates=names)
     whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
     fewer = [
         replace(fewer_items(profile, size, seed), candidate=f"{profile.candidate} with {size} items")

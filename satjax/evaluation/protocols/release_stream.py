@@ -13,11 +13,10 @@ from satjax import metrics
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import evaluate
-from satjax.evaluation.figures import best_single
+from satjax.evaluation.figures import advantages, best_single
 from satjax.evaluation.intervals import mean_interval, paired_interval
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
-from satjax.outcomes.table import often_tried
 
 BEST = 5
 
@@ -31,7 +30,7 @@ def release_stream(
 ) -> dict[str, Any]:
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
-    "Best so far" is by mean outcome on the training split, of those `often_tried` there. At each release, on the `n` instructions of the
+    "Best so far" is by the `advantages` on the training split. At each release, on the `n` instructions of the
     test split that the best single candidate of the zoo (chosen on the training split) answered: mean outcomes of the router, the best
     single candidate, a random one and the oracle, each with its 95 % interval, the paired interval of router over best single, and the
     entropy of the router's choices (`satjax.metrics.selection_entropy`; 0 is one candidate for all). A candidate without outcomes on the
@@ -58,8 +57,7 @@ def release_stream(
         raise SatjaxError(
             f"release stream: none of the candidates after the first {first} has outcomes on the aptitude items; add them to the outcome table"
         )
-    train_MN = table.split("train").scores_MN
-    strength_M = np.where(often_tried(train_MN), np.nanmean(train_MN, axis=1), -np.inf)
+    strength_M = advantages(table.split("train").scores_MN)
     steps = []
     for newest in newcomers:
         best = sorted(range(newest), key=lambda m: -strength_M[m])[:BEST]
