@@ -60,9 +60,8 @@ class Calibration:
 
     def probability(self, score_BM: np.ndarray) -> np.ndarray:
         """Probabilities, float32 of the shape of `score_BM`."""
-        score_BM = np.asarray(
-            score_BM, np.float64
-        )  # a steep map of close scores takes a small difference of large products
+        # A steep map of close scores takes a small difference of large products.
+        score_BM = np.asarray(score_BM, np.float64)
         if not self.knots:
             return expit(np.clip(self.scale * score_BM + self.offset, -60, 60)).astype(np.float32)
         score_K, probability_K = np.array(self.knots, np.float64).T

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from satjax.errors import SatjaxError
 from satjax.weights.fetch import cache_dir
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -14,7 +15,7 @@ def compilation_cache_dir(on_cpu: bool) -> str:
 
 
 def use_compilation_cache(workdir: Path | None = None) -> None:
-    """Turns the cache on, for accelerators; starts JAX's backend.
+    """Turns the cache on, for accelerators; starts JAX's backend. Raises SatjaxError where it finds no device.
 
     In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see; without
     one it stays off there. What XLA compiles
@@ -23,7 +24,13 @@ def use_compilation_cache(workdir: Path | None = None) -> None:
     """
     import jax
 
-    if VARIABLE in os.environ or jax.default_backend() == "cpu":
+    try:
+        on_cpu = jax.default_backend() == "cpu"
+    except (RuntimeError, AssertionError) as error:  # the latter for a platform whose plugin is not installed
+        platforms = os.environ.get("JAX_PLATFORMS")
+        wanted = f" for JAX_PLATFORMS={platforms}" if platforms else ""
+        raise SatjaxError(f"jax finds no device{wanted}; see `satjax doctor`, or set JAX_PLATFORMS=cpu") from error
+    if VARIABLE in os.environ or on_cpu:
         return
     if jax.process_count() == 1:
         jax.config.update("jax_compilation_cache_dir", compilation_cache_dir(on_cpu=False))

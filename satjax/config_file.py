@@ -25,7 +25,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
     for override in overrides:
         if not override.startswith("--config."):
             raise SatjaxError(
-                f"unknown argument {override!r}; satjax train takes --config, --workdir and --config.a.b=value"
+                f"unknown argument {override!r}; values of the config are changed by --config.a.b=value, and `satjax VERB --help` lists the flags"
             )
     try:
         written = _read(path)

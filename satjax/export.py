@@ -22,7 +22,7 @@ from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
 from satjax.files import locked, replacing
-from satjax.pretrained import is_shipped
+from satjax.pretrained import SHIPPED, is_shipped
 
 FORMAT = 2
 ABILITIES = "abilities.json"
@@ -223,7 +223,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     if not path.is_file():
         raise SatjaxError(
-            f"{directory} is no router: it has no config.json; give the directory that `satjax train` wrote as WORKDIR/router"
+            f"{directory} is no router: it has no config.json; give the directory that `satjax train` wrote as WORKDIR/router, or the name of one that comes with satjax: {', '.join(SHIPPED)}"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -1,11 +1,17 @@
 """Stopping between steps: SIGTERM and Ctrl-C as requests, and what a run that followed one ends with."""
 
 import contextlib
+import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 from satjax.errors import INTERRUPTED_EXIT_CODE, TryAgain
+
+APART = 1.0
+"""Seconds: what comes within is the same Ctrl-C, which a terminal sends to all processes and a parent such as `timeout` passes on."""
+SAID = b"satjax: stopping after what is under way; Ctrl-C twice more stops at once\n"
 
 
 class Interrupted(Exception):
@@ -38,11 +44,25 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that receives the number of SIGTERM or SIGINT instead of the process dying at once."""
+    """A list that receives the number of SIGTERM or SIGINT instead of the process dying at once.
+
+    Ctrl-C once more raises KeyboardInterrupt, after which threads may have to be waited for; a third time ends the process wherever it is.
+    """
     received: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        again = signal.SIGINT in received
         received.append(number)
+        if number != signal.SIGINT:
+            return
+        if not again:
+            first = time.monotonic()
+            os.write(2, SAID)  # sys.stderr may be in the midst of a write itself
+        elif time.monotonic() - first > APART:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
-
+from satjax.address import check_address
 from satjax.config import from_mapping
 from satjax.errors import SatjaxError, unknown_name
 from satjax.objective import Objective, Quality, parse_objective
@@ -129,22 +127,8 @@ def read_candidate(name: str, table: Any, where: str) -> Candidate:
         raise SatjaxError(f"{at}.model is empty; give the name that the backend knows it by")
     if candidate.api_key_env and not VARIABLE.fullmatch(candidate.api_key_env):
         raise SatjaxError(f"{at}.api_key_env is no name of an environment variable; keys themselves do not belong here")
-    _check_url(candidate.base_url, f"{at}.base_url")
+    check_address(candidate.base_url, f"{at}.base_url", "a variable named by api_key_env")
     return candidate
-
-
-def _check_url(url: str, at: str) -> None:
-    try:
-        parts = urlsplit(url)
-        # Both, since httpx, which asks it later, takes less than urllib does.
-        named = bool(parts.hostname) and bool(httpx.URL(url).host)
-        fine = parts.scheme in ("http", "https") and named and parts.port != 0
-    except (ValueError, httpx.InvalidURL):
-        fine = False
-    if not fine or not url.isascii() or not url.isprintable() or " " in url:
-        raise SatjaxError(f"{at} is no address; give one such as http://localhost:8000/v1")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise SatjaxError(f"{at} holds more than an address; a key belongs into a variable named by api_key_env")
 
 
 def _check_settings(settings: Settings, at: str) -> None:

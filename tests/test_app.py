@@ -366,6 +366,37 @@ def test_an_empty_instruction_is_named_as_such(address):
     assert (error["param"], "empty" in error["message"]) == ("instruction", True)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "header", "param"),
+    [
+        ("rank", {"instruction": "x", "objective": "best"}, None, "objective"),
+        ("rank", {"instruction": "x", "candidates": ["x"]}, None, "candidates"),
+        ("rank", {"instruction": "x"}, "best", "x-satjax-objective"),
+        ("chat/completions", {"satjax": {"objective": "best"}}, None, "satjax.objective"),
+        ("chat/completions", {"satjax": {"candidates": ["x"]}}, None, "satjax.candidates"),
+        ("chat/completions", {"satjax": {}}, "best", "x-satjax-objective"),
+    ],
+)
+def test_an_error_names_the_field_as_the_request_has_it(address, path, body, header, param):
+    body = body if path == "rank" else body | {"model": "satjax", "messages": say("x")}
+    response = httpx.post(f"{address}/v1/{path}", json=body, headers={"x-satjax-objective": header} if header else {})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+def test_an_instruction_that_is_no_unicode_is_not_called_empty(address):
+    error = httpx.post(f"{address}/v1/rank", content=b'{"instruction": "\\ud800"}').json()["error"]
+    assert "is not valid Unicode" in error["message"]
+    assert error["param"] == "instruction"
+
+
+def test_models_are_told_one_by_one_too(client):
+    assert client.models.retrieve("satjax").id == "satjax"
+    assert client.models.retrieve("good") == client.models.list().data[2]
+    with pytest.raises(openai.NotFoundError, match="did you mean 'good'") as raised:
+        client.models.retrieve("goood")
+    assert raised.value.code == "model_not_found"
+
+
 def test_price_decides_where_the_objective_says_so(address):
     chosen = ["good", "erring", "best"]
     body = {"instruction": "best:good hi", "candidates": chosen, "expected_output_tokens": 1000}
@@ -513,6 +544,32 @@ def test_without_the_right_key_nobody_gets_in(backend, tmp_path):
         assert httpx.delete(f"{address}/v1/candidates/a", headers={"authorization": f"Bearer {KEY}"}).status_code == 401
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
         assert httpx.delete(f"{address}/v1/candidates/a").status_code == 403
+
+
+def test_it_is_ready_when_every_program_is_compiled_and_stays_so(backend, tmp_path):
+    compiled = threading.Event()
+
+    class Cold(FakeRouter):
+        def warm_up(self, most):
+            yield (0, 1)
+            assert compiled.wait(30)
+
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
+    with serving(Cold({"a": 0.5}), zoo, keys=[KEY]) as (address, service):
+        for ask_for in (httpx.get, httpx.head):
+            assert ask_for(f"{address}/healthz").status_code == 200
+            assert ask_for(f"{address}/readyz").status_code == 503
+            assert ask_for(address).status_code == 200
+        assert httpx.get(f"{address}/readyz").json()["error"]["code"] == "not_ready"
+        compiled.set()
+        until = time.monotonic() + 10
+        while httpx.head(f"{address}/readyz").status_code == 503 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert httpx.get(f"{address}/readyz").json() == httpx.get(f"{address}/healthz").json()
+        compiled.clear()
+        service.batcher.warm_up_again(service.router.warm_up(1))
+        assert httpx.get(f"{address}/readyz").json()["warm"] is False, "slow for a while, and ready"
+        compiled.set()
 
 
 def test_candidates_come_and_go_while_others_are_served(backend, tmp_path):

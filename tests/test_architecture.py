@@ -8,6 +8,7 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
+    ("address", "standard_output"),
     ("arrow_types", "files", "config", "metrics", "roll_call", "objective", "retry_after", "conversation"),
     ("vectors", "zoo_file"),
     ("config_file", "sharding", "price"),
@@ -29,7 +30,8 @@ ORDER = [
     ("train",),
     ("evaluation", "preflight", "litellm"),
     ("serving",),
-    ("render", "doctor"),
+    ("render",),
+    ("doctor",),
     ("cli",),
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

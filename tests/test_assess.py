@@ -147,7 +147,7 @@ def test_few_items_first_and_more_later_as_a_copy(trained: Trained, tmp_path, ca
         (("--body", "{"), "is no JSON"),
         (("--body", "[1]"), "is no JSON object"),
         (("--api-key-env", "NO_SUCH_VARIABLE"), "there is no such environment variable"),
-        (("--base-url", "nowhere"), "give an address such as http://localhost:8000/v1"),
+        (("--base-url", "nowhere"), "--base-url is no address; give one such as http://localhost:8000/v1"),
         (("--router", "nowhere"), "is no router"),
         (("--outcomes", "nowhere"), "there is no such directory"),
         (("--router", str(DEFAULT)), "holds none of the 1000 items"),

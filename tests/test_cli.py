@@ -1,6 +1,7 @@
 """The command line as scripts use it: what it prints, its exit codes, and one clear line for every mistake."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -90,6 +91,13 @@ def test_rank_as_json(trained, capsys):
         np.testing.assert_allclose(
             [place["probability"] for place in entry["ranking"]], [p.probability for p in expected], atol=1e-6
         )
+
+
+def test_json_for_a_terminal_of_few_characters_has_escapes(trained, monkeypatch):
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, "ascii"))
+    assert main(["rank", "Übersetze: 猫", "--router", str(trained.router), "--json"]) == 0
+    assert json.loads(content.getvalue())[0]["instruction"] == "Übersetze: 猫"
 
 
 def test_rank_some_as_a_table(trained, capsys):
@@ -231,10 +239,21 @@ def test_import_with_options(capsys, tmp_path):
         (["rank", "--router", "x"], "nothing to rank; give instructions, or --input"),
         (["protocol", "onboarding", "--workdir", "x"], "required: --config"),
         (["protocol", "luck"], "invalid choice: 'luck'"),
-        (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast'"),
+        (["rank", "text", "--router", "x", "--fast"], "unknown argument '--fast' (see `satjax rank --help`)"),
+        (
+            ["rank", "text", "--top", "3", "more", "--router", "x"],
+            "unknown argument 'more'; give all instructions in a row, with no flag between them (see",
+        ),
+        (["outcomes", "describe", "x", "more"], "unknown argument 'more' (see `satjax outcomes --help`)"),
+        (["rank", "text", "--router", "x", "--top", "0"], "--top 0: ask for at least 1 candidate"),
+        (["rank", "text", "--column", "x"], "--column goes with --input: name a file of instructions, or leave it out"),
+        (["rank", "text", "--num-processes", "2"], "--num-processes goes with --input"),
+        (["rank", "--input", "in", "--output", "o", "--top", "0"], "--input takes no instructions, --top or --json"),
+        (["rank", "--router", "x", "--input", "in.parquet", "--output", "o"], "in.parquet: there is no such file"),
         (["rank", "text", "--router", "x", "--top", "many"], "invalid int value: 'many'"),
         (["rank", "fine", "  ", "--router", "x"], "an instruction is empty; give every instruction as non-empty text"),
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
+        (["rank", "text", "--router", "Large"], "or the name of one that comes with satjax: default, large"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
         (["import", "csv", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read: there is no such file"),
         (["rank", "text", "--router", "x", "--candidates", ","], "--candidates names nobody"),
@@ -331,6 +350,8 @@ def test_verbs_that_compile_keep_what_they_compile(arguments, config_file, tmp_p
     monkeypatch.setattr(Router, "load", start)
     monkeypatch.setattr("satjax.evaluation.protocols.onboarding", start)
     shutil.copy(Path(__file__).parents[1] / "configs" / "serve_zoo.toml", "zoo.toml")
+    monkeypatch.setenv("GATEWAY_API_KEY", "gateway-key-0123456789")
+    pq.write_table(pa.table({"instruction": ["Sort."]}), "in.parquet")
     with pytest.raises(Started):
         main([*arguments, str(config_file)] if arguments[0] == "protocol" else arguments)
     assert kept == [None]
@@ -434,14 +455,6 @@ def test_a_full_disk_while_saving_keeps_the_checkpoint_before(config_file, capsy
     assert main(arguments) == 0
     assert "going on after step 3" in capsys.readouterr().err
     assert (workdir / "router" / "config.json").is_file()
-
-
-def test_a_closed_pipe_is_no_error(trained, monkeypatch):
-    def closed(*_, **__):
-        raise BrokenPipeError
-
-    monkeypatch.setattr("builtins.print", closed)
-    assert main(["rank", "text", "--router", str(trained.router), "--json"]) == 0
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys, trained):

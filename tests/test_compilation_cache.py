@@ -1,7 +1,13 @@
+import importlib.metadata
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
 from satjax.compilation_cache import VARIABLE, compilation_cache_dir, use_compilation_cache
+from satjax.errors import SatjaxError
 
 
 @pytest.fixture
@@ -42,3 +48,42 @@ def test_the_variable_has_the_last_word(updates, monkeypatch, tmp_path, director
     use_compilation_cache(tmp_path)
     assert compilation_cache_dir(on_cpu=True) == compilation_cache_dir(on_cpu=False) == directory
     assert not updates
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda': no driver")])
+def test_no_device_is_the_users_to_mend_even_where_the_variable_says_where_to(updates, monkeypatch, error):
+    def default_backend():
+        raise error
+
+    monkeypatch.setattr(jax, "default_backend", default_backend)
+    monkeypatch.setenv(VARIABLE, "mine")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(SatjaxError, match=r"^jax finds no device for JAX_PLATFORMS=cuda; see `satjax doctor`, or set"):
+        use_compilation_cache()
+
+
+DOCTOR_AND_VERB = """
+import sys
+from satjax.cli import main
+from satjax.compilation_cache import use_compilation_cache
+print(main(["doctor"]))
+sys.stdout.flush()
+use_compilation_cache()
+"""
+
+
+@pytest.mark.skipif(
+    bool(importlib.metadata.entry_points(group="jax_plugins")), reason="a plugin drives some device here"
+)
+def test_a_platform_without_its_plugin_is_said_in_one_line():
+    """As with the jax for CPUs on a machine whose environment asks for its GPU."""
+    ended = subprocess.run(
+        [sys.executable, "-c", DOCTOR_AND_VERB],
+        env={**os.environ, "JAX_PLATFORMS": "cuda"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.endswith("\n1\n")
+    assert "to mend: jax finds no device: " in ended.stdout
+    assert "SatjaxError: jax finds no device for JAX_PLATFORMS=cuda; see `satjax doctor`" in ended.stderr

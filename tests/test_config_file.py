@@ -159,7 +159,7 @@ def test_a_value_that_does_not_fit_is_one_line_that_names_it(override, words):
 
 @pytest.mark.parametrize("argument", ["--steps=3", "steps", "--config", "-config.seed=3"])
 def test_other_arguments_are_unknown(argument):
-    assert fault(SMOKE, argument).startswith(f"unknown argument {argument!r}; satjax train takes --config, --workdir")
+    assert fault(SMOKE, argument).startswith(f"unknown argument {argument!r}; values of the config are changed by")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 from satjax.render.console import WIDTH_OF_FILES, open_console
 
 
-@pytest.mark.parametrize(("columns", "width"), [(None, WIDTH_OF_FILES), ("70", 70)])
+@pytest.mark.parametrize(
+    ("columns", "width"), [(None, WIDTH_OF_FILES), ("70", 70), ("0", WIDTH_OF_FILES), ("-5", WIDTH_OF_FILES)]
+)
 def test_what_goes_to_a_pipe_is_as_wide_as_is_said_or_wide(columns, width, capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns:

@@ -3,6 +3,7 @@ import importlib.metadata
 import jax
 import pytest
 
+from satjax import doctor as module
 from satjax.doctor import PACKAGES, doctor
 
 
@@ -54,7 +55,33 @@ def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
     assert "to mend: install satjax, optax: " in out
     assert "-m pip install . in the checkout" in out
     assert "devices: none (Unable to initialize backend 'cuda': no driver)" in out
-    assert "to mend: jax finds no device: check drivers, or set JAX_PLATFORMS=cpu" in out
+    assert (
+        "to mend: jax finds no device: check drivers, pip install '.[cuda]' in the checkout (or '.[tpu]'), or set"
+        in out
+    )
+
+
+def test_a_device_that_fails_without_a_word_is_named_by_its_error(capsys, monkeypatch):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    assert doctor() == 1
+    assert "devices: none (AssertionError)" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_made_is_to_be_mended_unless_the_weights_are_there(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "cache"):
+        monkeypatch.setenv("SATJAX_CACHE", str(place))
+        assert doctor() == 1
+        assert f"to mend: the cache {place} cannot be written: let SATJAX_CACHE name" in capsys.readouterr().out
+    monkeypatch.setattr(module, "is_present", lambda source: "smollm2" in source)
+    assert doctor() == 0
+    monkeypatch.undo()
+    monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "new" / "cache"))
+    assert doctor() == 0
+    assert not (tmp_path / "new").exists()
 
 
 def test_where_compiled_programs_are_kept(capsys, monkeypatch, tmp_path):

@@ -250,6 +250,15 @@ def test_what_is_no_address_is_said(url):
         Endpoint(url, "m")
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter2@host/v1", "http://host/v1?key=hunter2", "http://host/v1#hunter2"])
+def test_what_is_more_than_an_address_is_refused_and_not_repeated(url):
+    with pytest.raises(
+        SatjaxError, match=r"holds more .* a key belongs into the variable that --api-key-env"
+    ) as raised:
+        Endpoint(url, "m")
+    assert "hunter2" not in str(raised.value)
+
+
 @pytest.mark.parametrize("body", [{"stream": True}, {"messages": []}])
 def test_what_is_asked_and_how_it_comes_back_is_not_the_bodys_to_say(body):
     with pytest.raises(SatjaxError, match="--body sets"):

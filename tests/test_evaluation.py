@@ -1,8 +1,12 @@
 """What people see of a report and of a bench, whatever is known of costs."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
 from satjax.render.evaluation import bench_table, report_table
+from tests.test_config_file import CONFIGS
 
 FIGURES = {
     "synthetic": True,
@@ -104,3 +108,36 @@ def test_candidates_of_unknown_cost_are_named(capsys):
     for left_out, said in ((["[/b]", "c"], True), ([], False)):
         bench_table({**FIGURES, "cost": {**COST, "left_out": left_out}, "methods": {"router": method}})
         assert ("left out there, for want of costs: [/b], c\n" in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "bench", "protocol", "calibrate"])
+def test_figures_are_shown_before_they_are_written(verb, monkeypatch, tmp_path):
+    """A place that cannot be written costs no figures."""
+    from satjax.cli import main
+
+    made = []
+    found = SimpleNamespace(figures=made, calibration=None)
+    for where, result in (
+        ("satjax.router.Router.load", None),
+        ("satjax.evaluation.evaluate", found),
+        ("satjax.evaluation.bench", made),
+        ("satjax.evaluation.protocols.onboarding", made),
+        ("satjax.evaluation.calibrate.recalibrate", found),
+    ):
+        monkeypatch.setattr(where, lambda *_, result=result, **__: result)
+    for where in (
+        "satjax.render.evaluation.report_table",
+        "satjax.render.evaluation.bench_table",
+        "satjax.render.protocols.protocol_tables",
+        "satjax.render.recalibration.calibration_tables",
+    ):
+        monkeypatch.setattr(where, lambda *_: made.append("shown"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("satjax.evaluation.calibrate.write_calibrated", lambda *_: (tmp_path / "file" / "x").mkdir())
+    place = str(tmp_path / "file" / "reports")
+    arguments = ["--outcomes", "synthetic", "--out", place]
+    if verb == "protocol":
+        arguments = ["onboarding", "--config", str(CONFIGS / "smoke.py"), "--workdir", place]
+    with contextlib.suppress(NotADirectoryError):
+        assert main([verb, *arguments]) == 2
+    assert made == ["shown"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from satjax.assess.endpoint import Reply
 from satjax.assess.journal import open_journal
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 
 JOB = {"aptitude_test": "f", "request": {"model": "m"}}
 REPLY = Reply("two\nlines “…”", "stop", 3, 4)
@@ -105,7 +105,7 @@ def test_what_an_earlier_version_kept_although_it_is_not_whole_is_asked_for_agai
 def test_two_at_once_are_refused(tmp_path):
     with (
         open_journal(tmp_path / "j", JOB),
-        pytest.raises(SatjaxError, match="another process writes there"),
+        pytest.raises(TryAgain, match="another process writes there"),
         open_journal(tmp_path / "j", JOB),
     ):
         pass

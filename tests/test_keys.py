@@ -75,6 +75,9 @@ def test_what_is_wrong_with_keys_is_said_without_showing_them(tmp_path, monkeypa
     (tmp_path / "empty").write_text("# nothing\n")
     with pytest.raises(SatjaxError, match="holds no key"):
         read_keys("KEYS", tmp_path / "empty")
+    monkeypatch.setenv("KEYS", GOOD)
+    with pytest.raises(SatjaxError, match="holds no key"):
+        read_keys("KEYS", tmp_path / "empty")
     monkeypatch.setenv("SECRET", "two\nlines")
     with pytest.raises(SatjaxError, match="holds characters") as error:
         secret("SECRET", "zoo.toml")

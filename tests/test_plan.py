@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.rank_file.plan import make_plan
+from satjax.rank_file.plan import check_files, make_plan
 from tests.ranked_files import write_input
 
 
@@ -25,6 +25,7 @@ def test_what_does_not_fit_is_one_line(ranker, tmp_path):
     assert "two columns 'instruction'" in ranker.message(tmp_path / "double.parquet", target)
     (tmp_path / "text.parquet").write_text("no parquet")
     assert "cannot be read as Parquet" in ranker.message(tmp_path / "text.parquet", target)
+    assert check_files(source, target, "instruction") == (("id",), 1)
     twice = write_input(tmp_path / "twice.parquet", ["one"], candidate=["a"])
     assert "two columns 'candidate'" in ranker.message(twice, target)
     assert "has no rows" in ranker.message(write_input(tmp_path / "none.parquet", []), target)

@@ -19,6 +19,7 @@ RECORDED = ROOT / "benchmarks" / "results"
         (["--topology", "v5e:16x17"], "did you mean"),
         (["--topology", "v5e:16x16", "--candidates", "0"], "at least 1"),
         (["--topology", "v5e:16x16", "--config.mesh.fsdp=7"], "mesh"),
+        (["--topology", "v5e:16x16", "--sweep", "--out", "x.png"], "--out x.png: the plot is to have that name"),
     ],
 )
 def test_mistakes_are_said_in_one_line(arguments, said, capsys, monkeypatch):

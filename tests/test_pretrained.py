@@ -50,11 +50,13 @@ def test_it_is_small_and_holds_no_single_outcome(name):
     assert all(profile.candidate in CARDS[name] for profile in profiles)
 
 
-def test_a_shipped_router_goes_by_its_name_unless_something_of_that_name_is_there(tmp_path, monkeypatch):
+def test_a_shipped_router_goes_by_its_name_unless_a_router_of_that_name_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert router_directory("default") == DEFAULT
     assert all(is_shipped(router_directory(name)) for name in SHIPPED)
     (tmp_path / "large").mkdir()
+    assert router_directory("large") == HERE / "large", "a folder of another kind"
+    (tmp_path / "large" / "config.json").write_text("{}")
     assert router_directory("large") == Path("large")
     assert router_directory(tmp_path / "other") == tmp_path / "other"
     assert not is_shipped(tmp_path / "large")

@@ -32,6 +32,19 @@ def test_names_are_folded_not_cut(capsys, narrow):
     assert "more candidates" not in out
 
 
+@pytest.mark.parametrize("columns", ["24", "40", "59"])
+def test_names_have_room_before_bars(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    ranking_table("x", [Ranked("a-candidate", 0.5)], 1)
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "a-candidate", "0.500"]
+
+
+def test_very_narrow_terminals_show_names_all_the_same(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "16")
+    ranking_table("x", [Ranked("a-candidate", 0.5)], 1)
+    assert "a-candidate" in capsys.readouterr().out
+
+
 def test_a_long_instruction_shows_its_ends(capsys):
     ranking_table("start " + "middle " * 100 + "the end", [Ranked("a", 0.1)], 1)
     out = " ".join(capsys.readouterr().out.split())

@@ -109,6 +109,29 @@ def test_a_port_that_is_taken_is_said_before_the_router_is_loaded(capsys, tmp_pa
     assert main(["serve", "--zoo", str(zoo), "--port", "123456"]) == 2
 
 
+def test_what_the_zoo_file_lacks_is_said_before_the_router_is_loaded(capsys, monkeypatch, tmp_path):
+    from satjax.cli import main
+    from satjax.router import Router
+
+    def load(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(Router, "load", load)
+    monkeypatch.delenv("ABSENT_KEY", raising=False)
+    for name, changes, said in (
+        (
+            "gemma-7b",
+            {"api_key_env": '"ABSENT_KEY"'},
+            "candidates.gemma-7b: environment variable ABSENT_KEY is not set",
+        ),
+        ("gemma-7c", {}, "candidates.gemma-7c: unknown candidate 'gemma-7c': did you mean 'gemma-7b'"),
+        ("new", {"profile": '"absent.json"'}, "absent.json"),
+    ):
+        zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {name: "m"}, **{name: changes})
+        assert main(["serve", "--zoo", str(zoo), "--port", "0"]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_without_the_extra_one_line_says_what_to_install(capsys, monkeypatch, tmp_path):
     from satjax.cli import main, serving
 

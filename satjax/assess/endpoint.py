@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import tenacity
 
+from satjax.address import check_address
 from satjax.errors import SatjaxError
 from satjax.retry_after import retry_after
 
@@ -45,10 +46,7 @@ class Endpoint:
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        try:
-            url = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise SatjaxError(f"--base-url {self.base_url!r} is no address ({error})") from error
+        check_address(self.base_url, "--base-url", "the variable that --api-key-env names")
         if ours := {"messages", "stream"}.intersection(self.body):
             raise SatjaxError(f"--body sets {min(ours)!r}, which is for satjax to set; leave it out")
         if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
@@ -57,8 +55,6 @@ class Endpoint:
             json.dumps(self.request(""), ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
             raise SatjaxError(f"--model or --body holds what no request can ({error}); mend it") from error
-        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 2**16:
-            raise SatjaxError(f"--base-url {self.base_url!r}: give an address such as http://localhost:8000/v1")
 
     @property
     def url(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from satjax.assess.endpoint import Reply
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 from satjax.files import explain_full_disk, lock
 
 VERSION = 2
@@ -35,13 +35,14 @@ def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITE
 
     `most_tokens` is how long a reply may be now: one that a lower limit cut short is asked for again, and so is one that is not whole, which
     earlier versions kept; all others stay.
-    Raises SatjaxError where the file belongs to another job, is damaged before its last line, cannot be written, or another process has it open.
+    Raises SatjaxError where the file belongs to another job, is damaged before its last line or cannot be written; TryAgain where another process
+    has it open.
     """
     with explain_full_disk(path), _opened(path) as stream:
         try:
             lock(stream, wait=False)
         except BlockingIOError as error:
-            raise SatjaxError(f"{path}: another process writes there; wait for it, or name another --out") from error
+            raise TryAgain(f"{path}: another process writes there; wait for it, or name another --out") from error
         stream.seek(0)
         whole, _, torn = stream.read().rpartition(b"\n")
         lines = whole.split(b"\n") if whole else []

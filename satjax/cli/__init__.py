@@ -11,6 +11,7 @@ from satjax import __version__
 from satjax.cli import assessment, evaluation, outcomes, ranking, serving, training
 from satjax.cli.parser import Parser, verb_adder
 from satjax.errors import SatjaxError
+from satjax.standard_output import safe_output
 
 TAKE_CONFIG_FLAGS = ("train", "protocol", "preflight")
 """Verbs that hand on `--config.a.b=v`."""
@@ -20,6 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 1 where `preflight` or `doctor` finds something amiss, 2 for mistakes that the user can mend, 75 where
     the same command goes on.
     """
+    code = 0
+    try:
+        with safe_output():
+            code = _run(arguments)
+    except SatjaxError as error:
+        return _fail(error)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     logging.basicConfig(level=logging.WARNING, format="satjax: %(message)s", stream=sys.stderr)
     logging.getLogger("satjax").setLevel(logging.INFO)
     # Where a save fails, Orbax raises; it also logs a traceback from each of its threads and futures.
@@ -29,18 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, rest = parser.parse_known_args(arguments)
         if rest and options.verb not in TAKE_CONFIG_FLAGS:
-            listed = [name for name in ("candidates", "baselines") if getattr(options, name, None)]
-            commas = f"; --{listed[0]} takes its names with commas between them: A,B" if listed else ""
-            parser.error(f"unknown argument {rest[0]!r}{commas}")
+            raise _unknown_argument(options, rest[0])
         return options.run(options, rest)
     except SatjaxError as error:
-        print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return _fail(error)
     except KeyboardInterrupt:
         print("satjax: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
+
+
+def _unknown_argument(options: argparse.Namespace, argument: str) -> SatjaxError:
+    listed = [name for name in ("candidates", "baselines") if getattr(options, name, None)]
+    hint = ""
+    if listed:
+        hint = f"; --{listed[0]} takes its names with commas between them: A,B"
+    elif options.verb == "rank" and not argument.startswith("-"):  # argparse takes them in one row only
+        hint = "; give all instructions in a row, with no flag between them"
+    return SatjaxError(f"unknown argument {argument!r}{hint} (see `satjax {options.verb} --help`)")
+
+
+def _fail(error: SatjaxError) -> int:
+    print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
 
 
 def _build_parser() -> Parser:

@@ -6,11 +6,15 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, is_shipped, router_directory
+
+if TYPE_CHECKING:
+    from satjax.aptitude import AptitudeTest
+    from satjax.assess.endpoint import Endpoint
 
 log = logging.getLogger("satjax")
 
@@ -105,49 +109,30 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _assess(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.assess.endpoint import TOKEN_LIMITS, Endpoint
-    from satjax.assess.journal import UNLIMITED, open_journal
-    from satjax.assess.prompts import CHOOSE, WRITE
-    from satjax.assess.result import add_to_router, check_addable, profile_of
+    from satjax.assess.endpoint import Endpoint
+    from satjax.assess.journal import open_journal
+    from satjax.assess.result import add_to_router, profile_of
     from satjax.assess.run import questions_in_order, run
-    from satjax.export import check_free, extends, profile_file_name, read_router
+    from satjax.export import read_router
     from satjax.interruption import stop_requests
     from satjax.outcomes import read_outcomes
     from satjax.render.assessment import assessment_table
     from satjax.render.progress import assessment_progress
 
-    for name in ("concurrency", "limit", "max_tokens", "timeout"):
-        if (value := getattr(options, name)) is not None and not value > 0:
-            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give a number above 0")
-    for name in ("price_in", "price_out"):
-        if (value := getattr(options, name)) is not None and not 0 <= value < math.inf:
-            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give US dollars, at least 0")
-    if (options.price_in is None) != (options.price_out is None):
-        raise SatjaxError("--price-in and --price-out go together: give both, or none")
+    prices = _checked_prices(options)
     candidate = options.candidate or options.model
     endpoint = Endpoint(
         options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
     )
-    files = read_router(options.router)
-    target, source = options.router if options.add else options.out_router, options.router
-    if target is not None:
-        if options.out_router and extends(target, source):
-            source, files = target, read_router(target)
-        check_addable(files, candidate)
-        _refuse_shipped(options)
-        check_free(source, target)
+    source, target = _routers(options, candidate)
+    files = read_router(source)
     questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
-    out = options.out or Path(f"{profile_file_name(candidate)}.json")
-    if not out.name or out.is_dir():
-        raise SatjaxError(f"--out {out} is a directory; name a file, in it or elsewhere, for the profile")
-    request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
-    limits = [limit for name in TOKEN_LIMITS if isinstance(limit := request.pop(name, None), int)]
-    job = {"aptitude_test": files.test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
-    prices = None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
+    out = _profile_file(options.out, candidate)
     kept = out.with_name(f"{out.name}.journal")
+    job, most_tokens = _job(endpoint, files.test)
     with (
         stop_requests() as stop,
-        open_journal(kept, job, min(limits, default=UNLIMITED)) as journal,
+        open_journal(kept, job, most_tokens) as journal,
         assessment_progress(prices) as on_progress,
     ):
         # Another model may answer to the same name by now.
@@ -176,11 +161,56 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _refuse_shipped(options: argparse.Namespace) -> None:
+def _checked_prices(options: argparse.Namespace) -> tuple[float, float] | None:
+    """What a token read and one written cost, where that is said. Raises SatjaxError for numbers of any flag that cannot be."""
+    for name in ("concurrency", "limit", "max_tokens", "timeout"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give a number above 0")
+    for name in ("price_in", "price_out"):
+        if (value := getattr(options, name)) is not None and not 0 <= value < math.inf:
+            raise SatjaxError(f"--{name.replace('_', '-')} {value:g}: give US dollars, at least 0")
+    if (options.price_in is None) != (options.price_out is None):
+        raise SatjaxError("--price-in and --price-out go together: give both, or none")
+    return None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
+
+
+def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, Path | None]:
+    """The router whose test is taken, and where the one with the candidate goes, if anywhere. Raises SatjaxError where it cannot go there."""
+    from satjax.assess.result import check_addable
+    from satjax.export import check_free, extends, read_router
+
+    target = options.router if options.add else options.out_router
+    if target is None:
+        return options.router, None
+    source = target if options.out_router and extends(target, options.router) else options.router
+    check_addable(read_router(source), candidate)
     if options.add and is_shipped(options.router):
         raise SatjaxError(
             "a router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
         )
+    check_free(source, target)
+    return source, target
+
+
+def _profile_file(out: Path | None, candidate: str) -> Path:
+    from satjax.export import profile_file_name
+
+    path = out or Path(f"{profile_file_name(candidate)}.json")
+    if not path.name or path.is_dir():
+        raise SatjaxError(f"--out {path} is a directory; name a file, in it or elsewhere, for the profile")
+    return path
+
+
+def _job(endpoint: "Endpoint", test: "AptitudeTest") -> tuple[dict[str, Any], int]:
+    """What replies depend on, for the journal, and the most tokens that one may have."""
+    from satjax.assess.endpoint import TOKEN_LIMITS
+    from satjax.assess.journal import UNLIMITED
+    from satjax.assess.prompts import CHOOSE, WRITE
+
+    request = {key: value for key, value in endpoint.request("").items() if key != "messages"}
+    limits = [limit for name in TOKEN_LIMITS if isinstance(limit := request.pop(name, None), int)]
+    job = {"aptitude_test": test.fingerprint, "request": request, "endings": [CHOOSE, WRITE]}
+    return job, min(limits, default=UNLIMITED)
 
 
 def _key(variable: str | None) -> str | None:

@@ -152,8 +152,8 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
             zoos=zoos,
             on_progress=on_progress,
         )
+    report_table(report.figures)  # before it is written: where that fails, the figures are not lost
     path = write_report(report.figures, options.out)
-    report_table(report.figures)
     print(f"report: {path}")
     return 0
 
@@ -175,8 +175,8 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
     router = Router.load(options.router, keep_features=True)
     with progress("scoring") as on_progress:
         found = recalibrate(router, table, split=options.split, method=options.method, zoo=zoo, on_progress=on_progress)
-    write_calibrated(found, options.router, options.out)
     calibration_tables(found.calibration, found.figures)
+    write_calibrated(found, options.router, options.out)
     print(f"router: {options.out}")
     return 0
 
@@ -224,9 +224,9 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
             kept=options.out / "baselines",
             on_progress=on_progress,
         )
+    bench_table(figures)
     path, page = write_report(figures, options.out), options.out / "report.html"
     write_html(figures, page)
-    bench_table(figures)
     print(f"report: {path}\npage:   {page}")
     return 0
 
@@ -264,9 +264,9 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return error.exit_code
+    protocol_tables(figures)
     path = write_report(figures, options.workdir, f"report-{options.protocol}")
     page = path.with_suffix(".html")
     write_html(figures, page)
-    protocol_tables(figures)
     print(f"report: {path}\npage:   {page}")
     return 0

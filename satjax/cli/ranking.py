@@ -7,6 +7,7 @@ from pathlib import Path
 from satjax.cli.parser import ROUTER_HELP, SEVERAL_HOSTS, Verb, add_host_flags, names_in
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
+from satjax.standard_output import can_print
 
 
 def add_verbs(verb: Verb) -> None:
@@ -29,9 +30,7 @@ def add_verbs(verb: Verb) -> None:
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
     rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
     rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
-    rank.add_argument(
-        "--column", default="instruction", metavar="NAME", help="with --input: the instructions' (default: instruction)"
-    )
+    rank.add_argument("--column", metavar="NAME", help="with --input: the instructions' (default: instruction)")
     add_host_flags(
         rank, "With --input: each host ranks a share of the rows, into files that all of them see. " + SEVERAL_HOSTS
     )
@@ -40,16 +39,22 @@ def add_verbs(verb: Verb) -> None:
 def _rank(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.render.ranking import ranking_table
-    from satjax.router import Router, check_top, ranking
+    from satjax.router import Router, ranking
 
     if options.input or options.output:
         return _rank_file(options)
     if not options.instruction:
         raise SatjaxError("there is nothing to rank; give instructions, or --input FILE --output FILE")
+    for flag in ("column", "coordinator", "num_processes", "process_id"):
+        if getattr(options, flag) is not None:
+            raise SatjaxError(
+                f"--{flag.replace('_', '-')} goes with --input: name a file of instructions, or leave it out"
+            )
+    if options.top is not None and options.top < 1:
+        raise SatjaxError(f"--top {options.top}: ask for at least 1 candidate")
     for text in options.instruction:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
-    check_top(options.top)
     chosen = names_in(options.candidates, "--candidates")
     use_compilation_cache()
     router = Router.load(options.router)
@@ -64,7 +69,8 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
             {"instruction": text, "ranking": [{"candidate": r.candidate, "probability": r.probability} for r in ranked]}
             for text, ranked in rankings
         ]
-        print(json.dumps(listed, ensure_ascii=False, indent=1))
+        printed = json.dumps(listed, ensure_ascii=False, indent=1)
+        print(printed if can_print(printed) else json.dumps(listed, indent=1))
     else:
         for text, ranked in rankings:
             ranking_table(text, ranked, len(names))
@@ -76,7 +82,7 @@ def _rank_file(options: argparse.Namespace) -> int:
 
     if not (options.input and options.output):
         raise SatjaxError("--input and --output go together: name both files")
-    if options.instruction or options.top or options.json:
+    if options.instruction or options.top is not None or options.json:
         raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
     chosen = names_in(options.candidates, "--candidates")
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
@@ -87,11 +93,14 @@ def _rank_file(options: argparse.Namespace) -> int:
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
         from satjax.interruption import stop_requests
+        from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file
         from satjax.render.progress import progress
         from satjax.router import Router
         from satjax.sharding import make_mesh
 
+        column = options.column or "instruction"
+        check_files(options.input, options.output, column)
         use_compilation_cache()
         devices = jax.local_devices()
         router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
@@ -101,7 +110,7 @@ def _rank_file(options: argparse.Namespace) -> int:
                 options.router,
                 options.input,
                 options.output,
-                text=options.column,
+                text=column,
                 candidates=chosen,
                 stop=stop,
                 on_progress=on_progress,

@@ -104,6 +104,11 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
 
     if options.candidates < 1:
         raise SatjaxError(f"--candidates {options.candidates}: at least 1 is needed")
+    plot = options.out.with_suffix(".png") if options.out and (options.sweep or options.scaling) else None
+    if plot is not None and plot == options.out:
+        raise SatjaxError(
+            f"--out {options.out}: the plot is to have that name; give the JSON another ending, such as .json"
+        )
     config = load_config(options.config, rest)
     with steps() as on_progress:
         figures = preflight(
@@ -117,8 +122,8 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
     text = json.dumps({"config": options.config, "changes": rest, **figures}, indent=1)
     if options.out:
         write_text(options.out, text + "\n")
-        if options.sweep or options.scaling:
-            plot_preflight(figures, options.out.with_suffix(".png"))
+    if plot is not None:
+        plot_preflight(figures, plot)
     if options.json:
         print(text)
     else:

@@ -9,9 +9,9 @@ SHIPPED = ("default", "large")
 
 
 def router_directory(router: str | Path) -> Path:
-    """The directory of a router: what is there, or else a shipped one by its name."""
+    """The directory of a router: one that is there, or else a shipped one by its name."""
     path = Path(router)
-    return HERE / path if str(router) in SHIPPED and not path.exists() else path
+    return HERE / path if str(router) in SHIPPED and not (path / "config.json").exists() else path
 
 
 def is_shipped(directory: Path) -> bool:

@@ -76,6 +76,23 @@ def make_plan(
         raise SatjaxError("there is no candidate to rank; name at least one")
     if twice := _repeated(names):
         raise SatjaxError(f"candidate {twice!r} is named twice; name each candidate once")
+    kept, num_rows = check_files(source, target, text)
+    if twice := _repeated((CANDIDATE, PROBABILITY, *names, *kept)):
+        raise SatjaxError(f"{source}: the output would have two columns {twice!r}; rename the input's, or leave it out")
+    job = {
+        "input": _sha256(source, stop),
+        "text": text,
+        "kept": kept,
+        "router": router_sha256(directory),
+        "candidates": names,
+        "rows": ROWS,
+    }
+    digest = hashlib.sha256(json.dumps(job).encode()).hexdigest()
+    return Plan(source, target, text, kept, names, num_rows, ROWS, digest)
+
+
+def check_files(source: Path, target: Path, text: str) -> tuple[tuple[str, ...], int]:
+    """The columns of the input beside that of the instructions, and its rows. Raises SatjaxError for what no router could rank."""
     if exists(target) and not exists(_parts(target)):
         raise taken(target)
     with open_input(source) as file:
@@ -90,21 +107,9 @@ def make_plan(
         raise SatjaxError(
             f"{source}: column {text!r} is {kind}, not text; --column names the column of the instructions"
         )
-    kept = tuple(name for name in columns.names if name != text)
-    if twice := _repeated((CANDIDATE, PROBABILITY, *names, *kept)):
-        raise SatjaxError(f"{source}: the output would have two columns {twice!r}; rename the input's, or leave it out")
     if not num_rows:
         raise SatjaxError(f"{source} has no rows; there is nothing to rank")
-    job = {
-        "input": _sha256(source, stop),
-        "text": text,
-        "kept": kept,
-        "router": router_sha256(directory),
-        "candidates": names,
-        "rows": ROWS,
-    }
-    digest = hashlib.sha256(json.dumps(job).encode()).hexdigest()
-    return Plan(source, target, text, kept, names, num_rows, ROWS, digest)
+    return tuple(name for name in columns.names if name != text), num_rows
 
 
 def _parts(target: Path) -> Path:

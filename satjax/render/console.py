@@ -1,11 +1,12 @@
 """What all tables have in common: how they stand, and how a figure is written."""
 
-import os
-import sys
+import shutil
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from satjax.standard_output import discard_output
 
 WIDTH_OF_FILES = 160
 """Columns of what is written to a file or a pipe, which has no width of its own."""
@@ -15,13 +16,13 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Whoever read it has seen enough (`satjax … | head`): what is left to do is done, and ends as it would have ended."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
 
 
-def open_console() -> Console:
-    """Standard output, as wide as the terminal or `$COLUMNS` says."""
-    given = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return _Console(highlight=False, width=None if given else WIDTH_OF_FILES)
+def open_console(**options: Any) -> Console:
+    """Standard output, as wide as `$COLUMNS` or the terminal says; `options` are those of rich."""
+    width = shutil.get_terminal_size((WIDTH_OF_FILES, 0)).columns  # rich would take a $COLUMNS of 0 at its word
+    return _Console(highlight=False, width=width, **options)
 
 
 def plain_table(**options: Any) -> Table:

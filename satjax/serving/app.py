@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from satjax import __version__
 from satjax.conversation import scored_text
-from satjax.instructions import is_instruction
+from satjax.errors import SatjaxError
+from satjax.instructions import check_instructions
 from satjax.serving.api_errors import ApiError, of_status
 from satjax.serving.bodies import (
     CandidateBody,
@@ -40,10 +41,9 @@ from satjax.serving.bodies import (
 )
 from satjax.serving.browsers import by_another_name, from_another_site
 from satjax.serving.keys import KeyRing
-from satjax.serving.service import Completed, Service
+from satjax.serving.service import OBJECTIVE_HEADER, Completed, Service
 from satjax.zoo_file import ROUTED
 
-OBJECTIVE_HEADER = "x-satjax-objective"
 GONE = 499
 """What is noted for a client that left before its answer; nobody receives it."""
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -168,6 +168,11 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         """What a request can name as its model."""
         return Models(data=[Model(id=name) for name in (ROUTED, *service.candidates)])
 
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(may_ask)], responses=_documented(401, 403, 404))
+    async def model(name: str) -> Model:
+        """One of them."""
+        return Model(id=name if name == ROUTED else service.candidate(name, "model").name)
+
     @app.put(
         "/v1/candidates/{name:path}",
         dependencies=[Depends(may_change)],
@@ -189,6 +194,15 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         """Removes a candidate until the server ends; what it is answering it finishes."""
         service.remove(name)
 
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", responses=_documented(503))
+    async def readyz() -> Health:
+        """That the server has compiled every program that routing needs, as it had before the zoo was last changed, too: a change makes it slow for a while, and no less ready."""
+        if not service.batcher.has_been_warm:
+            raise ApiError(503, "programs are being compiled; what is asked meanwhile waits for them", code="not_ready")
+        return await healthz()
+
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> Health:
         """That the server runs, and how it is."""
@@ -204,6 +218,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
 
     page = files("satjax.serving").joinpath("playground.html").read_text(encoding="utf-8")
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", response_class=HTMLResponse)
     async def playground() -> HTMLResponse:
         """A page to try instructions on."""
@@ -216,12 +231,15 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
 async def _ranking(service: Service, asked: RankRequest, header: str | None) -> RankResponse:
     if (asked.instruction is None) == (asked.messages is None):
         raise ApiError(400, "give either instruction or messages", param="instruction")
-    if asked.instruction is not None and not is_instruction(asked.instruction):
-        raise ApiError(400, "the instruction is empty; give what a user would ask", param="instruction")
+    if asked.instruction is not None:
+        try:
+            check_instructions([asked.instruction])
+        except SatjaxError as error:
+            raise ApiError(400, str(error), param="instruction") from None
     said = asked.messages or [Message(role="user", content=asked.instruction)]
     messages = [message.model_dump() for message in said]
     choice = Choice(objective=asked.objective, candidates=asked.candidates)
-    routed = await service.route(asked, messages, choice, header, asked.expected_output_tokens)
+    routed = await service.route(asked, messages, choice, header, asked.expected_output_tokens, choice_at="")
     first = routed.offers[0].candidate if routed.offers else None
     found = await service.evidence(scored_text(messages), first) if asked.evidence and first is not None else None
     told = None

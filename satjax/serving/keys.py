@@ -36,12 +36,13 @@ def read_keys(variable: str, file: Path | None = None) -> KeyRing:
     keys = _checked(os.environ.get(variable, "").replace(",", "\n"), f"environment variable {variable}")
     if file is not None:
         try:
-            keys += _checked(file.read_text(encoding="utf-8-sig"), str(file))
+            in_file = _checked(file.read_text(encoding="utf-8-sig"), str(file))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
             raise SatjaxError(f"{file} cannot be read ({reason}); give a file with one key a line") from error
-        if not keys:
+        if not in_file:
             raise SatjaxError(f"{file} holds no key; write one a line")
+        keys += in_file
     return KeyRing(keys)
 
 

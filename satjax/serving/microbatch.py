@@ -42,6 +42,7 @@ class MicroBatcher:
     ):
         self._score, self._on_batch = score, on_batch
         self._warm_up, self.warm = warm_up, warm_up is None
+        self.has_been_warm = self.warm
         self.max_batch, self.max_queue, self.wait_seconds = max_batch, max_queue, wait_seconds
         self._waiting: deque[tuple[str, asyncio.Future[Probabilities]]] = deque()
         self._arrived = asyncio.Event()
@@ -116,6 +117,7 @@ class MicroBatcher:
                 log.exception("warming up failed; what is needed is compiled when it is")
                 done = True
             self.warm = done and steps is self._warm_up
+            self.has_been_warm |= self.warm
 
     async def _answer(self, batch: Sequence[tuple[str, asyncio.Future[Probabilities]]]) -> None:
         started = time.perf_counter()

@@ -8,10 +8,11 @@ from pathlib import Path
 import uvicorn
 
 from satjax.errors import SatjaxError
+from satjax.export import read_router
 from satjax.router import Router
 from satjax.serving.app import create_app
 from satjax.serving.keys import KeyRing
-from satjax.serving.service import open_service
+from satjax.serving.service import check_zoo, open_service
 from satjax.zoo_file import read_zoo_file
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -37,6 +38,8 @@ def serve(router_dir: Path, zoo_path: Path, host: str, port: int, keys: KeyRing,
     zoo = read_zoo_file(zoo_path)
     listening = listen(host, port)
     try:
+        # Before the router is loaded, which takes long and may fetch its base weights.
+        check_zoo(zoo, zoo_path, [profile.candidate for profile in read_router(router_dir).profiles])
         service = open_service(Router.load(router_dir, serving=True), zoo, zoo_path)
         app = create_app(service, keys, admin_keys)
         server = uvicorn.Server(uvicorn_config(app, zoo.settings.shutdown_seconds))

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,15 @@ from satjax.serving.bodies import CandidateBody, ChatRequest, Choice, Demanding
 from satjax.serving.cooling import Cooling
 from satjax.serving.demands import demands_of, unmet
 from satjax.serving.evidence import TaskEvidence, evidence
+from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.offers import Offer, in_order
 from satjax.serving.telemetry import Telemetry
 from satjax.zoo_file import ROUTED, Candidate, ZooFile, read_candidate
 
 log = logging.getLogger("satjax")
+
+OBJECTIVE_HEADER = "x-satjax-objective"
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,18 @@ class Service:
         """Counts a request that has ended, one way or the other."""
         self.running -= 1
 
-    def choose(self, choice: Choice | None, header: str | None) -> tuple[Objective, list[Candidate]]:
-        """What a request says of its routing: the body before the header before the zoo file. Raises ApiError (400)."""
-        text = choice.objective if choice and choice.objective is not None else header
+    def choose(self, choice: Choice | None, header: str | None, choice_at: str) -> tuple[Objective, list[Candidate]]:
+        """What a request says of its routing: the body before the header before the zoo file. `choice_at` is what comes before the choice's fields in
+        the body. Raises ApiError (400).
+        """
+        in_body = choice is not None and choice.objective is not None
+        text = choice.objective if choice is not None and in_body else header
         try:
             objective = self.objective if text is None else parse_objective(text)
         except SatjaxError as error:
-            raise ApiError(400, str(error), param="satjax.objective") from None
+            raise ApiError(400, str(error), param=f"{choice_at}objective" if in_body else OBJECTIVE_HEADER) from None
         names = list(self.candidates) if choice is None or choice.candidates is None else choice.candidates
-        return objective, [self.candidate(name, "satjax.candidates", 400) for name in dict.fromkeys(names)]
+        return objective, [self.candidate(name, f"{choice_at}candidates", 400) for name in dict.fromkeys(names)]
 
     def candidate(self, name: str, param: str, status: int = 404) -> Candidate:
         """A candidate of the zoo. Raises ApiError for a name that is not there."""
@@ -116,12 +122,13 @@ class Service:
         choice: Choice | None,
         header: str | None,
         expected_output_tokens: int | None = None,
+        choice_at: str = "satjax.",
     ) -> Routed:
         """Ranks the candidates that can take a request: by its objective, those that cool last.
 
         Raises ApiError where none can, or there is no text to route by (400), too many wait (503) or it takes too long (504).
         """
-        objective, allowed = self.choose(choice, header)
+        objective, allowed = self.choose(choice, header, choice_at)
         expected = self.settings.expected_output_tokens if expected_output_tokens is None else expected_output_tokens
         demands = demands_of(asked, messages, expected)
         left_out = {c.name: reason for c in allowed if (reason := unmet(c, demands)) is not None}
@@ -269,21 +276,32 @@ def open_service(router: Router, zoo: ZooFile, path: Path) -> Service:
     Raises SatjaxError where the router does not know a candidate that has no profile, a profile does not fit, or a key is not in the environment.
     """
     service = Service(router, zoo)
+    for profile in check_zoo(zoo, path, router.candidates):
+        router.add(profile)
+    for candidate in zoo.candidates.values():
+        service.backends.learn_key(candidate, str(path))
+    return service
+
+
+def check_zoo(zoo: ZooFile, path: Path, known: Collection[str]) -> list[CapabilityProfile]:
+    """The profiles of a zoo file, for a router that has the `known` candidates; raises as `open_service` does, and needs no loaded router to do so."""
+    profiles = []
     for candidate in zoo.candidates.values():
         at = f"{path}: candidates.{candidate.name}"
-        service.backends.learn_key(candidate, str(path))
+        if candidate.api_key_env:
+            secret(candidate.api_key_env, at)
         if candidate.profile:
             profile = CapabilityProfile.read(path.parent / candidate.profile)
             if profile.candidate != candidate.name:
                 raise SatjaxError(f"{at}.profile is that of {profile.candidate!r}; rename the table, or give its own")
-            router.add(profile)
-        elif candidate.name not in router.candidates:
-            hint = unknown_name("candidate", candidate.name, router.candidates)
+            profiles.append(profile)
+        elif candidate.name not in known:
+            hint = unknown_name("candidate", candidate.name, known)
             raise SatjaxError(
                 f'{at}: {hint} A new one needs its profile: add profile = "FILE.json" to its table in the zoo file, '
                 "or add it to the router with `satjax assess --add`, to a copy of one that came with satjax with --out-router DIR"
             )
-    return service
+    return profiles
 
 
 def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:

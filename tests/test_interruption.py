@@ -1,0 +1,56 @@
+"""Signals between steps: the first Ctrl-C asks, a second one insists."""
+
+import os
+import signal
+
+import pytest
+
+from satjax import interruption
+from satjax.interruption import stop_requests
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, as the module reads them."""
+    now = [100.0]
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    return now
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_the_first_ctrl_c_says_what_it_waits_for_and_the_second_is_an_interrupt(clock, capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with stop_requests() as stop:
+        send(signal.SIGINT)
+        assert stop == [signal.SIGINT]
+        said = "satjax: stopping after what is under way; Ctrl-C twice more stops at once\n"
+        assert capfd.readouterr().err == said
+        clock[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL, "a third one ends what the second cannot"
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err == ""
+
+
+def test_one_ctrl_c_may_come_twice(clock):
+    """`timeout -s INT` sends it to its child, and to the child's group."""
+    with stop_requests() as stop:
+        send(signal.SIGINT)
+        clock[0] += 0.5
+        send(signal.SIGINT)
+        assert stop == [signal.SIGINT] * 2
+
+
+def test_sigterm_asks_however_often_it_comes(clock, capfd):
+    with stop_requests() as stop:
+        for _ in range(3):
+            send(signal.SIGTERM)
+            clock[0] += 2
+        assert stop == [signal.SIGTERM] * 3
+        send(signal.SIGINT)
+        assert "stopping" in capfd.readouterr().err, "the first Ctrl-C"
+    assert len(stop) == 4
