@@ -57,5 +57,6 @@ MODULES = $(subst /,.,$(basename $(filter-out %/__init__.py,$(shell find satjax 
 api: $(STAMP)
 	$(BIN)/pdoc --docformat google --output-directory build/api $(MODULES)
 
+# Only what is made here: `runs` is where people train.
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(DEMO) build

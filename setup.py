@@ -1,20 +1,29 @@
 """Packaging of satjax: what it needs and what it installs."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+# Read, not imported: what satjax imports may not be there when it is built.
+[VERSION] = re.findall(
+    '^__version__ = "(.+)"$', (HERE / "satjax/__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+)
 
 CORE = [
     "jax>=0.10.2",
+    "numpy>=2.0",
+    "ml-dtypes>=0.5",
     "flax>=0.12.8",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "transformers>=5.0",
+    "huggingface-hub>=1.31",
     "tensorflow-datasets>=4.9.10",
     "array-record>=0.8.1",
     "ml-collections>=1.1.0",
+    "absl-py>=2.1",
     "einops>=0.8.2",
     "jaxtyping>=0.3.7",
     "safetensors>=0.5",
@@ -26,7 +35,7 @@ CORE = [
     "scipy>=1.15",
     "matplotlib>=3.9",
     "rich>=14.1",
-    # `satjax assess` asks live models; the hub client that transformers installs needs httpx as well.
+    # `satjax assess` asks live models; the hub client needs httpx as well.
     "httpx>=0.27",
     "tenacity>=9.0",
     "jinja2>=3.1",
@@ -72,16 +81,19 @@ EXTRAS = {
 
 setup(
     name="satjax",
-    version="0.1.0",
+    version=VERSION,
     description="Capability instruction tuning in JAX: rank candidate LLMs for an instruction without running any of them",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    # Files are locked by flock: there is none on Windows.
+    classifiers=["Operating System :: POSIX :: Linux", "Operating System :: MacOS", "Typing :: Typed"],
     python_requires=">=3.11",
     # Said outright, so that an editable install is found from beside the clone, too: there its folder looks like a package `satjax`.
     package_dir={"": "."},
     packages=find_packages(include=["satjax", "satjax.*"]),
     package_data={
+        "satjax": ["py.typed"],
         "satjax.evaluation": ["*.j2"],
         "satjax.pretrained": ["default/**", "large/**"],
         "satjax.serving": ["*.html"],

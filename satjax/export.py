@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -120,7 +120,7 @@ def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Itera
 
 
 def _copy(source: Path, target: Path, link: bool) -> None:
-    if link:
+    if link and not source.is_symlink():  # one that is relative leads elsewhere from there
         with contextlib.suppress(OSError):
             return os.link(source, target)
     shutil.copyfile(source, target)
@@ -236,9 +236,18 @@ def _read_config(directory: Path) -> dict[str, Any]:
             config[key]
         if not isinstance(config["files"], dict):
             raise TypeError("files")
+        for name in config["files"]:
+            _check_within(name)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _altered(directory, error) from error
     return config
+
+
+def _check_within(name: str) -> None:
+    """Raises ValueError for a name that leads out of the directory: whoever writes a router can name any file, and it is read, and copied to there."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name:
+        raise ValueError(f"the file name {name!r}")
 
 
 def _altered(directory: Path, error: Exception) -> SatjaxError:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from satjax.aptitude import CapabilityProfile
 from satjax.errors import SatjaxError
@@ -91,6 +89,9 @@ class AbilityScale:
 
     def _likeliest(self, outcome_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest ability float64 `[R + 1]`, and the curvature `[R + 1, R + 1]` of the negative log posterior there."""
+        from scipy.optimize import minimize
+        from scipy.special import expit
+
         observed = ~np.isnan(outcome_TK)
         outcome_I, demand_IR = outcome_TK[observed].astype(np.float64), self.demand_TKR[observed].astype(np.float64)
         load_IR = _loads(demand_IR)

@@ -77,3 +77,23 @@ def test_importing_satjax_imports_nothing_heavy():
     code = "import sys, satjax, satjax.cli; print(*(m for m in ('jax', 'flax', 'orbax', 'sklearn', 'torch', 'fastapi', 'httpx') if m in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_ranking_imports_only_what_it_uses():
+    import subprocess
+    import sys
+
+    code = "import sys, satjax.router; print(*(m for m in ('scipy', 'sklearn', 'pyarrow', 'ijson', 'matplotlib', 'transformers') if m in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_public_names_that_are_imported_when_used_are_there_and_no_modules():
+    import satjax.outcomes
+
+    for package in (satjax, satjax.outcomes):
+        assert sorted(package._HOME) == sorted(package.__all__)
+        modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
+        for name in package.__all__:
+            assert name not in modules
+            assert getattr(package, name).__name__ == name

@@ -1,5 +1,6 @@
 """The router directory: written whole or not at all, and nothing in it can change unnoticed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from satjax import export
 from satjax.errors import SatjaxError
-from satjax.export import profile_file_name, read_router
+from satjax.export import profile_file_name, read_router, rewrite_router
 from satjax.router import Router
 from satjax.train import train
 from tests.tiny import tiny_config
@@ -100,6 +101,35 @@ def test_an_altered_config_is_refused(trained: Trained, tmp_path, change, messag
     with pytest.raises(SatjaxError, match=message) as raised:
         read_router(copy)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["../payload", "profiles/../../payload", "{outside}/payload", "./payload", "a//payload"]
+)
+def test_a_router_of_others_names_no_file_outside_of_it(trained: Trained, tmp_path, name):
+    copy, name = trained.copy(tmp_path / "theirs" / "router"), name.format(outside=tmp_path)
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_text("payload")
+    config = json.loads((copy / "config.json").read_text())
+    config["files"][name] = hashlib.sha256(b"payload").hexdigest()
+    export._write_config(copy, config)
+    with (
+        pytest.raises(SatjaxError, match=r"config\.json was altered .*the file name"),
+        rewrite_router(copy, tmp_path / "mine" / "router"),
+    ):
+        pass
+    assert not list((tmp_path / "mine").rglob("payload"))
+
+
+def test_a_copy_holds_what_links_stood_for(trained: Trained, tmp_path):
+    copy = trained.copy(tmp_path / "router")
+    name = next(name for name in names_in(copy) if name.startswith("params/"))
+    (copy / name).rename(copy / "elsewhere")
+    (copy / name).symlink_to(os.path.relpath(copy / "elsewhere", (copy / name).parent))
+    with rewrite_router(copy, tmp_path / "deeper" / "router"):
+        pass
+    assert read_router(tmp_path / "deeper" / "router").learned
+    assert not (tmp_path / "deeper" / "router" / name).is_symlink()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])

@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from satjax.errors import SatjaxError
+from satjax.weights.gguf_header import read_header
 from satjax.weights.lazy import LazyTensor
 
 TOP = {
@@ -43,41 +44,37 @@ class GGUFFile(Mapping[str, LazyTensor]):
     """
 
     def __init__(self, file: Path):
-        from gguf import GGUFReader
-
         self.file = file
         try:
-            reader = GGUFReader(file)
-            self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
+            self.metadata, tensors = read_header(file)
         # What the reader trips over in a damaged file depends on where the damage is.
-        except (ValueError, OSError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
+        except (ValueError, OSError, LookupError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
             raise self._damaged(error) from error
         self.architecture = self.metadata.get("general.architecture")
         if self.architecture not in MODEL_TYPES:
             raise SatjaxError(
                 f"{file}: GGUF architecture {self.architecture!r} is not supported; {', '.join(MODEL_TYPES)} are"
             )
-        self._tensors = {_hugging_face_name(t.name): t for t in reader.tensors}
+        self._tensors = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
         if self._scales_rope():
             raise SatjaxError(
                 f"{file}: rope scaling in a GGUF file is not supported; use the safetensors of this model"
             )
 
     def __getitem__(self, name: str) -> LazyTensor:
-        shape = tuple(int(n) for n in reversed(self._tensors[name].shape))
-        return LazyTensor(shape, np.dtype(np.float32), lambda index: self._dequantized(name, shape)[index])
+        return LazyTensor(self._tensors[name].shape, np.dtype(np.float32), lambda index: self._dequantized(name)[index])
 
-    def _dequantized(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _dequantized(self, name: str) -> np.ndarray:
         from gguf.quants import dequantize
 
         tensor = self._tensors[name]
         try:
-            value = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
+            value = np.asarray(dequantize(tensor.packed, tensor.kind), np.float32)
         except NotImplementedError as error:
             raise SatjaxError(
-                f"{self.file}: tensor {tensor.name} has the quantization {tensor.tensor_type.name}, which the gguf package does not read; use another"
+                f"{self.file}: tensor {name} has the quantization {tensor.kind.name}, which the gguf package does not read; use another"
             ) from error
-        value = value.reshape(shape)
+        value = value.reshape(tensor.shape)
         if self.architecture == "llama" and ".self_attn." in name:
             if ".q_proj." in name:
                 return _unpermute(value, self._value("attention.head_count"))
@@ -99,7 +96,7 @@ class GGUFFile(Mapping[str, LazyTensor]):
             raise self._damaged("token_embd.weight is missing")
         return {
             "model_type": MODEL_TYPES[str(self.architecture)],
-            "vocab_size": int(self._tensors["model.embed_tokens.weight"].shape[1]),
+            "vocab_size": int(self._tensors["model.embed_tokens.weight"].shape[0]),
             "hidden_size": width,
             "num_hidden_layers": self._value("block_count"),
             "num_attention_heads": heads,
