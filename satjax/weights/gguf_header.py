@@ -27,7 +27,7 @@ class GGUFTensor(NamedTuple):
 def read_header(file: Path) -> tuple[dict[str, Any], dict[str, GGUFTensor]]:
     """Metadata and tensors by name. Raises what its parts raise (ValueError, LookupError, OSError and others) where the file is damaged."""
     content = np.asarray(np.memmap(file, mode="r"))
-    cursor = _Cursor(memoryview(content))
+    cursor = _Cursor(content.data)
     if (magic := bytes(cursor.take(4))) != b"GGUF":
         raise ValueError(f"it begins with {magic!r}")
     if (version := cursor.number("I")) not in (2, 3):
