@@ -130,6 +130,15 @@ check_number() {
   done
 }
 
+# check_positive NAME...: each variable holds a whole number above 0.
+check_positive() {
+  local name
+  check_number "$@"
+  for name in "$@"; do
+    ((${!name} > 0)) || die "--${name//_/-} ${!name}: give a number above 0"
+  done
+}
+
 # train_value NAME: the value of --NAME among what satjax gets, for which the last one counts.
 train_value() {
   local i value=''

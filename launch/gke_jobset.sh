@@ -25,12 +25,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 name='' image='' accelerator='' topology='' share=''
 slices=1 chips_per_host=4 service_account=default namespace=default retries=3 spot=''
 parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries" "spot" "$@"
-check_number slices chips_per_host retries
+check_positive slices chips_per_host
+check_number retries
 check_train_arguments
 check_shared_workdir
 [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || die "--topology $topology: give it as 4x4 or 2x2x4"
 chips=$((${topology//x/*}))
-((chips_per_host > 0 && chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
+((chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
 
 for word in "$name" "$image" "$accelerator" "$share" "$service_account" "$namespace" "${REST[@]}"; do
   [[ ${word//[$'\n\t\r']/} != *[[:cntrl:]]* ]] || die "control characters cannot be passed on: ${word@Q}"

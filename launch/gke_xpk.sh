@@ -23,7 +23,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 name='' cluster='' tpu_type='' image='' storage=''
 slices=1 zone='' project='' retries=3
 parse_arguments "name cluster tpu-type image storage" "slices zone project retries" "" "$@"
-check_number slices retries
+check_positive slices
+check_number retries
 check_train_arguments
 check_shared_workdir
 

@@ -86,10 +86,12 @@ stop() {
   flock "$RUN/lock" true
 }
 
-mkdir -p "$RUN"
 verb=${1:-}
 (($# == 0)) || shift
 [[ $verb == supervise ]] || trap 'echo "satjax-launch: exit $?"' EXIT
+case $verb in
+  install | train | stop | supervise) mkdir -p "$RUN" ;;
+esac
 case $verb in
   install)
     if running; then

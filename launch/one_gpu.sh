@@ -50,7 +50,7 @@ note() {
 pack() {
   out='' weights='' mib=60
   parse_arguments "out" "weights mib" "" "$@"
-  check_number mib
+  check_positive mib
   local cache=${SATJAX_CACHE:-$HOME/.cache/satjax} names=() from=() path folder part number=0
   [[ ! -e $out ]] || die "--out $out is there already: name a new folder"
   if [[ $weights ]]; then

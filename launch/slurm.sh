@@ -20,7 +20,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' nodes=1 gpus_per_node=8 time=4:00:00 partition='' account='' retries=3
 parse_arguments "name" "nodes gpus-per-node time partition account retries" "" "$@"
-check_number nodes gpus_per_node retries
+check_positive nodes gpus_per_node
+check_number retries
 check_train_arguments
 
 # Without --gpus-per-task: JAX gives the process of local number i the GPU i, so that every process has to see all of the node.

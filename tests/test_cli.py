@@ -236,6 +236,7 @@ def test_import_with_options(capsys, tmp_path):
     [
         ([], "required: VERB"),
         (["rnak"], "invalid choice: 'rnak'"),
+        (["evalaute"], "; did you mean 'evaluate'?"),
         (["rank", "--router", "x"], "nothing to rank; give instructions, or --input"),
         (["protocol", "onboarding", "--workdir", "x"], "required: --config"),
         (["protocol", "luck"], "invalid choice: 'luck'"),

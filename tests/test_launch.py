@@ -224,6 +224,13 @@ def test_hosts_are_judged_together(tmp_path):
     assert [int(line) for line in said.split()] == [verdict for *_, verdict in hosts_own_verdict]
 
 
+def test_a_host_that_is_told_nothing_makes_nothing(world):
+    code, output = world.run("host.sh")
+    assert code == 2
+    assert "launch/host.sh install SHARE" in output
+    assert not (world.folder / "satjax-run").exists()
+
+
 @pytest.mark.parametrize(
     ("script", "options", "train", "said"),
     [
@@ -243,6 +250,11 @@ def test_hosts_are_judged_together(tmp_path):
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"].replace("4x8", "4by8"), TRAIN, "--topology 4by8: give it as 4x4"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"] + " --chips-per-host 5", TRAIN, "32 chips are no multiple"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], (*TRAIN, "\x1b"), "control characters cannot be passed on"),
+        ("gke_jobset.sh", OPTIONS["gke_jobset.sh"] + " --slices 0", TRAIN, "--slices 0: give a number above 0"),
+        ("gke_jobset.sh", OPTIONS["gke_jobset.sh"] + " --chips-per-host 0", TRAIN, "--chips-per-host 0: give a number above 0"),
+        ("gke_xpk.sh", OPTIONS["gke_xpk.sh"] + " --slices 0", TRAIN, "--slices 0: give a number above 0"),
+        ("slurm.sh", OPTIONS["slurm.sh"] + " --nodes 0", TRAIN, "--nodes 0: give a number above 0"),
+        ("one_gpu.sh", "pack --out parts --mib 0", (), "--mib 0: give a number above 0"),
         ("slurm.sh", OPTIONS["slurm.sh"], (), "after -- stand the arguments of satjax train"),
         ("one_gpu.sh", "trian", (), "'trian' is no step"),
     ],

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from satjax.errors import TryAgain
-from satjax.rank_file import rank
+from satjax.rank_file import parts, rank
 from tests.ranked_files import instructions, write_input
 
 
@@ -28,3 +28,23 @@ def test_several_parts_are_a_row_group(ranker, tmp_path, small_chunks):
     ranker.run(write_input(tmp_path / "in.parquet", instructions(23)), target)
     with pq.ParquetFile(target) as file:
         assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [10, 10, 3]
+
+
+def test_a_join_that_is_cut_leaves_nothing_beside_the_target(ranker, tmp_path, small_chunks, monkeypatch):
+    source, target = write_input(tmp_path / "in.parquet", instructions(12)), tmp_path / "out.parquet"
+
+    def cut(plan, chunk, read=parts._read_part):
+        if chunk == 2:
+            beside.extend(path.name for path in tmp_path.iterdir())
+            raise KeyboardInterrupt
+        return read(plan, chunk)
+
+    beside: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "_read_part", cut)
+        with pytest.raises(KeyboardInterrupt):
+            ranker.run(source, target)
+    assert sorted(beside) == ["in.parquet", "out.parquet.parts"]
+    ranker.run(source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
+    assert target.stat().st_mode & 0o777 == source.stat().st_mode & 0o777

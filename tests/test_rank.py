@@ -1,6 +1,7 @@
 """A file of instructions is ranked whole: in order, nothing lost or doubled, several chunks at once, by several hosts and devices."""
 
 import signal
+import time
 
 import jax
 import numpy as np
@@ -61,6 +62,24 @@ def test_chunks_are_ranked_together_as_long_as_that_is_quick(ranker, tmp_path, m
         found = pq.read_table(tmp_path / f"{most}.parquet")["probability"].to_numpy()
         np.testing.assert_allclose(found, once(ranker.router, texts).max(axis=1), atol=1e-6)
     assert pq.ParquetFile(tmp_path / "40.parquet").num_row_groups == 5
+
+
+def test_where_a_chunk_takes_long_it_is_done_before_the_next_begins(ranker, tmp_path, small_chunks, monkeypatch):
+    source, busy, most = write_input(tmp_path / "in.parquet", instructions(30)), [], []
+
+    def probability(self, texts, names, on_batch):
+        busy.append(None)
+        most.append(len(busy))
+        time.sleep(0.05)
+        busy.pop()
+        return np.full((len(texts), len(names)), 0.5, np.float32)
+
+    monkeypatch.setattr(Router, "probability", probability)
+    for seconds, together in ((0.0, 1), (1e9, 2)):
+        most.clear()
+        monkeypatch.setattr(rank, "SECONDS", seconds)
+        ranker.run(source, tmp_path / f"{together}.parquet")
+        assert (len(most), max(most)) == (6, together)
 
 
 def test_a_stop_ends_between_the_batches_of_a_chunk(ranker, tmp_path):

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 
+from satjax.rank_file.plan import ROWS
 from satjax.router import Router
 from tests.processes import finish, launch
 from tests.ranked_files import instructions, write_input
@@ -37,7 +38,10 @@ sizes.TOKENS_PER_CALL = 256
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     [(code, error)] = finish([process], 100)  # the chunk takes minutes
-    assert (code, error.strip()) == (75, "satjax: interrupted; what is ranked is kept: run the same command to go on")
+    assert (code, error.strip()) == (
+        75,
+        f"satjax: interrupted; every finished chunk of {ROWS} rows is kept: run the same command to go on",
+    )
 
 
 def test_a_killed_job_goes_on_from_the_command_line(trained, tmp_path):

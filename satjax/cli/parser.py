@@ -1,9 +1,10 @@
 """What the verbs share: a parser that says what is wrong in one line, how a verb is added, and words that several of them use."""
 
 import argparse
+import difflib
 import textwrap
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from satjax.errors import SatjaxError
 
@@ -27,6 +28,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises SatjaxError."""
         raise SatjaxError(f"{message} (see `{self.prog} --help`)")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Adds the choice that was likely meant; argparse does so from Python 3.14 on."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if nearest := difflib.get_close_matches(str(value), [str(choice) for choice in action.choices or ()], n=1):
+                error.message += f"; did you mean {nearest[0]!r}?"
+            raise
 
 
 def verb_adder(parser: Parser) -> Verb:

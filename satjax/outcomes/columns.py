@@ -24,6 +24,8 @@ NATIVE = {
     "cost": "cost_usd",
 }
 """What a column may hold, and its name where none is given: that of the native form."""
+KEYS = {name: key for key, name in NATIVE.items()}
+"""The same the other way round: people write the native name first where an error has named it."""
 WIDE = "scores"
 
 
@@ -33,7 +35,7 @@ def import_csv(paths: Sequence[Path | str], columns: str | None = None) -> Outco
 
 
 def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
-    """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` for columns named otherwise than in the native form.
+    """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` (or `item_id=NAME`) for columns named otherwise than in the native form.
 
     Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; what one row of an item says of it
     holds for all of them, and where none has a split, the one that goes by the text (`split_of`). Blanks around names do not count. An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
@@ -59,9 +61,7 @@ def _import(
             # A JSONL object may leave out what it does not have, but not in all rows.
             missing = [name for name in needed if name not in row]
             if missing:
-                raise SatjaxError(
-                    f"{where} has no column {missing[0]!r}; name it with --columns ({listed(list(row)[:12])})"
-                )
+                raise SatjaxError(_without(missing[0], names, where, row))
             seen = True
             absent -= row.keys()
             item = _item(row, names, where)
@@ -97,6 +97,8 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
             wide.append(name)
         elif key in names:
             names[key] = name
+        elif key in KEYS:
+            names[KEYS[key]] = name
         else:
             if name in (*NATIVE, WIDE):
                 raise SatjaxError(f"--columns has {key}={name}: what the column holds comes first; write {name}={key}")
@@ -107,6 +109,15 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
             "leave one of them out"
         )
     return names, wide
+
+
+def _without(name: str, names: Mapping[str, str], where: str, row: Mapping[str, Any]) -> str:
+    """What is wrong with a row that has no column of this name."""
+    there = listed(list(row)[:12])
+    key = next((key for key, column in names.items() if column == name), WIDE)
+    if name != NATIVE.get(key):
+        return f"{where} has no column {name!r}; name it with --columns ({there})"
+    return f"{where} has no column {name!r} for the {key}; say which one holds it: --columns {key}=NAME ({there})"
 
 
 def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from satjax.errors import TryAgain
-from satjax.files import replacing_file
+from satjax.files import explain_full_disk, replacing_file
 from satjax.rank_file.claim import JOB, job_of
-from satjax.rank_file.plan import CANDIDATE, PROBABILITY, Plan, go_on
+from satjax.rank_file.plan import CANDIDATE, PROBABILITY, Plan, go_on, taken
 
 GROUP = 8
 """Chunks of a row group of the output, so that these are not small."""
@@ -30,14 +30,17 @@ def write_part(plan: Plan, chunk: int, rows: pa.Table, fit: np.ndarray, probabil
 
 def join(plan: Plan, stop: Sequence[int]) -> None:
     """All parts as one file, which appears whole. Raises TryAgain where `stop` is filled, and where a part is not of this job."""
-    with (
-        replacing_file(plan.target) as fresh,
-        pq.ParquetWriter(fresh, _read_part(plan, 0).schema, compression="zstd") as writer,
-    ):
-        for first in range(0, plan.num_chunks, GROUP):
-            go_on(stop)
-            chunks = range(first, min(first + GROUP, plan.num_chunks))
-            writer.write_table(pa.concat_tables([_read_part(plan, chunk) for chunk in chunks]))
+    joined = plan.parts / "joined"  # among the parts, where a kill leaves nothing that the end does not remove
+    with explain_full_disk(plan.target):
+        with pq.ParquetWriter(joined, _read_part(plan, 0).schema, compression="zstd") as writer:
+            for first in range(0, plan.num_chunks, GROUP):
+                go_on(stop)
+                chunks = range(first, min(first + GROUP, plan.num_chunks))
+                writer.write_table(pa.concat_tables([_read_part(plan, chunk) for chunk in chunks]))
+        try:
+            joined.replace(plan.target)
+        except IsADirectoryError as error:
+            raise taken(plan.target) from error
 
 
 def _read_part(plan: Plan, chunk: int) -> pa.Table:

