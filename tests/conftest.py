@@ -22,7 +22,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# A busy machine is no counterexample.
+settings.register_profile("satjax", deadline=None)
+settings.load_profile("satjax")
 
 # Shapes in our own signatures are checked under test.
 install_import_hook(["satjax.losses", "satjax.models", "satjax.metrics"], "beartype.beartype")

@@ -185,7 +185,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=60).map("".join)), st.integers(2, 10))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_reply_is_marked_without_a_complaint(reply, count):
     letter = chosen_letter(reply, OPTIONS[:count])
     assert letter is None or letter in "ABCDEFGHIJ"[:count]
@@ -221,7 +221,7 @@ WRAPPINGS = (
 @given(
     PLAIN, st.lists(st.sampled_from(WRAPPINGS), max_size=5), st.sampled_from(["%s", "The answer is: %s", "Hm.\n\n%s\n"])
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_plain_answer_survives_wrapping(answer, wrappings, reply):
     wrapped = answer
     for wrapping in wrappings:
@@ -238,7 +238,7 @@ def test_a_plain_answer_survives_wrapping(answer, wrappings, reply):
     st.lists(st.sampled_from([*WRAPPINGS, "(%s)"]), max_size=3),
     st.sampled_from(["%s", "The answer is: %s", "The answer is %s", "Hm.\n\n%s\n"]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_letter_survives_wrapping(letter, wrappings, reply):
     wrapped = letter
     for wrapping in wrappings:

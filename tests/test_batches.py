@@ -59,7 +59,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 @given(st.sampled_from(RECIPES), st.integers(0, 2**31), st.lists(st.integers(0, 200), min_size=1, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_batch_depends_on_its_step_and_on_nothing_called_before(config, seed, steps):
     used = plan_of(config, seed=seed)
     for step in steps:
@@ -75,7 +75,7 @@ def test_other_seeds_stages_and_steps_give_other_batches(config):
 
 
 @given(st.sampled_from(RECIPES), st.integers(0, 300), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_are_whole_and_outcomes_are_those_of_the_table(config, step, in_domain):
     data = training_set()
     plan = plan_of(config, data, in_domain=in_domain)
@@ -97,7 +97,7 @@ def test_rows_are_whole_and_outcomes_are_those_of_the_table(config, step, in_dom
 
 
 @given(st.integers(1, 120), st.integers(1, 3), st.integers(1, 8), st.integers(0, 3), st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_epoch_visits_nearly_all_instructions_at_most_once(num_instructions, groups, rows, epoch, seed):
     of_a_batch = groups * rows
     plan = plan_of(BatchConfig(groups=groups, instructions=rows), training_set(num_instructions), seed=seed)
@@ -151,7 +151,7 @@ def test_zero_takes_all_candidates_in_order():
 
 
 @given(st.integers(1, 4), st.integers(0, 100), st.floats(0, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_subset_of_candidates_is_distinct(count, step, strength):
     plan = plan_of(BatchConfig(groups=4, instructions=2, candidates=count, strength=strength))
     batch = plan.batch(step)
@@ -202,7 +202,7 @@ def test_candidates_that_are_never_right_or_never_observed_can_still_be_drawn(ho
 
 
 @given(st.integers(0, 400), st.integers(2, 6), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_positive_groups_have_one_handled_and_the_rest_unhandled(step, rows, in_domain):
     plan = plan_of(replace(ONE_POSITIVE, instructions=rows), in_domain=in_domain)
     batch = plan.batch(step)
@@ -290,7 +290,7 @@ def test_the_strongest_preference_can_be_drawn_by():
 
 
 @given(st.integers(0, 10), st.sets(st.integers(0, 5), max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_training_sees_neither_aptitude_items_nor_held_out_candidates(seed, held_out):
     table = tiny_table()
     held = tuple(table.candidate_ids[m] for m in held_out)

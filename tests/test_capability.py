@@ -109,7 +109,7 @@ RIGHT = st.lists(st.none() | st.integers(0, 4), min_size=1, max_size=8).filter(a
     st.sampled_from(["", "query: "]),
     st.lists(st.just("A note."), max_size=1),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_texts_fit_the_encoder_and_lose_no_clause(right, seed, max_positions, prefix, notes):
     profile = profile_of(right, tuple(notes))
     inputs = reader("text", len(right), max_positions=max_positions, prefix=prefix).inputs([profile], seed)
@@ -134,7 +134,7 @@ def test_profiles_with_fewer_clauses_have_empty_chunks():
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_seed_changes_the_order_only(a, b):
     profile = profile_of([0, 1, 2, 3, 4, None], ("A note.",))
     read = reader("text", 6)

@@ -14,7 +14,7 @@ from tests.ranked_files import instructions
 
 
 @given(st.lists(st.integers(0, 12), max_size=5), st.integers(1, 9))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_chunks_hold_every_row_once_whatever_the_row_groups(tmp_path_factory, groups, rows):
     path = tmp_path_factory.mktemp("groups") / "in.parquet"
     table = pa.table({"instruction": pa.array([f"{n}" for n in range(sum(groups))]).dictionary_encode()})

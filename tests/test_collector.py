@@ -13,7 +13,7 @@ ITEM = Item("i", "What now?", "task")
 
 
 @given(tables())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_table_taken_apart_is_the_same_again(table: OutcomeTable):
     collector = Collector()
     for m, candidate in enumerate(table.candidate_ids):

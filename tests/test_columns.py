@@ -67,7 +67,7 @@ def test_a_column_for_each_candidate(tmp_path):
         max_size=8,
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_both_forms_say_the_same(tmp_path_factory, outcomes):
     outcomes = {(text, name): score for (text, name), score in outcomes.items() if text.strip()}
     if not outcomes:

@@ -85,7 +85,7 @@ def test_brackets_in_names_are_printed_as_they_are(capsys):
 
 
 @given(tables())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_table_can_be_described(table):
     found = json.loads(json.dumps(describe(table)))
     assert found["outcomes"] <= len(table.items) * len(table.candidates)

@@ -43,7 +43,7 @@ def suggested(text: str) -> list[dict[str, int]]:
     st.integers(0, 3),
     st.sampled_from([1.0, 0.5]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_suggested_can_be_drawn_and_leaves_half(sizes, num_tasks, shots, seed, observed):
     table = table_of(sizes, seed, observed)
     drawable = sum(map(len, drawable_items(table).values()))

@@ -242,7 +242,7 @@ def whole(tmp_path_factory) -> bytes:
     return write_gguf(tmp_path_factory.mktemp("whole") / "model.gguf", hugging_face_tensors()).read_bytes()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))
 def test_a_truncated_file_is_one_line(whole, tmp_path_factory, share):
     file = tmp_path_factory.mktemp("cut") / "model.gguf"

@@ -119,7 +119,7 @@ def whole(tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("whole") / "model.gguf")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(at=st.floats(0, 0.7), byte=st.integers(0, 255))
 def test_any_byte_may_be_wrong(whole, at, byte):
     content = bytearray(whole.read_bytes())

@@ -24,7 +24,7 @@ def depth_of(value: object) -> int:
 
 
 @given(VALUES, st.integers(1, 7))
-@settings(deadline=None, database=None, max_examples=100)
+@settings(database=None, max_examples=100)
 def test_it_reads_what_is_there_and_knows_how_deep_it_is_however_it_is_cut(value, size):
     content = json.dumps(value, ensure_ascii=False).encode()
     for limit in (depth_of(value), depth_of(value) - 1):

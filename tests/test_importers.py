@@ -115,7 +115,7 @@ def fuzz_bytes(form: str, folder: Path, examples: int) -> None:
     contents = {file: file.read_bytes() for file in files}
 
     @given(st.sampled_from(files), st.integers(0, 2**32))
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(max_examples=examples, database=None)
     def check(file: Path, seed: int) -> None:
         file.write_bytes(damage(contents[file], seed))
         ends_well(form, path)
@@ -130,7 +130,7 @@ def fuzz_json(form: str, folder: Path, examples: int) -> None:
     contents = {file: file.read_text(encoding="utf-8") for file in files}
 
     @given(st.sampled_from(files), st.integers(0, 2**32), JSON)
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(max_examples=examples, database=None)
     def check(file: Path, seed: int, other: object) -> None:
         if file.suffix == ".jsonl":
             lines = [json.loads(line) for line in contents[file].splitlines()]

@@ -87,7 +87,7 @@ def test_an_llm_without_a_start_token_gets_none():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(texts=st.lists(st.text(max_size=120).filter(str.strip), max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_prompt_is_kept_and_only_the_middle_is_cut(layout, texts):
     write = writer(layout)
     rows = write.encode(texts)
@@ -150,7 +150,7 @@ def test_many_texts_are_tokenized_a_few_at_a_time(monkeypatch, caplog):
 
 
 @given(st.lists(st.text(min_size=1, max_size=200).filter(str.strip), min_size=1, max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_row_does_not_depend_on_its_neighbours(texts):
     together = writer().encode(texts)
     for i, text in enumerate(texts):
@@ -221,7 +221,7 @@ def test_a_prompt_without_room_for_an_instruction_is_refused(layout):
 
 
 @given(st.sets(st.integers(100, 400), min_size=1).map(sorted).map(tuple), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_bucket_is_the_smallest_width_that_holds_the_row(buckets, data):
     length = data.draw(st.integers(1, buckets[-1]))
     width = writer(buckets=buckets).bucket(length)

@@ -64,7 +64,7 @@ def test_curated_words_come_before_the_texts():
 
 
 @given(tables())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_task_has_five_distinct_words(table):
     found = task_keywords(table, table.tasks)
     assert tuple(found) == table.tasks
@@ -74,7 +74,7 @@ def test_any_task_has_five_distinct_words(table):
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_order_of_items_and_the_outcomes_have_no_say(seed):
     table = tiny_table()
     rng = np.random.default_rng(seed)

@@ -199,7 +199,7 @@ def test_a_dry_run_prints_a_script_that_gives_satjax_the_same_arguments(script, 
         assert world.argv() == ["train", *TRAIN]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8), min_size=1, max_size=30

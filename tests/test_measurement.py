@@ -93,7 +93,7 @@ def test_a_head_that_is_too_sure_of_new_items_does_not_bend_the_ability():
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 1.0, None]), st.floats(0.0, 30.0))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_outcomes_have_a_finite_ability_at_which_nothing_pulls(seed, constant, size):
     rng = np.random.default_rng(seed)
     scale = AbilityScale.of(size * rng.normal(size=(4, 3, R + 1)), rng.normal(size=(rng.integers(1, 9), R + 1)))

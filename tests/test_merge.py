@@ -60,7 +60,7 @@ def test_all_items_and_candidates_and_nan_where_nothing_was_observed():
 
 
 @given(tables())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_table_merged_with_itself_or_in_parts_is_the_same(whole):
     if leaks(whole):
         assert "two splits" in message(whole, whole)

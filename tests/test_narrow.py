@@ -12,7 +12,7 @@ from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.narrow import PACKED, cpu_multiplies_bfloat16, narrowed, pack, packs, product, unpack
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4))
 def test_packing_keeps_every_rounded_number(seed, rows, pairs):
     kernel = jnp.asarray(np.random.default_rng(seed).normal(size=(2, rows, 2 * pairs)), jnp.float32)

@@ -116,7 +116,7 @@ def test_profiles_of_many_candidates_go_through_a_table_once(monkeypatch):
 
 
 @given(profiles())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_written_and_read_it_is_the_same_profile(profile):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "profile.json"
@@ -147,7 +147,6 @@ def test_tasks_without_outcomes_are_left_out_and_notes_come_last():
 
 
 @given(profiles(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_any_order_of_tasks_is_a_permutation_of_the_same_sentences(profile, random):
     plain = render_sentences(profile)
     order = random.sample(range(len(profile.tasks)), len(profile.tasks))
@@ -291,7 +290,7 @@ def test_a_missing_part_is_named(tmp_path, key):
 
 
 @given(st.floats(0, 1, exclude_max=True))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_file_that_was_cut_off_is_one_line(share):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "alpha.json"

@@ -275,7 +275,7 @@ QUICK = [fault for fault in FAULTS if fault != "silence"]
 
 
 @given(st.lists(st.sampled_from([None, *QUICK]), max_size=20), st.integers(1, 9))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_whatever_faults_come_all_items_have_their_outcome(questions, tmp_path_factory, faults, concurrency):
     left = list(faults)
     path = tmp_path_factory.getbasetemp() / "any-faults"

@@ -35,7 +35,7 @@ def right(count: int, of: int) -> list[float]:
 
 
 @given(st.integers(1, 16), st.integers(1, 20), st.integers(0, 2**32))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_t_tasks_of_k_training_items_each_item_once(num_tasks, shots, seed):
     test = sample_aptitude_test(zoo(), num_tasks, shots, seed)
     assert (test.num_tasks, test.shots, test.seed) == (num_tasks, shots, seed)
@@ -51,7 +51,7 @@ def test_t_tasks_of_k_training_items_each_item_once(num_tasks, shots, seed):
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_same_seed_gives_the_same_test(seed):
     assert sample_aptitude_test(zoo(), 6, 4, seed) == sample_aptitude_test(tiny_table(), 6, 4, seed)
 
@@ -61,7 +61,7 @@ def test_every_seed_gives_another_test():
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_neither_held_out_candidates_nor_other_splits_have_a_say(seed):
     """And the order of the candidates has none either."""
     rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def aptitude_tests(draw: st.DrawFn) -> AptitudeTest:
 
 
 @given(aptitude_tests())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_written_and_read_it_is_the_same_test(test):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "aptitude_test.json"
@@ -180,7 +180,7 @@ def test_any_change_of_content_changes_the_fingerprint(change):
 
 
 @given(st.floats(0, 1, exclude_max=True))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_file_that_was_cut_off_is_one_line(share):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "aptitude_test.json"

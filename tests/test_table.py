@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -72,7 +72,6 @@ def test_properties_and_selections():
 
 
 @given(tables())
-@settings(deadline=None)
 def test_a_mask_and_its_indices_select_the_same(table):
     mask = np.array([item.split == "train" for item in table.items])
     assert_same(table.select_items(mask), table.select_items(np.flatnonzero(mask)))

@@ -13,7 +13,7 @@ from tests.test_table import assert_same, small, tables
 
 
 @given(tables())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_round_trip_is_exact(table):
     with tempfile.TemporaryDirectory() as directory:
         write_tfds(table, directory)
