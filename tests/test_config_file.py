@@ -87,13 +87,13 @@ def test_flags_change_single_values():
             "--config.data.held_out_candidates=('a', 'b')",
             "--config.router.prompt.buckets=(32, 64)",
             "--config.router.llm.remat=full",
-            "--config.stages[1].steps=5",
+            "--config.stages[1].steps=15",
         ],
     )
     assert (changed.seed, changed.optimizer.weight_decay, changed.loss.over_instructions) == (7, 0.5, 1.0)
     assert (changed.data.outcomes, changed.data.held_out_candidates) == ("elsewhere", ("a", "b"))
     assert (changed.router.prompt.buckets, changed.router.llm.remat) == ((32, 64), "full")
-    assert (changed.stages[1].steps, changed.stages[0]) == (5, plain.stages[0])
+    assert (changed.stages[1].steps, changed.stages[0]) == (15, plain.stages[0])
     assert changed.aptitude == plain.aptitude
     assert load_config(SMOKE) == plain  # and nothing stays behind
 
@@ -105,6 +105,7 @@ def test_flags_change_settings_that_the_file_leaves_out(tmp_path):
         "--config.mesh.fsdp=4",
         "--config.data.held_out_candidates=('a',)",
         "--config.router.head=yes",
+        "--config.stages[0].steps=4",
         "--config.stages[0].warmup_steps=3",
     ]
     plain, changed = load_config(str(path)), load_config(str(path), flags)

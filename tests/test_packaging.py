@@ -58,7 +58,8 @@ def test_it_says_which_systems_it_is_for(packaging):
 
 
 def test_clean_leaves_what_people_trained():
-    said = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "--dry-run", "clean"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.split() == ["rm", "-rf", ".venv", "runs/demo", "build"]
 
 

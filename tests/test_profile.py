@@ -53,7 +53,7 @@ def profiles(draw: st.DrawFn) -> CapabilityProfile:
     elements = st.floats(0, 1, width=32) | st.just(NAN)
     outcomes = draw(hnp.arrays(np.float32, shape, elements=elements).filter(lambda x: not np.isnan(x).all()))
     test = exam(*shape, keywords=tuple(draw(st.lists(WORDS, min_size=5, max_size=5))))
-    profile = profile_of(outcomes, draw(st.text(min_size=1, max_size=6)), test)
+    profile = profile_of(outcomes, draw(st.text(min_size=1, max_size=6).filter(str.isprintable)), test)
     return replace(profile, expert_notes=tuple(draw(st.lists(WORDS, max_size=2))))
 
 

@@ -79,8 +79,7 @@ class BaselineData:
         }
         if len(shapes) > 1:
             raise SatjaxError(f"baselines: folds differ in (candidates, embedding width): {sorted(shapes)}")
-        for name, fold in (("train", self.train), ("val", self.val)):
-            _check_observed(name, fold.outcome_BM)
+        _check_observed("val", self.val.outcome_BM)
 
     @property
     def num_candidates(self) -> int:
