@@ -21,15 +21,13 @@ from satjax.capability import AccuracyNorms
 from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
-from satjax.files import locked, replacing
+from satjax.files import locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped
 
 FORMAT = 2
 ABILITIES = "abilities.json"
 CANDIDATES_OWN = ("profiles/", "README.md", "config.json")
 """Files of a router, or the beginnings of their names, that change where a candidate is added; the others do not."""
-LONGEST_NAME = 100
-"""Bytes of a candidate's id in the name of a file: file systems take 255 with all that goes before and after."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def write_router(
             (fresh / ABILITIES).write_text(canonical_json(abilities), encoding="utf-8")
         (fresh / "profiles").mkdir()
         for profile in files.profiles:
-            profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
+            profile.write(fresh / "profiles" / f"{safe_name(profile.candidate)}.json")
         (fresh / "README.md").write_text(card, encoding="utf-8")
         config: dict[str, Any] = {
             "format": FORMAT,
@@ -153,13 +151,6 @@ def extends(target: Path, directory: Path) -> bool:
 def _write_config(fresh: Path, config: dict[str, Any]) -> None:
     config["files"]["config.json"] = _seal(config)
     (fresh / "config.json").write_text(canonical_json(config), encoding="utf-8")
-
-
-def profile_file_name(candidate: str) -> str:
-    """A file name for any candidate id: unsafe characters replaced and long ids cut, a digest keeping such names apart."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in candidate).lstrip(".")
-    safe = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
-    return safe if safe == candidate else f"{safe}-{hashlib.sha256(candidate.encode()).hexdigest()[:8]}"
 
 
 def read_router(directory: Path) -> RouterFiles:

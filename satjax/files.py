@@ -1,9 +1,10 @@
-"""Writing whole or not at all, and saying so when the disk is full."""
+"""Writing whole or not at all, under any name, and saying so when the disk is full."""
 
 import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -29,6 +30,8 @@ TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Why a directory is not renamed to a name: something is there."""
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """Why a file is not locked: its file system has no locks, as some of clusters."""
+LONGEST_NAME = 100
+"""Bytes of a name in that of a file: file systems take 255 with all that goes before and after."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's <fcntl.h> and <linux/fs.h>."""
 
@@ -235,3 +238,10 @@ def write_text(target: Path, text: str) -> None:
     """Writes a text file in one step: readers see the old one or the new one."""
     with replacing_file(target) as fresh:
         fresh.write_text(text, encoding="utf-8")
+
+
+def safe_name(name: str) -> str:
+    """What a file or folder of any name may be called: unsafe characters replaced and long names cut, a digest keeping such names apart."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
+    safe = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from satjax import export
 from satjax.errors import SatjaxError
-from satjax.export import profile_file_name, read_router, rewrite_router
+from satjax.export import read_router, rewrite_router
+from satjax.files import safe_name
 from satjax.router import Router
 from satjax.train import train
 from tests.tiny import tiny_config
@@ -175,9 +176,9 @@ def test_an_export_that_fails_leaves_nothing(trained: Trained, tmp_path, monkeyp
 @example("m" * 251, "m" * 252)
 @example("模" * 90, "模" * 91)
 def test_any_candidate_has_a_safe_file_name_of_its_own(a, b):
-    name = profile_file_name(a)
+    name = safe_name(a)
     assert "/" not in name
     assert len(name.encode()) <= 109
     assert not name.startswith(".")
     assert name
-    assert (a == b) == (profile_file_name(b) == name)
+    assert (a == b) == (safe_name(b) == name)

@@ -12,8 +12,8 @@ from satjax.aptitude import CapabilityProfile, profile_from_scores
 from satjax.assess.run import Assessment
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
-from satjax.export import RouterFiles, extends, profile_file_name, read_router, rewrite_router
-from satjax.files import write_text
+from satjax.export import RouterFiles, extends, read_router, rewrite_router
+from satjax.files import safe_name, write_text
 from satjax.measurement import PREFIX, AbilityScale
 from satjax.model_card import with_section
 
@@ -86,7 +86,7 @@ def add_to_router(profile: CapabilityProfile, directory: Path, target: Path, ext
         for path in (fresh / "profiles").iterdir():  # whatever an earlier version called its file
             if CapabilityProfile.read(path).candidate == profile.candidate:
                 path.unlink()
-        profile.write(fresh / "profiles" / f"{profile_file_name(profile.candidate)}.json")
+        profile.write(fresh / "profiles" / f"{safe_name(profile.candidate)}.json")
         added = {each.candidate: each.assessment for each in (*files.profiles, profile) if each.assessment is not None}
         card = fresh / "README.md"
         about = "\n".join(

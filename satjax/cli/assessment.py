@@ -193,9 +193,9 @@ def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, Path | 
 
 
 def _profile_file(out: Path | None, candidate: str) -> Path:
-    from satjax.export import profile_file_name
+    from satjax.files import safe_name
 
-    path = out or Path(f"{profile_file_name(candidate)}.json")
+    path = out or Path(f"{safe_name(candidate)}.json")
     if not path.name or path.is_dir():
         raise SatjaxError(f"--out {path} is a directory; name a file, in it or elsewhere, for the profile")
     return path

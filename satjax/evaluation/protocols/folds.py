@@ -1,8 +1,6 @@
 """Folds of a protocol: routers of one recipe, each trained without something."""
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import measured
+from satjax.files import safe_name
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
@@ -84,6 +83,5 @@ def trained_and_scored(
 
 
 def fold_folder(workdir: Path, name: str) -> Path:
-    """Where the router of a fold is, and what else was computed in it; a digest keeps names apart that differ in what no folder is called."""
-    safe = re.sub(r"[^\w.-]", "_", name)
-    return workdir / (safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+    """Where the router of a fold is, and what else was computed in it."""
+    return workdir / safe_name(name)
