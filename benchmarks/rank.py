@@ -32,6 +32,7 @@ from timing import Call, Report, arguments, later, medians, memory, on_gpu, prod
 from torch_peer import EAGER, Kernels, as_graph, block_mask, compiled, peer, published, shared_prefix, states
 
 from satjax import Router
+from satjax.scoring import FeatureScorer
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 
@@ -173,22 +174,20 @@ def compilations(router: Router, count: int) -> int:
     words = instruction(router, 700).split()
     for bucket in buckets:
         router.rank(instruction(router, bucket - 20))
-    assert router._scorer.features is not None
-    before = router._scorer.features._run._cache_size() + router._scorer._run_features._cache_size()
+    assert isinstance(router._scorer, FeatureScorer)
+    before = router._scorer.features._run._cache_size() + router._scorer._run._cache_size()
     for size in rng.geometric(1 / 20, size=count).clip(1, len(words)):
         router.rank(" ".join(words[:size]))
-    return router._scorer.features._run._cache_size() + router._scorer._run_features._cache_size() - before
+    return router._scorer.features._run._cache_size() + router._scorer._run._cache_size() - before
 
 
 def passes(router: Router, text: str, rows: int) -> Call:
     """What `Router.score` runs on the device for so many instructions at once, nothing padded."""
     scorer = router._scorer
-    assert scorer.features is not None
+    assert isinstance(scorer, FeatureScorer)
     encoded, weights = scorer.writer.encode([text] * rows), scorer.params
     soft_MKD, features = router._zoo.soft_MOKD[:, 0], scorer.features
-    return lambda: np.asarray(
-        scorer._run_features(weights, features._run(weights, encoded.token, encoded.length), soft_MKD)
-    )
+    return lambda: np.asarray(scorer._run(weights, features._run(weights, encoded.token, encoded.length), soft_MKD))
 
 
 def show(report: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from subjects import Answering, instruction, with_candidates
 from timing import Call, machine, medians, save
 
 from satjax import Router
+from satjax.scoring import FeatureScorer
 
 CANDIDATES = (1, 10, 25, 100, 1000, 10_000)
 LENGTHS = (16, 64, 200, 512, 1024, 2048)
@@ -28,8 +29,8 @@ TOKENS = 200
 
 def features(router: Router, tokens: int, rows: int = 1) -> tuple[Call, int]:
     """The default router's pass over `rows` instructions of so many tokens, nothing padded, and its memory."""
+    assert isinstance(router._scorer, FeatureScorer)
     reader = router._scorer.features
-    assert reader is not None
     token, length = jnp.ones((rows, tokens), jnp.int32), jnp.full(rows, tokens, jnp.int32)
     memory = reader._run.lower(router._scorer.params, token, length).compile().memory_analysis().temp_size_in_bytes
     return lambda: jax.block_until_ready(reader._run(router._scorer.params, token, length)), int(memory)
@@ -42,8 +43,9 @@ def measured(calls: dict[int, Call], memory: dict[int, int], runs: int) -> list[
 
 def heads_memory(router: Router, candidates: int) -> int:
     soft = jnp.zeros((candidates, *next(iter(router._zoo.soft.values())).shape[1:]))
-    feature = jnp.zeros((1, router._scorer.features.read(router._scorer.params, ["x"]).shape[1]))  # type: ignore[union-attr]
-    lowered = router._scorer._run_features.lower(router._scorer.params, feature, soft)
+    assert isinstance(router._scorer, FeatureScorer)
+    feature = jnp.zeros((1, router._scorer.features.read(router._scorer.params, ["x"]).shape[1]))
+    lowered = router._scorer._run.lower(router._scorer.params, feature, soft)
     return int(lowered.compile().memory_analysis().temp_size_in_bytes)
 
 

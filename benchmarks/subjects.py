@@ -14,7 +14,7 @@ from satjax.instructions import TokenRows
 from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import abstract_model, bind, initial_params
 from satjax.router import Router, Zoo
-from satjax.scoring import SETS, score_step
+from satjax.scoring.llm import SETS, score_step
 
 SENTENCE = "A train leaves the station at noon and another one follows it an hour later at twice the speed ."
 
@@ -82,7 +82,7 @@ class Answering:
         return 0.02 * jax.random.normal(jax.random.key(1), (candidates, 1, self.model.decoder.width))
 
     def score(self, text: str, candidates: int, copies: int = 1) -> Call:
-        """Scores of the text's copies, as `satjax.scoring.Scorer` gets them: many candidates in parts."""
+        """Scores of the text's copies, as `satjax.scoring.llm.LLMScorer` gets them: many candidates in parts."""
         rows, soft = self.rows(text, copies), self.soft(min(candidates, SETS))
         parts = -(-candidates // SETS)
         return lambda: [np.asarray(self.step(self.params, rows.token, rows.length, soft)) for _ in range(parts)]

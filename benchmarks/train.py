@@ -88,7 +88,7 @@ def head_step(router: Router) -> Call:
     @jax.jit
     def step(params: Params, opt_state: Any) -> tuple[Params, Any]:
         def loss(params: Params) -> jax.Array:
-            score_BM = head._run_features(head.params | params, feature, soft_MKD)
+            score_BM = head._run(head.params | params, feature, soft_MKD)
             return optax.sigmoid_binary_cross_entropy(score_BM, outcome).mean()
 
         updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)

@@ -13,7 +13,6 @@ import numpy as np
 from satjax.agreement import is_first
 from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
-from satjax.capability import ProfileReader
 from satjax.checkpoint import canonical_json
 from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
@@ -22,7 +21,8 @@ from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.outcomes import OutcomeTable
-from satjax.scoring import Scorer, as_tokens
+from satjax.scoring import make_scorer
+from satjax.scoring.candidates import CandidateEncoder, as_tokens
 from satjax.sharding import place, replicated
 
 log = logging.getLogger("satjax")
@@ -34,13 +34,13 @@ def export(job: Job, params: Params, target: Path) -> None:
     learned = whole_params(job, params)
     abilities: dict[str, np.ndarray] = {}
     if job.reader:
-        calibration = calibrated(job, params, job.reader, None)
+        calibration = calibrated(job, params)
     else:
         learned.pop("connector/ability", None)
         ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
         ability_MR = ability_MR[taught(job)]
         scale = AbilityScale.of(aptitude_demands(job, params), ability_MR)
-        calibration = calibrated(job, params, scale, as_tokens(jnp.asarray(ability_MR)))
+        calibration = calibrated(job, params, as_tokens(jnp.asarray(ability_MR)))
         learned |= scale.linked(calibration.scale, calibration.offset).params()
         abilities = dict(zip(learners(job), ability_MR, strict=True))
     if not is_first():
@@ -76,15 +76,17 @@ def lasting(job: Job) -> RouterConfig:
     return dataclasses.replace(router, attention="auto", llm=llm, encoder=encoder)
 
 
-def calibrated(job: Job, params: Params, reader: ProfileReader | AbilityScale, soft: jax.Array | None) -> Calibration:
+def calibrated(job: Job, params: Params, soft: jax.Array | None = None) -> Calibration:
     """Platt's map of the training candidates' scores on validation instructions; `soft` are their tokens, if they are not read off profiles."""
     held = validation(job)
     if not held.items:
         return Calibration()
     store = store_of(job, params) if job.config.router.head == "none" else None
-    scorer = Scorer(job.assembly, params, reader, job.config.seed, store, job.mesh, sizes=())
     if soft is None:
-        soft = scorer.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
+        assert job.reader is not None
+        encoder = CandidateEncoder(job.assembly, params, job.reader, job.config.seed, job.mesh)
+        soft = encoder.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
+    scorer = make_scorer(job.assembly, params, store, job.mesh, sizes=())
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
 
 

@@ -27,7 +27,7 @@ from satjax.instructions import with_buckets
 from satjax.models.router_model import Params, abstract_model, initial_params
 from satjax.optimizer import is_trainable, trainable_paths
 from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
-from satjax.scoring import profile_reader
+from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh, param_shardings, place, replicated
 from satjax.text_features import FeatureReader, Progress, feature_store
 from satjax.train_step import rows_of_a_pass

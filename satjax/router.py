@@ -22,7 +22,8 @@ from satjax.instructions import with_short_buckets
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
-from satjax.scoring import Scorer, as_tokens, profile_reader
+from satjax.scoring import FeatureScorer, Scorer, make_scorer
+from satjax.scoring.candidates import CandidateEncoder, as_tokens, profile_reader
 from satjax.sharding import as_ours, place, replicated
 from satjax.text_features import feature_store
 
@@ -67,6 +68,7 @@ class Router:
     def __init__(
         self,
         scorer: Scorer,
+        encoder: CandidateEncoder,
         test: AptitudeTest,
         profiles: Sequence[CapabilityProfile],
         calibration: Calibration,
@@ -74,7 +76,7 @@ class Router:
     ):
         """`abilities` float32 `[R + 1]` of candidates that need not be measured by their profiles, by name."""
         self.aptitude_test, self.calibration = test, calibration
-        self._scorer = scorer
+        self._scorer, self._encoder = scorer, encoder
         self._change = threading.Lock()
         self._zoo = Zoo({}, {})
         known = abilities or {}
@@ -129,7 +131,8 @@ class Router:
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(rest)
         return cls(
-            Scorer(assembly, params, reader, files.order_seed, store, mesh, SERVING_SIZES if serving else None),
+            make_scorer(assembly, params, store, mesh, SERVING_SIZES if serving else None),
+            CandidateEncoder(assembly, params, reader, files.order_seed, mesh),
             files.test,
             files.profiles,
             files.calibration,
@@ -158,7 +161,7 @@ class Router:
             return
         named = {profile.candidate: profile for profile in read}
         soft = dict(
-            zip((profile.candidate for profile in read), np.asarray(self._scorer.soft_tokens(read)), strict=True)
+            zip((profile.candidate for profile in read), np.asarray(self._encoder.soft_tokens(read)), strict=True)
         )
         with self._change:
             self._zoo = Zoo({**self._zoo.profiles, **named}, {**self._zoo.soft, **soft})
@@ -207,11 +210,11 @@ class Router:
         The cosine of what the ability head reads of the instruction and of the task's items on average, each less what it reads of the whole
         test on average. None for a router that does not measure abilities (its head is not `none`, or its profiles are not `items`).
         """
-        reader = self._scorer.reader
-        demand_BR = self._scorer.demands([instruction]) if isinstance(reader, AbilityScale) else None
-        if not isinstance(reader, AbilityScale) or demand_BR is None:
+        scorer, scale = self._scorer, self._encoder.reader
+        if not isinstance(scorer, FeatureScorer) or not isinstance(scale, AbilityScale):
             return None
-        task_TR = reader.demand_TKR[..., :-1].mean(axis=1)
+        demand_BR = scorer.demands([instruction])
+        task_TR = scale.demand_TKR[..., :-1].mean(axis=1)
         average_R = task_TR.mean(axis=0)
         off_TR, off_R = task_TR - average_R, demand_BR[0, :-1] - average_R
         length_T = np.linalg.norm(off_TR, axis=-1) * np.linalg.norm(off_R)

@@ -159,6 +159,13 @@ def starting(mesh: Mesh | None) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if mesh is None or mesh.size == 1 else _STARTS
 
 
+def fetched(mesh: Mesh | None, program: Callable[..., jax.Array], *given: Any) -> np.ndarray:
+    """What a program gives, on the host: it starts alone, and only then is waited for."""
+    with starting(mesh):
+        found = program(*given)
+    return np.asarray(found)
+
+
 def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
     """Inside, and while a function is traced there, `constrain`, `spread` and `layer_on_rows` mean this mesh; None is none."""
     return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
@@ -263,6 +270,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def place(value: np.ndarray, sharding: Sharding) -> jax.Array:
     """An array that every process can give any part of, on the mesh; each gives what its own devices hold."""
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
+def place_on(value: np.ndarray | jax.Array, sharding: Sharding | None) -> np.ndarray | jax.Array:
+    """The array placed so; as it is where None says that there is no mesh."""
+    return value if sharding is None else place(np.asarray(value), sharding)
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -20,7 +20,7 @@ from satjax.assembly import Assembly
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
-from satjax.sharding import batch_sharding, batch_shards, on_mesh, place, replicated, starting
+from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.fetch import cache_dir
 
@@ -77,13 +77,8 @@ class FeatureReader:
 
     def run(self, params: Params, rows: TokenRows) -> np.ndarray:
         """Features of one batch, as it is."""
-        token, length = self._place(rows.token), self._place(rows.length)
-        with starting(self.mesh):
-            feature = self._run(params, token, length)
-        return np.asarray(feature)
-
-    def _place(self, value: np.ndarray) -> jax.Array | np.ndarray:
-        return value if self.mesh is None else place(value, batch_sharding(self.mesh))
+        by_row = None if self.mesh is None else batch_sharding(self.mesh)
+        return fetched(self.mesh, self._run, params, place_on(rows.token, by_row), place_on(rows.length, by_row))
 
 
 class FirstStore:

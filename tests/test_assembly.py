@@ -7,7 +7,7 @@ import pytest
 from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_tuned_llm
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
-from satjax.scoring import score_step
+from satjax.scoring.llm import score_step
 from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params, write_tiny_llm
 
 

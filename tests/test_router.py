@@ -156,7 +156,7 @@ def test_a_profile_of_another_test_adds_nothing(router, trained, tmp_path):
 
 def test_soft_tokens_are_computed_once(router, monkeypatch):
     router.score(TEXTS)
-    monkeypatch.setattr(router._scorer, "soft_tokens", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(router._encoder, "soft_tokens", lambda *_: pytest.fail("computed again"))
     router.rank(TEXTS[0])
     router.rank(TEXTS[1], candidates=router.candidates[:2])
 
@@ -171,9 +171,7 @@ def test_compiled_once_for_each_bucket(router):
 
 
 class Named:
-    """A scorer whose soft token of a candidate is its number, and its score."""
-
-    reader = None
+    """Encoder and scorer: the soft token of a candidate is its number, and its score."""
 
     def soft_tokens(self, profiles):
         return np.array([float(p.candidate.partition("-")[2]) for p in profiles]).reshape(-1, 1, 1, 1)
@@ -185,7 +183,7 @@ class Named:
 def test_candidates_come_and_go_while_others_rank():
     files = read_router(DEFAULT)
     profiles = [replace(files.profiles[0], candidate=f"c-{i}") for i in range(8)]
-    router, wrong, done = Router(Named(), files.test, profiles, Calibration()), [], threading.Event()
+    router, wrong, done = Router(Named(), Named(), files.test, profiles, Calibration()), [], threading.Event()
 
     def rank():
         while not done.is_set():

@@ -7,12 +7,14 @@ import pytest
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.assembly import assemble
 from satjax.capability import ProfileReader, accuracy_norms
-from satjax.scoring import Scorer, sets_at_once
+from satjax.scoring import FeatureScorer, make_scorer
+from satjax.scoring.candidates import CandidateEncoder
+from satjax.scoring.llm import sets_at_once
 from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
 
 
 def scorer_of(directory, sizes=(1,), **changes):
-    """A scorer with untrained parameters, and the profiles of its zoo."""
+    """A scorer with untrained parameters, what encodes candidates for it, and the profiles of its zoo."""
     config, table = tiny_config(directory, **changes), tiny_table()
     test = sample_aptitude_test(table, 6, 4, 0)
     profiles = [profile_from_outcomes(table, test, name) for name in table.candidate_ids]
@@ -27,7 +29,11 @@ def scorer_of(directory, sizes=(1,), **changes):
         test,
         accuracy_norms(profiles),
     )
-    return Scorer(assembly, params, reader, order_seed=1, sizes=sizes), profiles
+    return (
+        make_scorer(assembly, params, sizes=sizes),
+        CandidateEncoder(assembly, params, reader, order_seed=1),
+        profiles,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +45,8 @@ TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 7)}" for n in range(60
 
 
 def test_instructions_scored_together_equal_each_alone(scorer):
-    scorer, profiles = scorer
-    soft = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer
+    soft = encoder.soft_tokens(profiles)
     heard: list[int] = []
     together = scorer.score(TEXTS, soft, heard.append)
     assert together.shape == (60, 6)
@@ -54,19 +60,19 @@ def test_instructions_scored_together_equal_each_alone(scorer):
 
 
 def test_many_candidates_go_in_parts_of_one_size(scorer, monkeypatch):
-    scorer, profiles = scorer
-    soft = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer
+    soft = encoder.soft_tokens(profiles)
     expected, before = scorer.score(TEXTS[:3], soft), scorer._run._cache_size()
-    monkeypatch.setattr("satjax.scoring.SETS", 4)
+    monkeypatch.setattr("satjax.scoring.llm.SETS", 4)
     np.testing.assert_allclose(scorer.score(TEXTS[:3], soft), expected, atol=1e-5)
     widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS[:3]).length}
     assert scorer._run._cache_size() == before + len(widths)
 
 
 def test_warming_up_compiles_what_many_candidates_need(tmp_path, monkeypatch):
-    scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(160,))
-    soft = scorer.soft_tokens(profiles)
-    monkeypatch.setattr("satjax.scoring.SETS", 4)
+    scorer, encoder, profiles = scorer_of(tmp_path, router__prompt__buckets=(160,))
+    soft = encoder.soft_tokens(profiles)
+    monkeypatch.setattr("satjax.scoring.llm.SETS", 4)
     list(scorer.warm_up(soft, 1))
     compiled = scorer._run._cache_size()
     scorer.score(TEXTS[:1], soft)
@@ -74,8 +80,8 @@ def test_warming_up_compiles_what_many_candidates_need(tmp_path, monkeypatch):
 
 
 def test_two_programs_for_each_bucket_and_no_more(tmp_path):
-    scorer, profiles = scorer_of(tmp_path, router__prompt__buckets=(96, 128, 160))
-    soft = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer_of(tmp_path, router__prompt__buckets=(96, 128, 160))
+    soft = encoder.soft_tokens(profiles)
     widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS).length}
     assert len(widths) > 1
     for count in (1, 60, 7, 33, 60):
@@ -84,10 +90,10 @@ def test_two_programs_for_each_bucket_and_no_more(tmp_path):
 
 
 def test_task_orders_are_averaged(tmp_path):
-    scorer, profiles = scorer_of(
+    scorer, encoder, profiles = scorer_of(
         tmp_path, router__profile_encoder={"kind": "text", "orders": 3}, router__prompt__buckets=(320,)
     )
-    soft_MOKD = scorer.soft_tokens(profiles)
+    soft_MOKD = encoder.soft_tokens(profiles)
     assert soft_MOKD.shape[:2] == (6, 3)
     single = [scorer.score(TEXTS[:4], soft_MOKD[:, i : i + 1]) for i in range(3)]
     assert np.abs(single[0] - single[1]).max() > 0
@@ -96,36 +102,36 @@ def test_task_orders_are_averaged(tmp_path):
 
 def test_texts_of_many_profiles_are_read_a_few_at_a_time_by_one_program(tmp_path, monkeypatch):
     kind = {"kind": "text", "orders": 2}
-    scorer, profiles = scorer_of(tmp_path, router__profile_encoder=kind, router__prompt__buckets=(320,))
-    at_once = scorer.soft_tokens(profiles)
+    _, encoder, profiles = scorer_of(tmp_path, router__profile_encoder=kind, router__prompt__buckets=(320,))
+    at_once = encoder.soft_tokens(profiles)
     monkeypatch.setattr("satjax.capability.PROFILES", 4)
     sizes = []
-    encode = scorer._encode
+    encode = encoder._encode
 
     def watching(params, inputs):
         sizes.append({len(value) for value in jax.tree.leaves(inputs)})
         return encode(params, inputs)
 
-    scorer._encode = watching
-    np.testing.assert_allclose(scorer.soft_tokens(profiles), at_once, atol=1e-5)
+    encoder._encode = watching
+    np.testing.assert_allclose(encoder.soft_tokens(profiles), at_once, atol=1e-5)
     assert sizes == [{4}] * 4, "six profiles in two parts, in two orders"
 
 
 def test_soft_tokens_of_a_candidate_do_not_depend_on_the_others(scorer):
-    scorer, profiles = scorer
-    together = scorer.soft_tokens(profiles)
-    alone = scorer.soft_tokens(profiles[2:3])
+    scorer, encoder, profiles = scorer
+    together = encoder.soft_tokens(profiles)
+    alone = encoder.soft_tokens(profiles[2:3])
     assert isinstance(together, jax.Array)
     np.testing.assert_allclose(together[2:3], alone, atol=1e-5)
 
 
 def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_programs(tmp_path):
-    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(96, 128, 160))
+    scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(96, 128, 160))
     scorer.params = {
         path: jax.random.normal(jax.random.key(0), value.shape) if path == "ability/ability/kernel" else value
         for path, value in scorer.params.items()
     }
-    soft = scorer.soft_tokens(profiles)
+    soft = encoder.soft_tokens(profiles)
     together = scorer.score(TEXTS, soft)
     assert together.shape == (60, 6)
     assert np.ptp(together, axis=1).min() > 0
@@ -133,17 +139,17 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
     np.testing.assert_allclose(together[:5], alone, atol=1e-5)
     for count in (2, 7, 33):
         np.testing.assert_allclose(scorer.score(TEXTS[:count], soft), together[:count], atol=1e-5)
-    assert scorer._run_features._cache_size() <= 2
+    assert scorer._run._cache_size() <= 2
     assert scorer.score([], soft).shape == (0, 6)
 
 
 @pytest.mark.parametrize("changes", [ABILITY_OF_TASKS, {}], ids=["ability alone", "LLM"])
 def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, changes):
-    scorer, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
-    soft, reference = scorer.soft_tokens(profiles), None
+    scorer, encoder, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
+    soft, reference = encoder.soft_tokens(profiles), None
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
-    programs = [scorer._run] if scorer.features is None else [scorer.features._run, scorer._run_features]
+    programs = [scorer._run, *([scorer.features._run] if isinstance(scorer, FeatureScorer) else [])]
     compiled = [program._cache_size() for program in programs]
     assert compiled == [3] * len(programs)
     for count in (60, 1, 3, 5, 30):
@@ -154,13 +160,15 @@ def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, 
 
 
 def test_warming_up_for_few_covers_batches_that_are_padded_to_more(tmp_path):
-    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, sizes=(1, 4, 16), router__prompt__buckets=(160,))
-    soft = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer_of(
+        tmp_path, **ABILITY_OF_TASKS, sizes=(1, 4, 16), router__prompt__buckets=(160,)
+    )
+    soft = encoder.soft_tokens(profiles)
     assert list(scorer.warm_up(soft, 6)) == [(1, 160), (4, 160)]
-    compiled = scorer._run_features._cache_size()
+    compiled = scorer._run._cache_size()
     for count in range(1, 7):
         scorer.score(TEXTS[:count], soft)
-    assert scorer._run_features._cache_size() == compiled == 3
+    assert scorer._run._cache_size() == compiled == 3
 
 
 def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypatch):
@@ -172,10 +180,10 @@ def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypa
         "router__llm__join_layer": 0,
         "router__llm__lora_tokens": "all",
     }
-    scorer, profiles = scorer_of(tmp_path, **first, router__prompt__buckets=(160,))
-    soft = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer_of(tmp_path, **first, router__prompt__buckets=(160,))
+    soft = encoder.soft_tokens(profiles)
     whole = scorer.score(TEXTS[:30], soft)
-    monkeypatch.setattr("satjax.scoring.TOKENS_OF_AN_ACCELERATOR", 4 * 160)
+    monkeypatch.setattr("satjax.scoring.llm.TOKENS_OF_AN_ACCELERATOR", 4 * 160)
     np.testing.assert_allclose(scorer.score(TEXTS[:30], soft), whole, atol=1e-5)
     shapes = []
     run = scorer._run
@@ -185,8 +193,8 @@ def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypa
 
 
 def test_demands_are_what_scores_are_made_of(tmp_path):
-    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
-    soft_MOKD = scorer.soft_tokens(profiles)
+    scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft_MOKD = encoder.soft_tokens(profiles)
     demand_BR = scorer.demands(TEXTS[:5])
     assert demand_BR.shape == (5, 3)
     assert demand_BR.dtype == np.float32
@@ -194,26 +202,22 @@ def test_demands_are_what_scores_are_made_of(tmp_path):
     np.testing.assert_allclose(scorer.score(TEXTS[:5], soft_MOKD), np.repeat(demand_BR[:, -1:], 6, axis=1), atol=1e-5)
 
 
-def test_a_scorer_that_asks_the_llm_has_no_demands(scorer):
-    assert scorer[0].demands(TEXTS[:2]) is None
-
-
 def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once(tmp_path, monkeypatch):
     """An accelerator reads 32,768 tokens at once: 1,365 instructions of 24."""
-    scorer, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
-    soft = scorer.soft_tokens(profiles)
-    monkeypatch.setattr("satjax.scoring.ROWS", 30)
+    scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft = encoder.soft_tokens(profiles)
+    monkeypatch.setattr("satjax.scoring.features.ROWS", 30)
     scorer.features.largest = 50 * 160
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
-    programs = (scorer.features._run._cache_size(), scorer._run_features._cache_size())
+    programs = (scorer.features._run._cache_size(), scorer._run._cache_size())
     assert scorer.score(TEXTS, soft).shape == (60, 6)
-    assert programs == (scorer.features._run._cache_size(), scorer._run_features._cache_size()) == (3, 2)
+    assert programs == (scorer.features._run._cache_size(), scorer._run._cache_size()) == (3, 2)
 
 
 def test_on_an_accelerator_a_few_instructions_make_one_small_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("satjax.row_batches.jax.default_backend", lambda: "gpu")
-    scorer, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
-    soft, rows = scorer.soft_tokens(profiles), []
+    scorer, encoder, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    soft, rows = encoder.soft_tokens(profiles), []
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (8, 160)]
     compiled = scorer.features._run._cache_size()
     run = scorer.features._run

@@ -126,7 +126,7 @@ def test_where_candidates_stand_first_a_step_has_as_many_as_a_pass(monkeypatch):
     plan = small_plan(monkeypatch, STAGES[:1], prompt={"layout": "capability_first", "buckets": (32, 64)})
     mesh = make_mesh(MeshConfig(1, 8, 1))
     assert rank_sets(plan, mesh) == zoo_sets(plan) == 10
-    monkeypatch.setattr("satjax.scoring.TOKENS_OF_AN_ACCELERATOR", 32_768 // 10)
+    monkeypatch.setattr("satjax.scoring.llm.TOKENS_OF_AN_ACCELERATOR", 32_768 // 10)
     assert rank_sets(plan, mesh) == 6
     assert lower_rank_step(plan, mesh).out_info.shape == (64, 6)
 

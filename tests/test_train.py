@@ -759,7 +759,7 @@ def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path
     assert list(files.abilities) == others
     np.testing.assert_array_equal(list(files.abilities.values()), ability[1:])
     router = Router.load(tmp_path / "router", exact=True)
-    scale = router._scorer.reader
+    scale = router._encoder.reader
     np.testing.assert_allclose(scale.mean_R, ability[1:].mean(axis=0), rtol=1e-5)
     (profile,) = (profile for profile in files.profiles if profile.candidate == only)
     np.testing.assert_array_equal(router._zoo.soft[only].reshape(-1), np.asarray(scale.abilities([profile]))[0])

@@ -19,7 +19,7 @@ from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstrac
 from satjax.models.text_encoder import Pooling
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
-from satjax.scoring import score_step, sets_at_once
+from satjax.scoring.llm import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
@@ -125,7 +125,7 @@ def lower_train_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 
 def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
-    """`satjax.scoring.score_step` for one full batch of the longest bucket against every candidate."""
+    """`satjax.scoring.llm.score_step` for one full batch of the longest bucket against every candidate."""
     graphdef, _ = abstract_model(plan.model)
     rows, by_row = rank_rows(plan, mesh), batch_sharding(mesh)
     soft = (plan.num_candidates, 1, plan.model.ability_head.rank + 1)

@@ -1,0 +1,101 @@
+"""Scores by the ability head alone: the LLM reads an instruction once, and what the head reads of that meets any number of candidates."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from satjax.assembly import Assembly
+from satjax.instructions import TokenRows
+from satjax.models.router_model import Params, abstract_model, bind
+from satjax.row_batches import batch_sizes, middle_sizes, sizes_for
+from satjax.sharding import batch_shards, fetched, place_on, replicated
+from satjax.text_features import FeatureReader
+from satjax.vectors import VectorStore
+
+ROWS = 1024
+"""Instructions whose features meet the candidates at once, as one batch or alone."""
+
+
+class FeatureScorer:
+    """`score(instructions, soft_MOKD) -> float32[B, M]`; made by `satjax.scoring.make_scorer`."""
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        params: Params,
+        store: VectorStore | None = None,
+        mesh: Mesh | None = None,
+        sizes: Sequence[int] | None = None,
+    ):
+        graphdef, _ = abstract_model(assembly.model)
+        self.params, self.writer, self.mesh = params, assembly.writer, mesh
+        self.sizes = middle_sizes() if sizes is None else sizes
+        self.shards = 0 if mesh is None else batch_shards(mesh)
+        self.everywhere = None if mesh is None else replicated(mesh)
+        self.features = FeatureReader(graphdef, assembly.writer, store, mesh, self.sizes)
+
+        @partial(jax.jit, out_shardings=self.everywhere)
+        def run(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
+            return bind(graphdef, params).score_features(feature_BF, soft_MKD[None])
+
+        @partial(jax.jit, out_shardings=self.everywhere)
+        def run_demands(params: Params, feature_BF: jax.Array) -> jax.Array:
+            return bind(graphdef, params).demands(feature_BF)
+
+        self._run, self._run_demands = run, run_demands
+
+    def score(
+        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = lambda done: None
+    ) -> np.ndarray:
+        """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
+        num_candidates, num_orders = soft_MOKD.shape[:2]
+        if not len(instructions):
+            return np.empty((0, num_candidates), np.float32)
+        soft = self._sets(soft_MOKD)
+        feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
+        score_BS = self._by_parts(self._run, feature_BF, soft)
+        return score_BS.reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
+
+    def demands(self, instructions: Sequence[str]) -> np.ndarray:
+        """What the ability head says that at least one instruction asks for, float32 `[B, R + 1]`."""
+        return self._by_parts(self._run_demands, self.features.read(self.params, instructions))
+
+    def warm_up(self, soft_MOKD: jax.Array, most: int) -> Iterator[tuple[int, int]]:
+        """Compiles and runs every program that `score` can need for `most` instructions or fewer, the narrowest first; gives its rows and its
+        width after each.
+        """
+        soft = self._sets(soft_MOKD)
+        meets = [meet for less, meet in pairwise((0, *self._meets())) if less < most]
+        for width in self.writer.config.buckets:
+            allowed = batch_sizes(width, self.shards, self.sizes, self.features.largest)
+            for size in sorted({sizes_for(count, allowed)[0] for count in range(1, most + 1)}):
+                rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
+                feature_BF = self.features.run(self.params, rows)
+                for meet in meets:
+                    self._by_parts(self._run, np.resize(feature_BF, (meet, feature_BF.shape[1])), soft)
+                meets = []
+                yield size, width
+
+    def _sets(self, soft_MOKD: jax.Array) -> np.ndarray | jax.Array:
+        """Every candidate in every task order, `[M O, K, D]`."""
+        return place_on(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
+
+    def _by_parts(self, program: jax.stages.Wrapped, feature_BF: np.ndarray, *given: Any) -> np.ndarray:
+        """The program's rows for all features, a part of them at a time."""
+        parts = np.split(feature_BF, range(ROWS, len(feature_BF), ROWS))
+        found = [fetched(self.mesh, program, self.params, self._padded(part), *given)[: len(part)] for part in parts]
+        return np.concatenate(found)
+
+    def _meets(self) -> list[int]:
+        """How many rows of features meet the candidates at once, rising."""
+        return sorted({1, *self.sizes, ROWS})
+
+    def _padded(self, feature_BF: np.ndarray) -> np.ndarray | jax.Array:
+        """As many rows as the smallest of few programs takes, so that no more are compiled."""
+        size = next(size for size in self._meets() if len(feature_BF) <= size)
+        return place_on(np.resize(feature_BF, (size, feature_BF.shape[1])), self.everywhere)
