@@ -16,7 +16,7 @@ from satjax.models.decoder import Decoder, DecoderConfig
 from satjax.models.fused_attention import suffix_attention, text_attention
 from satjax.preflight.chips import topology
 from satjax.preflight.compile import open_topology
-from satjax.preflight.hlo import read_work
+from satjax.preflight.work import read_work
 from satjax.sharding import batch_sharding, make_mesh, on_mesh, param_shardings
 from tests.conftest import need
 

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from satjax.config import MeshConfig
-from satjax.preflight.hlo import read_work
+from satjax.preflight.work import read_work
 from satjax.sharding import make_mesh
 
 TEXT = """HloModule step, is_scheduled=true
@@ -75,6 +75,12 @@ def test_loops_fusions_and_channels():
     assert (reduced.size, reduced.devices, reduced.hidden) == (512, (0, 2, 4, 6), False)
     (ahead,) = (c for c in work.collectives if c.count == 1)
     assert (ahead.kind, ahead.size, ahead.devices, ahead.hidden) == ("all-gather", 256, (0, 2), True)
+
+
+def test_a_loop_whose_count_nobody_knows_counts_once_and_is_said(caplog):
+    unknown = TEXT.replace("s32[]{:T(128)} constant(5)", "s32[] parameter(1)")
+    assert read_work(unknown).flops == read_work(TEXT).flops_once
+    assert "how often the loop loop runs is unknown" in caplog.text
 
 
 def test_a_stacked_array_counts_by_slice_and_vector_memory_does_not_count():

@@ -7,7 +7,7 @@ from flax import nnx
 
 from satjax.config import MeshConfig
 from satjax.models.decoder import Decoder, DecoderConfig
-from satjax.preflight.hlo import read_work
+from satjax.preflight.work import read_work
 from satjax.sharding import batch_sharding, looked_up, make_mesh, on_mesh, param_shardings
 
 CONFIG = DecoderConfig(64, 32, 3, 4, 4, 8, 96, tied_head=False)

@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from satjax.preflight.chips import topology
-from satjax.preflight.hlo import Collective, Work
 from satjax.preflight.roofline import by_kind, ici_seconds, roofline
+from satjax.preflight.work import Collective, Work
 
 POD = topology("v5e:16x16")
 COORDS = [(x, y, 0) for x, y in itertools.product(range(16), range(16))]

@@ -13,7 +13,7 @@ import jax
 
 from satjax.errors import SatjaxError, how_to_install
 from satjax.preflight.chips import GIB, Topology
-from satjax.preflight.hlo import Work, read_work
+from satjax.preflight.work import Work, read_work
 from satjax.train import OTHER_KERNEL, lacks_vector_memory
 
 # libtpu looks for the machine that it would run on; these are its answers, so that it neither asks the network nor complains, nor wants to be

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from satjax.preflight.chips import Topology
-from satjax.preflight.hlo import Collective, Work
+from satjax.preflight.work import Collective, Work
 
 
 @dataclass(frozen=True)
