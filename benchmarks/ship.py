@@ -26,6 +26,7 @@ MEASURES = {
 }
 RECIPES = {"default": "configs/smollm2.py", "large": "configs/qwen25_coder.py"}
 MODELS = {"default": "SmolLM2-135M-Instruct, Q4_1", "large": "Qwen2.5-Coder-1.5B-Instruct, Q4_K_M"}
+LOADS = {"default": "", "large": '"large"'}
 CALLS = {"default": 'satjax rank "…"', "large": 'satjax rank --router large "…"'}
 CARD = """# The {name} router of satjax
 
@@ -42,20 +43,35 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | recipe | `{recipe}`, seed {seed} |
 | candidates | {profiles} |
 | aptitude test | {num_tasks} tasks x {shots} items of MMLU-Pro, `{fingerprint}` |
-| calibration | probability = sigmoid({scale:.4g} x score + {offset:.4g}), fitted on {fitted_on} validation instructions |
+| calibration | {calibration} |
 
 ## Figures
 
-{instructions} test instructions, {num_candidates} candidates; in brackets the 95 % interval over instructions. From `satjax bench --router
-{name} --outcomes DIR --zoos configs/zoos.toml --out REPORT`; `report.html` in REPORT has the baselines beside it.
+{instructions} test instructions, {num_candidates} candidates. The figures are of this router, which is seed {seed}, and differ a little from means over seeds. In brackets
+is the 95 % interval over instructions. They were made by `satjax bench --router {name} --outcomes DIR --zoos configs/zoos.toml --out REPORT`, with DIR
+a table made by `satjax import mmlu-pro`; `report.html` in REPORT also has the baselines.
 
 | | |
 |---|---|
 {correctness}
 
+In the next table "router" is the share of instructions that the chosen candidate got right, "best single candidate" that of asking one
+candidate everything, and "oracle" that of choosing a right one wherever there is one. The zoos are small (open candidates below 10B), small_mixed
+(the five best of these and three weak ones), middle_mixed (small, and those of 10B to 60B), larger_mixed (all open ones), high (the three best
+open ones of 60B and more) and all.
+
 | zoo | router, % | best single candidate, % | gain, points | oracle, % |
 |---|---|---|---|---|
 {routing}
+
+## Use
+
+```python
+from satjax import Router
+
+router = Router.load({load})
+print(router.rank("What is 17 percent of 240?", top=3))
+```
 
 ## Intended use
 
@@ -69,10 +85,10 @@ mathematics, science, law, as in MMLU-Pro. Another candidate joins with its prof
 - Most of what it knows of a candidate is how strong it is and in which subjects; which of two equals answers a given question right it can
   hardly tell.
 - Results are of the models' versions and prompts of 2024; a newer version of a candidate is another candidate.
-- MMLU-Pro is older than either base LLM that satjax ships a router of; whether one met its questions in pretraining is not known.
+- The base LLM is newer than MMLU-Pro and may have met its questions in pretraining; whether it did is not known.
 - English. Instructions beyond {max_tokens} tokens lose their middle.
-- The profiles in it hold accuracies per task, not the outcomes of single items; its own candidates' abilities lie in `abilities.json`. A new
-  candidate needs a whole profile.
+- The profiles in this directory hold accuracies per task, not the outcomes of single items; the abilities of its own candidates are in
+  `abilities.json`. A new candidate needs a profile with the outcome of every item that it answered, as `satjax assess` and `satjax profile` write it.
 
 Candidates: {candidates}.
 """
@@ -102,6 +118,7 @@ def card(name: str, files: RouterFiles, report: dict[str, Any]) -> str:
         model=MODELS[name],
         recipe=RECIPES[name],
         call=CALLS[name],
+        load=LOADS[name],
         seed=files.order_seed,
         instructions=report["instructions"],
         correctness="\n".join(correctness),

@@ -72,7 +72,8 @@ def calibration_fact(calibration: Calibration, on: str) -> str:
 
 
 def _platt(calibration: Calibration) -> str:
-    return f"probability = sigmoid({calibration.scale:.4g} x score + {calibration.offset:.4g})"
+    sign = "-" if calibration.offset < 0 else "+"
+    return f"probability = sigmoid({calibration.scale:.4g} x score {sign} {abs(calibration.offset):.4g})"
 
 
 def with_fact(card: str, name: str, value: str) -> str:
@@ -99,12 +100,18 @@ def facts(files: RouterFiles) -> dict[str, Any]:
         "shots": files.test.shots,
         "fingerprint": files.test.fingerprint[:16],
         "calibration": calibration_fact(calibration, "validation instructions"),
-        "scale": calibration.scale,
-        "offset": calibration.offset,
-        "fitted_on": calibration.fitted_on,
         "max_tokens": router.prompt.max_tokens,
-        "candidates": ", ".join(f"`{profile.candidate}`" for profile in files.profiles),
+        "candidates": ", ".join(code(profile.candidate) for profile in files.profiles),
     }
+
+
+def code(text: str) -> str:
+    """Markdown's code span of one line: fenced by more backticks than stand together in it."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    if not runs:
+        return f"`{text}`"
+    fence = "`" * (max(runs) + 1)
+    return f"{fence} {text} {fence}"
 
 
 def _profiles(files: RouterFiles) -> str:

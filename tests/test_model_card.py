@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from satjax.calibration import Calibration
 from satjax.config import AbilityHeadConfig, PromptConfig, RouterConfig
 from satjax.export import read_router
-from satjax.model_card import model_card, with_fact, with_section
+from satjax.model_card import calibration_fact, code, model_card, with_fact, with_section
 from satjax.outcomes import read_table
 from tests.trained import Trained
 
@@ -55,6 +57,16 @@ def test_a_calibration_that_nothing_was_fitted_to_is_none(trained: Trained):
     card = model_card(trained.config, replace(files, calibration=Calibration()), table)
     assert "| calibration | none was fitted: probability = sigmoid(1 x score + 0) |" in card
     assert "fitted on 0" not in card
+
+
+def test_an_offset_below_zero_is_taken_off():
+    fact = calibration_fact(Calibration(0.9, -0.11, 941), "validation instructions")
+    assert fact == "probability = sigmoid(0.9 x score - 0.11), fitted on 941 validation instructions"
+
+
+@pytest.mark.parametrize(("name", "span"), [("a-7b", "`a-7b`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```")])
+def test_a_name_is_code_whatever_is_in_it(name, span):
+    assert code(name) == span
 
 
 def test_a_fact_takes_the_place_of_another_and_a_card_without_it_stays():
