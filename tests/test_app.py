@@ -707,7 +707,7 @@ def test_many_at_once_share_passes_and_each_gets_its_own_answer(backend, tmp_pat
 
 
 def test_shutting_down_finishes_what_runs(backend, tmp_path):
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:0.6"})
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:3"})
     from satjax.serving.app import create_app
     from satjax.serving.keys import KeyRing
     from satjax.serving.service import open_service
@@ -719,16 +719,22 @@ def test_shutting_down_finishes_what_runs(backend, tmp_path):
         threads = [threading.Thread(target=lambda s=s: found.append(ask(address, stream=s))) for s in (True, False)]
         for thread in threads:
             thread.start()
-        while service.running < 2:
+        deadline = time.monotonic() + 10
+        while service.running < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         server.should_exit = True
-        time.sleep(0.15)
+
+        def knock():
+            while service.running == 2:
+                httpx.get(f"{address}/healthz")
+
         with pytest.raises(httpx.ConnectError):
-            ask(address)
+            knock()
+        assert found == []
         for thread in threads:
             thread.join(10)
     assert [response.status_code for response in found] == [200, 200]
-    assert all("slow:0.6" in response.text for response in found)
+    assert all("slow:3" in response.text for response in found)
 
 
 def test_a_bug_of_ours_is_500_without_a_word_of_it(backend, tmp_path):

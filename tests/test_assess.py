@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -170,20 +171,26 @@ def journal_lines(path: Path) -> list[bytes]:
 def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(trained: Trained, tmp_path):
     out = tmp_path / "m.json"
     journal = tmp_path / "m.json.journal"
-    with stub_endpoint(answering(trained), delay=0.1) as stub:
+    answer, gate = answering(trained), threading.Event()
+
+    def held(prompt):
+        if stub.asked.total() > 6:
+            gate.wait(120)
+        return answer(prompt)
+
+    with stub_endpoint(held) as stub:
         (first,) = launch(arguments(trained, stub.url, out, "--concurrency", "2"), tmp_path / "cache")
         deadline = time.monotonic() + 120
-        while len(journal_lines(journal)) < 5 and first.poll() is None and time.monotonic() < deadline:
+        while len(journal_lines(journal)) < 6 and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         first.send_signal(signal.SIGKILL)
         first.communicate()
         assert first.returncode == -signal.SIGKILL
         assert not out.exists()
-        # `tests.endpoints` answers what it has begun: wait until it has.
-        time.sleep(0.3)
+        gate.set()
         lines = journal_lines(journal)
         kept = [json.loads(line)["item"] for line in lines if line.endswith(b"}")]
-        assert 5 <= len(kept) < 24
+        assert len(kept) == 6
         before = stub.asked.total()
         assert before <= len(kept) + 2
         assert main(arguments(trained, stub.url, out)) == 0

@@ -100,7 +100,10 @@ def test_the_status_decides_first():
 
 @pytest.mark.parametrize("words", ["max context ", "maximum model ", "max ", "exceed ", "longer than ", "request is "])
 def test_an_error_that_repeats_what_a_client_wrote_takes_no_long_time(words):
-    said = {"error": {"message": words * (90_000 // len(words)), "code": 400}}
-    start = time.process_time()
-    assert not is_overflow(400, json.dumps(said).encode())
-    assert time.process_time() - start < 1.0
+    def seconds(length):
+        said = {"error": {"message": words * (length // len(words)), "code": 400}}
+        start = time.process_time()
+        assert not is_overflow(400, json.dumps(said).encode())
+        return time.process_time() - start
+
+    assert seconds(90_000) < 40 * max(seconds(9_000), 0.005)

@@ -120,7 +120,7 @@ def test_every_fault_is_survived(questions, tmp_path):
             return mine.pop() if mine else None
 
     with stub_endpoint(answering(questions)) as stub, faulty_proxy(stub, faults) as url:
-        found = taken(url, questions, tmp_path / "j", timeout=0.3)
+        found = taken(url, questions, tmp_path / "j", timeout=0.8)
     assert found.outcomes == {q.item_id: float(knows(q)) for q in questions}
     assert len(left) == 30
     assert not any(left.values())

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import httpx
 import pytest
@@ -97,14 +96,14 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, said, capsys, monkeypa
     assert error.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_said_before_the_router_is_loaded(capsys, tmp_path):
+def test_a_port_that_is_taken_is_said_before_the_router_is_loaded(capsys, tmp_path, monkeypatch):
     from satjax.cli import main
+    from satjax.router import Router
 
+    monkeypatch.setattr(Router, "load", lambda *given, **named: pytest.fail("loaded"))
     zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"a": "m"})
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        started = time.monotonic()
         assert main(["serve", "--zoo", str(zoo), "--port", str(taken.getsockname()[1])]) == 2
-        assert time.monotonic() - started < 2
     assert "cannot listen at 127.0.0.1" in capsys.readouterr().err
     assert main(["serve", "--zoo", str(zoo), "--port", "123456"]) == 2
 
