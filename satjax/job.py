@@ -76,6 +76,7 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     seen = trained_candidates(table, config.data.held_out_candidates)
+    check_same("set of outcomes", fingerprint(table, seen))
     test_path, clusters_path = workdir / "aptitude_test.json", workdir / "clusters.json"
     kept = bool(from_first(np.array(test_path.is_file() and is_saved(workdir / CHECKPOINTS))))
     if kept:
@@ -125,7 +126,7 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     narrow = assembly.narrow and mesh.size == 1 and reads_features(config, learned, len(config.stages) - 1)
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
     assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
-    check_same("outcomes or aptitude test", fingerprint(table, train_table.candidate_ids, test))
+    check_same("aptitude test", test.fingerprint.encode())
     if config.calibration_instructions:
         check_same("set of validation outcomes", validation_fingerprint(table, train_table.candidate_ids))
     if is_first() and not kept:
@@ -138,12 +139,27 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
 
 
 def clusters_of(table: OutcomeTable, config: AptitudeConfig, path: Path | None) -> np.ndarray:
-    """The clusters of the training items that a run began with, or new ones, the first process's on all: a machine of another kind finds others."""
-    if path is not None and path.is_file():
+    """The clusters of the training items that a run began with, at `path`, or new ones where it keeps none of as many items.
+
+    The first process's on all, whatever the others see there: a machine of another kind finds others.
+    """
+    number_N = np.zeros(sum(item.split == "train" for item in table.items), np.int32)
+    if is_first():
+        kept_N = None if path is None else _kept_clusters(path, len(number_N))
+        number_N = cluster_numbers(table, config.clusters, config.seed) if kept_N is None else kept_N
+    return from_first(number_N)
+
+
+def _kept_clusters(path: Path, num_items: int) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
         number_N = np.array(json.loads(path.read_text(encoding="utf-8")), np.int32)
-        if len(number_N) == sum(item.split == "train" for item in table.items):
-            return number_N
-    return from_first(cluster_numbers(table, config.clusters, config.seed))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise SatjaxError(
+            f"{path} holds no clusters ({error}); use another --workdir, or remove {path.parent} to start over"
+        ) from error
+    return number_N if number_N.shape == (num_items,) else None
 
 
 def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Sequence[str]) -> tuple[str, ...]:
@@ -180,11 +196,12 @@ def identity(job: Job) -> dict[str, str]:
     return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 
 
-def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest) -> bytes:
-    """The same where training reads the same: the training split, whose outcomes on the aptitude test are the profiles."""
+def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest | None = None) -> bytes:
+    """The same where training reads the same: the training split, whose outcomes on the aptitude test are the profiles; without one, before it is drawn."""
     train = table.split("train").select_candidates(trained_on)
     texts = "\n".join([*train.candidate_ids, *(f"{item.id} {item.task} {item.text}" for item in train.items)])
-    return b"".join([texts.encode(), canonical_json(dataclasses.asdict(test)).encode(), train.scores_MN.tobytes()])
+    drawn = "" if test is None else canonical_json(dataclasses.asdict(test))
+    return b"".join([texts.encode(), drawn.encode(), train.scores_MN.tobytes()])
 
 
 def validation_fingerprint(table: OutcomeTable, trained_on: Sequence[str]) -> bytes:

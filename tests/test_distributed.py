@@ -203,6 +203,20 @@ module.open_outcomes = without_validation
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: validation})):
         assert code == 2
         assert "processes 1 have another set of validation outcomes than process 0" in said
+    outcomes = """
+import numpy as np
+import satjax.job as module
+open_outcomes = module.open_outcomes
+def without_one(path):
+    table = open_outcomes(path)
+    first = [item.split for item in table.items].index("train")
+    return table.select_items(np.delete(np.arange(len(table.items)), first))
+module.open_outcomes = without_one
+"""
+    clusters = ["--config.aptitude.clusters=8"]
+    for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: outcomes}, arguments=clusters)):
+        assert code == 2
+        assert "processes 1 have another set of outcomes than process 0" in said
     alone = f"import os, sys\nsys.argv[sys.argv.index({str(tmp_path)!r})] = {str(tmp_path / 'elsewhere')!r}"
     wait = "\nimport satjax.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: alone + wait})):

@@ -25,12 +25,12 @@ from satjax.aptitude import AptitudeTest, profile_from_outcomes
 from satjax.calibration import Calibration
 from satjax.capability import profile_parts
 from satjax.checkpoint import Checkpoints
-from satjax.config import MeshConfig, TrainConfig
+from satjax.config import AptitudeConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
 from satjax.finish import export, lasting
 from satjax.interruption import Interrupted
-from satjax.job import Job, place_params, prepare, store_of, training_set
+from satjax.job import Job, clusters_of, place_params, prepare, store_of, training_set
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -210,6 +210,10 @@ def test_hosts_compare_the_validation_outcomes_that_the_run_ends_with(home, tmp_
     compared.append([])
     prepare(tiny_config(home, data={"outcomes": str(tmp_path / "without")}), tmp_path / "none")
     assert {what for what, _ in compared[-1]} == {what for what, _ in compared[0]}, "there may be none"
+    train = np.array([item.split == "train" for item in table.items])
+    assert differing(train & trained)[0] == "set of outcomes"
+    names = [what for what, _ in compared[-1]]
+    assert names.index("set of outcomes") < names.index("aptitude test"), "which is drawn from them"
     assert differing(val & ~trained) == differing(val & trained, instructions=0) == [], "what is not read counts"
 
 
@@ -332,6 +336,28 @@ def test_a_run_goes_on_with_its_clusters_where_a_machine_finds_others(home, tmp_
     assert identity(prepare(config, tmp_path)) == identity(job)
     assert {item.task for item in job.train.items} == {f"cluster {n}" for n in range(1, 6)}
     assert prepare(config, tmp_path / "new").table.items != job.table.items
+
+
+def test_every_process_asks_for_the_first_ones_clusters_whatever_it_sees(tmp_path, monkeypatch):
+    """Whether there is a collective must not hang on a file that one host sees late, or not at all."""
+    table, config, path = tiny_table(), AptitudeConfig(num_tasks=2, clusters=3), tmp_path / "clusters.json"
+    shape = (sum(item.split == "train" for item in table.items),)
+    asked = []
+    monkeypatch.setattr("satjax.job.is_first", lambda: False)
+    monkeypatch.setattr("satjax.job.from_first", lambda value: asked.append((value.shape, value.dtype)) or value + 2)
+    monkeypatch.setattr("satjax.job.cluster_numbers", lambda *_: pytest.fail("what the others find counts for nothing"))
+    for seen in (None, path, path):
+        np.testing.assert_array_equal(clusters_of(table, config, seen), np.full(shape, 2))
+        path.write_text(json.dumps([1] * shape[0]))
+    assert asked == [(shape, np.int32)] * 3
+
+
+@pytest.mark.parametrize("text", ["[1, 2", '{"1": 2}', '[1, "a"]', "[[1], 2]", "[99999999999]"])
+def test_clusters_that_a_run_cannot_go_on_with_are_named(tmp_path, text):
+    path = tmp_path / "clusters.json"
+    path.write_text(text)
+    with pytest.raises(SatjaxError, match=r"clusters\.json holds no clusters .*use another --workdir"):
+        clusters_of(tiny_table(), AptitudeConfig(num_tasks=2, clusters=3), path)
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused(home, tmp_path):
