@@ -112,11 +112,7 @@ def learners(job: Job) -> list[str]:
 def origin(job: Job) -> dict[str, str]:
     """What the exported router is made of, by name: digests. Beside what makes its run, that is what the export itself reads."""
     held, profiles = validation(job), known_profiles(job.table, job.test, job.table.candidate_ids)
-    outcome_of = {
-        profile.candidate: profile.item_outcome_TK.tobytes().hex()
-        for profile in profiles
-        if profile.item_outcome_TK is not None
-    }
+    outcome_of = {profile.candidate: profile.outcomes_TK.tobytes().hex() for profile in profiles}
     texts = "\n".join([*held.candidate_ids, *(item.text for item in held.items)])
     parts = {
         "validation outcomes": texts.encode() + held.scores_MN.tobytes(),

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from satjax.aptitude import CapabilityProfile
-from satjax.errors import SatjaxError
 from satjax.models.router_model import Params
 
 PREFIX = "scale/"
@@ -59,16 +58,8 @@ class AbilityScale:
 
         Raises SatjaxError for a profile that holds no outcomes of single items.
         """
-        for profile in profiles:
-            if profile.item_outcome_TK is None:
-                raise SatjaxError(
-                    f"profile of {profile.candidate!r} is a summary; this router measures by the outcome of each aptitude item: "
-                    "give the whole profile, as `satjax profile` writes it"
-                )
-        outcomes = [profile.item_outcome_TK for profile in profiles]
-        return jnp.asarray(
-            np.stack([self._likeliest(outcome)[0].astype(np.float32) for outcome in outcomes if outcome is not None])
-        )
+        outcomes = [profile.outcomes_TK for profile in profiles]
+        return jnp.asarray(np.stack([self._likeliest(outcome_TK)[0].astype(np.float32) for outcome_TK in outcomes]))
 
     def deviation(self, outcome_TK: np.ndarray, probability: Callable[[np.ndarray], np.ndarray]) -> float:
         """Standard deviation of P(handled), a mean over the items of the test, that a candidate's ability leaves open.

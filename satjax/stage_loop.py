@@ -44,8 +44,7 @@ class StageLoop:
         readings = [no_profiles()]
         if job.reader:
             profiles = known_profiles(job.table, job.test, job.train.candidate_ids)
-            outcomes = [profile.item_outcome_TK for profile in profiles if profile.item_outcome_TK is not None]
-            self.item_outcome_MTK = np.stack(outcomes)
+            self.item_outcome_MTK = np.stack([profile.outcomes_TK for profile in profiles])
             readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
         self.key = (config.seed, number)

@@ -201,6 +201,9 @@ def test_a_summary_keeps_all_but_single_outcomes(tmp_path):
     assert "item_outcomes" not in (tmp_path / "a.json").read_text()
     read = CapabilityProfile.read(tmp_path / "a.json")
     assert read.item_outcome_TK is None
+    assert profile.outcomes_TK is profile.item_outcome_TK
+    with pytest.raises(SatjaxError, match="is a summary; this router measures by the outcome of each aptitude item"):
+        _ = read.outcomes_TK
     np.testing.assert_array_equal(read.accuracy_T, profile.accuracy_T)
     np.testing.assert_array_equal(read.count_T, profile.count_T)
     test = exam(2, 3)

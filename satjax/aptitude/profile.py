@@ -36,6 +36,16 @@ class CapabilityProfile:
     expert_notes: tuple[str, ...] = ()
     assessment: Mapping[str, Any] | None = None
 
+    @property
+    def outcomes_TK(self) -> np.ndarray:
+        """`item_outcome_TK` for who cannot do without; raises SatjaxError for a summary."""
+        if self.item_outcome_TK is None:
+            raise SatjaxError(
+                f"profile of {self.candidate!r} is a summary; this router measures by the outcome of each aptitude item: "
+                "give the whole profile, as `satjax profile` writes it"
+            )
+        return self.item_outcome_TK
+
     def summary(self) -> "CapabilityProfile":
         """The same without the outcome of each item, for those who may not pass on single outcomes: all that a router of `tasks` or `text` profiles reads."""
         return replace(self, item_outcome_TK=None)

@@ -49,11 +49,10 @@ def profile_of(
     if scale:
         measure = AbilityScale.from_params(load_arrays(directory / "params", scale))
         nothing = np.full((files.test.num_tasks, files.test.shots), np.nan, np.float32)
-        known = {"probability_deviation": profile.item_outcome_TK, "probability_deviation_before": nothing}
+        known = {"probability_deviation": profile.outcomes_TK, "probability_deviation_before": nothing}
         assessment |= {
             name: round(measure.deviation(outcome_TK, files.calibration.probability), 4)
             for name, outcome_TK in known.items()
-            if outcome_TK is not None
         }
     return replace(profile, assessment=assessment)
 

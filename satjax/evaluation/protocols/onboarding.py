@@ -89,13 +89,12 @@ def _fold(
 
 def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityProfile:
     """The profile as if only `size` of its items, drawn evenly from those observed, had been answered."""
-    assert profile.item_outcome_TK is not None
-    outcome = profile.item_outcome_TK.reshape(-1)
+    outcome = profile.outcomes_TK.reshape(-1)
     observed = np.flatnonzero(~np.isnan(outcome))
     kept = np.random.default_rng(seed).permutation(observed)[:size]
     fewer = np.full_like(outcome, np.nan)
     fewer[kept] = outcome[kept]
-    outcome_TK = fewer.reshape(profile.item_outcome_TK.shape)
+    outcome_TK = fewer.reshape(profile.outcomes_TK.shape)
     accuracy_T, count_T = accuracy_and_count(outcome_TK)
     return replace(profile, accuracy_T=accuracy_T, count_T=count_T, item_outcome_TK=outcome_TK)
 
