@@ -28,12 +28,13 @@ from satjax.config import TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation import evaluate
 from satjax.finish import demands
-from satjax.job import place_params, prepare
+from satjax.job import prepare
 from satjax.metrics import correctness
 from satjax.outcomes import OutcomeTable, open_outcomes, write_table
 from satjax.router import Router
 from satjax.stage_loop import restore
 from satjax.train import train
+from satjax.training_data import place_params
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")

@@ -29,12 +29,13 @@ from satjax.config import AbilityHeadConfig, TrainConfig
 from satjax.config_file import load_config
 from satjax.feature_norms import feature_norms
 from satjax.files import write_text
-from satjax.job import feature_reader, place_params, prepare
+from satjax.job import prepare
 from satjax.losses import total_loss
 from satjax.metrics import auroc_pooled
 from satjax.models.ability_head import AbilityHead
 from satjax.optimizer import make_optimizer
 from satjax.train_step import kept_features
+from satjax.training_data import feature_reader, place_params
 
 ROOT = Path(__file__).parents[1]
 OWN = "the config's"

@@ -11,19 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from satjax.agreement import is_first
-from satjax.aptitude import known_profiles
 from satjax.calibration import Calibration, fit_calibration
 from satjax.checkpoint import canonical_json
 from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
-from satjax.job import Job, feature_reader, identity, store_of
+from satjax.job import Job, outcome_bytes
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
-from satjax.outcomes import OutcomeTable
 from satjax.scoring import make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens
 from satjax.sharding import place, replicated
+from satjax.training_data import feature_reader, store_of
 
 log = logging.getLogger("satjax")
 
@@ -38,11 +37,11 @@ def export(job: Job, params: Params, target: Path) -> None:
     else:
         learned.pop("connector/ability", None)
         ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
-        ability_MR = ability_MR[taught(job)]
+        ability_MR = ability_MR[job.taught_M]
         scale = AbilityScale.of(aptitude_demands(job, params), ability_MR)
         calibration = calibrated(job, params, as_tokens(jnp.asarray(ability_MR)))
         learned |= scale.linked(calibration.scale, calibration.offset).params()
-        abilities = dict(zip(learners(job), ability_MR, strict=True))
+        abilities = dict(zip(job.learners, ability_MR, strict=True))
     if not is_first():
         return
     if not calibration.fitted_on:
@@ -57,7 +56,7 @@ def export(job: Job, params: Params, target: Path) -> None:
         base_sha256={part: base.sha256 for part, base in job.assembly.bases.items()},
         order_seed=config.seed,
         test=job.test,
-        profiles=known_profiles(job.table, job.test, job.table.candidate_ids),
+        profiles=tuple(job.profiles.values()),
         calibration=calibration,
         learned={path: (value.shape, str(value.dtype)) for path, value in learned.items()},
         abilities={name: ability for name, ability in abilities.items() if name not in job.unprofiled},
@@ -78,47 +77,27 @@ def lasting(job: Job) -> RouterConfig:
 
 def calibrated(job: Job, params: Params, soft: jax.Array | None = None) -> Calibration:
     """Platt's map of the training candidates' scores on validation instructions; `soft` are their tokens, if they are not read off profiles."""
-    held = validation(job)
+    held = job.validation
     if not held.items:
         return Calibration()
     store = store_of(job, params) if job.config.router.head == "none" else None
     if soft is None:
         assert job.reader is not None
         encoder = CandidateEncoder(job.assembly, params, job.reader, job.config.seed, job.mesh)
-        soft = encoder.soft_tokens(known_profiles(job.table, job.test, held.candidate_ids))
+        soft = encoder.soft_tokens([job.profiles[name] for name in held.candidate_ids])
     scorer = make_scorer(job.assembly, params, store, job.mesh, sizes=())
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
 
 
-def validation(job: Job) -> OutcomeTable:
-    """What is calibrated on: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
-    found = [i for i, item in enumerate(job.table.items) if item.split == "val"]
-    chosen = np.random.default_rng(job.config.seed).permutation(found)[: job.config.calibration_instructions]
-    return job.table.select_candidates(learners(job)).select_items(np.sort(chosen))
-
-
-def taught(job: Job) -> np.ndarray:
-    """Which training candidates have outcomes beside the aptitude test, bool `[M]`: the test alone measures better than it teaches."""
-    beside_N = np.array([item.id not in job.test.item_ids for item in job.train.items])
-    return ~np.isnan(job.train.scores_MN[:, beside_N]).all(axis=1)
-
-
-def learners(job: Job) -> list[str]:
-    """The training candidates that the router knows as training found them: all, but for those who took the aptitude test alone."""
-    known_M = taught(job) | (job.reader is not None)
-    return [name for name, known in zip(job.train.candidate_ids, known_M, strict=True) if known]
-
-
 def origin(job: Job) -> dict[str, str]:
     """What the exported router is made of, by name: digests. Beside what makes its run, that is what the export itself reads."""
-    held, profiles = validation(job), known_profiles(job.table, job.test, job.table.candidate_ids)
-    outcome_of = {profile.candidate: profile.outcomes_TK.tobytes().hex() for profile in profiles}
-    texts = "\n".join([*held.candidate_ids, *(item.text for item in held.items)])
+    outcome_of = {name: profile.outcomes_TK.tobytes().hex() for name, profile in job.profiles.items()}
     parts = {
-        "validation outcomes": texts.encode() + held.scores_MN.tobytes(),
+        "validation outcomes": outcome_bytes(job.validation),
         "profiles": canonical_json(outcome_of).encode(),
     }
-    return identity(job) | {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    digests = {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    return {**job.identity, **digests}
 
 
 def whole_params(job: Job, params: Params) -> dict[str, np.ndarray | jax.Array]:

@@ -5,8 +5,9 @@ import hashlib
 import json
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -14,24 +15,21 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.agreement import check_same, from_first, is_first, wait_for_all
-from satjax.aptitude import AptitudeTest, known_profiles, sample_aptitude_test
+from satjax.aptitude import AptitudeTest, CapabilityProfile, known_profiles, sample_aptitude_test
 from satjax.assembly import Assembly, assemble
-from satjax.batches import TrainingSet, check_batches, of_tasks, trained_candidates, training_table
+from satjax.batches import check_batches, trained_candidates, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
 from satjax.errors import SatjaxError
-from satjax.feature_norms import SAMPLE, feature_norms
 from satjax.files import write_text
 from satjax.instructions import with_buckets
-from satjax.models.router_model import Params, abstract_model, initial_params
+from satjax.models.router_model import abstract_model
 from satjax.optimizer import is_trainable, trainable_paths
 from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
 from satjax.scoring.candidates import profile_reader
-from satjax.sharding import make_mesh, param_shardings, place, replicated
-from satjax.text_features import FeatureReader, Progress, feature_store
+from satjax.sharding import make_mesh
 from satjax.train_step import rows_of_a_pass
-from satjax.vectors import VectorStore
 from satjax.weights.pooling import check_modules
 
 SECONDS_TO_SEE_A_FILE = 60.0
@@ -50,73 +48,110 @@ MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
 class Job:
     """What stays the same through a whole training run; there is no `reader` where no profile is read (`items`).
 
-    `unprofiled` candidates have no outcome on the aptitude test: they teach the ability head, and are not in the router.
+    `profiles` are those of all candidates of the table that have one, by name, in the table's order. `unprofiled` training candidates have no
+    outcome on the aptitude test: they teach the ability head, and are not in the router. `identity` is what `identity_of` gives.
     """
 
     config: TrainConfig
     table: OutcomeTable
     test: AptitudeTest
     train: OutcomeTable
+    profiles: Mapping[str, CapabilityProfile]
     unprofiled: tuple[str, ...]
     norms: AccuracyNorms
     assembly: Assembly
     reader: ProfileReader | None
     mesh: Mesh
     learned: frozenset[str]
+    identity: Mapping[str, str]
+
+    @cached_property
+    def taught_M(self) -> np.ndarray:
+        """Which training candidates have outcomes beside the aptitude test, bool `[M]`: the test alone measures better than it teaches."""
+        beside_N = np.array([item.id not in self.test.item_ids for item in self.train.items])
+        return ~np.isnan(self.train.scores_MN[:, beside_N]).all(axis=1)
+
+    @cached_property
+    def learners(self) -> tuple[str, ...]:
+        """The training candidates that the router knows as training found them: all, but for those who took the aptitude test alone."""
+        known_M = self.taught_M | (self.reader is not None)
+        return tuple(name for name, known in zip(self.train.candidate_ids, known_M, strict=True) if known)
+
+    @cached_property
+    def validation(self) -> OutcomeTable:
+        """What is calibrated on: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
+        found = [i for i, item in enumerate(self.table.items) if item.split == "val"]
+        chosen = np.random.default_rng(self.config.seed).permutation(found)[: self.config.calibration_instructions]
+        return self.table.select_candidates(self.learners).select_items(np.sort(chosen))
+
+
+class Workdir:
+    """What a run keeps beside its checkpoints: the aptitude test, and the clusters that its tasks are. It is made by all processes together.
+
+    Where the run `goes_on` they hold for the checkpoints; without any they are what is left of a run that may have had another config.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.test, self.clusters = path, path / "aptitude_test.json", path / "clusters.json"
+        self.goes_on = bool(from_first(np.array(self.test.is_file() and is_saved(path / CHECKPOINTS))))
+        if self.goes_on:
+            check_shared(self.test)
+
+    def keep(self, test: AptitudeTest, number_N: np.ndarray | None) -> None:
+        """Writes a new run's test and clusters, on the first process; raises SatjaxError where another one does not see them."""
+        if is_first() and not self.goes_on:
+            if number_N is not None:
+                write_text(self.clusters, json.dumps(number_N.tolist()) + "\n")
+            test.write(self.test)
+        wait_for_all("aptitude test")
+        check_shared(self.test)
 
 
 def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
-    """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits.
-
-    A test that is in the workdir, and the clusters that its tasks are, hold for the checkpoints beside them; without any they are what is left of a
-    run that may have had another config.
-    """
+    """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits."""
     check_same("config", canonical_json(dataclasses.asdict(config)).encode())
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     seen = trained_candidates(table, config.data.held_out_candidates)
     check_same("set of outcomes", fingerprint(table, seen))
-    test_path, clusters_path = workdir / "aptitude_test.json", workdir / "clusters.json"
-    kept = bool(from_first(np.array(test_path.is_file() and is_saved(workdir / CHECKPOINTS))))
-    if kept:
-        check_shared(test_path)
-    number_N = (
-        clusters_of(table, config.aptitude, clusters_path if kept else None) if config.aptitude.clusters else None
-    )
-    if number_N is not None:
+    kept = Workdir(workdir)
+    number_N = None
+    if config.aptitude.clusters:
+        number_N = clusters_of(table, config.aptitude, kept.clusters if kept.goes_on else None)
         table = with_clusters(table, number_N)
-    if test is None:
-        aptitude = config.aptitude
-        test = (
-            AptitudeTest.read(test_path)
-            if kept
-            else sample_aptitude_test(
-                table.select_candidates(seen), aptitude.num_tasks, aptitude.shots, aptitude.seed, aptitude.draw
-            )
-        )
-    if strangers := test.item_ids - set(table.split("train").item_ids):
-        raise SatjaxError(
-            f"{workdir} holds a run of other outcomes; use another --workdir, or remove it to start over"
-            if kept
-            else f"{len(strangers)} of the {len(test.item_ids)} aptitude items, such as {min(strangers)!r}, are no training items of these "
-            "outcomes; draw the aptitude test from them"
-        )
+    test = test or aptitude_test(table, seen, config.aptitude, kept)
+    check_same("aptitude test", test.fingerprint.encode())
+    check_known(test, table, kept)
     reads_no_profile = config.router.profile_encoder.kind == "items"
-    train_table = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
-    check_batches(train_table, {task.name for task in test.tasks}, config.batch, config.stages)
-    profiles = known_profiles(table, test, train_table.candidate_ids)
-    unprofiled = check_profiled(config, train_table.candidate_ids, [profile.candidate for profile in profiles])
-    norms = accuracy_norms(profiles)
+    train = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
+    check_batches(train, {task.name for task in test.tasks}, config.batch, config.stages)
+    profiles = {profile.candidate: profile for profile in known_profiles(table, test, table.candidate_ids)}
+    profiled = [name for name in train.candidate_ids if name in profiles]
+    unprofiled = check_profiled(config, train.candidate_ids, profiled)
+    norms = accuracy_norms([profiles[name] for name in profiled])
     assembly = assemble(config.router)
-    if "encoder" in assembly.bases and not kept:
+    if "encoder" in assembly.bases and not kept.goes_on:
         check_modules(assembly.bases["encoder"].directory)
     check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
-    if reader is None:
-        model = dataclasses.replace(assembly.model, num_candidates=len(train_table.candidates))
-        assembly = dataclasses.replace(assembly, model=model)
-    _, shapes = abstract_model(assembly.model)
+    assembly, learned = for_training(config, assembly, mesh, len(train.candidates) if reader is None else 0)
+    identity = identity_of(config, fingerprint(table, train.candidate_ids, test), assembly)
+    job = Job(config, table, test, train, profiles, unprofiled, norms, assembly, reader, mesh, learned, identity)
+    check_same("set of validation outcomes", outcome_bytes(job.validation))
+    kept.keep(test, number_N)
+    return job
+
+
+def for_training(
+    config: TrainConfig, assembly: Assembly, mesh: Mesh, num_candidates: int
+) -> tuple[Assembly, frozenset[str]]:
+    """The assembly as its stages read and train it, and the paths of what is not as in the base weights at the end.
+
+    `num_candidates` is that of the abilities that are learned, where no profile is read.
+    """
+    model = dataclasses.replace(assembly.model, num_candidates=num_candidates) if num_candidates else assembly.model
+    _, shapes = abstract_model(model)
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
@@ -125,17 +160,8 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     # Only where the LLM is read and not trained, and lies on one device.
     narrow = assembly.narrow and mesh.size == 1 and reads_features(config, learned, len(config.stages) - 1)
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer
-    assembly = dataclasses.replace(assembly, base_params=base, narrow=narrow, writer=writer).fixed(set(base) - learned)
-    check_same("aptitude test", test.fingerprint.encode())
-    if config.calibration_instructions:
-        check_same("set of validation outcomes", validation_fingerprint(table, train_table.candidate_ids))
-    if is_first() and not kept:
-        if number_N is not None:
-            write_text(clusters_path, json.dumps(number_N.tolist()) + "\n")
-        test.write(test_path)
-    wait_for_all("aptitude test")
-    check_shared(test_path)
-    return Job(config, table, test, train_table, unprofiled, norms, assembly, reader, mesh, frozenset(learned))
+    trained = dataclasses.replace(assembly, model=model, base_params=base, narrow=narrow, writer=writer)
+    return trained.fixed(set(base) - learned), frozenset(learned)
 
 
 def clusters_of(table: OutcomeTable, config: AptitudeConfig, path: Path | None) -> np.ndarray:
@@ -162,6 +188,24 @@ def _kept_clusters(path: Path, num_items: int) -> np.ndarray | None:
     return number_N if number_N.shape == (num_items,) else None
 
 
+def aptitude_test(table: OutcomeTable, seen: Sequence[str], config: AptitudeConfig, kept: Workdir) -> AptitudeTest:
+    """The test that the run began with, or one that is drawn from the outcomes of the candidates that training sees."""
+    if kept.goes_on:
+        return AptitudeTest.read(kept.test)
+    return sample_aptitude_test(table.select_candidates(seen), config.num_tasks, config.shots, config.seed, config.draw)
+
+
+def check_known(test: AptitudeTest, table: OutcomeTable, kept: Workdir) -> None:
+    """Raises SatjaxError where items of the test are no training items of the table."""
+    if strangers := test.item_ids - set(table.split("train").item_ids):
+        raise SatjaxError(
+            f"{kept.path} holds a run of other outcomes; use another --workdir, or remove it to start over"
+            if kept.goes_on
+            else f"{len(strangers)} of the {len(test.item_ids)} aptitude items, such as {min(strangers)!r}, are no training items of these "
+            "outcomes; draw the aptitude test from them"
+        )
+
+
 def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Sequence[str]) -> tuple[str, ...]:
     """The training candidates that have no outcome on the aptitude test; raises SatjaxError where a router of this config cannot train on them."""
     unprofiled = tuple(name for name in trained_on if name not in profiled)
@@ -175,23 +219,23 @@ def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Seq
     return unprofiled
 
 
-def identity(job: Job) -> dict[str, str]:
-    """What a run has to have in common with its checkpoints to go on with them, by name: digests.
+def identity_of(config: TrainConfig, outcomes: bytes, assembly: Assembly) -> dict[str, str]:
+    """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`.
 
     Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
     on other hardware; and the place of the outcomes, what is read there being counted itself.
     """
-    config = dataclasses.asdict(job.config)
+    counted = dataclasses.asdict(config)
     for group, names in MACHINERY.items():
-        parent = config
+        parent = counted
         for key in group:
             parent = parent[key]
         for name in names:
             del parent[name]
     parts = {
-        "config": canonical_json(config).encode(),
-        "outcomes": fingerprint(job.table, job.train.candidate_ids, job.test),
-        "base weights": base_digests(job.assembly),
+        "config": canonical_json(counted).encode(),
+        "outcomes": outcomes,
+        "base weights": base_digests(assembly),
     }
     return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
 
@@ -204,12 +248,9 @@ def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTe
     return b"".join([texts.encode(), drawn.encode(), train.scores_MN.tobytes()])
 
 
-def validation_fingerprint(table: OutcomeTable, trained_on: Sequence[str]) -> bytes:
-    """The same where calibration, which all hosts compute together, reads the same (`satjax.finish.validation`)."""
-    held = table.select_items(np.flatnonzero([item.split == "val" for item in table.items])).select_candidates(
-        trained_on
-    )
-    return "\n".join([*held.candidate_ids, *(item.text for item in held.items)]).encode() + held.scores_MN.tobytes()
+def outcome_bytes(table: OutcomeTable) -> bytes:
+    """The same where the candidates' outcomes on the same texts are, whatever the items are called."""
+    return "\n".join([*table.candidate_ids, *(item.text for item in table.items)]).encode() + table.scores_MN.tobytes()
 
 
 def base_digests(assembly: Assembly) -> bytes:
@@ -236,56 +277,3 @@ def reads_features(config: TrainConfig, learned: Collection[str], number: int) -
     """
     stages, llm = config.stages[: number + 1], [path for path in learned if path.startswith("llm/")]
     return config.router.head == "none" and not any(is_trainable(path, stage) for path in llm for stage in stages)
-
-
-def training_set(
-    job: Job, params: Params, number: int, on_progress: Progress = lambda done, total: None
-) -> TrainingSet:
-    """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
-    outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
-    in_domain = of_tasks(job.train, {task.name for task in job.test.tasks})
-    texts = [item.text for item in job.train.items]
-    if reads_features(job.config, job.learned, number):
-        feature_NF = feature_reader(job, params).read(params, texts, on_progress)
-        return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)
-    rows = job.assembly.writer.encode(texts)
-    width = np.array([job.assembly.writer.bucket(length) for length in rows.length])
-    return TrainingSet(rows, width, outcome_NM, in_domain)
-
-
-def feature_reader(job: Job, params: Params) -> FeatureReader:
-    """What the ability head reads with these parameters, of any instruction, on the training mesh."""
-    graphdef, _ = abstract_model(job.assembly.model)
-    # A run reads its instructions once: a program for what does not fill a batch would take longer to compile than padding to compute.
-    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh, sizes=())
-
-
-def store_of(job: Job, params: Params) -> VectorStore:
-    """Where features of these parameters are kept; of those that training made, one at a time is whole in memory."""
-    tuned = ((path, params[path]) for path in sorted(job.learned) if path.startswith("llm/"))
-    whole = ((path, np.asarray(jax.device_put(value, replicated(job.mesh)))) for path, value in tuned)
-    return feature_store(job.assembly, whole)
-
-
-def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
-    """`ability/mean` and `ability/spread` of the training instructions, or of a sample of them drawn by the seed."""
-    feature_NF = data.text
-    if not isinstance(feature_NF, np.ndarray):
-        chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
-        feature_NF = feature_reader(job, params).read(params, [job.train.items[i].text for i in chosen])
-    norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
-    shardings = param_shardings(norms, job.mesh)
-    return {path: place(np.asarray(value), shardings[path]) for path, value in norms.items()}
-
-
-def place_params(job: Job) -> Params:
-    """Base weights and freshly initialized parameters, laid out on the mesh."""
-    _, shapes = abstract_model(job.assembly.model)
-    shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
-    fresh = initial_params(job.assembly.model, job.config.seed, base)
-    return {
-        path: job.assembly.placed(path, shapes[path].shape, sharding)
-        if path in base
-        else place(np.asarray(fresh[path]), sharding)
-        for path, sharding in shardings.items()
-    }

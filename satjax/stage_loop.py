@@ -12,10 +12,7 @@ import numpy as np
 from flax import nnx
 
 from satjax.agreement import Stop
-from satjax.aptitude import (
-    accuracy_and_count,
-    known_profiles,
-)
+from satjax.aptitude import accuracy_and_count
 from satjax.batches import BatchPlan, TrainingSet
 from satjax.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
@@ -43,7 +40,7 @@ class StageLoop:
         )
         readings = [no_profiles()]
         if job.reader:
-            profiles = known_profiles(job.table, job.test, job.train.candidate_ids)
+            profiles = [job.profiles[name] for name in job.train.candidate_ids]
             self.item_outcome_MTK = np.stack([profile.outcomes_TK for profile in profiles])
             readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
@@ -76,7 +73,6 @@ class StageLoop:
         opt_state: Any,
         done: int,
         checkpoints: Checkpoints,
-        run: dict,
         log: RunLog,
         stop: Stop,
     ) -> Params:
@@ -101,7 +97,7 @@ class StageLoop:
 
         def save(step: int) -> None:
             learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
-            checkpoints.save(step, {"params": learned, "optimizer": opt_state}, run)
+            checkpoints.save(step, {"params": learned, "optimizer": opt_state}, dict(job.identity))
 
         unread: tuple[int, dict] | None = None
         for step in range(max(done, self.first), last):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import jax
 import numpy as np
@@ -22,21 +22,14 @@ from satjax.export import read_router
 from satjax.files import explain_full_disk, open_locked
 from satjax.finish import export, origin
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
-from satjax.job import (
-    Job,
-    identity,
-    measured_norms,
-    place_params,
-    prepare,
-    reads_features,
-    training_set,
-)
+from satjax.job import Job, prepare, reads_features
 from satjax.models.router_model import Params, abstract_model
 from satjax.optimizer import trainable_paths
 from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.stage_loop import StageLoop, restore
 from satjax.text_features import Progress
+from satjax.training_data import measured_norms, place_params, training_set
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +53,7 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
             job = prepare(config, workdir, test)
         with stop_requests() as stop, Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
             over = (checkpoints.latest_step() or 0) == config.total_steps
-            params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
+            params = run_stages(job, checkpoints, workdir, StopVote(stop, job.mesh))
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
@@ -116,7 +109,7 @@ def _locked(path: Path) -> IO[bytes]:
         raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
 
 
-def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir: Path, stop: Stop) -> Params:
+def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) -> Params:
     """All stages from the newest checkpoint on; returns the parameters after the last step."""
     config = job.config
     graphdef, shapes = abstract_model(job.assembly.model)
@@ -126,7 +119,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
     opt_state = None
     if done:
         before = checkpoints.run_of(done)
-        if other := next((what for what in run if before.get(what) != run[what]), None):
+        if other := next((what for what, now in job.identity.items() if before.get(what) != now), None):
             one = "other" if other.endswith("s") else "another"
             raise SatjaxError(
                 f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
@@ -154,7 +147,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 # Handed over, so that nothing here keeps what the first step replaces.
                 handed, opt_state = [opt_state if done > first else None], None
                 with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
-                    params = loop.run(params, handed.pop(), done, checkpoints, run, log, stop)
+                    params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
                 done = first + stage.steps
             first += stage.steps
     return params

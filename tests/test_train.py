@@ -30,7 +30,7 @@ from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
 from satjax.finish import export, lasting
 from satjax.interruption import Interrupted
-from satjax.job import Job, clusters_of, place_params, prepare, store_of, training_set
+from satjax.job import Job, clusters_of, prepare
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -40,7 +40,8 @@ from satjax.run_log import read_metrics
 from satjax.sharding import make_mesh
 from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
-from satjax.train import alone, identity, run_stages, train
+from satjax.train import alone, run_stages, train
+from satjax.training_data import place_params, store_of, training_set
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
@@ -54,9 +55,9 @@ def job_on(config: TrainConfig, workdir: Path, mesh: MeshConfig | None = None) -
     return dataclasses.replace(job, mesh=make_mesh(mesh, jax.devices()[:size]))
 
 
-def run(job: Job, workdir: Path, stop: Stop = lambda: False, of: dict[str, str] | None = None) -> dict[str, np.ndarray]:
+def run(job: Job, workdir: Path, stop: Stop = lambda: False) -> dict[str, np.ndarray]:
     with Checkpoints(workdir / "checkpoints", job.config.checkpoint.keep) as checkpoints:
-        params = run_stages(job, checkpoints, of or {"config": "x"}, workdir, stop)
+        params = run_stages(job, checkpoints, workdir, stop)
     return {path: np.asarray(value) for path, value in params.items()}
 
 
@@ -268,7 +269,7 @@ def test_a_workdir_belongs_to_one_config(home, tmp_path):
 
 def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
     """What Phi-3.5's config fixes, 16 chips for its parameters, is not there any more when the run comes back on fewer."""
-    first = identity(prepare(tiny_config(home), tmp_path))
+    first = prepare(tiny_config(home), tmp_path).identity
     shutil.copytree(home / "outcomes", tmp_path / "copied")
     changes = {
         "mesh": {"data": 2, "fsdp": 4},
@@ -278,7 +279,7 @@ def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
         "router__llm__remat": "full",
         "batch__accumulate": 1,
     }
-    assert identity(prepare(tiny_config(home, **changes), tmp_path)) == first
+    assert prepare(tiny_config(home, **changes), tmp_path).identity == first
 
 
 @pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])
@@ -286,7 +287,7 @@ def test_what_a_run_is_made_of_must_not_change_under_it(what, home, tmp_path):
     for part in ("outcomes", "llm", "encoder"):
         shutil.copytree(home / part, tmp_path / part)
     with pytest.raises(Interrupted):
-        run(job := job_on(tiny_config(tmp_path), tmp_path, ONE), tmp_path, lambda: True, identity(job))
+        run(job_on(tiny_config(tmp_path), tmp_path, ONE), tmp_path, lambda: True)
     config = tiny_config(tmp_path, **({"batch__hidden_items": 0.5} if what == "config" else {}))
     if what == "outcomes":
         table = tiny_table()
@@ -301,11 +302,11 @@ def test_what_a_run_is_made_of_must_not_change_under_it(what, home, tmp_path):
 
 def test_what_candidates_did_on_the_aptitude_test_must_not_change_under_a_run(home, tmp_path):
     """It is in their profiles, and in no outcome that is trained on."""
-    before = identity(job := prepare(tiny_config(home), tmp_path))
+    before = (job := prepare(tiny_config(home), tmp_path)).identity
     asked = [item.id in job.test.item_ids for item in job.table.items]
     scores = np.where(asked, 1 - job.table.scores_MN, job.table.scores_MN)
     write_table(dataclasses.replace(job.table, scores_MN=scores), tmp_path / "outcomes")
-    after = identity(prepare(tiny_config(home, data={"outcomes": str(tmp_path / "outcomes")}), tmp_path))
+    after = prepare(tiny_config(home, data={"outcomes": str(tmp_path / "outcomes")}), tmp_path).identity
     assert [what for what in before if before[what] != after[what]] == ["outcomes"]
 
 
@@ -333,7 +334,7 @@ def test_a_run_goes_on_with_its_clusters_where_a_machine_finds_others(home, tmp_
         run(job, tmp_path, stop=lambda: True)
     found = cluster_numbers(job.table, 5, 0)
     monkeypatch.setattr("satjax.job.cluster_numbers", lambda *_: np.roll(found, 1))
-    assert identity(prepare(config, tmp_path)) == identity(job)
+    assert prepare(config, tmp_path).identity == job.identity
     assert {item.task for item in job.train.items} == {f"cluster {n}" for n in range(1, 6)}
     assert prepare(config, tmp_path / "new").table.items != job.table.items
 

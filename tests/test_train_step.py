@@ -10,13 +10,14 @@ from satjax.batches import Batch, BatchPlan, TrainingSet
 from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
-from satjax.job import place_params, prepare, training_set
+from satjax.job import prepare
 from satjax.losses import total_loss
 from satjax.models.router_model import RouterModel, abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
 from satjax.stage_loop import StageLoop, initial_optimizer_state
 from satjax.train_step import kept_features, make_train_step, place_batch, profiles_of
+from satjax.training_data import place_params, training_set
 from tests.tiny import tiny_config
 
 

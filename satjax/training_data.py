@@ -1,0 +1,65 @@
+"""What the steps of a run read: parameters on the mesh, instructions as token rows or as features, and how features are standardized."""
+
+import jax
+import numpy as np
+
+from satjax.batches import TrainingSet, of_tasks
+from satjax.feature_norms import SAMPLE, feature_norms
+from satjax.job import Job, reads_features
+from satjax.models.router_model import Params, abstract_model, initial_params
+from satjax.sharding import param_shardings, place, replicated
+from satjax.text_features import FeatureReader, Progress, feature_store
+from satjax.vectors import VectorStore
+
+
+def place_params(job: Job) -> Params:
+    """Base weights and freshly initialized parameters, laid out on the mesh."""
+    _, shapes = abstract_model(job.assembly.model)
+    shardings, base = param_shardings(shapes, job.mesh), job.assembly.base_params
+    fresh = initial_params(job.assembly.model, job.config.seed, base)
+    return {
+        path: job.assembly.placed(path, shapes[path].shape, sharding)
+        if path in base
+        else place(np.asarray(fresh[path]), sharding)
+        for path, sharding in shardings.items()
+    }
+
+
+def training_set(
+    job: Job, params: Params, number: int, on_progress: Progress = lambda done, total: None
+) -> TrainingSet:
+    """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
+    outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
+    in_domain = of_tasks(job.train, {task.name for task in job.test.tasks})
+    texts = [item.text for item in job.train.items]
+    if reads_features(job.config, job.learned, number):
+        feature_NF = feature_reader(job, params).read(params, texts, on_progress)
+        return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)
+    rows = job.assembly.writer.encode(texts)
+    width = np.array([job.assembly.writer.bucket(length) for length in rows.length])
+    return TrainingSet(rows, width, outcome_NM, in_domain)
+
+
+def feature_reader(job: Job, params: Params) -> FeatureReader:
+    """What the ability head reads with these parameters, of any instruction, on the training mesh."""
+    graphdef, _ = abstract_model(job.assembly.model)
+    # A run reads its instructions once: a program for what does not fill a batch would take longer to compile than padding to compute.
+    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh, sizes=())
+
+
+def store_of(job: Job, params: Params) -> VectorStore:
+    """Where features of these parameters are kept; of those that training made, one at a time is whole in memory."""
+    tuned = ((path, params[path]) for path in sorted(job.learned) if path.startswith("llm/"))
+    whole = ((path, np.asarray(jax.device_put(value, replicated(job.mesh)))) for path, value in tuned)
+    return feature_store(job.assembly, whole)
+
+
+def measured_norms(job: Job, params: Params, data: TrainingSet) -> Params:
+    """`ability/mean` and `ability/spread` of the training instructions, or of a sample of them drawn by the seed."""
+    feature_NF = data.text
+    if not isinstance(feature_NF, np.ndarray):
+        chosen = np.random.default_rng((job.config.seed, 3)).permutation(len(data))[:SAMPLE]
+        feature_NF = feature_reader(job, params).read(params, [job.train.items[i].text for i in chosen])
+    norms = feature_norms(feature_NF, job.config.router.ability_head.num_states)
+    shardings = param_shardings(norms, job.mesh)
+    return {path: place(np.asarray(value), shardings[path]) for path, value in norms.items()}
