@@ -4,7 +4,6 @@ Every process of a run saves the shards that it holds, into a directory that all
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -146,8 +145,3 @@ def _explained(directory: Path) -> Iterator[None]:
 
 def _size(arrays: Any) -> int:
     return OVERHEAD + sum(array.nbytes for array in jax.tree.leaves(arrays))
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys: the same text for the same value."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1)

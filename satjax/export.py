@@ -18,10 +18,10 @@ from tokenizers import Tokenizer
 from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.calibration import Calibration, read_calibration
 from satjax.capability import AccuracyNorms
-from satjax.checkpoint import canonical_json, save_params
+from satjax.checkpoint import save_params
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
-from satjax.files import locked, replacing, safe_name
+from satjax.files import canonical_json, locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped
 
 FORMAT = 2

@@ -1,17 +1,18 @@
-"""Writing whole or not at all, under any name, and saying so when the disk is full."""
+"""Writing whole or not at all, under any name, always the same for the same, and saying so when the disk is full."""
 
 import contextlib
 import ctypes
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from satjax.errors import SatjaxError
 
@@ -238,6 +239,11 @@ def write_text(target: Path, text: str) -> None:
     """Writes a text file in one step: readers see the old one or the new one."""
     with replacing_file(target) as fresh:
         fresh.write_text(text, encoding="utf-8")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys: the same text for the same value."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1)
 
 
 def safe_name(name: str) -> str:

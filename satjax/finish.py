@@ -12,9 +12,9 @@ import numpy as np
 
 from satjax.agreement import is_first
 from satjax.calibration import Calibration, fit_calibration
-from satjax.checkpoint import canonical_json
 from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
+from satjax.files import canonical_json
 from satjax.job import Job, outcome_bytes
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card

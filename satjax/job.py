@@ -19,10 +19,10 @@ from satjax.aptitude import AptitudeTest, CapabilityProfile, known_profiles, sam
 from satjax.assembly import Assembly, assemble
 from satjax.batches import check_batches, trained_candidates, training_table
 from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
-from satjax.checkpoint import CHECKPOINTS, canonical_json, is_saved
+from satjax.checkpoint import CHECKPOINTS, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
 from satjax.errors import SatjaxError
-from satjax.files import write_text
+from satjax.files import canonical_json, write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
 from satjax.optimizer import is_trainable, trainable_paths

@@ -4,9 +4,7 @@ import contextlib
 import errno
 import logging
 import math
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +15,7 @@ from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints
 from satjax.config import TrainConfig
+from satjax.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
 from satjax.files import explain_full_disk, open_locked
@@ -25,10 +24,10 @@ from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import Job, prepare, reads_features
 from satjax.models.router_model import Params, abstract_model
 from satjax.optimizer import trainable_paths
-from satjax.plots import plot_training_curve
 from satjax.run_log import RunLog
 from satjax.stage_loop import StageLoop, restore
 from satjax.text_features import Progress
+from satjax.training_curve import plot_training_curve
 from satjax.training_data import measured_norms, place_params, training_set
 
 log = logging.getLogger(__name__)
@@ -151,31 +150,6 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
                 done = first + stage.steps
             first += stage.steps
     return params
-
-
-SMALLER_LLM = "take a smaller LLM, set router.param_dtype to 'bfloat16', or take more devices with mesh.fsdp"
-SMALLER_STEP = (
-    "raise config batch.accumulate, lower batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', "
-    "or take more devices with mesh.fsdp"
-)
-OTHER_KERNEL = "set router.attention to 'xla', whose kernels take less of a TPU's vector memory"
-
-
-def lacks_vector_memory(message: str) -> bool:
-    """Whether it is that of a TPU's cores (vmem) that an error speaks of, which holds what a kernel works on: not parameters, nor activations."""
-    return re.search(r"memory space vmem|vmem limit|vmem capacity", message) is not None
-
-
-@contextmanager
-def explain_full_memory(what: str, advice: str) -> Iterator[None]:
-    """What does not fit its device is the config's to mend, as `advice` says, or by another kernel."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        advice = OTHER_KERNEL if lacks_vector_memory(str(error)) else advice
-        raise SatjaxError(f"{what} does not fit in memory ({str(error).splitlines()[0]}): {advice}") from None
 
 
 def interruptible(on_progress: Progress, stop: Stop, done: int) -> Progress:

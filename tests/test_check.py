@@ -12,10 +12,10 @@ from jax.sharding import AbstractMesh
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
-from satjax.plots import plot_preflight
 from satjax.preflight import check
 from satjax.preflight.check import mesh_shapes, scaled_mesh, suggestion, with_efficiency
 from satjax.preflight.compile import NotCompiled
+from satjax.preflight.plot import plot_preflight
 from satjax.render.preflight import preflight_tables
 from satjax.sharding import AXES
 from tests.phi import small_plan

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.checkpoint import Checkpoints, canonical_json, load_arrays, save_params
+from satjax.checkpoint import Checkpoints, load_arrays, save_params
 from satjax.errors import SatjaxError
 
 
@@ -98,7 +98,3 @@ def test_some_params_come_onto_the_host(tmp_path):
     assert load_arrays(tmp_path / "params", {}) == {}
     with pytest.raises(SatjaxError, match="cannot be read as this router's parameters"):
         load_arrays(tmp_path / "absent", {"z": ((2,), "bfloat16")})
-
-
-def test_json_does_not_depend_on_the_order_of_keys():
-    assert canonical_json({"b": 1, "a": [2]}) == canonical_json({"a": [2], "b": 1})

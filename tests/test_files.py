@@ -12,7 +12,7 @@ import pytest
 
 from satjax import files
 from satjax.errors import SatjaxError
-from satjax.files import check_space, explain_full_disk, lock, locked, replacing, write_text
+from satjax.files import canonical_json, check_space, explain_full_disk, lock, locked, replacing, write_text
 
 
 def full_disk(*_, **__):
@@ -345,3 +345,7 @@ def test_space_is_checked_before_threads_write(tmp_path):
     check_space(tmp_path, 1)
     with pytest.raises(OSError, match="No space left"):
         check_space(tmp_path, 2**62)
+
+
+def test_json_does_not_depend_on_the_order_of_keys():
+    assert canonical_json({"b": 1, "a": [2]}) == canonical_json({"a": [2], "b": 1})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from satjax.checkpoint import canonical_json
+from satjax.files import canonical_json
 from satjax.run_log import read_metrics
 from tests.tiny import write_tiny_config
 from tests.xla import QUICK_CODE

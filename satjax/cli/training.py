@@ -97,8 +97,8 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
 def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.config_file import load_config
     from satjax.files import write_text
-    from satjax.plots import plot_preflight
     from satjax.preflight import preflight
+    from satjax.preflight.plot import plot_preflight
     from satjax.render.preflight import preflight_tables
     from satjax.render.progress import steps
 

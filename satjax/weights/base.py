@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from satjax.errors import SatjaxError
+from satjax.weights.errors import unreadable
 from satjax.weights.fetch import weight_files
 from satjax.weights.gguf import GGUFFile
 from satjax.weights.lazy import LazyTensor
@@ -44,9 +44,9 @@ def _config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _unreadable(directory, "config.json", error) from error
+        raise unreadable(directory, "config.json", error) from error
     if not isinstance(config, dict):
-        raise _unreadable(directory, "config.json", TypeError(f"it holds a {type(config).__name__}, not an object"))
+        raise unreadable(directory, "config.json", TypeError(f"it holds a {type(config).__name__}, not an object"))
     return config
 
 
@@ -54,13 +54,8 @@ def _tokenizer(directory: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     except Exception as error:  # the library raises plain Exception
-        raise _unreadable(directory, "tokenizer.json", error) from error
+        raise unreadable(directory, "tokenizer.json", error) from error
     # Files made for sentence embeddings cut and pad by themselves; rows are cut and padded in one place, by their readers.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _unreadable(directory: Path, name: str, error: Exception) -> SatjaxError:
-    reason = " ".join(str(error).split())
-    return SatjaxError(f"base weights {directory}: {name} cannot be read ({reason}); copy or download it again")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from satjax.cache import cache_dir
 from satjax.errors import SatjaxError, unknown_name
 from satjax.files import explain_full_disk, lock, write_text
 from satjax.weights.safetensors_dir import shards
@@ -76,11 +77,6 @@ class BaseModel:
     source: str
     directory: Path
     sha256: str
-
-
-def cache_dir() -> Path:
-    """Where fetched weights lie: `$SATJAX_CACHE`, or `~/.cache/satjax`."""
-    return Path(os.environ.get("SATJAX_CACHE") or Path.home() / ".cache" / "satjax")
 
 
 def resolve(source: str, *, download: bool = True) -> BaseModel:

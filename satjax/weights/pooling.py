@@ -7,6 +7,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.models.text_encoder import Pooling
+from satjax.weights.errors import unreadable
 from satjax.weights.fetch import PACKAGES, weights_sha256
 
 FILE = "1_Pooling/config.json"
@@ -30,7 +31,7 @@ def stated_pooling(directory: Path) -> Pooling:
         modes = sorted(set(_modes(config)))
         whole = config.get("include_prompt", True)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise _unreadable(directory, FILE, error) from error
+        raise unreadable(directory, FILE, error) from error
     if len(modes) == 1 and modes[0] in KNOWN and whole:
         return KNOWN[modes[0]]
     stated = (", ".join(modes) or "none") + ("" if whole else " without the prompt")
@@ -51,7 +52,7 @@ def check_modules(directory: Path) -> None:
     try:
         modules = [(module["type"].rpartition(".")[2], module["path"]) for module in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise _unreadable(directory, MODULES, error) from error
+        raise unreadable(directory, MODULES, error) from error
     if other := next((kind for kind, _ in modules if kind not in READ), None):
         raise SatjaxError(
             f"base weights {directory}: {MODULES} names a module {other}, which satjax does not have; use a text encoder of "
@@ -65,11 +66,6 @@ def check_modules(directory: Path) -> None:
         raise SatjaxError(
             f"base weights {directory}: {MODULES} names the pooling {named[0]}, and there is no {FILE}; copy or download it, too"
         )
-
-
-def _unreadable(directory: Path, name: str, error: Exception) -> SatjaxError:
-    reason = " ".join(str(error).split())
-    return SatjaxError(f"base weights {directory}: {name} cannot be read ({reason}); copy or download it again")
 
 
 def _modes(config: dict[str, Any]) -> Iterator[str]:
