@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 
 UNWRITABLE = (
     errno.EACCES,
@@ -27,6 +27,7 @@ UNWRITABLE = (
     errno.ENAMETOOLONG,
     errno.EBUSY,
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Why a directory is not renamed to a name: something is there."""
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -54,7 +55,7 @@ def explain_full_disk(target: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in FULL
         if full or "No space left" in str(error) or "ENOSPC" in str(error):
             raise SatjaxError(
                 f"no disk space left while saving {target}; what was saved before is intact: free some space and run the same command"
@@ -183,10 +184,29 @@ def locked(target: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def open_locked(path: Path, wait: bool = True) -> IO[bytes]:
+@contextlib.contextmanager
+def exclusive(path: Path, place: Path, *, busy: str, advice: str, mode: str = "ab") -> Iterator[IO[bytes]]:
+    """The file at this path, made where it is absent, that no other process has while within.
+
+    Raises TryAgain that says `busy` where one has it; SatjaxError that `place` cannot be written, and `advice`, where the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open_locked(path, wait=False, mode=mode)
+    except BlockingIOError as error:
+        raise TryAgain(busy) from error
+    except OSError as error:
+        if error.errno in FULL:  # which `explain_full_disk` tells better
+            raise
+        raise SatjaxError(f"{place} cannot be written ({error.strerror}); {advice}") from error
+    with stream:
+        yield stream
+
+
+def open_locked(path: Path, wait: bool = True, mode: str = "ab") -> IO[bytes]:
     """The file at this path, made where it is absent, opened and locked (`lock`): one that its last holder removed meanwhile is opened anew."""
     while True:
-        stream = path.open("ab")
+        stream = path.open(mode)
         try:
             lock(stream, wait)
         except OSError:

@@ -1,12 +1,10 @@
 """Training: stages in turn, resumable at any step, ending with an exported router."""
 
 import contextlib
-import errno
 import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import jax
 import numpy as np
@@ -16,9 +14,9 @@ from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints
 from satjax.config import TrainConfig
 from satjax.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
-from satjax.errors import SatjaxError, TryAgain
+from satjax.errors import SatjaxError
 from satjax.export import read_router
-from satjax.files import explain_full_disk, open_locked
+from satjax.files import exclusive, explain_full_disk
 from satjax.finish import export, origin
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import Job, prepare, reads_features
@@ -84,7 +82,8 @@ def alone(workdir: Path) -> Iterator[None]:
     stayed empty goes as it came. Raises TryAgain where another process has this one's number, and SatjaxError where no file can be made.
     """
     path, made = workdir / f".lock-{jax.process_index()}", not workdir.exists()
-    with _locked(path):
+    busy = f"{workdir}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
+    with exclusive(path, workdir, busy=busy, advice="use another --workdir"):
         try:
             yield
         finally:
@@ -92,20 +91,6 @@ def alone(workdir: Path) -> Iterator[None]:
                 path.unlink()
                 if made:
                     workdir.rmdir()
-
-
-def _locked(path: Path) -> IO[bytes]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open_locked(path, wait=False)
-    except BlockingIOError as error:
-        raise TryAgain(
-            f"{path.parent}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); use another --workdir") from error
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) -> Params:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from satjax import files
-from satjax.errors import SatjaxError
-from satjax.files import canonical_json, check_space, explain_full_disk, lock, locked, replacing, write_text
+from satjax.errors import SatjaxError, TryAgain
+from satjax.files import canonical_json, check_space, exclusive, explain_full_disk, lock, locked, replacing, write_text
 
 
 def full_disk(*_, **__):
@@ -349,3 +349,28 @@ def test_space_is_checked_before_threads_write(tmp_path):
 
 def test_json_does_not_depend_on_the_order_of_keys():
     assert canonical_json({"b": 1, "a": [2]}) == canonical_json({"a": [2], "b": 1})
+
+
+def test_a_file_that_one_process_has_is_refused_to_others_and_given_after_it(tmp_path):
+    path = tmp_path / "a" / "lock"
+    with exclusive(path, path, busy="taken", advice="go elsewhere", mode="ab+") as stream:
+        stream.write(b"mine")
+        with pytest.raises(TryAgain, match="taken"), exclusive(path, path, busy="taken", advice="go elsewhere"):
+            pass
+    with exclusive(path, path, busy="taken", advice="go elsewhere", mode="ab+") as stream:
+        stream.seek(0)
+        assert stream.read() == b"mine"
+    line = rf"^{tmp_path} cannot be written \(.+\); go elsewhere$"
+    with pytest.raises(SatjaxError, match=line), exclusive(path / "b", tmp_path, busy="", advice="go elsewhere"):
+        pass
+
+
+def test_a_full_disk_is_no_place_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "open", full_disk)
+    line = f"^no disk space left while saving {tmp_path}"
+    with (
+        pytest.raises(SatjaxError, match=line),
+        explain_full_disk(tmp_path),
+        exclusive(tmp_path / "lock", tmp_path, busy="", advice=""),
+    ):
+        pass

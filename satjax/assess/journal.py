@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from satjax.assess.endpoint import Reply
-from satjax.errors import SatjaxError, TryAgain
-from satjax.files import explain_full_disk, lock
+from satjax.errors import SatjaxError
+from satjax.files import exclusive, explain_full_disk
 
 VERSION = 2
 UNLIMITED = 2**62
@@ -38,11 +38,11 @@ def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITE
     Raises SatjaxError where the file belongs to another job, is damaged before its last line or cannot be written; TryAgain where another process
     has it open.
     """
-    with explain_full_disk(path), _opened(path) as stream:
-        try:
-            lock(stream, wait=False)
-        except BlockingIOError as error:
-            raise TryAgain(f"{path}: another process writes there; wait for it, or name another --out") from error
+    busy = f"{path}: another process writes there; wait for it, or name another --out"
+    with (
+        explain_full_disk(path),
+        exclusive(path, path, busy=busy, advice="name another --out", mode="ab+") as stream,
+    ):
         stream.seek(0)
         whole, _, torn = stream.read().rpartition(b"\n")
         lines = whole.split(b"\n") if whole else []
@@ -77,14 +77,6 @@ def _difference(found: Mapping[str, Any], head: Mapping[str, Any]) -> str:
         else:
             told.append(f"another {key}")
     return "; ".join(told)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab+")
-    except OSError as error:
-        raise SatjaxError(f"{path} cannot be written ({error.strerror}); name another --out") from error
 
 
 def _append(stream: IO[bytes], value: Mapping[str, Any]) -> None:

@@ -1,18 +1,16 @@
 """Whose parts these are: others are kept out while a job runs, and after a kill only the same job goes on with what is there."""
 
 import contextlib
-import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.errors import SatjaxError, TryAgain
-from satjax.files import explain_full_disk, lock, write_text
+from satjax.errors import SatjaxError
+from satjax.files import exclusive, explain_full_disk, write_text
 from satjax.rank_file.plan import Plan, exists, taken
 
 JOB = b"satjax.job"
@@ -35,24 +33,10 @@ def alone(plan: Plan) -> Iterator[None]:
 
     Raises TryAgain where another process has this one's number, and SatjaxError where no file can be made.
     """
-    with explain_full_disk(plan.target), _opened(plan.parts / f"lock-{jax.process_index()}") as stream:
-        try:
-            lock(stream, wait=False)
-        except BlockingIOError as error:
-            raise TryAgain(
-                f"{plan.target}: another process ranks into it; wait for it, or name another --output"
-            ) from error
+    path = plan.parts / f"lock-{jax.process_index()}"
+    busy = f"{plan.target}: another process ranks into it; wait for it, or name another --output"
+    with explain_full_disk(plan.target), exclusive(path, plan.parts, busy=busy, advice="name another --output"):
         yield
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise SatjaxError(f"{path.parent} cannot be written ({error.strerror}); name another --output") from error
 
 
 def claim_parts(plan: Plan) -> None:
