@@ -22,6 +22,7 @@ from satjax.instructions import with_short_buckets
 from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
+from satjax.progress import unheard
 from satjax.scoring import FeatureScorer, Scorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens, profile_reader
 from satjax.sharding import as_ours, place, replicated
@@ -177,7 +178,7 @@ class Router:
         self,
         instructions: Sequence[str],
         candidates: Sequence[str] | None = None,
-        on_progress: Callable[[int], Any] = lambda done: None,
+        on_progress: Callable[[int], Any] = unheard,
     ) -> np.ndarray:
         """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates`.
 
@@ -192,7 +193,7 @@ class Router:
         self,
         instructions: Sequence[str],
         candidates: Sequence[str] | None = None,
-        on_progress: Callable[[int], Any] = lambda done: None,
+        on_progress: Callable[[int], Any] = unheard,
     ) -> np.ndarray:
         """Calibrated probabilities of handling each instruction, float32 `[B, M]` in [0, 1]."""
         return self.calibration.probability(self.score(instructions, candidates, on_progress))
@@ -233,7 +234,7 @@ class Router:
         zoo: Zoo,
         instructions: Sequence[str],
         candidates: Sequence[str] | None,
-        on_progress: Callable[[int], Any] = lambda done: None,
+        on_progress: Callable[[int], Any] = unheard,
     ) -> np.ndarray:
         names = [zoo.known(name) for name in _named(candidates, zoo)]
         if not names:

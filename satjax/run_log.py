@@ -5,26 +5,17 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import rich.progress
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from satjax.files import write_text
-
-SECONDS_BETWEEN_LINES = 15.0
-
-
-@cache
-def standard_error() -> Console:
-    """The one that all bars are drawn on: those of a run stand below those of what runs it, where two consoles would overwrite each other."""
-    return Console(stderr=True)
+from satjax.progress import Pace, Progress, standard_error, unheard
 
 
 class Board:
@@ -53,18 +44,14 @@ class Board:
 class RunLog:
     """Metrics of one run under `workdir`; a resumed run drops what was logged after its checkpoint, so that no step stands twice."""
 
-    def __init__(self, workdir: Path, *, first_step: int, total_steps: int, enabled: bool = True):
-        self.enabled, self.total = enabled, total_steps
-        self.last_line = time.monotonic()
-        self.first: tuple[int, float] | None = None
-        if not enabled:
-            return
+    def __init__(self, workdir: Path, *, first_step: int, total_steps: int):
+        self.total, self.pace = total_steps, Pace()
         self.path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= first_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = Board(workdir / "tensorboard", first_step)
-        self.bar = Progress(
+        self.bar = rich.progress.Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -78,66 +65,70 @@ class RunLog:
         self.task = self.bar.add_task("training", total=total_steps, completed=first_step, loss="…")
 
     def __enter__(self) -> "RunLog":
-        if self.enabled:
-            self.bar.start()
+        self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.enabled:
-            with contextlib.ExitStack() as closing:
-                closing.callback(self.board.file.close)
-                closing.callback(self.file.close)
-                self.bar.stop()
+        with contextlib.ExitStack() as closing:
+            closing.callback(self.board.file.close)
+            closing.callback(self.file.close)
+            self.bar.stop()
 
     def say(self, text: str) -> None:
         """One line for people, beside the bar."""
-        if self.enabled:
-            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def counter(self, what: str) -> Callable[[int, int], None]:
+    def counter(self, what: str) -> Progress:
         """Hears how many of how many are done of something that goes before the steps."""
-        if not self.enabled:
-            return lambda done, total: None
-        task, start, first = self.bar.add_task(what, total=None, loss=""), time.monotonic(), [-1]
+        task = self.bar.add_task(what, total=None, loss="")
 
         def count(done: int, total: int) -> None:
-            first[0] = done if first[0] < 0 else first[0]
             self.bar.update(task, completed=done, total=total, visible=done < total)
-            now = time.monotonic()
-            if self.bar.disable and now - self.last_line > SECONDS_BETWEEN_LINES and done > first[0]:
-                self.last_line = now
-                left = (now - start) / (done - first[0]) * (total - done)
-                self.say(f"{what}: {done} of {total}, about {duration(left)} left")
+            due, left = self.pace.point(what, done, total)
+            if self.bar.disable and due and left:
+                self.pace.said()
+                self.say(f"{what}: {done} of {total}, {left}")
 
         return count
 
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
         """Records the metrics after `step` steps."""
-        if not self.enabled:
-            return
         self.file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
         self.file.flush()
         self.board.write(step, metrics)
         self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
-        now = time.monotonic()
-        self.first = self.first or (step, now)
-        if now - self.last_line <= SECONDS_BETWEEN_LINES and step != self.total:
+        due, left = self.pace.point("training", step, self.total)
+        if not due and step != self.total:
             return
-        self.last_line = now
+        self.pace.said()
         self.board.file.flush()
         if self.bar.disable:
-            first, started = self.first
-            left = ""
-            if first < step < self.total:
-                left = f", about {duration((now - started) / (step - first) * (self.total - step))} left"
-            self.say(f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}{left}")
+            told = f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}"
+            self.say(f"{told}, {left}" if left and step < self.total else told)
 
 
-def duration(seconds: float) -> str:
-    """For people: minutes, or seconds where these are few."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+class Silent:
+    """The log of the processes that write none."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def counter(self, what: str) -> Progress:
+        """Nobody listens."""
+        return unheard
+
+    def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
+        """Nothing."""
 
 
 def read_metrics(path: Path) -> list[dict]:

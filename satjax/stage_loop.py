@@ -22,7 +22,7 @@ from satjax.interruption import Interrupted
 from satjax.job import Job
 from satjax.models.router_model import Params, ProfileInputs, bind, no_profiles
 from satjax.optimizer import make_optimizer, partition, trainable_paths
-from satjax.run_log import RunLog
+from satjax.run_log import RunLog, Silent
 from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
 from satjax.train_step import make_train_step, place_batch
 
@@ -73,7 +73,7 @@ class StageLoop:
         opt_state: Any,
         done: int,
         checkpoints: Checkpoints,
-        log: RunLog,
+        log: RunLog | Silent,
         stop: Stop,
     ) -> Params:
         """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy."""
@@ -125,7 +125,7 @@ class StageLoop:
         read = [self.embed(params, part) for part in profile_parts(inputs)]
         return read[0] if len(read) == 1 else jnp.concatenate(read)[: len(inputs.accuracy_MT)]
 
-    def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog, checkpoints: Checkpoints) -> None:
+    def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog | Silent, checkpoints: Checkpoints) -> None:
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
             checkpoints.wait()

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -20,14 +20,13 @@ from satjax.assembly import Assembly
 from satjax.cache import cache_dir
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
+from satjax.progress import Progress, unheard
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
 
 FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""
-
-Progress = Callable[[int, int], object]
 
 
 class FeatureReader:
@@ -57,9 +56,7 @@ class FeatureReader:
 
         self._run = jax.jit(run, out_shardings=None if mesh is None else replicated(mesh))
 
-    def read(
-        self, params: Params, instructions: Sequence[str], on_progress: Progress = lambda done, total: None
-    ) -> np.ndarray:
+    def read(self, params: Params, instructions: Sequence[str], on_progress: Progress = unheard) -> np.ndarray:
         """Features of at least one instruction; `on_progress` hears how many of how many are done, batch by batch.
 
         Raises SatjaxError for an instruction that is empty or no text.

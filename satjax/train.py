@@ -22,9 +22,9 @@ from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import Job, prepare, reads_features
 from satjax.models.router_model import Params, abstract_model
 from satjax.optimizer import trainable_paths
-from satjax.run_log import RunLog
+from satjax.progress import Progress
+from satjax.run_log import RunLog, Silent
 from satjax.stage_loop import StageLoop, restore
-from satjax.text_features import Progress
 from satjax.training_curve import plot_training_curve
 from satjax.training_data import measured_norms, place_params, training_set
 
@@ -111,7 +111,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
         with explain_full_memory("what was trained", SMALLER_LLM):
             params, opt_state = restore(job, checkpoints, params, done)
     trained = set().union(*(trainable_paths(shapes, stage) for stage in config.stages))
-    with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:
+    with RunLog(workdir, first_step=done, total_steps=config.total_steps) if is_first() else Silent() as log:
         log.say(
             f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
             f"{sum(math.prod(shapes[path].shape) for path in trained):,} trained parameters, mesh {dict(job.mesh.shape)}"

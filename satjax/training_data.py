@@ -7,8 +7,9 @@ from satjax.batches import TrainingSet, of_tasks
 from satjax.feature_norms import SAMPLE, feature_norms
 from satjax.job import Job, reads_features
 from satjax.models.router_model import Params, abstract_model, initial_params
+from satjax.progress import Progress, unheard
 from satjax.sharding import param_shardings, place, replicated
-from satjax.text_features import FeatureReader, Progress, feature_store
+from satjax.text_features import FeatureReader, feature_store
 from satjax.vectors import VectorStore
 
 
@@ -25,9 +26,7 @@ def place_params(job: Job) -> Params:
     }
 
 
-def training_set(
-    job: Job, params: Params, number: int, on_progress: Progress = lambda done, total: None
-) -> TrainingSet:
+def training_set(job: Job, params: Params, number: int, on_progress: Progress = unheard) -> TrainingSet:
     """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
     outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
     in_domain = of_tasks(job.train, {task.name for task in job.test.tasks})

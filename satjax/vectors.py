@@ -4,12 +4,13 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from satjax.errors import SatjaxError
 from satjax.files import replacing_file
+from satjax.progress import Progress, unheard
 
 VECTORS_PER_SEGMENT = 256
 
@@ -73,7 +74,7 @@ def vectors_of(
     texts: Sequence[str],
     compute: Callable[[list[str]], Computed],
     store: Store | None = None,
-    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> np.ndarray:
     """Vectors float32 `[B, F]` of at least one text: those that `store` holds, and the rest from `compute`, which keeps them as they come.
 

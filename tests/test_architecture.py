@@ -19,6 +19,7 @@ ORDER = [
         "retry_after",
         "conversation",
         "compilation_cache",
+        "progress",
     ),
     ("vectors", "zoo_file"),
     ("config_file", "sharding", "price"),

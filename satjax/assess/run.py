@@ -17,6 +17,7 @@ from satjax.assess.journal import Journal
 from satjax.assess.prompts import Question, question_of
 from satjax.errors import SatjaxError, TryAgain
 from satjax.outcomes import OutcomeTable
+from satjax.progress import unheard
 
 log = logging.getLogger("satjax")
 
@@ -91,7 +92,7 @@ def run(
     concurrency: int = 8,
     rotate: bool = False,
     stop: Sequence[int] = (),
-    on_progress: Progress = lambda done, total, tokens_in, tokens_out: None,
+    on_progress: Progress = unheard,
 ) -> Assessment:
     """Asks all questions, `concurrency` at once, and marks the replies; those in the journal already are marked only.
 

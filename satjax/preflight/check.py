@@ -1,7 +1,6 @@
 """Whether a config fits a TPU slice, how fast it would run, and on which mesh: everything that `satjax preflight` says."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
@@ -23,10 +22,10 @@ from satjax.preflight.steps import (
     with_rows,
     zoo_sets,
 )
+from satjax.progress import Steps, unheard
 from satjax.sharding import batch_shards, make_mesh
 from satjax.train_step import rows_of_a_pass
 
-Progress = Callable[[str, int, int], object]
 ROWS_PER_CHIP = (1, 2, 4)
 """Instructions of one pass on one chip that a sweep tries."""
 SCALES = (4, 16, 64, 256)
@@ -40,7 +39,7 @@ def preflight(
     num_candidates: int = 25,
     sweep: bool = False,
     scaling: bool = False,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Figures of the train step and the rank step on a slice such as `v5e:16x16`; with `sweep` also of the train step on other meshes with
     other batches, and which of them is best; with `scaling` on slices of other sizes with the same rows on each chip.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from satjax.agreement import is_first, wait_for_all
 from satjax.instructions import is_instruction
+from satjax.progress import Progress, unheard
 from satjax.rank_file.chunks import read_chunks, texts_of
 from satjax.rank_file.claim import alone, claim_parts, is_done, job_of
 from satjax.rank_file.parts import join, write_part
@@ -32,8 +32,6 @@ AT_ONCE = 2
 """Groups of chunks under way: one is read and tokenized while the devices work on another. Where a chunk takes long that is little of it, and the
 sooner one is done the better: only one at a time is begun there, and so is the first."""
 
-Progress = Callable[[int, int], Any]
-
 
 def rank_file(
     router: Router,
@@ -44,7 +42,7 @@ def rank_file(
     text: str = "instruction",
     candidates: tuple[str, ...] | None = None,
     stop: Sequence[int] = (),
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> None:
     """Writes `target`: for each row of `source`, in its order, the likeliest `candidate`, its `probability`, each candidate's probability in
     a float32 column under its name, and the input's columns but `text`. Rows without an instruction get nulls.

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from satjax.run_log import SECONDS_BETWEEN_LINES, duration, standard_error
+from satjax.progress import Pace, standard_error
 
 
 class OnStep(Protocol):
@@ -81,16 +80,12 @@ def assessment_progress(
 
 
 def _lines() -> OnStep:
-    started: dict[str, tuple[int, float]] = {}
-    last = time.monotonic()
+    pace = Pace()
 
     def on_progress(what: str, done: int, total: int, note: str = "") -> None:
-        nonlocal last
-        now = time.monotonic()
-        before, first = started.setdefault(what, (done, now))
-        if before < done < total and now - last > SECONDS_BETWEEN_LINES:
-            last = now
-            left = duration((now - first) / (done - before) * (total - done))
-            print(f"{what}: {done} of {total}, about {left} left{note and ', '}{note}", file=sys.stderr)
+        due, left = pace.point(what, done, total)
+        if due and left and done < total:
+            pace.said()
+            print(f"{what}: {done} of {total}, {left}{note and ', '}{note}", file=sys.stderr)
 
     return on_progress

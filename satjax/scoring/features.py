@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from satjax.assembly import Assembly
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
+from satjax.progress import unheard
 from satjax.row_batches import batch_sizes, middle_sizes, sizes_for
 from satjax.sharding import batch_shards, fetched, place_on, replicated
 from satjax.text_features import FeatureReader
@@ -50,7 +51,7 @@ class FeatureScorer:
         self._run, self._run_demands = run, run_demands
 
     def score(
-        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = lambda done: None
+        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = unheard
     ) -> np.ndarray:
         """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]

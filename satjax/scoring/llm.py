@@ -13,6 +13,7 @@ from satjax.assembly import Assembly
 from satjax.config import Layout
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
+from satjax.progress import unheard
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, middle_sizes, row_batches, sizes_for
 from satjax.sharding import batch_sharding, batch_shards, constrain, fetched, on_mesh, place_on, replicated
 
@@ -54,7 +55,7 @@ class LLMScorer:
         self._run = score_step(graphdef, mesh)
 
     def score(
-        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = lambda done: None
+        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = unheard
     ) -> np.ndarray:
         """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]
