@@ -389,6 +389,18 @@ class TrainConfig:
         """Optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+    def stage_of(self, step: int) -> tuple[int, int]:
+        """The number of the stage that a step, counted from 1, is of, and how many steps come before that stage.
+
+        What is saved after a stage's last step is still that stage's own: the next one begins with an optimizer state of its own.
+        """
+        first = 0
+        for number, stage in enumerate(self.stages):
+            if step <= first + stage.steps:
+                return number, first
+            first += stage.steps
+        raise ValueError(f"step {step} of {self.total_steps}")
+
 
 Config = TypeVar("Config")
 

@@ -13,6 +13,14 @@ def _masked_mean(value: Array, weight: Array) -> Array:
     return jnp.sum(value * weight) / jnp.maximum(jnp.sum(weight), 1e-9)
 
 
+def _advantage(outcome_AP: Array) -> Array:
+    """`w_ij = max(y_i - y_j, 0)` of the entries of each row, `[A, P, P]`; 0 for pairs that are not both observed."""
+    observed = ~jnp.isnan(outcome_AP)
+    outcome = jnp.where(observed, outcome_AP, 0.0)
+    pair = observed[:, :, None] & observed[:, None, :]
+    return jnp.where(pair, jnp.maximum(outcome[:, :, None] - outcome[:, None, :], 0.0), 0.0)
+
+
 def contrast(score_AP: Float[Array, "a p"], outcome_AP: Float[Array, "a p"]) -> Float[Array, ""]:
     """Cross-entropy of every right entry of a row against the wrong entries of the same row, averaged.
 
@@ -20,10 +28,7 @@ def contrast(score_AP: Float[Array, "a p"], outcome_AP: Float[Array, "a p"]) -> 
     paper's contrast of one positive against its negatives (section 3.4); soft outcomes weigh a pair by their difference. An entry counts
     with its largest `w_ij`, so rows without a contrast add nothing.
     """
-    observed = ~jnp.isnan(outcome_AP)
-    outcome = jnp.where(observed, outcome_AP, 0.0)
-    pair = observed[:, :, None] & observed[:, None, :]
-    weight_AIJ = jnp.where(pair, jnp.maximum(outcome[:, :, None] - outcome[:, None, :], 0.0), 0.0)
+    weight_AIJ = _advantage(outcome_AP)
     difference = score_AP[:, None, :] - score_AP[:, :, None]
     exponent = jnp.where(weight_AIJ > 0, difference + jnp.log(jnp.maximum(weight_AIJ, 1e-30)), -1e30)
     loss_AI = jax.nn.logsumexp(jnp.concatenate([exponent, jnp.zeros_like(score_AP)[:, :, None]], axis=-1), axis=-1)
@@ -37,11 +42,7 @@ def over_candidates(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m
     (Rasch's pairwise conditional likelihood). It asks for the same scores as `pointwise`, where one positive against all negatives of the row
     would spread them too far.
     """
-    observed = ~jnp.isnan(outcome_BM)
-    outcome = jnp.where(observed, outcome_BM, 0.0)
-    pair = observed[:, :, None] & observed[:, None, :]
-    weight_BIJ = jnp.where(pair, jnp.maximum(outcome[:, :, None] - outcome[:, None, :], 0.0), 0.0)
-    return _masked_mean(jax.nn.softplus(score_BM[:, None, :] - score_BM[:, :, None]), weight_BIJ)
+    return _masked_mean(jax.nn.softplus(score_BM[:, None, :] - score_BM[:, :, None]), _advantage(outcome_BM))
 
 
 def over_instructions(score_BM: Float[Array, "b m"], outcome_BM: Float[Array, "b m"]) -> Float[Array, ""]:

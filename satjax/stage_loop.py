@@ -147,11 +147,8 @@ def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> 
 
 def restore(job: Job, checkpoints: Checkpoints, params: Params, done: int) -> tuple[Params, Any]:
     """Learned parameters and optimizer state after `done` steps, on the present mesh."""
-    first = 0
-    for stage in job.config.stages:
-        if done <= first + stage.steps:
-            break
-        first += stage.steps
+    number, _ = job.config.stage_of(done)
+    stage = job.config.stages[number]
     trainable, _ = partition(params, trainable_paths(params, stage))
     optimizer = make_optimizer(stage, job.config.optimizer)
     abstract = {

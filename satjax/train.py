@@ -119,21 +119,21 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
             + (f", going on after step {done}" if done else "")
         )
         reading = interruptible(log.counter("reading instructions"), stop, done)
-        first, data = 0, None
-        for number, stage in enumerate(config.stages):
-            if done < first + stage.steps:
-                if data is None or data.has_features != reads_features(config, job.learned, number):
-                    with explain_full_memory("reading the instructions", SMALLER_LLM):
-                        data = training_set(job, params, number, reading)
-                if config.router.ability_head.rank and not done:
-                    params |= measured_norms(job, params, data)
-                loop = StageLoop(job, graphdef, number, stage, first, data)
-                # Handed over, so that nothing here keeps what the first step replaces.
-                handed, opt_state = [opt_state if done > first else None], None
-                with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
-                    params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
-                done = first + stage.steps
-            first += stage.steps
+        data = None
+        while done < config.total_steps:
+            number, first = config.stage_of(done + 1)
+            stage = config.stages[number]
+            if data is None or data.has_features != reads_features(config, job.learned, number):
+                with explain_full_memory("reading the instructions", SMALLER_LLM):
+                    data = training_set(job, params, number, reading)
+            if config.router.ability_head.rank and not done:
+                params |= measured_norms(job, params, data)
+            loop = StageLoop(job, graphdef, number, stage, first, data)
+            # Handed over, so that nothing here keeps what the first step replaces.
+            handed, opt_state = [opt_state if done > first else None], None
+            with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
+                params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
+            done = first + stage.steps
     return params
 
 

@@ -97,16 +97,11 @@ def preflight(
     return figures
 
 
-def batch_rows(plan: Plan) -> int:
-    """Instructions of one pass."""
-    batch = plan.config.batch
-    return batch.groups * batch.instructions // batch.accumulate
-
-
 def train_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
     """Figures of the train step on one mesh."""
     program = compile_step(lower_train_step(plan, mesh), abstract_params(plan, mesh), plan.trained)
-    return _figures(program, where, mesh, batch_rows(plan), plan.config.batch.accumulate, train_flops(plan))
+    batch = plan.config.batch
+    return _figures(program, where, mesh, rows_of_a_pass(batch, mesh), batch.accumulate, train_flops(plan))
 
 
 def rank_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
@@ -171,7 +166,7 @@ def _other_slices(plan: Plan, where: Topology, mesh: Mesh) -> list[tuple[Topolog
     """The config's own mesh, and one pass of its batch, on slices of 4 to 256 chips, the slice that was asked for among them; not on those that
     the mesh does not go on.
     """
-    per_shard = batch_rows(plan) // batch_shards(mesh)
+    per_shard = rows_of_a_pass(plan.config.batch, mesh) // batch_shards(mesh)
     found = []
     for chips in SCALES:
         part = where if chips == where.num_chips else slice_of(where.chip, chips)
@@ -229,7 +224,7 @@ def _not_compiled(plan: Plan, where: Topology, mesh: Mesh, error: NotCompiled) -
         "topology": where.name,
         "chips": where.num_chips,
         "mesh": dict(mesh.shape),
-        "rows_per_chip": batch_rows(plan) / batch_shards(mesh),
+        "rows_per_chip": rows_of_a_pass(plan.config.batch, mesh) / batch_shards(mesh),
         "total_bytes": None,
         "fits": False,
         "error": str(error),
