@@ -77,6 +77,25 @@ def test_an_unknown_candidate_is_profiled_from_the_table(router, table):
     assert "newcomer" in router.candidates
 
 
+def test_unknown_candidates_come_together_as_they_do_one_by_one(router, trained, table, monkeypatch):
+    rng, read = np.random.default_rng(0), []
+    names = [f"newcomer-{i}" for i in range(5)]
+    scores_MN = rng.integers(0, 2, (5, len(table.items))).astype(np.float32)
+    scores_MN[2, [item.id in router.aptitude_test.item_ids for item in table.items]] = np.nan
+    more = replace(table, candidates=tuple(map(Candidate, names)), scores_MN=scores_MN)
+    encode = router._encoder.soft_tokens
+    monkeypatch.setattr(router._encoder, "soft_tokens", lambda profiles: read.append(len(profiles)) or encode(profiles))
+    together = evaluate(router, more)
+    assert read == [4]
+    assert list(together.figures["left_out"]) == names[2:3]
+    other = Router.load(trained.router)
+    for name in (*names[:2], *names[3:]):
+        alone = evaluate(other, more, candidates=[name])
+        column = together.figures["candidates"].index(name)
+        np.testing.assert_allclose(alone.probability_BM[:, 0], together.probability_BM[:, column], atol=1e-6)
+    assert other.candidates == router.candidates
+
+
 def test_an_unknown_candidate_may_be_skipped(router, table, caplog):
     with caplog.at_level(logging.WARNING, "satjax"):
         report = evaluate(router, with_newcomer(table, np.ones(len(table.items))), new_candidates="skip")

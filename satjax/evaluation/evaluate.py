@@ -46,7 +46,8 @@ def evaluate(
     """Scores one split of a table and compares with its outcomes.
 
     A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
-    left out (`skip`); one without such answers is left out and named in `left_out`. Items of the aptitude test are never evaluated.
+    left out (`skip`); one without such answers is left out and named in `left_out`. Candidates with a new profile are added to the router, and
+    stay. Items of the aptitude test are never evaluated.
     Routing is measured on every zoo of `zoos` that the table holds whole, and on `all`; the best single candidate of a zoo is chosen outside
     the evaluated split, where the table has any other. Instructions that stand in the training split too are warned of.
     """
@@ -98,17 +99,17 @@ def measured(
 
 def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> dict[str, str]:
     """Adds the table's unknown candidates to the router; returns those left out, with the reason."""
-    left_out: dict[str, str] = {}
-    for name in table.candidate_ids:
-        if name in router.candidates:
-            continue
-        if new_candidates == "skip":
-            left_out[name] = "not in the router"
-            continue
+    known = router.candidates
+    unknown = [name for name in table.candidate_ids if name not in known]
+    if new_candidates == "skip":
+        return dict.fromkeys(unknown, "not in the router")
+    met, left_out = [], {}
+    for name in unknown:
         try:
-            router.add(profile_from_outcomes(table, router.aptitude_test, name))
+            met.append(profile_from_outcomes(table, router.aptitude_test, name))
         except SatjaxError as error:
             left_out[name] = str(error)
+    router.add(*met)  # together: a text profile's encoder reads many in one pass
     return left_out
 
 
