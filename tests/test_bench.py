@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench, evaluate, write_html, write_report
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import SEEDLESS, Method, _over_seeds, compare
+from satjax.evaluation.bench import Method, _over_seeds, compare
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
@@ -45,7 +46,7 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
         on_progress=lambda *step: heard.append(step),
     )
     assert {what for what, _, _ in heard} == {"router 1", "embeddings", "baselines", "intervals"}
-    fits = sum(1 if name in SEEDLESS else 2 for name in FEW)
+    fits = sum(2 if BASELINES[name].random else 1 for name in FEW)
     assert [step for step in heard if step[0] == "baselines"] == [("baselines", n, fits) for n in range(fits + 1)]
     return figures
 
@@ -53,14 +54,14 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
 def test_an_interrupted_bench_fits_no_baseline_twice(trained, table, tmp_path, monkeypatch):
     fits, most = [], 2
 
-    def counted(name, fit):
-        def counting(data, seed):
+    def counted(name, baseline):
+        def counting(data, scored, seed):
             if len(fits) == most:
                 raise KeyboardInterrupt
             fits.append((name, seed))
-            return fit(data, seed)
+            return baseline.seen(data, scored, seed)
 
-        return counting
+        return replace(baseline, seen=counting)
 
     names = ("candidate_means", "clusters")
     monkeypatch.setattr(bench_module, "BASELINES", {name: counted(name, BASELINES[name]) for name in names})

@@ -12,6 +12,7 @@ import pytest
 from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import write_html
+from satjax.evaluation.baselines import BASELINES
 from satjax.evaluation.evaluate import Report
 from satjax.evaluation.protocols import folds, leave_category_out, onboarding, release_stream, unseen_families
 from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held
@@ -82,26 +83,27 @@ def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, fo
     assert ours["routing"]["all"]["router"] == pytest.approx(np.mean(routed), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "fitted"), [(unseen_families, "UNSEEN_BASELINES"), (leave_category_out, "BASELINES")]
-)
+@pytest.mark.parametrize(("protocol", "fitted"), [(unseen_families, "unseen"), (leave_category_out, "seen")])
 def test_an_interrupted_protocol_fits_no_baseline_twice(recipe, monkeypatch, protocol, fitted):
     fits = []
 
-    def counted(name, fit):
+    def counted(name, family):
         def counting(*arguments):
             if len(fits) == limit:
                 raise KeyboardInterrupt
             fits.append(name)
-            return fit(*arguments)
+            return family(*arguments)
 
         return counting
 
     for folder in recipe[1].glob("without-*/baselines"):
         shutil.rmtree(folder)
     names, limit = ("subject_means", "neighbours"), 3
-    counting = {name: counted(name, fit) for name, fit in getattr(module, fitted).items()}
-    monkeypatch.setattr(module, fitted, counting)
+    counting = {
+        name: replace(baseline, **{fitted: counted(name, getattr(baseline, fitted))})
+        for name, baseline in BASELINES.items()
+    }
+    monkeypatch.setattr(module, "BASELINES", counting)
     monkeypatch.setattr(module, "_compared", lambda found, *_: {"methods": found})
     with pytest.raises(KeyboardInterrupt):
         protocol(*recipe, baselines=names)

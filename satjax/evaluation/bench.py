@@ -15,8 +15,6 @@ from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
 from satjax.evaluation.baselines import (
     BASELINES,
-    READ_APTITUDE,
-    Fit,
     Fitted,
     Instructions,
     aptitude_places,
@@ -50,10 +48,6 @@ APART = (SEEN, ONE_NEW)
 RERANK, LLM_TEXT = "rerank", "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
-READ_NO_TEXT = ("candidate_means", "subject_means")
-"""Baselines that no embedding has to be computed for."""
-SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
-"""Baselines that nothing random enters: one fit is all there is."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ def bench(
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
     table = table.select_candidates(names)
     embedding_NE = np.ones((len(table.items), 1), np.float32)
-    if set(to_fit) - set(READ_NO_TEXT):
+    if any(BASELINES[name].reads_text for name in to_fit):
         embedding_NE = embed(
             encoder,
             [item.text for item in table.items],
@@ -187,7 +181,7 @@ def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] 
     names = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
     if names:
         check_splits(table)
-    reading = [name for name in names if name in READ_APTITUDE]
+    reading = [name for name in names if BASELINES[name].reads_aptitude]
     if not reading or len(aptitude_places(table, test)):
         return names
     lacking = "the outcome table has none of the aptitude test's items, which candidates' profiles are made of"
@@ -223,15 +217,15 @@ def fit_baselines(
     for name in names or ():
         if name not in BASELINES:
             raise unknown_name("baseline", name, BASELINES)
-    chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
+    chosen = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
     if not chosen:
         return {}
     data = baseline_data(table, embedding_NE, test)
     fits: dict[str, list[Fitted]] = {name: [] for name in chosen}
-    wanted = [(name, seed) for name in chosen for seed in range(1 if name in SEEDLESS else seeds)]
+    wanted = [(name, seed) for name, baseline in chosen.items() for seed in range(seeds if baseline.random else 1)]
     for done, (name, seed) in enumerate(wanted):
         on_progress(done, len(wanted))
-        fits[name].append(fitted(kept, name, seed, chosen[name], data, asked=held))
+        fits[name].append(fitted(kept, name, seed, chosen[name].fit, data, asked=held))
     on_progress(len(wanted), len(wanted))
     return {
         name: Method(
