@@ -1,7 +1,9 @@
 """A router and its baselines on the same instructions, on a router that was trained here."""
 
+import gc
 import importlib
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -248,6 +250,22 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
         ("intervals", 1, 1),
     ]
     assert {what for what, _, _ in heard} == {"router 1", "router 2", "intervals"}
+
+
+def test_a_router_is_gone_before_the_next_one_is_made(trained, table):
+    made = []
+
+    def routers():
+        for _ in range(3):
+            gc.collect()
+            assert all(router() is None for router in made), "two routers hold base weights"
+            router = Router.load(trained.router)
+            made.append(weakref.ref(router))
+            yield router
+            del router
+
+    bench(routers(), draw_items(table, "test", 8), encoder=None, baselines=[])
+    assert len(made) == 3
 
 
 def test_what_stands_in_the_training_split_too_is_warned_of_once(trained, table, caplog):

@@ -14,6 +14,7 @@ from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
 from satjax.evaluation.figures import Zoos, routing_of_zoos
 from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.sample import evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -78,9 +79,7 @@ def measured(
         log.warning("candidate %r is left out: %s", name, reason)
     table = table.select_candidates(known)
     warn_of_zoos_left_out(zoos or {}, known)
-    aptitude_items = router.aptitude_test.item_ids
-    free = np.array([name not in aptitude_items for name in table.item_ids])
-    held = table.select_items(free).split(split)
+    held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
     outcome_BM = held.scores_MN.T
     probability_BM = router.probability(
         [item.text for item in held.items], known, lambda done: on_progress(done, len(held.items))
