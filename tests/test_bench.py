@@ -1,7 +1,6 @@
 """A router and its baselines on the same instructions, on a router that was trained here."""
 
 import gc
-import importlib
 import json
 import weakref
 from dataclasses import replace
@@ -11,9 +10,11 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import bench, evaluate, write_html, write_report
+from satjax.evaluation import bench as bench_module
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import Method, _over_seeds, compare
+from satjax.evaluation.bench import Method, _over_seeds, bench, compare
+from satjax.evaluation.evaluate import evaluate, write_report
+from satjax.evaluation.report import write_html
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
@@ -24,7 +25,6 @@ from tests.test_leakage import leaky
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
-bench_module = importlib.import_module("satjax.evaluation.bench")
 FEW = ("candidate_means", "neighbours", "matrix_factorization")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import evaluate, write_report
+from satjax.evaluation.evaluate import evaluate, write_report
 from satjax.outcomes import Candidate, OutcomeTable, read_table
 from satjax.router import Router
 from tests.test_leakage import leaky

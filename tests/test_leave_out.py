@@ -1,6 +1,5 @@
 """What is left out is not seen: each column, or row, comes from the router that never met it."""
 
-import importlib
 import shutil
 import weakref
 from dataclasses import replace
@@ -11,18 +10,19 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import write_html
+from satjax.evaluation import evaluate as evaluate_module
 from satjax.evaluation.baselines import BASELINES
 from satjax.evaluation.evaluate import Report
-from satjax.evaluation.protocols import folds, leave_category_out, onboarding, release_stream, unseen_families
-from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held
+from satjax.evaluation.protocols import folds
+from satjax.evaluation.protocols import leave_out as module
+from satjax.evaluation.protocols import onboarding as onboarding_module
+from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held, leave_category_out, unseen_families
+from satjax.evaluation.protocols.onboarding import onboarding
+from satjax.evaluation.protocols.release_stream import release_stream
+from satjax.evaluation.report import write_html
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
-
-module = importlib.import_module("satjax.evaluation.protocols.leave_out")
-onboarding_module = importlib.import_module("satjax.evaluation.protocols.onboarding")
-evaluate_module = importlib.import_module("satjax.evaluation.evaluate")
 
 pytestmark = pytest.mark.xdist_group("folds")
 

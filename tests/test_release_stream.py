@@ -1,4 +1,3 @@
-import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,14 +6,12 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import write_html
 from satjax.evaluation.evaluate import Report
-from satjax.evaluation.protocols import release_stream
-from satjax.evaluation.protocols.release_stream import in_order_of_release
+from satjax.evaluation.protocols import release_stream as module
+from satjax.evaluation.protocols.release_stream import in_order_of_release, release_stream
+from satjax.evaluation.report import write_html
 from satjax.router import Router
 from tests.families import families_table
-
-module = importlib.import_module("satjax.evaluation.protocols.release_stream")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
