@@ -82,17 +82,15 @@ class Reliability:
     count_K: Int[ndarray, "k"]
 
 
-def reliability(
-    probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"], bins: int = ECE_BINS
-) -> Reliability:
-    """Observed pairs by their probability in bins of equal width; a bin holds its lower edge, the last one both."""
+def reliability(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> Reliability:
+    """Observed pairs by their probability in 15 bins of equal width; a bin holds its lower edge, the last one both."""
     seen = ~np.isnan(outcome_BM)
     probability, outcome = probability_BM[seen].astype(np.float64), outcome_BM[seen].astype(np.float64)
-    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    bin_of = np.minimum((probability * ECE_BINS).astype(int), ECE_BINS - 1)
     filled, index, count = np.unique(bin_of, return_inverse=True, return_counts=True)
     return Reliability(
-        filled / bins,
-        (filled + 1) / bins,
+        filled / ECE_BINS,
+        (filled + 1) / ECE_BINS,
         np.bincount(index, weights=probability) / count,
         np.bincount(index, weights=outcome) / count,
         count,

@@ -75,11 +75,11 @@ def test_proper_scores_are_best_at_the_true_probability(seed):
 
 
 def test_reliability_by_hand():
-    probability = np.array([[0.0, 0.24, 0.25, 1.0, 0.9]])
-    found = metrics.reliability(probability, np.array([[0.0, 1.0, 0.5, 1.0, NAN]]), bins=4)
-    np.testing.assert_array_equal(found.low_K, [0.0, 0.25, 0.75])  # the bin from 0.5 is empty
-    np.testing.assert_array_equal(found.high_K, [0.25, 0.5, 1.0])
-    np.testing.assert_allclose(found.probability_K, [0.12, 0.25, 1.0])
+    probability = np.array([[0.0, 0.06, 0.2, 1.0, 0.9]])
+    found = metrics.reliability(probability, np.array([[0.0, 1.0, 0.5, 1.0, NAN]]))
+    np.testing.assert_array_equal(found.low_K, [0.0, 0.2, 14 / 15])  # all others are empty
+    np.testing.assert_array_equal(found.high_K, [1 / 15, 4 / 15, 1.0])
+    np.testing.assert_allclose(found.probability_K, [0.03, 0.2, 1.0])
     np.testing.assert_allclose(found.outcome_K, [0.5, 0.5, 1.0])
     np.testing.assert_array_equal(found.count_K, [2, 1, 1])
     assert len(metrics.reliability(probability, np.full((1, 5), NAN)).count_K) == 0
@@ -88,16 +88,16 @@ def test_reliability_by_hand():
 def test_reliability_equals_sklearn():
     probability, outcome = random_case(4)
     seen = ~np.isnan(outcome)
-    found = metrics.reliability(probability, outcome, bins=10)
-    mean_outcome, mean_probability = calibration_curve(outcome[seen], probability[seen], n_bins=10)
+    found = metrics.reliability(probability, outcome)
+    mean_outcome, mean_probability = calibration_curve(outcome[seen], probability[seen], n_bins=metrics.ECE_BINS)
     np.testing.assert_allclose(found.outcome_K, mean_outcome)
     np.testing.assert_allclose(found.probability_K, mean_probability)
     assert found.count_K.sum() == seen.sum()
 
 
-@given(st.integers(0, 10_000), st.integers(1, 30))
-def test_bins_enclose_their_mean_probability(seed, bins):
-    found = metrics.reliability(*random_case(seed), bins=bins)
+@given(st.integers(0, 10_000))
+def test_bins_enclose_their_mean_probability(seed):
+    found = metrics.reliability(*random_case(seed))
     assert (found.low_K <= found.probability_K).all()
     assert (found.probability_K <= found.high_K).all()
 

@@ -114,10 +114,10 @@ def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int |
 
 
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
-    """Column of the best candidate on the training split, or None where nothing is observed there or on any split but `split`.
+    """Column of the best candidate, and the split that it was chosen on: the training split, or another one where nothing is observed there.
 
-    The best is the one with the greatest of the `advantages` there. Only candidates that are `often_tried` can be it, since every routing
-    figure is measured on what it answered.
+    None, and `split` itself, where nothing is observed but there. The best is the one with the greatest of the `advantages`. Only candidates
+    that are `often_tried` can be it, since every routing figure is measured on what it answered.
     """
     observed_N = ~np.isnan(table.scores_MN).all(axis=0)
     splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}
