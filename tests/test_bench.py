@@ -297,7 +297,7 @@ def unscored(monkeypatch):
     def score(*_, **__):
         raise Scored
 
-    monkeypatch.setattr(bench_module, "measured", score)
+    monkeypatch.setattr(bench_module, "scored", score)
 
 
 def test_without_aptitude_items_only_the_forest_is_left_out(trained, table, monkeypatch, caplog):

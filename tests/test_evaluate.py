@@ -135,7 +135,8 @@ def test_each_zoo_has_its_own_best_single(router, table, caplog):
         report.outcome_BM[:, columns],
         best_single=columns.index(names.index(two["best_single_candidate"])),
     )
-    assert {name: two[name] for name in expected} == pytest.approx(expected)
+    for name, values in expected.items():
+        assert (two[name], two["n"]) == (pytest.approx(values.mean()), len(values))
 
 
 def test_a_zoo_of_strangers_is_one_line(router, table):

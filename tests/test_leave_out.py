@@ -12,7 +12,7 @@ from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import evaluate as evaluate_module
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.evaluate import Report
+from satjax.evaluation.evaluate import Scored
 from satjax.evaluation.protocols import folds
 from satjax.evaluation.protocols import leave_out as module
 from satjax.evaluation.protocols import onboarding as onboarding_module
@@ -153,14 +153,13 @@ def test_costs_of_a_table_are_in_the_figures():
 
 def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
     table = families_table()
-    names, lost = table.candidate_ids[:4], table.candidate_ids[1]
-    figures = {"candidates": [name for name in names if name != lost], "left_out": {lost: "no outcome"}}
+    lost = table.candidate_ids[1]
     probability_BM = np.full((len(_held(table)), 3), 0.5, np.float32)
     router = SimpleNamespace(aptitude_test=None)
     monkeypatch.setattr(folds, "trained", lambda *_, **__: router)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "_embedding", lambda *_: np.ones((len(table.items), 1), np.float32))
-    monkeypatch.setattr(folds, "measured", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    monkeypatch.setattr(folds, "scored", lambda *_, **__: Scored(table, {lost: "no outcome"}, probability_BM))
     data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
     for protocol, name in ((unseen_families, "unseen families"), (leave_category_out, "leave category out")):
         with pytest.raises(SatjaxError, match=f"{name}: '{lost}' is known by nothing .no outcome."):

@@ -27,7 +27,7 @@ from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import Report, measured
+from satjax.evaluation.evaluate import Scored, scored
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.leakage import warn_of_leakage
@@ -104,16 +104,16 @@ def bench(
     to_fit = _fittable(table, test, baselines)
     asked_llm = (llm or resolve(LLMConfig().weights)) if LLM_TEXT in (baselines or ()) else None
     warn_of_leakage(table, "test")
-    reports = [_scored(first, 1, table, on_progress)]
+    of_routers = [_scored(first, 1, table, on_progress)]
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
-    reports += _others_scored(following, test, reports[0], table, on_progress)
-    names = reports[0].figures["candidates"]
+    of_routers += _others_scored(following, test, of_routers[0], table, on_progress)
+    names = of_routers[0].candidates
     table = table.select_candidates(names)
     is_held_N, is_val_N = evaluated(table, "test", test.item_ids), _is_val(table)
     instructions, val = table.select_items(is_held_N), table.select_items(is_val_N)
     methods = {
-        ROUTER: Method(np.stack([report.probability_BM for report in reports]), {}, None),
+        ROUTER: Method(np.stack([found.probability_BM for found in of_routers]), {}, None),
         **_fitted_baselines(table, is_held_N, test, encoder, to_fit, seeds, kept, on_progress),
     }
     if responses is not None and (baselines is None or RERANK in baselines):
@@ -124,7 +124,7 @@ def bench(
         methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, known, instructions, draw_pairs(val, CALIBRATION_EACH), hear))
     drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if instructions.cost_usd_MN is None else instructions.cost_usd_MN.T
-    return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
+    return compare(methods, table, "test", of_routers[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
 
 
 def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, table: OutcomeTable) -> None:
@@ -147,27 +147,27 @@ def _is_val(table: OutcomeTable) -> np.ndarray:
     return np.array([item.split == "val" for item in table.items], bool)
 
 
-def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progress) -> Report:
+def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progress) -> Scored:
     # A name of its own for each: the time left of one is told by how fast that one is.
-    return measured(router, table, on_progress=partial(on_progress, f"{ROUTER} {number}"))
+    return scored(router, table, on_progress=partial(on_progress, f"{ROUTER} {number}"))
 
 
 def _others_scored(
-    routers: Iterator[Router], test: AptitudeTest, first: Report, table: OutcomeTable, on_progress: Progress
-) -> list[Report]:
-    """Reports of the routers after the first; raises SatjaxError for one with another aptitude test or other candidates.
+    routers: Iterator[Router], test: AptitudeTest, first: Scored, table: OutcomeTable, on_progress: Progress
+) -> list[Scored]:
+    """The scores of the routers after the first; raises SatjaxError for one with another aptitude test or other candidates.
 
     Each is let go before the next one is made, since it holds base weights of its own.
     """
-    reports: list[Report] = []
+    others: list[Scored] = []
     for router in routers:  # no `enumerate`, which holds what it gave last until it has the next
         if router.aptitude_test.fingerprint != test.fingerprint:
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
-        reports.append(_scored(router, len(reports) + 2, table, on_progress))
+        others.append(_scored(router, len(others) + 2, table, on_progress))
         del router
-    if any(report.figures["candidates"] != first.figures["candidates"] for report in reports):
+    if any(found.candidates != first.candidates for found in others):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
-    return reports
+    return others
 
 
 def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,25 @@ from satjax.router import Router
 log = logging.getLogger("satjax")
 
 NewCandidates = Literal["profile", "skip"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities `[B, M]` of B instructions, the items of `held`, and its M candidates; `left_out` says why it lacks others."""
+
+    held: OutcomeTable
+    left_out: Mapping[str, str]
+    probability_BM: np.ndarray
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The M candidates."""
+        return self.held.candidate_ids
+
+    @property
+    def outcome_BM(self) -> np.ndarray:
+        """Their outcomes `[B, M]`, NaN where unobserved."""
+        return self.held.scores_MN.T
 
 
 @dataclass(frozen=True)
@@ -55,19 +74,31 @@ def evaluate(
     if candidates is not None:
         table = table.select_candidates(candidates)
     warn_of_leakage(table, split)
-    return measured(router, table, split=split, new_candidates=new_candidates, zoos=zoos, on_progress=on_progress)
+    found = scored(router, table, split=split, new_candidates=new_candidates, on_progress=on_progress)
+    table = table.select_candidates(found.candidates)
+    probability_BM, outcome_BM = found.probability_BM, found.outcome_BM
+    warn_of_zoos_left_out(zoos or {}, found.candidates)
+    figures = {
+        "correctness": metrics.correctness(probability_BM, outcome_BM),
+        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
+        "split": split,
+        "instructions": len(outcome_BM),
+        "candidates": list(found.candidates),
+        "left_out": dict(found.left_out),
+        "synthetic": any(item.source == "synthetic" for item in found.held.items),
+    }
+    return Report(figures, probability_BM, outcome_BM)
 
 
-def measured(
+def scored(
     router: Router,
     table: OutcomeTable,
     *,
     split: str = "test",
     new_candidates: NewCandidates = "profile",
-    zoos: Zoos | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
-) -> Report:
-    """What `evaluate` gives of all candidates, for callers that measure several routers on one table and warn of it once."""
+) -> Scored:
+    """What `evaluate` measures, of all candidates and without its figures, for callers that have figures of their own."""
     left_out = _meet(router, table, new_candidates)
     known = [name for name in table.candidate_ids if name not in left_out]
     if not known:
@@ -78,22 +109,9 @@ def measured(
     for name, reason in left_out.items():
         log.warning("candidate %r is left out: %s", name, reason)
     table = table.select_candidates(known)
-    warn_of_zoos_left_out(zoos or {}, known)
     held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
-    outcome_BM = held.scores_MN.T
-    probability_BM = router.probability(
-        [item.text for item in held.items], known, lambda done: on_progress(done, len(held.items))
-    )
-    figures = {
-        "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
-        "split": split,
-        "instructions": len(held.items),
-        "candidates": known,
-        "left_out": left_out,
-        "synthetic": any(item.source == "synthetic" for item in held.items),
-    }
-    return Report(figures, probability_BM, outcome_BM)
+    texts = [item.text for item in held.items]
+    return Scored(held, left_out, router.probability(texts, known, lambda done: on_progress(done, len(texts))))
 
 
 def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> dict[str, str]:

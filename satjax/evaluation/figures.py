@@ -69,13 +69,7 @@ def _routing(
     routed_SB = np.array([_routed(probability_BM, outcome_BM, best) for probability_BM in probability_SBM])
     counts_B = ~np.isnan(routed_SB[0])
     probability_SNM, outcome_NM, routed_SN = probability_SBM[:, counts_B], outcome_BM[counts_B], routed_SB[:, counts_B]
-    value_N = {
-        "router": routed_SN.mean(axis=0),
-        "random": np.nanmean(outcome_NM, axis=1),
-        "oracle": np.nanmax(outcome_NM, axis=1, initial=-np.inf),
-    }
-    if best is not None:
-        value_N["best_single"] = outcome_NM[:, best]
+    value_N = metrics.routing(probability_SNM[0], outcome_NM, best_single=best) | {"router": routed_SN.mean(axis=0)}
     interval = {name: mean_interval(values) for name, values in value_N.items()}
     gain = None if best is None else paired_interval(value_N["router"], value_N["best_single"])
 
