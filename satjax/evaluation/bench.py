@@ -329,6 +329,8 @@ def _over_seeds(
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:
     found = metrics.reliability(probability_BM, outcome_BM)
     return {
+        "low": found.low_K.tolist(),
+        "high": found.high_K.tolist(),
         "probability": found.probability_K.tolist(),
         "outcome": found.outcome_K.tolist(),
         "count": found.count_K.tolist(),
