@@ -9,7 +9,7 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation.evaluate import evaluate, write_report
+from satjax.evaluation.evaluate import evaluate, scored, write_report
 from satjax.outcomes import Candidate, OutcomeTable, read_table
 from satjax.router import Router
 from tests.test_leakage import leaky
@@ -79,20 +79,19 @@ def test_an_unknown_candidate_is_profiled_from_the_table(router, table):
 
 def test_unknown_candidates_come_together_as_they_do_one_by_one(router, trained, table, monkeypatch):
     rng, read = np.random.default_rng(0), []
-    names = [f"newcomer-{i}" for i in range(5)]
-    scores_MN = rng.integers(0, 2, (5, len(table.items))).astype(np.float32)
-    scores_MN[2, [item.id in router.aptitude_test.item_ids for item in table.items]] = np.nan
+    names = [f"newcomer-{i}" for i in range(3)]
+    scores_MN = rng.integers(0, 2, (3, len(table.items))).astype(np.float32)
+    scores_MN[1, [item.id in router.aptitude_test.item_ids for item in table.items]] = np.nan
     more = replace(table, candidates=tuple(map(Candidate, names)), scores_MN=scores_MN)
     encode = router._encoder.soft_tokens
     monkeypatch.setattr(router._encoder, "soft_tokens", lambda profiles: read.append(len(profiles)) or encode(profiles))
-    together = evaluate(router, more)
-    assert read == [4]
-    assert list(together.figures["left_out"]) == names[2:3]
-    other = Router.load(trained.router)
-    for name in (*names[:2], *names[3:]):
-        alone = evaluate(other, more, candidates=[name])
-        column = together.figures["candidates"].index(name)
-        np.testing.assert_allclose(alone.probability_BM[:, 0], together.probability_BM[:, column], atol=1e-6)
+    together, other = scored(router, more), Router.load(trained.router)
+    assert read == [2]
+    assert list(together.left_out) == [names[1]]
+    assert together.candidates == (names[0], names[2])
+    for name, probability_B in zip(together.candidates, together.probability_BM.T, strict=True):
+        alone = scored(other, more.select_candidates([name]))
+        np.testing.assert_allclose(alone.probability_BM[:, 0], probability_B, atol=1e-6)
     assert other.candidates == router.candidates
 
 
