@@ -14,7 +14,7 @@ SEED = 0
 
 def evaluated(table: OutcomeTable, split: str, aptitude_items: Collection[str]) -> np.ndarray:
     """bool `[N]`: the split's items that are not of the aptitude test; raises SatjaxError naming the splits that have any if this one has none."""
-    split_of_N = np.array(["" if item.id in aptitude_items else item.split for item in table.items])
+    split_of_N = np.array(["" if item.id in aptitude_items else item.split for item in table.items], str)
     if split not in split_of_N:
         present = ", ".join(sorted(set(split_of_N) - {""})) or "none at all"
         raise SatjaxError(
