@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from satjax.config_file import load_config
-from satjax.evaluation import evaluate, read_zoos
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.zoos import read_zoos
 from satjax.files import locked, write_text
 from satjax.outcomes import open_outcomes
 from satjax.router import Router

@@ -26,7 +26,7 @@ from satjax.calibration import fit_calibration
 from satjax.checkpoint import Checkpoints
 from satjax.config import TrainConfig
 from satjax.config_file import load_config
-from satjax.evaluation import evaluate
+from satjax.evaluation.evaluate import evaluate
 from satjax.finish import demands
 from satjax.job import prepare
 from satjax.metrics import correctness

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from satjax.config import EncoderWeights, TrainConfig
 from satjax.config_file import load_config
-from satjax.evaluation import bench, evaluate
+from satjax.evaluation.bench import bench
+from satjax.evaluation.evaluate import evaluate
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.render.evaluation import bench_table
 from satjax.render.progress import steps

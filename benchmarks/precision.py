@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from satjax import Router
-from satjax.evaluation import evaluate, read_zoos
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.zoos import read_zoos
 from satjax.models.narrow import cpu_multiplies_bfloat16
 from satjax.outcomes import read_table
 

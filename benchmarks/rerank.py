@@ -17,7 +17,7 @@ from real_run import git, machine
 from rich.console import Console
 
 from satjax.config import EncoderWeights
-from satjax.evaluation import bench
+from satjax.evaluation.bench import bench
 from satjax.outcomes import open_outcomes, read_responses
 from satjax.outcomes.routerbench import message_text
 from satjax.render.evaluation import bench_table

@@ -7,7 +7,6 @@ determine (a single class, say) is None.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -82,17 +81,15 @@ class Reliability:
     count_K: Int[ndarray, "k"]
 
 
-def reliability(
-    probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"], bins: int = ECE_BINS
-) -> Reliability:
-    """Observed pairs by their probability in bins of equal width; a bin holds its lower edge, the last one both."""
+def reliability(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> Reliability:
+    """Observed pairs by their probability in 15 bins of equal width; a bin holds its lower edge, the last one both."""
     seen = ~np.isnan(outcome_BM)
     probability, outcome = probability_BM[seen].astype(np.float64), outcome_BM[seen].astype(np.float64)
-    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    bin_of = np.minimum((probability * ECE_BINS).astype(int), ECE_BINS - 1)
     filled, index, count = np.unique(bin_of, return_inverse=True, return_counts=True)
     return Reliability(
-        filled / bins,
-        (filled + 1) / bins,
+        filled / ECE_BINS,
+        (filled + 1) / ECE_BINS,
         np.bincount(index, weights=probability) / count,
         np.bincount(index, weights=outcome) / count,
         count,
@@ -131,23 +128,20 @@ def routed_outcomes(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[nda
 
 def routing(
     probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"], *, best_single: int | None
-) -> dict[str, Any]:
-    """Mean outcome when each instruction goes to the likeliest candidate (`router`), and what that is to be compared with.
+) -> dict[str, Float[ndarray, " n"]]:
+    """Outcome of each instruction when it goes to the likeliest candidate (`router`), and what that is to be compared with.
 
-    `best_single` is the column of a fixed candidate chosen elsewhere, `random` one drawn evenly, `oracle` the best of each
-    instruction. Only observed outcomes can be chosen; `n` instructions count: those that the fixed candidate, if given, answered.
+    `best_single` is the column of a fixed candidate chosen elsewhere, None without one; `random` is the mean over candidates, `oracle` the best.
+    Only observed outcomes can be chosen; n instructions count: those that the fixed candidate, if given, answered.
     """
     seen = ~np.isnan(outcome_BM)
     counts = seen.any(axis=1) if best_single is None else seen[:, best_single]
-    probability, outcome = probability_BM[counts], outcome_BM[counts]
-    if not len(outcome):
-        return {"router": None, "best_single": None, "random": None, "oracle": None, "n": 0}
+    outcome = outcome_BM[counts]
     return {
-        "router": float(routed_outcomes(probability, outcome).mean()),
-        "best_single": None if best_single is None else float(outcome[:, best_single].mean()),
-        "random": float(np.nanmean(outcome, axis=1).mean()),
-        "oracle": float(np.nanmax(outcome, axis=1).mean()),
-        "n": len(outcome),
+        "router": routed_outcomes(probability_BM[counts], outcome),
+        **({} if best_single is None else {"best_single": outcome[:, best_single]}),
+        "random": np.nanmean(outcome, axis=1),
+        "oracle": np.nanmax(outcome, axis=1),
     }
 
 

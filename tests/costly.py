@@ -18,7 +18,7 @@ def costly_zoo(num_items: int = 400, num_candidates: int = 5) -> OutcomeTable:
     return replace(table, cost_usd_MN=(expected_M[:, None] * factor_MN).astype(np.float32))
 
 
-def quality_cost_curve(*arguments: Any, **options: Any) -> QualityCostCurve | None:
+def quality_cost_curve(*arguments: Any) -> QualityCostCurve | None:
     """The curve of what `choices_at_prices` chooses, given the same; None where that is nothing."""
-    choices = choices_at_prices(*arguments, **options)
+    choices = choices_at_prices(*arguments)
     return None if choices is None else curve_of(choices)

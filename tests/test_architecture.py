@@ -109,3 +109,16 @@ def test_public_names_that_are_imported_when_used_are_there_and_no_modules():
         for name in package.__all__:
             assert name not in modules
             assert getattr(package, name).__name__ == name
+
+
+def test_no_name_of_a_package_stands_in_the_place_of_its_module():
+    for init in ROOT.rglob("__init__.py"):
+        own = ".".join((ROOT.name, *init.parent.relative_to(ROOT).parts))
+        modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        named = set()
+        for node in ast.parse(init.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module != own:
+                named |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                named.add(node.name)
+        assert not named & modules, f"{own}: {named & modules}"

@@ -1,16 +1,20 @@
 """A router and its baselines on the same instructions, on a router that was trained here."""
 
-import importlib
+import gc
 import json
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import bench, evaluate, write_html, write_report
+from satjax.evaluation import bench as bench_module
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import SEEDLESS, Method, _over_seeds, compare
+from satjax.evaluation.bench import Method, _over_seeds, bench, compare
+from satjax.evaluation.evaluate import evaluate, write_report
+from satjax.evaluation.report import write_html
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table
@@ -21,7 +25,6 @@ from tests.test_leakage import leaky
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
 
-bench_module = importlib.import_module("satjax.evaluation.bench")
 FEW = ("candidate_means", "neighbours", "matrix_factorization")
 
 
@@ -45,7 +48,7 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
         on_progress=lambda *step: heard.append(step),
     )
     assert {what for what, _, _ in heard} == {"router 1", "embeddings", "baselines", "intervals"}
-    fits = sum(1 if name in SEEDLESS else 2 for name in FEW)
+    fits = sum(2 if BASELINES[name].random else 1 for name in FEW)
     assert [step for step in heard if step[0] == "baselines"] == [("baselines", n, fits) for n in range(fits + 1)]
     return figures
 
@@ -53,14 +56,14 @@ def found(trained: Trained, table: OutcomeTable) -> dict:
 def test_an_interrupted_bench_fits_no_baseline_twice(trained, table, tmp_path, monkeypatch):
     fits, most = [], 2
 
-    def counted(name, fit):
-        def counting(data, seed):
+    def counted(name, baseline):
+        def counting(data, scored, seed):
             if len(fits) == most:
                 raise KeyboardInterrupt
             fits.append((name, seed))
-            return fit(data, seed)
+            return baseline.seen(data, scored, seed)
 
-        return counting
+        return replace(baseline, seen=counting)
 
     names = ("candidate_means", "clusters")
     monkeypatch.setattr(bench_module, "BASELINES", {name: counted(name, BASELINES[name]) for name in names})
@@ -249,6 +252,22 @@ def test_each_router_has_a_bar_of_its_own(trained, table):
     assert {what for what, _, _ in heard} == {"router 1", "router 2", "intervals"}
 
 
+def test_a_router_is_gone_before_the_next_one_is_made(trained, table):
+    made = []
+
+    def routers():
+        for _ in range(3):
+            gc.collect()
+            assert all(router() is None for router in made), "two routers hold base weights"
+            router = Router.load(trained.router)
+            made.append(weakref.ref(router))
+            yield router
+            del router
+
+    bench(routers(), draw_items(table, "test", 8), encoder=None, baselines=[])
+    assert len(made) == 3
+
+
 def test_what_stands_in_the_training_split_too_is_warned_of_once(trained, table, caplog):
     routers, few = (Router.load(trained.router) for _ in range(2)), draw_items(leaky(table, 9_999), "test", 8)
     bench(routers, few, encoder=None, baselines=[])
@@ -278,7 +297,7 @@ def unscored(monkeypatch):
     def score(*_, **__):
         raise Scored
 
-    monkeypatch.setattr(bench_module, "measured", score)
+    monkeypatch.setattr(bench_module, "scored", score)
 
 
 def test_without_aptitude_items_only_the_forest_is_left_out(trained, table, monkeypatch, caplog):

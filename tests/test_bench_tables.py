@@ -62,3 +62,24 @@ def test_pair_and_less_is_better_for_calls():
     assert rows["router"] == ["0.7000 ± 0.0100 [0.600, 0.800]", "30.0 [20.0, 40.0]", "–"]
     assert best_of(table) == [["router"], ["rival"], []]
     assert all(len(row["cells"]) == len(table["columns"]) for row in table["rows"])
+
+
+def test_reliability_is_of_bins_that_any_method_fills():
+    low, high = {"low": [0.0], "high": [0.1]}, {"low": [0.1], "high": [0.2]}
+    both = {"low": [0.0, 0.1], "high": [0.1, 0.2]}
+    numbers = {"probability": [0.05, 0.15], "outcome": [0.25, 0.5], "count": [4, 2]}
+    first, second = ({name: values[i : i + 1] for name, values in numbers.items()} for i in range(2))
+    found = {
+        "second": high | second,
+        "router": both | numbers,
+        "first": low | first,
+        "none": {name: [] for name in both | numbers},
+    }
+    table = bench_tables.reliability({name: {"reliability": each} for name, each in found.items()})
+    assert [column["name"] for column in table["columns"]] == ["0.00 – 0.10", "0.10 – 0.20"]
+    rows = rows_of(table)
+    assert list(rows) == ["second", "router", "first", "none"]
+    assert rows["router"] == ["0.050 → 0.250 n = 4", "0.150 → 0.500 n = 2"]
+    assert (rows["second"], rows["first"]) == (["–", rows["router"][1]], [rows["router"][0], "–"])
+    assert rows["none"] == ["–", "–"]
+    assert best_of(table) == [[], []]

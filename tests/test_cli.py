@@ -349,7 +349,7 @@ def test_verbs_that_compile_keep_what_they_compile(arguments, config_file, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("satjax.compilation_cache.use_compilation_cache", lambda workdir=None: kept.append(workdir))
     monkeypatch.setattr(Router, "load", start)
-    monkeypatch.setattr("satjax.evaluation.protocols.onboarding", start)
+    monkeypatch.setattr("satjax.evaluation.protocols.onboarding.onboarding", start)
     shutil.copy(Path(__file__).parents[1] / "configs" / "serve_zoo.toml", "zoo.toml")
     monkeypatch.setenv("GATEWAY_API_KEY", "gateway-key-0123456789")
     pq.write_table(pa.table({"instruction": ["Sort."]}), "in.parquet")

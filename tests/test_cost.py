@@ -29,11 +29,12 @@ def random_zoo(seed: int, num: int = 40, candidates: int = 4, unobserved: float 
     return probability, outcome, mean_cost * rng.uniform(0.5, 1.5, outcome.shape), mean_cost
 
 
-def test_curve_by_hand():
+def test_curve_by_hand(monkeypatch):
     probability = np.array([[0.5, 0.9], [0.8, 0.9], [0.9, 0.8]])
     outcome = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
     cost = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
-    curve = quality_cost_curve(probability, outcome, cost, np.array([1.0, 11.0]), lambda_L=np.array([0.0, 0.02, 1.0]))
+    monkeypatch.setattr("satjax.evaluation.cost._lambda_grid", lambda _: np.array([0.0, 0.02, 1.0]))
+    curve = quality_cost_curve(probability, outcome, cost, np.array([1.0, 11.0]))
     # A step costs 10: at 0.02 per dollar only the first instruction is worth it, at 1 none.
     np.testing.assert_allclose(curve.cost_L, [33 / 3, 15 / 3, 6 / 3])
     np.testing.assert_allclose(curve.outcome_L, [1.0, 1.0, 2 / 3])
@@ -82,7 +83,7 @@ def test_unobserved_pairs_cannot_be_chosen():
     probability, mean_cost = np.array([[0.1, 0.9]] * 4), np.array([1.0, 2.0])
     outcome = np.array([[0.0, 1.0], [0.25, NAN], [0.5, 1.0], [NAN, NAN]])
     cost = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, NAN], [1.0, 2.0]])
-    curve = quality_cost_curve(probability, outcome, cost, mean_cost, lambda_L=np.zeros(1))
+    curve = quality_cost_curve(probability, outcome, cost, mean_cost)
     assert (curve.outcome_L[0], curve.cost_L[0], curve.n) == pytest.approx(((1 + 0.25 + 0.5) / 3, 4 / 3, 3))
     unpriced = quality_cost_curve(probability, outcome, cost, np.array([1.0, NAN]))
     assert unpriced.outcome_L == pytest.approx([0.25])

@@ -3,8 +3,7 @@ import pytest
 
 from satjax.errors import SatjaxError
 from satjax.evaluation.intervals import mean_interval
-from satjax.evaluation.protocols import coverage
-from satjax.evaluation.protocols.coverage import MOST, _unions
+from satjax.evaluation.protocols.coverage import MOST, _unions, coverage
 from satjax.outcomes import Candidate, Item, OutcomeTable
 
 RIGHT = np.array(

@@ -1,5 +1,6 @@
 import base64
 import io
+import warnings
 
 import matplotlib.image
 import numpy as np
@@ -160,3 +161,18 @@ def test_coverage_without_weaker_candidates_or_ends_is_drawn(drawn):
     nothing = {"low": None, "high": None}
     drawings.coverage({**COVERAGE, "best_candidate_right_interval": nothing, "sizes": {}})
     assert drawn[0].axes[1].get_lines()[-1].get_ydata() == [75, 75]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_letters_that_the_font_lacks_come_from_another_one_where_that_is_installed(installed, monkeypatch, caplog):
+    """The only letter of East Asia in matplotlib's other fonts stands for all."""
+    name = "の"
+    monkeypatch.setattr(drawings, "EAST_ASIAN", ("Nowhere Sans", *(["STIXGeneral"] if installed else [])))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        drawings.quality_against_cost(cost_figures([name, "b"], [1e-4, 5e-3], [0.5, 0.9]), {name: methods(0)["router"]})
+        drawings.reliability({name: methods(0)["router"]})
+        drawings.release_stream([{**STEP, "newest": name}])
+        drawings.coverage({**COVERAGE, "best_candidate": name})
+    assert any("missing from font" in str(each.message) for each in said) != installed
+    assert "Nowhere" not in caplog.text

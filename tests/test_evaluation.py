@@ -119,9 +119,9 @@ def test_figures_are_shown_before_they_are_written(verb, monkeypatch, tmp_path):
     found = SimpleNamespace(figures=made, calibration=None)
     for where, result in (
         ("satjax.router.Router.load", None),
-        ("satjax.evaluation.evaluate", found),
-        ("satjax.evaluation.bench", made),
-        ("satjax.evaluation.protocols.onboarding", made),
+        ("satjax.evaluation.evaluate.evaluate", found),
+        ("satjax.evaluation.bench.bench", made),
+        ("satjax.evaluation.protocols.onboarding.onboarding", made),
         ("satjax.evaluation.calibrate.recalibrate", found),
     ):
         monkeypatch.setattr(where, lambda *_, result=result, **__: result)

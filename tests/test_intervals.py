@@ -29,8 +29,6 @@ def test_two_values_by_hand():
     # The resampled means are 0, 1/2 and 1 with probabilities 1/4, 1/2 and 1/4.
     found = mean_interval(np.array([0.0, 1.0]))
     assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
-    narrow = mean_interval(np.array([0.0, 1.0]), level=0.3)
-    assert (narrow.low, narrow.high) == (0.5, 0.5)
 
 
 def test_unobserved_values_are_left_out():
@@ -63,18 +61,18 @@ def test_pairing_narrows_the_interval():
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30), st.integers(0, 100))
-def test_ends_enclose_the_middle_and_stay_inside_the_values(values, seed):
+@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30))
+def test_ends_enclose_the_middle_and_stay_inside_the_values(values):
     a = np.array(values)
-    found = mean_interval(a, resamples=200, seed=seed)
+    found = mean_interval(a, resamples=200)
     assert a.min() - 1e-12 <= found.low <= found.high <= a.max() + 1e-12
-    flipped = paired_interval(np.zeros(len(a)), a, resamples=200, seed=seed)
+    flipped = paired_interval(np.zeros(len(a)), a, resamples=200)
     assert (flipped.mean, flipped.low, flipped.high) == pytest.approx((-found.mean, -found.high, -found.low))
 
 
-def test_seed_decides_and_float32_is_averaged_in_double():
+def test_the_same_values_have_the_same_interval_and_float32_is_averaged_in_double():
     a = np.random.default_rng(0).random(50)
-    assert mean_interval(a, seed=1) == mean_interval(a, seed=1) != mean_interval(a, seed=2)
+    assert mean_interval(a) == mean_interval(a)
     assert mean_interval(np.full(10**5, 0.1, np.float32), resamples=10).mean == pytest.approx(
         np.float32(0.1), abs=1e-12
     )

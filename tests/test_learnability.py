@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satjax import metrics
-from satjax.evaluation import evaluate
+from satjax.evaluation.evaluate import evaluate
 from satjax.outcomes import planted_abilities, synthetic_zoo
 from satjax.router import Router
 from tests.xla import QUICK_CODE

@@ -1,6 +1,5 @@
 """What is left out is not seen: each column, or row, comes from the router that never met it."""
 
-import importlib
 import shutil
 import weakref
 from dataclasses import replace
@@ -11,17 +10,19 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import write_html
-from satjax.evaluation.evaluate import Report
-from satjax.evaluation.protocols import folds, leave_category_out, onboarding, release_stream, unseen_families
-from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held
+from satjax.evaluation import evaluate as evaluate_module
+from satjax.evaluation.baselines import BASELINES
+from satjax.evaluation.evaluate import Scored
+from satjax.evaluation.protocols import folds
+from satjax.evaluation.protocols import leave_out as module
+from satjax.evaluation.protocols import onboarding as onboarding_module
+from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held, leave_category_out, unseen_families
+from satjax.evaluation.protocols.onboarding import onboarding
+from satjax.evaluation.protocols.release_stream import release_stream
+from satjax.evaluation.report import write_html
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
-
-module = importlib.import_module("satjax.evaluation.protocols.leave_out")
-onboarding_module = importlib.import_module("satjax.evaluation.protocols.onboarding")
-evaluate_module = importlib.import_module("satjax.evaluation.evaluate")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
@@ -82,26 +83,27 @@ def test_the_zoo_that_one_family_joins_is_of_one_router_in_every_fold(recipe, fo
     assert ours["routing"]["all"]["router"] == pytest.approx(np.mean(routed), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "fitted"), [(unseen_families, "UNSEEN_BASELINES"), (leave_category_out, "BASELINES")]
-)
+@pytest.mark.parametrize(("protocol", "fitted"), [(unseen_families, "unseen"), (leave_category_out, "seen")])
 def test_an_interrupted_protocol_fits_no_baseline_twice(recipe, monkeypatch, protocol, fitted):
     fits = []
 
-    def counted(name, fit):
+    def counted(name, family):
         def counting(*arguments):
             if len(fits) == limit:
                 raise KeyboardInterrupt
             fits.append(name)
-            return fit(*arguments)
+            return family(*arguments)
 
         return counting
 
     for folder in recipe[1].glob("without-*/baselines"):
         shutil.rmtree(folder)
     names, limit = ("subject_means", "neighbours"), 3
-    counting = {name: counted(name, fit) for name, fit in getattr(module, fitted).items()}
-    monkeypatch.setattr(module, fitted, counting)
+    counting = {
+        name: replace(baseline, **{fitted: counted(name, getattr(baseline, fitted))})
+        for name, baseline in BASELINES.items()
+    }
+    monkeypatch.setattr(module, "BASELINES", counting)
     monkeypatch.setattr(module, "_compared", lambda found, *_: {"methods": found})
     with pytest.raises(KeyboardInterrupt):
         protocol(*recipe, baselines=names)
@@ -151,14 +153,13 @@ def test_costs_of_a_table_are_in_the_figures():
 
 def test_a_candidate_without_aptitude_outcomes_is_named(monkeypatch):
     table = families_table()
-    names, lost = table.candidate_ids[:4], table.candidate_ids[1]
-    figures = {"candidates": [name for name in names if name != lost], "left_out": {lost: "no outcome"}}
+    lost = table.candidate_ids[1]
     probability_BM = np.full((len(_held(table)), 3), 0.5, np.float32)
     router = SimpleNamespace(aptitude_test=None)
     monkeypatch.setattr(folds, "trained", lambda *_, **__: router)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
     monkeypatch.setattr(module, "_embedding", lambda *_: np.ones((len(table.items), 1), np.float32))
-    monkeypatch.setattr(folds, "measured", lambda *_, **__: Report(figures, probability_BM, probability_BM))
+    monkeypatch.setattr(folds, "scored", lambda *_, **__: Scored(table, {lost: "no outcome"}, probability_BM))
     data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
     for protocol, name in ((unseen_families, "unseen families"), (leave_category_out, "leave category out")):
         with pytest.raises(SatjaxError, match=f"{name}: '{lost}' is known by nothing .no outcome."):

@@ -1,4 +1,3 @@
-import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +7,13 @@ from hypothesis import strategies as st
 
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
-from satjax.evaluation import write_html
-from satjax.evaluation.protocols import onboarding
-from satjax.evaluation.protocols.onboarding import fewer_items
+from satjax.evaluation.protocols import onboarding as module
+from satjax.evaluation.protocols.onboarding import fewer_items, onboarding
+from satjax.evaluation.report import write_html
 from satjax.router import Router
 from tests.families import families_table
 
 pytestmark = pytest.mark.xdist_group("folds")
-
-module = importlib.import_module("satjax.evaluation.protocols.onboarding")
 
 TABLE = families_table()
 PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])

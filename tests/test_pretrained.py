@@ -10,7 +10,8 @@ import pytest
 
 from satjax import Router
 from satjax.aptitude import CapabilityProfile, profile_from_outcomes
-from satjax.evaluation import evaluate, read_zoos
+from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.zoos import read_zoos
 from satjax.outcomes import read_table
 from satjax.pretrained import DEFAULT, HERE, SHIPPED, is_shipped, router_directory
 from tests.test_config_file import CONFIGS

@@ -1,4 +1,3 @@
-import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,14 +6,12 @@ import pytest
 
 from satjax import metrics
 from satjax.errors import SatjaxError
-from satjax.evaluation import write_html
-from satjax.evaluation.evaluate import Report
-from satjax.evaluation.protocols import release_stream
-from satjax.evaluation.protocols.release_stream import in_order_of_release
+from satjax.evaluation.evaluate import Scored
+from satjax.evaluation.protocols import release_stream as module
+from satjax.evaluation.protocols.release_stream import in_order_of_release, release_stream
+from satjax.evaluation.report import write_html
 from satjax.router import Router
 from tests.families import families_table
-
-module = importlib.import_module("satjax.evaluation.protocols.release_stream")
 
 pytestmark = pytest.mark.xdist_group("folds")
 
@@ -46,7 +43,7 @@ def test_the_newest_is_routed_to_without_having_been_trained_on(recipe, tmp_path
     probability = router.probability([item.text for item in test.items], table.candidate_ids)
     outcome = np.ascontiguousarray(test.scores_MN.T)
     fixed = table.candidate_ids.index(step["best_single_candidate"])
-    assert step["router"] == pytest.approx(metrics.routing(probability, outcome, best_single=fixed)["router"])
+    assert step["router"] == pytest.approx(metrics.routing(probability, outcome, best_single=fixed)["router"].mean())
     write_html(figures, tmp_path / "report.html")
     assert step["newest"] in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert step["gain_interval"]["low"] <= step["router"] - step["best_single"] <= step["gain_interval"]["high"]
@@ -127,16 +124,14 @@ def test_whom_the_hard_instructions_were_spared_is_not_one_of_the_best(monkeypat
 
 def stream_of(monkeypatch, table, seen) -> dict:
     """What the protocol makes of a router that knows the candidates `seen`, the last of them by heart, and was trained on the first four."""
-    test = table.split("test")
-    outcome = np.ascontiguousarray(test.scores_MN[list(seen)].T)
-    probability = np.full_like(outcome, 0.5)
-    probability[:, -1] = outcome[:, -1]
+    held = table.split("test").select_candidates([table.candidate_ids[m] for m in seen])
+    probability = np.full_like(held.scores_MN.T, 0.5)
+    probability[:, -1] = held.scores_MN[-1]
     left_out = {name: "no outcome" for m, name in enumerate(table.candidate_ids) if m not in seen}
-    figures = {"candidates": [table.candidate_ids[m] for m in seen], "left_out": left_out}
     monkeypatch.setattr(module, "BEST", 3)
     monkeypatch.setattr(module, "trained", lambda *_, **__: None)
     monkeypatch.setattr(module, "open_outcomes", lambda _: table)
-    monkeypatch.setattr(module, "evaluate", lambda *_: Report(figures, probability, outcome))
+    monkeypatch.setattr(module, "scored", lambda *_: Scored(held, left_out, probability))
     data = SimpleNamespace(outcomes="", held_out_candidates=(), held_out_categories=())
     return release_stream(SimpleNamespace(data=data), None, first=4)
 

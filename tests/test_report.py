@@ -35,7 +35,13 @@ def method(value: float, **routing) -> dict:
         "fit_seconds": 1.5,
         "chosen": {},
         "correctness": {name: dict(figure) for name in MEASURES},
-        "reliability": {"probability": [0.2, 0.8], "outcome": [0.3, 0.7], "count": [5, 5]},
+        "reliability": {
+            "low": [0.2, 0.75],
+            "high": [0.25, 0.8],
+            "probability": [0.21, 0.79],
+            "outcome": [0.3, 0.7],
+            "count": [5, 1234],
+        },
         "routing": {"all": {**ROUTING, **routing}},
     }
 
@@ -69,6 +75,8 @@ def test_figures_intervals_and_gains_are_there(tmp_path):
     assert "48.00 <small>[35.0, 60.0]</small>" in page
     assert "9.50 <small>[-2.0, 21.0]</small>" in page
     assert "71.00 <small>[60.0, 80.0]</small>" in page
+    assert '<th scope="col">0.20 – 0.25</th><th scope="col">0.75 – 0.80</th>' in page
+    assert page.count("<td>0.210 → 0.300 <small>n = 5</small></td><td>0.790 → 0.700 <small>n = 1234</small></td>") == 2
     assert "synthetic" not in page
     check_outline(page)
 

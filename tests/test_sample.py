@@ -4,12 +4,23 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.evaluation.sample import draw_items, draw_pairs
+from satjax.evaluation.sample import draw_items, draw_pairs, evaluated
 from satjax.outcomes import synthetic_zoo
 from tests.test_table import assert_same
 
 TABLE = synthetic_zoo(seed=4, num_items=300, num_candidates=4)
 TEST = TABLE.split("test").item_ids
+
+
+def test_what_is_measured_on_is_no_aptitude_item():
+    kept = evaluated(TABLE, "test", TEST[3:])
+    assert [name for name, is_kept in zip(TABLE.item_ids, kept, strict=True) if is_kept] == list(TEST[:3])
+    with pytest.raises(
+        SatjaxError, match=r"no items of split 'test' that are not of the aptitude .*; it has train, val$"
+    ):
+        evaluated(TABLE, "test", TEST)
+    with pytest.raises(SatjaxError, match=r"; it has none at all$"):
+        evaluated(TABLE.split("test"), "train", TEST)
 
 
 def test_one_split_is_drawn_and_the_others_stay():

@@ -1,17 +1,15 @@
 """Routers that are averaged as seeds are of one recipe, and not one router twice."""
 
-import importlib
 from dataclasses import replace
 
 import pytest
 
 from satjax.cli import main
 from satjax.errors import SatjaxError
+from satjax.evaluation import seeds as module
 from satjax.evaluation.seeds import check_seeds
 from satjax.export import read_router
 from tests.trained import Trained
-
-module = importlib.import_module("satjax.evaluation.seeds")
 
 
 def test_the_same_router_twice_is_refused_before_anything_is_scored(trained: Trained, tmp_path, capsys):

@@ -131,7 +131,8 @@ def add_verbs(verb: Verb) -> None:
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
-    from satjax.evaluation import evaluate, read_zoos, write_report
+    from satjax.evaluation.evaluate import evaluate, write_report
+    from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes
     from satjax.render.evaluation import report_table
     from satjax.render.progress import progress
@@ -184,9 +185,11 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config import EncoderWeights
-    from satjax.evaluation import bench, read_zoos, write_html, write_report
-    from satjax.evaluation.bench import RERANK
+    from satjax.evaluation.bench import RERANK, bench
+    from satjax.evaluation.evaluate import write_report
+    from satjax.evaluation.report import write_html
     from satjax.evaluation.seeds import check_seeds
+    from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes, read_responses
     from satjax.render.evaluation import bench_table
     from satjax.render.progress import steps
@@ -234,7 +237,10 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config_file import load_config
-    from satjax.evaluation import protocols, read_zoos, write_html, write_report
+    from satjax.evaluation.evaluate import write_report
+    from satjax.evaluation.protocols import coverage, folds, leave_out, onboarding, release_stream
+    from satjax.evaluation.report import write_html
+    from satjax.evaluation.zoos import read_zoos
     from satjax.interruption import Interrupted
     from satjax.outcomes import open_outcomes
     from satjax.render.progress import steps
@@ -251,16 +257,16 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
         with steps() as on_progress:
             match options.protocol:
                 case "unseen-families":
-                    figures = protocols.unseen_families(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                    figures = leave_out.unseen_families(config, options.workdir, zoos=zoos, on_progress=on_progress)
                 case "leave-category-out":
-                    figures = protocols.leave_category_out(config, options.workdir, zoos=zoos, on_progress=on_progress)
+                    figures = leave_out.leave_category_out(config, options.workdir, zoos=zoos, on_progress=on_progress)
                 case "onboarding":
-                    figures = protocols.onboarding(config, options.workdir, on_progress=on_progress)
+                    figures = onboarding.onboarding(config, options.workdir, on_progress=on_progress)
                 case "release-stream":
-                    figures = protocols.release_stream(config, options.workdir, on_progress=on_progress)
+                    figures = release_stream.release_stream(config, options.workdir, on_progress=on_progress)
                 case _:
-                    protocols.check_nothing_held_out(config, "coverage")
-                    figures = protocols.coverage(open_outcomes(config.data.outcomes))
+                    folds.check_nothing_held_out(config, "coverage")
+                    figures = coverage.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
         print(f"satjax: {error}", file=sys.stderr)
         return error.exit_code

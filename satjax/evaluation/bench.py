@@ -1,7 +1,7 @@
 """A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,6 @@ from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
 from satjax.evaluation.baselines import (
     BASELINES,
-    READ_APTITUDE,
-    Fit,
     Fitted,
     Instructions,
     aptitude_places,
@@ -29,11 +27,11 @@ from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
-from satjax.evaluation.evaluate import Report, measured
+from satjax.evaluation.evaluate import Scored, scored
 from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
 from satjax.evaluation.intervals import paired_interval, statistic_interval
 from satjax.evaluation.leakage import warn_of_leakage
-from satjax.evaluation.sample import SEED, draw_items, draw_pairs
+from satjax.evaluation.sample import SEED, draw_items, draw_pairs, evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.router import Router
@@ -50,10 +48,6 @@ APART = (SEEN, ONE_NEW)
 RERANK, LLM_TEXT = "rerank", "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
-READ_NO_TEXT = ("candidate_means", "subject_means")
-"""Baselines that no embedding has to be computed for."""
-SEEDLESS = ("candidate_means", "subject_means", "neighbours", "logistic")
-"""Baselines that nothing random enters: one fit is all there is."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,41 @@ def bench(
     A baseline that reads the aptitude test's items is left out, with a warning, where the table has none of them and it is not named. Raises
     SatjaxError where the routers differ in aptitude test or candidates, and, before any router scores, where the table lacks what a baseline needs.
     """
+    _check_wanted(baselines, responses, table)
+    following = iter(routers)
+    first = next(following)
+    test = first.aptitude_test
+    num_open = int(evaluated(table, "test", test.item_ids).sum())
+    if limit is not None:
+        table = draw_items(table, "test", limit, test.item_ids)
+    to_fit = _fittable(table, test, baselines)
+    asked_llm = (llm or resolve(LLMConfig().weights)) if LLM_TEXT in (baselines or ()) else None
+    warn_of_leakage(table, "test")
+    of_routers = [_scored(first, 1, table, on_progress)]
+    profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
+    del first
+    of_routers += _others_scored(following, test, of_routers[0], table, on_progress)
+    names = of_routers[0].candidates
+    table = table.select_candidates(names)
+    is_held_N, is_val_N = evaluated(table, "test", test.item_ids), _is_val(table)
+    instructions, val = table.select_items(is_held_N), table.select_items(is_val_N)
+    methods = {
+        ROUTER: Method(np.stack([found.probability_BM for found in of_routers]), {}, None),
+        **_fitted_baselines(table, is_held_N, test, encoder, to_fit, seeds, kept, on_progress),
+    }
+    if responses is not None and (baselines is None or RERANK in baselines):
+        named = baselines is not None
+        methods |= _reranked(reranker or encoder, responses, instructions, val, named, on_progress)
+    if asked_llm is not None:
+        known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
+        methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, known, instructions, draw_pairs(val, CALIBRATION_EACH), hear))
+    drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
+    cost_BM = None if instructions.cost_usd_MN is None else instructions.cost_usd_MN.T
+    return compare(methods, table, "test", of_routers[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
+
+
+def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, table: OutcomeTable) -> None:
+    """Raises SatjaxError for a name that is no baseline, and where one that reads texts lacks what it reads or is calibrated on."""
     for name in baselines or ():
         if name not in (*BASELINES, RERANK, LLM_TEXT):
             raise unknown_name("baseline", name, (*BASELINES, RERANK, LLM_TEXT))
@@ -107,79 +136,38 @@ def bench(
         raise SatjaxError(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
-
-    def scored(router: Router, number: int) -> Report:
-        # A name of its own for each: the time left of one is told by how fast that one is.
-        hear = partial(on_progress, f"{ROUTER} {number}")
-        return measured(router, table, on_progress=hear)
-
-    following = iter(routers)
-    first = next(following)
-    test, aptitude_items = first.aptitude_test, first.aptitude_test.item_ids
-    num_open = sum(item.split == "test" and item.id not in aptitude_items for item in table.items)
-    if limit is not None:
-        table = draw_items(table, "test", limit, aptitude_items)
-    to_fit = _fittable(table, test, baselines)
-    if LLM_TEXT in (baselines or ()):
-        llm = llm or resolve(LLMConfig().weights)
-    is_val_N = np.array([item.split == "val" for item in table.items], bool)
-    if {RERANK, LLM_TEXT} & set(baselines or ()) and np.isnan(table.scores_MN[:, is_val_N]).all():
+    if {RERANK, LLM_TEXT} & set(baselines or ()) and np.isnan(table.scores_MN[:, _is_val(table)]).all():
         raise SatjaxError(
             "bench: rerank and llm_text are calibrated on the validation split, where the outcome table has no outcomes; "
             "add some, or leave these baselines out"
         )
-    warn_of_leakage(table, "test")
-    reports = [scored(first, 1)]
-    profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
-    del first
-    for router in following:
+
+
+def _is_val(table: OutcomeTable) -> np.ndarray:
+    return np.array([item.split == "val" for item in table.items], bool)
+
+
+def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progress) -> Scored:
+    # A name of its own for each: the time left of one is told by how fast that one is.
+    return scored(router, table, on_progress=partial(on_progress, f"{ROUTER} {number}"))
+
+
+def _others_scored(
+    routers: Iterator[Router], test: AptitudeTest, first: Scored, table: OutcomeTable, on_progress: Progress
+) -> list[Scored]:
+    """The scores of the routers after the first; raises SatjaxError for one with another aptitude test or other candidates.
+
+    Each is let go before the next one is made, since it holds base weights of its own.
+    """
+    others: list[Scored] = []
+    for router in routers:  # no `enumerate`, which holds what it gave last until it has the next
         if router.aptitude_test.fingerprint != test.fingerprint:
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
-        reports.append(scored(router, len(reports) + 1))
+        others.append(_scored(router, len(others) + 2, table, on_progress))
         del router
-    names = reports[0].figures["candidates"]
-    if any(report.figures["candidates"] != names for report in reports):
+    if any(found.candidates != first.candidates for found in others):
         raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
-    table = table.select_candidates(names)
-    embedding_NE = np.ones((len(table.items), 1), np.float32)
-    if set(to_fit) - set(READ_NO_TEXT):
-        embedding_NE = embed(
-            encoder,
-            [item.text for item in table.items],
-            on_progress=lambda done, total: on_progress("embeddings", done, total),
-        )
-    held = np.array(
-        [i for i, item in enumerate(table.items) if item.split == "test" and item.id not in aptitude_items], int
-    )
-    methods = {
-        ROUTER: Method(np.stack([report.probability_BM for report in reports]), {}, None),
-        **fit_baselines(
-            table,
-            embedding_NE,
-            test,
-            Instructions(embedding_NE[held], tuple(table.items[i].task for i in held)),
-            seeds=seeds,
-            names=to_fit,
-            kept=kept,
-            on_progress=lambda done, total: on_progress("baselines", done, total),
-        ),
-    }
-    instructions, val = table.select_items(held), table.select_items(is_val_N)
-    if responses is not None and (baselines is None or RERANK in baselines):
-        hear = partial(on_progress, RERANK)
-        try:
-            methods[RERANK] = _unfitted(rerank(reranker or encoder, responses, instructions, val, hear))
-        except SatjaxError as error:
-            if baselines is not None:
-                raise
-            log.warning("%s; that baseline is left out", error)
-    if LLM_TEXT in (baselines or ()):
-        known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
-        reader, pairs = llm or resolve(LLMConfig().weights), draw_pairs(val, CALIBRATION_EACH)
-        methods[LLM_TEXT] = _unfitted(llm_text(reader, known, instructions, pairs, hear))
-    drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
-    cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(methods, table, "test", reports[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
+    return others
 
 
 def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] | None) -> list[str]:
@@ -187,7 +175,7 @@ def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] 
     names = [name for name in (BASELINES if baselines is None else baselines) if name in BASELINES]
     if names:
         check_splits(table)
-    reading = [name for name in names if name in READ_APTITUDE]
+    reading = [name for name in names if BASELINES[name].reads_aptitude]
     if not reading or len(aptitude_places(table, test)):
         return names
     lacking = "the outcome table has none of the aptitude test's items, which candidates' profiles are made of"
@@ -199,40 +187,34 @@ def _fittable(table: OutcomeTable, test: AptitudeTest, baselines: Sequence[str] 
     return [name for name in names if name not in reading]
 
 
-def _unfitted(found: ZeroShot) -> Method:
-    """Its seconds would be those of reading texts, for which a fit of another method has no counterpart."""
-    return Method(found.probability_BM[None], found.chosen, None)
-
-
-def fit_baselines(
+def _fitted_baselines(
     table: OutcomeTable,
-    embedding_NE: np.ndarray,
+    is_held_N: np.ndarray,
     test: AptitudeTest,
-    held: Instructions,
-    *,
+    encoder: BaseModel,
+    names: Sequence[str],
     seeds: int,
-    names: Sequence[str] | None = None,
-    kept: Path | None = None,
-    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+    kept: Path | None,
+    on_progress: Progress,
 ) -> dict[str, Method]:
-    """Every baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
+    """Every named baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
 
-    `embedding_NE` float32 has a row for each item of the table, whose splits nobody looks at where there is no name. Raises SatjaxError for a
-    name that is no baseline, and where the table lacks what one needs.
+    Instructions are embedded only where one of them reads embeddings.
     """
-    for name in names or ():
-        if name not in BASELINES:
-            raise unknown_name("baseline", name, BASELINES)
-    chosen: dict[str, Fit] = {name: BASELINES[name] for name in (BASELINES if names is None else names)}
-    if not chosen:
+    if not names:
         return {}
+    embedding_NE = np.ones((len(table.items), 1), np.float32)
+    if any(BASELINES[name].reads_text for name in names):
+        texts = [item.text for item in table.items]
+        embedding_NE = embed(encoder, texts, on_progress=partial(on_progress, "embeddings"))
+    held = Instructions(embedding_NE[is_held_N], tuple(table.items[i].task for i in np.flatnonzero(is_held_N)))
     data = baseline_data(table, embedding_NE, test)
-    fits: dict[str, list[Fitted]] = {name: [] for name in chosen}
-    wanted = [(name, seed) for name in chosen for seed in range(1 if name in SEEDLESS else seeds)]
+    fits: dict[str, list[Fitted]] = {name: [] for name in names}
+    wanted = [(name, seed) for name in fits for seed in range(seeds if BASELINES[name].random else 1)]
     for done, (name, seed) in enumerate(wanted):
-        on_progress(done, len(wanted))
-        fits[name].append(fitted(kept, name, seed, chosen[name], data, asked=held))
-    on_progress(len(wanted), len(wanted))
+        on_progress("baselines", done, len(wanted))
+        fits[name].append(fitted(kept, name, seed, BASELINES[name].fit, data, asked=held))
+    on_progress("baselines", len(wanted), len(wanted))
     return {
         name: Method(
             np.stack([each.probability_BM for each in several]),
@@ -241,6 +223,30 @@ def fit_baselines(
         )
         for name, several in fits.items()
     }
+
+
+def _reranked(
+    encoder: BaseModel,
+    responses: Responses,
+    instructions: OutcomeTable,
+    val: OutcomeTable,
+    named: bool,
+    on_progress: Progress,
+) -> dict[str, Method]:
+    """`rerank` by its name; where it is not `named` and cannot be measured it is left out, with a warning."""
+    try:
+        found = rerank(encoder, responses, instructions, val, partial(on_progress, RERANK))
+    except SatjaxError as error:
+        if named:
+            raise
+        log.warning("%s; that baseline is left out", error)
+        return {}
+    return {RERANK: _unfitted(found)}
+
+
+def _unfitted(found: ZeroShot) -> Method:
+    """Its seconds would be those of reading texts, for which a fit of another method has no counterpart."""
+    return Method(found.probability_BM[None], found.chosen, None)
 
 
 def compare(
@@ -323,6 +329,8 @@ def _over_seeds(
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:
     found = metrics.reliability(probability_BM, outcome_BM)
     return {
+        "low": found.low_K.tolist(),
+        "high": found.high_K.tolist(),
         "probability": found.probability_K.tolist(),
         "outcome": found.outcome_K.tolist(),
         "count": found.count_K.tolist(),

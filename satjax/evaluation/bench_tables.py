@@ -119,6 +119,24 @@ def pair(references: Figures, methods: Figures) -> Figures:
     return _table([("APGR", ""), ("CPT(50 %)", "% of calls"), ("CPT(80 %)", "% of calls")], rows)
 
 
+def reliability(methods: Figures) -> Figures:
+    """Mean probability, mean outcome and number of pairs of each bin that holds a pair of any method."""
+    of_bin: dict[str, dict[tuple[float, float], tuple[float, float, int]]] = {}
+    for name, method in methods.items():
+        low, high, *numbers = (method["reliability"][key] for key in ("low", "high", "probability", "outcome", "count"))
+        of_bin[name] = dict(zip(zip(low, high, strict=True), zip(*numbers, strict=True), strict=True))
+    bins = sorted({ends for found in of_bin.values() for ends in found})
+    rows = [_row(name, [_of_bin(found.get(ends)) for ends in bins]) for name, found in of_bin.items()]
+    return _table([(f"{low:.2f} – {high:.2f}", "") for low, high in bins], rows)
+
+
+def _of_bin(found: tuple[float, float, int] | None) -> Figures:
+    if found is None:
+        return _cell(figure(None))
+    predicted, observed, count = found
+    return _cell(f"{figure(predicted, digits=3)} → {figure(observed, digits=3)}", f"n = {count}")
+
+
 def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, int]]) -> dict[str, list[Figures]]:
     """Cells of the figures of one group, by method that has it: mean and deviation over seeds, interval; `scales` are factor and digits by figure."""
     methods = {name: method for name, method in methods.items() if group in method}

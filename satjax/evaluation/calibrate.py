@@ -17,6 +17,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation.cost_figures import expected_costs
 from satjax.evaluation.figures import best_single
 from satjax.evaluation.prices import expected_prices
+from satjax.evaluation.sample import evaluated
 from satjax.export import rewrite_router
 from satjax.files import write_text
 from satjax.model_card import calibration_fact, with_fact, with_section
@@ -83,8 +84,7 @@ def recalibrate(
             "the router knows none of the table's candidates; add them first with `satjax assess --add`, or --out-router DIR where it came with satjax"
         )
     table = table.select_candidates(known)
-    asked = router.aptitude_test.item_ids
-    held = table.select_items(np.array([item.id not in asked for item in table.items], bool)).split(split)
+    held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     if len(texts) < 2 * FOLDS:
         raise SatjaxError(

@@ -56,15 +56,12 @@ def choices_at_prices(
     outcome_BM: Float[ndarray, "b m"],
     cost_BM: Float[ndarray, "b m"],
     mean_cost_M: Float[ndarray, "m"],
-    *,
-    lambda_L: Float[ndarray, "l"] | None = None,
 ) -> Choices | None:
     """Each instruction goes to `argmax_m probability - lambda * mean_cost`, of equals to the cheapest, at every price `lambda`.
 
     `lambda` is the outcome that a dollar has to buy, in 1 / US dollars: 0 ignores cost. (RouterBench maximizes
-    `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid, if none is given, is 0 and 64 values in
-    geometric steps (one more where two candidates cost nearly the same), the last of them so high that the cheapest candidate is always
-    chosen.
+    `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid is 0 and 64 values in geometric steps (one more where
+    two candidates cost nearly the same), the last of them so high that the cheapest candidate is always chosen.
 
     Args:
         probability_BM: in [0, 1].
@@ -72,7 +69,6 @@ def choices_at_prices(
         cost_BM: of the pairs, read only after the choice as outcomes are: a router does not know what a call will cost.
         mean_cost_M: expected cost of a call, from training data, never from the evaluated instructions. A candidate with NaN is never
             chosen.
-        lambda_L: prices to try instead, not negative.
 
     Returns:
         The choices, or None where nothing can be chosen.
@@ -87,7 +83,7 @@ def choices_at_prices(
         return None
     probability_NM, open_NM = probability_BM[:, order][counts_B].astype(np.float64), open_BM[counts_B]
     outcome_NM, cost_NM = outcome_BM[counts_B], cost_BM[counts_B]
-    lambda_L = _lambda_grid(mean_cost_M) if lambda_L is None else lambda_L
+    lambda_L = _lambda_grid(mean_cost_M)
     rows = np.arange(len(open_NM))
     chosen_LN = np.stack(
         [np.where(open_NM, probability_NM - price * mean_cost_M, -np.inf).argmax(axis=1) for price in lambda_L]

@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -12,6 +13,29 @@ from satjax.evaluation.bench import ROUTER
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Drawn = ParamSpec("Drawn")
+
+EAST_ASIAN = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "IPAexGothic",
+    "NanumGothic",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang SC",
+    "PingFang HK",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+)
+"""Fonts of Linux, macOS and Windows that have the letters of Chinese, Japanese and Korean names: matplotlib's own font has none of them."""
 
 WIDE = 10
 """Costs whose ends are this many times apart are drawn on a logarithmic axis."""
@@ -26,6 +50,23 @@ NAME_COVERED = 1_000
 """How much worse it is that a name covers a dot or another name than that it covers a point of a line."""
 
 
+def _in_any_script(draw: Callable[Drawn, str]) -> Callable[Drawn, str]:
+    """The same, with letters that matplotlib's font lacks from those of `EAST_ASIAN` that are installed; one that is not would be warned of."""
+
+    @wraps(draw)
+    def drawing(*arguments: Drawn.args, **options: Drawn.kwargs) -> str:
+        from matplotlib import rc_context, rcParams
+        from matplotlib.font_manager import fontManager
+
+        installed = set(fontManager.get_font_names())
+        families = [*rcParams["font.family"], *(name for name in EAST_ASIAN if name in installed)]
+        with rc_context({"font.family": families}):
+            return draw(*arguments, **options)
+
+    return drawing
+
+
+@_in_any_script
 def reliability(methods: dict[str, Any]) -> str:
     """Mean outcome against mean probability, a line per method."""
     figure = _figure(8, 5.2)
@@ -40,6 +81,7 @@ def reliability(methods: dict[str, Any]) -> str:
     return _png(figure)
 
 
+@_in_any_script
 def quality_against_cost(references: dict[str, Any], methods: dict[str, Any]) -> str:
     """Mean outcome against mean cost: a hull per method, the zero router, the oracle, and the single candidates as named dots."""
     from matplotlib.ticker import LogLocator
@@ -83,6 +125,7 @@ def _budgets(hull: dict[str, list[float]], high: float) -> tuple[np.ndarray, np.
     return x, np.interp(x, cost, outcome)
 
 
+@_in_any_script
 def release_stream(releases: list[dict[str, Any]]) -> str:
     """Routing accuracy at each release with its 95 % interval, the newest candidate named below: the paper's Figure 5."""
     figure = _figure(max(7, 2.5 + 0.55 * len(releases)), 5.6)
@@ -104,6 +147,7 @@ def release_stream(releases: list[dict[str, Any]]) -> str:
     return _png(figure)
 
 
+@_in_any_script
 def onboarding(sizes: dict[str, Any]) -> str:
     """AUROCs and routing accuracy of candidates that training never met by the number of aptitude items that they answered."""
     figure = _figure(10.5, 4.2)
@@ -131,6 +175,7 @@ def onboarding(sizes: dict[str, Any]) -> str:
     return _png(figure)
 
 
+@_in_any_script
 def coverage(figures: dict[str, Any]) -> str:
     """What unions of weaker candidates cover of the best one's right answers, and what they could do themselves: the paper's Figure 1.
 

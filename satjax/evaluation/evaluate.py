@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
 from satjax.evaluation.figures import Zoos, routing_of_zoos
 from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.sample import evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
@@ -22,6 +23,25 @@ from satjax.router import Router
 log = logging.getLogger("satjax")
 
 NewCandidates = Literal["profile", "skip"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities `[B, M]` of B instructions, the items of `held`, and its M candidates; `left_out` says why it lacks others."""
+
+    held: OutcomeTable
+    left_out: Mapping[str, str]
+    probability_BM: np.ndarray
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The M candidates."""
+        return self.held.candidate_ids
+
+    @property
+    def outcome_BM(self) -> np.ndarray:
+        """Their outcomes `[B, M]`, NaN where unobserved."""
+        return self.held.scores_MN.T
 
 
 @dataclass(frozen=True)
@@ -46,26 +66,39 @@ def evaluate(
     """Scores one split of a table and compares with its outcomes.
 
     A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
-    left out (`skip`); one without such answers is left out and named in `left_out`. Items of the aptitude test are never evaluated.
+    left out (`skip`); one without such answers is left out and named in `left_out`. Candidates with a new profile are added to the router, and
+    stay. Items of the aptitude test are never evaluated.
     Routing is measured on every zoo of `zoos` that the table holds whole, and on `all`; the best single candidate of a zoo is chosen outside
     the evaluated split, where the table has any other. Instructions that stand in the training split too are warned of.
     """
     if candidates is not None:
         table = table.select_candidates(candidates)
     warn_of_leakage(table, split)
-    return measured(router, table, split=split, new_candidates=new_candidates, zoos=zoos, on_progress=on_progress)
+    found = scored(router, table, split=split, new_candidates=new_candidates, on_progress=on_progress)
+    table = table.select_candidates(found.candidates)
+    probability_BM, outcome_BM = found.probability_BM, found.outcome_BM
+    warn_of_zoos_left_out(zoos or {}, found.candidates)
+    figures = {
+        "correctness": metrics.correctness(probability_BM, outcome_BM),
+        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
+        "split": split,
+        "instructions": len(outcome_BM),
+        "candidates": list(found.candidates),
+        "left_out": dict(found.left_out),
+        "synthetic": any(item.source == "synthetic" for item in found.held.items),
+    }
+    return Report(figures, probability_BM, outcome_BM)
 
 
-def measured(
+def scored(
     router: Router,
     table: OutcomeTable,
     *,
     split: str = "test",
     new_candidates: NewCandidates = "profile",
-    zoos: Zoos | None = None,
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
-) -> Report:
-    """What `evaluate` gives of all candidates, for callers that measure several routers on one table and warn of it once."""
+) -> Scored:
+    """What `evaluate` measures, of all candidates and without its figures, for callers that have figures of their own."""
     left_out = _meet(router, table, new_candidates)
     known = [name for name in table.candidate_ids if name not in left_out]
     if not known:
@@ -76,39 +109,24 @@ def measured(
     for name, reason in left_out.items():
         log.warning("candidate %r is left out: %s", name, reason)
     table = table.select_candidates(known)
-    warn_of_zoos_left_out(zoos or {}, known)
-    aptitude_items = router.aptitude_test.item_ids
-    free = np.array([name not in aptitude_items for name in table.item_ids])
-    held = table.select_items(free).split(split)
-    outcome_BM = held.scores_MN.T
-    probability_BM = router.probability(
-        [item.text for item in held.items], known, lambda done: on_progress(done, len(held.items))
-    )
-    figures = {
-        "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
-        "split": split,
-        "instructions": len(held.items),
-        "candidates": known,
-        "left_out": left_out,
-        "synthetic": any(item.source == "synthetic" for item in held.items),
-    }
-    return Report(figures, probability_BM, outcome_BM)
+    held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
+    texts = [item.text for item in held.items]
+    return Scored(held, left_out, router.probability(texts, known, lambda done: on_progress(done, len(texts))))
 
 
 def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> dict[str, str]:
     """Adds the table's unknown candidates to the router; returns those left out, with the reason."""
-    left_out: dict[str, str] = {}
-    for name in table.candidate_ids:
-        if name in router.candidates:
-            continue
-        if new_candidates == "skip":
-            left_out[name] = "not in the router"
-            continue
+    known = router.candidates
+    unknown = [name for name in table.candidate_ids if name not in known]
+    if new_candidates == "skip":
+        return dict.fromkeys(unknown, "not in the router")
+    met, left_out = [], {}
+    for name in unknown:
         try:
-            router.add(profile_from_outcomes(table, router.aptitude_test, name))
+            met.append(profile_from_outcomes(table, router.aptitude_test, name))
         except SatjaxError as error:
             left_out[name] = str(error)
+    router.add(*met)  # together: a text profile's encoder reads many in one pass
     return left_out
 
 

@@ -69,13 +69,7 @@ def _routing(
     routed_SB = np.array([_routed(probability_BM, outcome_BM, best) for probability_BM in probability_SBM])
     counts_B = ~np.isnan(routed_SB[0])
     probability_SNM, outcome_NM, routed_SN = probability_SBM[:, counts_B], outcome_BM[counts_B], routed_SB[:, counts_B]
-    value_N = {
-        "router": routed_SN.mean(axis=0),
-        "random": np.nanmean(outcome_NM, axis=1),
-        "oracle": np.nanmax(outcome_NM, axis=1, initial=-np.inf),
-    }
-    if best is not None:
-        value_N["best_single"] = outcome_NM[:, best]
+    value_N = metrics.routing(probability_SNM[0], outcome_NM, best_single=best) | {"router": routed_SN.mean(axis=0)}
     interval = {name: mean_interval(values) for name, values in value_N.items()}
     gain = None if best is None else paired_interval(value_N["router"], value_N["best_single"])
 
@@ -114,10 +108,10 @@ def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int |
 
 
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
-    """Column of the best candidate on the training split, or None where nothing is observed there or on any split but `split`.
+    """Column of the best candidate, and the split that it was chosen on: the training split, or another one where nothing is observed there.
 
-    The best is the one with the greatest of the `advantages` there. Only candidates that are `often_tried` can be it, since every routing
-    figure is measured on what it answered.
+    None, and `split` itself, where nothing is observed but there. The best is the one with the greatest of the `advantages`. Only candidates
+    that are `often_tried` can be it, since every routing figure is measured on what it answered.
     """
     observed_N = ~np.isnan(table.scores_MN).all(axis=0)
     splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}

@@ -12,6 +12,9 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import bootstrap
 
+LEVEL = 0.95
+SEED = 0
+"""One drawing for everybody: figures of the same instructions share their luck."""
 NUMBERS_AT_ONCE = 2**22
 
 
@@ -25,7 +28,7 @@ class Interval:
     n: int
 
 
-def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interval:
     """Interval for the mean of one value per instruction, NaN left out; a single value has no ends, none at all no mean either."""
     a_B = a_B[~np.isnan(a_B)].astype(np.float64)
     n = len(a_B)
@@ -37,26 +40,24 @@ def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000, seed: int 
         n_resamples=resamples,
         batch=max(1, NUMBERS_AT_ONCE // n),
         vectorized=True,
-        confidence_level=level,
+        confidence_level=LEVEL,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(SEED),
     ).confidence_interval
     return Interval(float(a_B.mean()), float(found.low), float(found.high), n)
 
 
-def paired_interval(
-    a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def paired_interval(a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interval:
     """Interval for the mean of `a - b`, outcomes of two routers on the same instructions; one where either is NaN is left out.
 
     Both are drawn together, so what an instruction does to both alike cancels out: the interval is far narrower than the two single
-    ones suggest. `a` is better at this level where `low` is above 0.
+    ones suggest. `a` is better at the 95 % level where `low` is above 0.
     """
     if a_B.shape != b_B.shape:
         raise ValueError(
             f"outcomes of shapes {a_B.shape} and {b_B.shape} are not paired; give both for the same instructions"
         )
-    return mean_interval(a_B - b_B, resamples=resamples, seed=seed, level=level)
+    return mean_interval(a_B - b_B, resamples=resamples)
 
 
 def statistic_interval(
@@ -65,8 +66,6 @@ def statistic_interval(
     outcome_BM: Float[ndarray, "b m"],
     *,
     resamples: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Interval for a figure of whole matrices, such as those of `satjax.metrics`; `mean` is the figure of all instructions.
 
@@ -79,8 +78,6 @@ def statistic_interval(
         lambda rows: [statistic(probability_BM[rows], outcome_BM[rows])],
         len(outcome_BM),
         resamples=resamples,
-        seed=seed,
-        level=level,
     )
     return interval
 
@@ -90,13 +87,11 @@ def figure_intervals(
     n: int,
     *,
     resamples: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> list[Interval]:
     """Intervals for figures of n instructions; `mean` is each figure of all of them.
 
     `figures(rows)` gives them for the instructions with the indices `rows`, int `[n]`, one as often as it stands there. Each resample is
-    drawn once for all figures, and the same for every call with this n and seed. Resamples in which a figure is None (a single class, say)
+    drawn once for all figures, and the same for every call with this n. Resamples in which a figure is None (a single class, say)
     are left out of its interval, and where that is more than half of them, or n is below 2, it has no ends.
 
     The ends are the percentiles' distances from the resamples' mean, set about the figure. Resampling adds noise, and a figure that grows with
@@ -106,7 +101,7 @@ def figure_intervals(
     if n < 2:
         return [Interval(value, None, None, n) for value in values]
     # Not scipy's bootstrap: there, one resample without a figure makes both ends NaN.
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     draws = [figures(rng.integers(n, size=n)) for _ in range(resamples if any(v is not None for v in values) else 0)]
     intervals = []
     for i, value in enumerate(values):
@@ -114,7 +109,7 @@ def figure_intervals(
         if value is None or 2 * len(known) < resamples:
             intervals.append(Interval(value, None, None, n))
         else:
-            ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) + (value - np.mean(known))
+            ends = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (value - np.mean(known))
             if min(known) >= 0 and max(known) <= 1:
                 ends = ends.clip(0, 1)
             intervals.append(Interval(value, float(ends[0]), float(ends[1]), n))

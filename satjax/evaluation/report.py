@@ -68,5 +68,6 @@ def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
         "cost": cost and bench_tables.cost(cost, methods),
         "cost_drawing": cost and drawings.quality_against_cost(cost, methods),
         "pair": pair and bench_tables.pair(pair, methods),
-        "reliability": drawings.reliability(methods),
+        "reliability": bench_tables.reliability(methods),
+        "reliability_drawing": drawings.reliability(methods),
     }

@@ -1,4 +1,4 @@
-"""Random parts of an outcome table, for methods that cost too much to be measured on all of it."""
+"""What of an outcome table is measured on, and random parts of it for methods that cost too much to be measured on all."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -12,14 +12,25 @@ SEED = 0
 """One drawing for everybody: what is measured on equally many instructions of a table is measured on the same ones."""
 
 
-def draw_items(table: OutcomeTable, split: str, limit: int, without: Collection[str] = ()) -> OutcomeTable:
-    """The table with only `limit` items of one split, those of `without` never among them; its other splits stay whole.
+def evaluated(table: OutcomeTable, split: str, aptitude_items: Collection[str]) -> np.ndarray:
+    """bool `[N]`: the split's items that are not of the aptitude test; raises SatjaxError naming the splits that have any if this one has none."""
+    split_of_N = np.array(["" if item.id in aptitude_items else item.split for item in table.items], str)
+    if split not in split_of_N:
+        present = ", ".join(sorted(set(split_of_N) - {""})) or "none at all"
+        raise SatjaxError(
+            f"the outcome table has no items of split {split!r} that are not of the aptitude test; it has {present}"
+        )
+    return split_of_N == split
+
+
+def draw_items(table: OutcomeTable, split: str, limit: int, aptitude_items: Collection[str] = ()) -> OutcomeTable:
+    """The table with only `limit` of a split's `evaluated` items; its other splits stay whole.
 
     A larger drawing holds every smaller one. Raises SatjaxError for a limit below 2, which has no interval.
     """
     if limit < 2:
         raise SatjaxError(f"limit {limit}: at least 2 instructions are needed")
-    open_N = np.array([item.split == split and item.id not in without for item in table.items], bool)
+    open_N = evaluated(table, split, aptitude_items)
     drawn = np.random.default_rng(SEED).permutation(np.flatnonzero(open_N))[:limit]
     kept_N = np.array([item.split != split for item in table.items], bool)
     kept_N[drawn] = True

@@ -1,4 +1,4 @@
-"""What a router has to beat: baselines under one contract, `fit(data, seed) -> Predictor`.
+"""What a router has to beat: baselines under one contract, `Baseline.fit(data, seed) -> Predictor`.
 
 Each is fitted on the train fold and tuned on the validation fold; test outcomes are never passed. A uniformly random
 candidate, the best single one and the oracle need no fitting: `satjax.metrics.routing` gives them for any outcomes.
@@ -6,6 +6,8 @@ candidate, the best single one and the oracle need no fitting: `satjax.metrics.r
 `rerank` and `llm_text`, modules beside these, have a contract of their own (`zero_shot.ZeroShot`): they read texts, and nothing but a
 calibration is fitted.
 """
+
+from dataclasses import dataclass
 
 from satjax.evaluation.baselines import factors, forest, logistic, means, neighbours
 from satjax.evaluation.baselines.data import (
@@ -20,43 +22,53 @@ from satjax.evaluation.baselines.data import (
     fold_of,
 )
 from satjax.evaluation.baselines.kept import Fitted, fitted
-from satjax.evaluation.baselines.tuning import Fit, FitUnseen, for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import Family, for_seen, for_unseen
 
-BASELINES: dict[str, Fit] = {
-    "candidate_means": for_seen(means.candidate_means),
-    "subject_means": for_seen(means.subject_means),
-    "neighbours": for_seen(neighbours.neighbours),
-    "clusters": for_seen(neighbours.clusters),
-    "logistic": for_seen(logistic.logistic),
-    "mlp": for_seen(factors.mlp),
-    "forest": for_seen(forest.forest),
-    "matrix_factorization": for_seen(factors.matrix_factorization),
-    "item_response": for_seen(factors.item_response),
-}
-"""`fit(data, seed)` by name. `subject_means` knows the true task of an instruction, which a router is not told."""
-READ_APTITUDE = ("forest",)
-"""Those of them that read what candidates made of the aptitude test."""
 
-UNSEEN_BASELINES: dict[str, FitUnseen] = {
-    "candidate_means": for_unseen(means.candidate_means),
-    "subject_means": for_unseen(means.subject_means),
-    "neighbours": for_unseen(neighbours.neighbours),
-    "clusters": for_unseen(neighbours.clusters),
-    "logistic": for_unseen(logistic.logistic),
-    "mlp": for_unseen(factors.mlp_unseen),
-    "forest": for_unseen(forest.forest_unseen),
-    "matrix_factorization": for_unseen(factors.matrix_factorization_unseen),
-    "item_response": for_unseen(factors.item_response_unseen),
+@dataclass(frozen=True)
+class Baseline:
+    """A family for the candidates of the training fold, `seen`, one for new ones, `unseen`, and what they go by.
+
+    `reads_text`: embeddings of the instructions. `knows_tasks`: an instruction's true task, which a router is not told; such a baseline has
+    nothing to say of a category that it has never met. `reads_aptitude`: what candidates of the training fold made of the aptitude test.
+    `random`: chance, so that another seed is another fit.
+    """
+
+    seen: Family
+    unseen: Family
+    reads_text: bool = True
+    knows_tasks: bool = False
+    reads_aptitude: bool = False
+    random: bool = True
+
+    def fit(self, data: BaselineData, seed: int) -> Predictor:
+        """For the candidates of the training fold."""
+        return for_seen(self.seen)(data, seed)
+
+    def fit_unseen(self, data: BaselineData, anchor: Fold, seed: int) -> Predictor:
+        """For candidates known by `anchor` only, their aptitude outcomes."""
+        return for_unseen(self.unseen)(data, anchor, seed)
+
+
+BASELINES = {
+    "candidate_means": Baseline(means.candidate_means, means.candidate_means, reads_text=False, random=False),
+    "subject_means": Baseline(
+        means.subject_means, means.subject_means, reads_text=False, knows_tasks=True, random=False
+    ),
+    "neighbours": Baseline(neighbours.neighbours, neighbours.neighbours, random=False),
+    "clusters": Baseline(neighbours.clusters, neighbours.clusters),
+    "logistic": Baseline(logistic.logistic, logistic.logistic, random=False),
+    "mlp": Baseline(factors.mlp, factors.mlp_unseen),
+    "forest": Baseline(forest.forest, forest.forest_unseen, reads_aptitude=True),
+    "matrix_factorization": Baseline(factors.matrix_factorization, factors.matrix_factorization_unseen),
+    "item_response": Baseline(factors.item_response, factors.item_response_unseen),
 }
-"""`fit_unseen(data, anchor, seed)` by name: for candidates known by `anchor` only, their aptitude outcomes."""
+"""By name."""
 
 __all__ = [
     "BASELINES",
-    "READ_APTITUDE",
-    "UNSEEN_BASELINES",
+    "Baseline",
     "BaselineData",
-    "Fit",
-    "FitUnseen",
     "Fitted",
     "Fold",
     "Instructions",

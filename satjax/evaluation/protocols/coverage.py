@@ -18,7 +18,7 @@ MOST = 2_000
 """Unions of one size that are looked at; of more than that a sample is drawn."""
 
 
-def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[str, Any]:
+def coverage(table: OutcomeTable, *, largest: int = 6) -> dict[str, Any]:
     """For unions of 1 to `largest` candidates weaker than the best one, less often right than it where both answered: the share of the best candidate's right answers that they also have
     (`covers_best`), and how often one of them is right, as an oracle would choose (`oracle`). Right is a score above 0.5, and an instruction
     that was not tried is not right.
@@ -48,7 +48,7 @@ def coverage(table: OutcomeTable, *, largest: int = 6, seed: int = 0) -> dict[st
     weaker = [int(m) for m in np.flatnonzero(behind_MN.sum(axis=1) > 0)]
     to_cover_MN = chosen_on_MN[:, chosen_on_MN[best] > 0.5] > 0.5
     right_MN = test_MN > 0.5
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     sizes = {}
     for size in range(1, min(largest, len(weaker)) + 1):
         unions = _unions(weaker, size, rng)

@@ -10,7 +10,7 @@ import numpy as np
 from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.evaluation.evaluate import measured
+from satjax.evaluation.evaluate import scored
 from satjax.files import safe_name
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
@@ -76,10 +76,10 @@ def trained_and_scored(
     it cannot know.
     """
     router = trained(config, workdir, name, candidates=candidates, categories=categories)
-    report = measured(router, table)
-    for candidate, reason in report.figures["left_out"].items():
+    found = scored(router, table)
+    for candidate, reason in found.left_out.items():
         raise SatjaxError(f"{protocol}: {candidate!r} is known by nothing ({reason}); leave it out of the table")
-    return report.probability_BM, router.aptitude_test
+    return found.probability_BM, router.aptitude_test
 
 
 def fold_folder(workdir: Path, name: str) -> Path:

@@ -11,7 +11,6 @@ from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import (
     BASELINES,
-    UNSEEN_BASELINES,
     Instructions,
     aptitude_fold,
     baseline_data,
@@ -31,7 +30,7 @@ from satjax.evaluation.protocols.folds import (
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.weights.fetch import resolve
 
-WITHOUT_TASKS = tuple(name for name in BASELINES if name != "subject_means")
+WITHOUT_TASKS = tuple(name for name, baseline in BASELINES.items() if not baseline.knows_tasks)
 """Baselines that can say something about a category that they have never met."""
 
 
@@ -40,7 +39,7 @@ def unseen_families(
     workdir: Path,
     *,
     zoos: Zoos | None = None,
-    baselines: Sequence[str] = tuple(UNSEEN_BASELINES),
+    baselines: Sequence[str] = tuple(BASELINES),
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Every candidate's column comes from a router, and from baselines, that have never met its family: its aptitude test is all they know.
@@ -72,7 +71,7 @@ def unseen_families(
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(groups) * len(baselines))
             found[name][:, columns] = fitted(
-                kept, name, 0, UNSEEN_BASELINES[name], data, anchor, asked=asked
+                kept, name, 0, BASELINES[name].fit_unseen, data, anchor, asked=asked
             ).probability_BM
     on_progress("baselines", len(groups) * len(baselines), len(groups) * len(baselines))
     on_progress("folds", len(groups), len(groups) + 1)
@@ -118,7 +117,7 @@ def leave_category_out(
         asked = _instructions(table, embedding_NE, held[rows])
         for i, name in enumerate(baselines):
             on_progress("baselines", done * len(baselines) + i, len(names) * len(baselines))
-            found[name][rows] = fitted(kept, name, 0, BASELINES[name], data, asked=asked).probability_BM
+            found[name][rows] = fitted(kept, name, 0, BASELINES[name].fit, data, asked=asked).probability_BM
     on_progress("baselines", len(names) * len(baselines), len(names) * len(baselines))
     on_progress("folds", len(names), len(names) + 1)
     found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "leave category out")

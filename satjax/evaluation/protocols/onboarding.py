@@ -16,6 +16,7 @@ from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, 
 from satjax.outcomes import OutcomeTable, open_outcomes
 
 SIZES = (16, 64, 256, 1000)
+SEED = 0
 
 
 def onboarding(
@@ -23,11 +24,10 @@ def onboarding(
     workdir: Path,
     *,
     sizes: Sequence[int] = SIZES,
-    seed: int = 0,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn by `seed`; 95 % intervals stand in
-    `intervals`, by figure.
+    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn at random; 95 % intervals
+    stand in `intervals`, by figure.
 
     Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
     `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
@@ -47,7 +47,7 @@ def onboarding(
         on_progress("folds", done, len(groups))
         columns = [column[name] for name in names]
         # In a function of its own, which lets go of its router before the next one is trained on the same device.
-        parts, answered_SM[:, columns] = _fold(config, workdir, family, names, table, texts, sizes, seed)
+        parts, answered_SM[:, columns] = _fold(config, workdir, family, names, table, texts, sizes)
         for size, part in zip(sizes, parts, strict=True):
             found[size][:, columns] = part
     on_progress("folds", len(groups), len(groups))
@@ -71,13 +71,12 @@ def _fold(
     table: OutcomeTable,
     texts: Sequence[str],
     sizes: Sequence[int],
-    seed: int,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """By size, probabilities `[B, M]` of a family's M candidates by the router without it, and how many items each answered, `[S, M]`."""
     router = trained(config, workdir, f"without-family-{family}", candidates=names)
     whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
     fewer = [
-        replace(fewer_items(profile, size, seed), candidate=f"{profile.candidate} with {size} items")
+        replace(fewer_items(profile, size, SEED), candidate=f"{profile.candidate} with {size} items")
         for size in sizes
         for profile in whole
     ]

@@ -12,9 +12,10 @@ import numpy as np
 from satjax import metrics
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import scored
 from satjax.evaluation.figures import advantages, best_single
 from satjax.evaluation.intervals import mean_interval, paired_interval
+from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 
@@ -38,6 +39,7 @@ def release_stream(
     """
     check_nothing_held_out(config, "release stream")
     table = in_order_of_release(open_outcomes(config.data.outcomes))
+    warn_of_leakage(table, "test")
     names = table.candidate_ids
     first = first or max(BEST, 2 * len(names) // 5)
     if not BEST <= first < len(names):
@@ -47,10 +49,10 @@ def release_stream(
     on_progress("trained on the first", 0, 2)
     router = trained(config, workdir, f"first-{first}", candidates=names[first:])
     on_progress("scored", 1, 2)
-    report = evaluate(router, table)
+    found = scored(router, table)
     on_progress("scored", 2, 2)
     trained_on = names[:first]
-    table = table.select_candidates(report.figures["candidates"])
+    table = table.select_candidates(found.candidates)
     names = table.candidate_ids
     newcomers = [m for m, name in enumerate(names) if name not in trained_on]
     if not newcomers:
@@ -70,32 +72,28 @@ def release_stream(
                 "release_date": table.candidates[newest].release_date,
                 "zoo": [names[m] for m in zoo],
                 "best_single_candidate": names[zoo[fixed]],
-                **_figures(report.probability_BM[:, zoo], report.outcome_BM[:, zoo], fixed),
+                **_figures(found.probability_BM[:, zoo], found.outcome_BM[:, zoo], fixed),
             }
         )
     return {
         "protocol": "release stream",
         "trained_on": list(trained_on),
-        "left_out": report.figures["left_out"],
+        "left_out": dict(found.left_out),
         "releases": steps,
     }
 
 
 def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray, fixed: int) -> dict[str, Any]:
     """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that the one in column `fixed` answered."""
+    outcome_N = metrics.routing(probability_BM, outcome_BM, best_single=fixed)
+    interval = {name: mean_interval(values) for name, values in outcome_N.items()}
+    gain = paired_interval(outcome_N["router"], outcome_N["best_single"])
     answered = ~np.isnan(outcome_BM[:, fixed])
-    probability_BM, outcome_BM = probability_BM[answered], outcome_BM[answered]
-    outcome_B = {
-        "router": metrics.routed_outcomes(probability_BM, outcome_BM),
-        "best_single": outcome_BM[:, fixed],
-        "random": np.nanmean(outcome_BM, axis=1),
-        "oracle": np.nanmax(outcome_BM, axis=1),
-    }
-    gain = paired_interval(outcome_B["router"], outcome_B["best_single"])
     return {
-        **metrics.routing(probability_BM, outcome_BM, best_single=fixed),
-        "selection_entropy": metrics.selection_entropy(probability_BM, outcome_BM),
-        **{f"{name}_interval": asdict(mean_interval(each)) for name, each in outcome_B.items()},
+        **{name: found.mean for name, found in interval.items()},
+        "n": gain.n,
+        "selection_entropy": metrics.selection_entropy(probability_BM[answered], outcome_BM[answered]),
+        **{f"{name}_interval": asdict(found) for name, found in interval.items()},
         "gain_interval": asdict(gain),
     }
 
