@@ -16,9 +16,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where the file system that all hosts share is mounted. satjax reads and writes files: it knows no gs:// addresses.
 readonly ROOT SHARE_DIR=/mnt/satjax
 
-# What `satjax train` ends with when the same command goes on: 75 says that everything is saved; the others (128 + signal: ABRT, KILL, SEGV,
-# TERM) are those of a process that died with its host, or for the loss of another. Everything else is a mistake that trying again would repeat.
-readonly SAVED=75 RETRY_CODES=(75 134 137 139 143)
+# What `satjax train` ends with when the same command goes on: 75 says that everything is saved; the others (128 + signal: ABRT, BUS, KILL, SEGV,
+# TERM) are those of a process that died with its host or its share, or for the loss of another. Everything else is a mistake that trying again
+# would repeat.
+readonly SAVED=75 RETRY_CODES=(75 134 135 137 139 143)
 # Somebody else's run is on the host: theirs is the slice.
 readonly TAKEN=69
 # How it ended is not known, for want of a connection; ssh's own exit code.

@@ -213,7 +213,7 @@ def test_quoted_words_are_read_back_as_they_were(words):
 
 def test_hosts_are_judged_together(tmp_path):
     hosts_own_verdict = [
-        ((0, 0), 0, 0), ((75, 0), 75, 75), ((0, 134), 134, 134), ((134, 2), 134, 2), ((1, 75), 1, 1), ((75, 137, 1, 75), 137, 1),
+        ((0, 0), 0, 0), ((75, 0), 75, 75), ((0, 134), 134, 134), ((134, 2), 134, 2), ((2, 135), 2, 2), ((135, 2), 135, 2), ((1, 75), 1, 1), ((75, 137, 1, 75), 137, 1),
         ((), 1, 255), ((0,), 255, 255), ((), 0, 0),
     ]  # fmt: skip
     code, logs = f". {LAUNCH}/common.sh; cd {tmp_path}", ""
@@ -493,7 +493,7 @@ def test_the_jobset_restarts_what_was_saved_and_fails_on_mistakes():
     [rule] = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["operator"] == "NotIn"
-    assert 75 in rule["onExitCodes"]["values"]
+    assert {75, 135} <= set(rule["onExitCodes"]["values"])  # 135: weights on a share that went away
     assert not {0, 1, 2} & set(rule["onExitCodes"]["values"])
     pod = job["template"]["spec"]
     assert rule["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
