@@ -47,6 +47,9 @@ where=(--zone "$zone" --quiet)
 queue=(gcloud compute tpus queued-resources)
 describe=("${queue[@]}" describe "$name" "${where[@]}" --format 'value(state.state)')
 POLL_SECONDS=30
+# Only the first host prints much: networks forget the silent connections of the others, and of a host without power nobody says goodbye. Without
+# these ssh would learn of it after two hours.
+ALIVE=(-oServerAliveInterval=30 -oServerAliveCountMax=6)
 held='' there=''
 
 # What the queued resource is; ABSENT where there is none, UNKNOWN where nobody answers.
@@ -97,7 +100,7 @@ obtain() {
 # on_hosts LINE: runs a line of shell on all hosts at once; what they say goes to the terminal, their verdict is the exit code.
 on_hosts() {
   local own
-  local ssh=(gcloud compute tpus tpu-vm ssh "$name" --worker all "${where[@]}" --command "$1")
+  local ssh=(gcloud compute tpus tpu-vm ssh "$name" --worker all "${where[@]}" "${ALIVE[@]/#/--ssh-flag=}" --command "$1")
   if [[ $dry_run ]]; then
     quoted "${ssh[@]}"
     return
@@ -114,7 +117,7 @@ on_hosts() {
 
 install() {
   run git -C "$ROOT" archive --format tar.gz --output "$scratch/satjax.tar.gz" HEAD || return
-  run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" || return "$LOST"
+  run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" "${ALIVE[@]/#/--scp-flag=}" || return "$LOST"
   # Without what an earlier commit left there, which would be built in again.
   on_hosts "mkdir -p satjax && rm -rf satjax/satjax satjax/build satjax/*.egg-info && tar -xzf satjax.tar.gz -C satjax && bash satjax/launch/host.sh install $(quoted "$share")"
 }

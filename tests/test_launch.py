@@ -283,6 +283,15 @@ def test_a_slice_is_made_used_and_deleted(world):
     assert any(line.endswith("/satjax[tpu]") for line in world.said("python3"))
 
 
+def test_a_connection_that_died_in_silence_is_noticed(world):
+    assert tpu(world)[0] == 0
+    for call, flag in (("tpu-vm ssh", "--ssh-flag="), ("tpu-vm scp", "--scp-flag=")):
+        lines = [line for line in world.said("gcloud") if f" {call} " in line]
+        assert lines
+        for line in lines:
+            assert {f"{flag}-oServerAliveInterval=30", f"{flag}-oServerAliveCountMax=6"} <= set(line.split())
+
+
 def test_a_saved_run_goes_on_in_the_same_slice_and_a_preempted_one_in_a_new_one(world):
     world.codes((75, 75), ("preempted", 134), (0, 0))
     code, output = tpu(world)
