@@ -292,6 +292,30 @@ def test_a_connection_that_died_in_silence_is_noticed(world):
             assert {f"{flag}-oServerAliveInterval=30", f"{flag}-oServerAliveCountMax=6"} <= set(line.split())
 
 
+def test_a_command_that_is_given_again_starts_no_second_run(world):
+    """As gcloud gives it after a connection that broke: when the run has ended, or when the host has restarted and lost its share."""
+    install, train, ready = (
+        ("host.sh", "install", "h:/x"),
+        ("host.sh", "train", *TRAIN),
+        world.folder / "satjax-run" / "ready",
+    )
+    satjax = world.folder / "bin" / "satjax"
+    satjax.write_text(satjax.read_text().replace("code=0", 'code=0; echo start >>"$FAKE/starts"'))
+    world.codes((75, 0), (0, 0), (134, 0))
+    assert world.run(*install)[0] == 0
+    assert [world.run(*train)[0] for _ in range(2)] == [75, 75]
+    assert len(world.said("starts")) == 1
+    assert world.run("host.sh", "train", *TRAIN, "--more")[0] == 75  # what another run ended with is not theirs
+    assert world.run(*install)[0] == 0
+    assert [world.run(*train)[0] for _ in range(2)] == [0, 0]
+    assert len(world.said("starts")) == 2
+    assert world.run(*install)[0] == 0
+    ready.write_text("the start before\n")
+    (world.folder / "satjax-run" / "exit").unlink()
+    assert world.run(*train)[0] == 137
+    assert len(world.said("starts")) == 2
+
+
 def test_a_saved_run_goes_on_in_the_same_slice_and_a_preempted_one_in_a_new_one(world):
     world.codes((75, 75), ("preempted", 134), (0, 0))
     code, output = tpu(world)
@@ -610,6 +634,7 @@ def test_a_host_on_which_nothing_starts_says_so(world):
     for name, body in (("setsid", "exit 1"), ("sleep", ":")):
         (world.folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (world.folder / "bin" / name).chmod(0o755)
+    assert world.run("host.sh", "install", "h:/x")[0] == 0
     code, output = world.run("host.sh", "train", *TRAIN)
     assert code == 2
     assert "satjax did not start on this host" in output
