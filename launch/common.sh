@@ -47,6 +47,16 @@ verdict() {
   printf '%s\n' "$found"
 }
 
+# insist COMMAND...: runs it up to five times, with longer and longer pauses: what is busy, or not reached for a moment, is no reason to end.
+insist() {
+  local tries
+  for tries in 1 2 3 4 5; do
+    ! "$@" || return 0
+    ((tries == 5)) || sleep "$((tries * 5))"
+  done
+  return "$SAVED"
+}
+
 # await PID: until a command in the background has ended, with its exit code. bash hears of signals between commands, and of one that comes just before
 # its `wait` blocks only when that is over: so it never waits long.
 await() {

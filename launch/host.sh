@@ -27,8 +27,8 @@ mount_share() {
     *)
       if ! command -v mount.nfs >/dev/null; then
         # A machine that has just started is updating itself, for minutes.
-        sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet
-        sudo apt-get -o DPkg::Lock::Timeout=600 install --yes --quiet nfs-common
+        insist sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet
+        insist sudo apt-get -o DPkg::Lock::Timeout=600 install --yes --quiet nfs-common
       fi
       sudo mount -t nfs "$1" "$SHARE_DIR"
       [[ -w $SHARE_DIR ]] || sudo chmod a+rwxt "$SHARE_DIR"
@@ -38,9 +38,9 @@ mount_share() {
 
 install_satjax() {
   # uv brings a Python of its own: the one of the TPU software is older than satjax needs.
-  python3 -m pip install --quiet --user uv
-  python3 -m uv venv --quiet --allow-existing --python 3.12 "$ENVIRONMENT"
-  python3 -m uv pip install --quiet --python "$ENVIRONMENT/bin/python" "${ROOT}[tpu]"
+  insist python3 -m pip install --quiet --user uv
+  insist python3 -m uv venv --quiet --allow-existing --python 3.12 "$ENVIRONMENT"
+  insist python3 -m uv pip install --quiet --python "$ENVIRONMENT/bin/python" "${ROOT}[tpu]"
 }
 
 # A run holds $RUN/lock for as long as it lives; nothing is left of that when the host restarts.

@@ -316,6 +316,18 @@ def test_a_command_that_is_given_again_starts_no_second_run(world):
     assert len(world.said("starts")) == 2
 
 
+@pytest.mark.parametrize(("failures", "ends"), [(2, 0), (99, 75)])
+def test_a_network_that_fails_while_satjax_is_installed_is_no_mistake(failures, ends, world):
+    pip = world.folder / "bin" / "python3"
+    flaky = f"""[[ "$*" != *"uv pip install"* || $HOST != 1 || $(wc -l <"$FAKE/failed") -ge {failures} ]] || {{ echo >>"$FAKE/failed"; exit 2; }}"""
+    pip.write_text(pip.read_text().replace("\n", f"\n{flaky}\n", 1))
+    (world.folder / "failed").touch()
+    code, output = tpu(world, "--retries", "1")
+    assert code == ends, output
+    once = ["scp", "host.sh install"]
+    assert world.verbs() == ["create", *once, *(["host.sh train"] if ends == 0 else once), "delete"]
+
+
 def test_a_saved_run_goes_on_in_the_same_slice_and_a_preempted_one_in_a_new_one(world):
     world.codes((75, 75), ("preempted", 134), (0, 0))
     code, output = tpu(world)
