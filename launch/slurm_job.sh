@@ -13,14 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 # Two minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
 # command that fails in a trap would end this script, and with it the way back into the queue.
 # shellcheck disable=SC2329
-save() {
-  local tries
-  for ((tries = 0; tries < 5; tries++)); do
-    ! scancel --signal TERM "$SLURM_JOB_ID" || return 0
-    sleep 5
-  done
-  say "scancel fails: the tasks end without a checkpoint of their last steps"
-}
+save() { insist scancel --signal TERM "$SLURM_JOB_ID" || say "scancel fails: the tasks end without a checkpoint of their last steps"; }
 trap save TERM
 
 # The signal reaches the shell of a task as well, which has to stay until satjax has saved.
@@ -38,6 +31,9 @@ await $!
 code=$(verdict "$scratch/log" "$(<"$scratch/own")")
 if ((code != 0)) && retryable "$code" && ((${SLURM_RESTART_COUNT:-0} < retries)); then
   say "exit code $code; back into the queue, to go on from the last checkpoint (attempt $((${SLURM_RESTART_COUNT:-0} + 1)) of $retries)"
-  scontrol requeue "$SLURM_JOB_ID"
+  insist scontrol requeue "$SLURM_JOB_ID" || {
+    say "scontrol fails: run the same command again"
+    exit "$SAVED"
+  }
 fi
 exit "$code"

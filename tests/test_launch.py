@@ -586,6 +586,17 @@ def test_a_slurm_job_is_requeued_where_that_helps(codes, restarts, code, requeue
     assert world.said("scontrol") == (["requeue 7"] if requeued else [])
 
 
+@pytest.mark.parametrize(("refusals", "asked"), [(1, 2), (99, 5)])
+def test_a_controller_that_is_busy_is_asked_again_for_the_way_back(refusals, asked, world):
+    scontrol = world.folder / "bin" / "scontrol"
+    scontrol.write_text(f'{scontrol.read_text()}[[ $(wc -l <"$FAKE/scontrol") -gt {refusals} ]]\n')
+    world.codes((137, 137))
+    code, output = slurm(world)
+    assert code == (137 if refusals == 1 else 75), output
+    assert world.said("scontrol") == ["requeue 7"] * asked
+    assert ("run the same command again" in output) == (refusals == 99)
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_slurm_job_saves_before_its_time_is_over(busy, world):
     (world.folder / "endless").touch()
