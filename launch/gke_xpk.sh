@@ -33,10 +33,13 @@ where=(--cluster "$cluster")
 [[ ! $project ]] || where+=(--project "$project")
 codes=$(IFS=,; printf '%s' "${RETRY_CODES[*]}")
 
+# Kubernetes reads $(NAME) in the container's command, which XPK makes of this line, and $$ as one dollar.
+arguments=$(quoted "${REST[@]}")
+
 # `exec`: XPK sends SIGTERM to the process that it started, which has to be satjax for a checkpoint to be saved. What the LLM has read of the
 # instructions outlives the pod, whose cache goes with it.
 run xpk workload create --workload "$name" "${where[@]}" --tpu-type "$tpu_type" --num-slices "$slices" --docker-image "$image" \
   --storage "$storage" --max-restarts "$retries" --restart-on-exit-codes "$codes" --termination-grace-period-seconds 120 \
-  --command "exec env SATJAX_FEATURES=$SHARE_DIR/features satjax train $(quoted "${REST[@]}")"
+  --command "exec env SATJAX_FEATURES=$SHARE_DIR/features satjax train ${arguments//\$/\$\$}"
 say "follow it: $(quoted xpk workload list "${where[@]}" --filter-by-job "$name")"
 say "delete it: $(quoted xpk workload delete "${where[@]}" --workload "$name")"

@@ -82,7 +82,8 @@ printf '%s\n' "$*" >>"$FAKE/python3"
     "sudo": r"""printf '%s\n' "$*" >>"$FAKE/sudo" """,
     "mountpoint": "exit 1",
     "sleep": "exec /bin/sleep 0.02",
-    "xpk": r"""[[ $5$6 == --clusterc ]] && exec bash -c "${!#}" """,
+    # Kubernetes makes one dollar of two in what is to run.
+    "xpk": r"""[[ $5$6 == --clusterc ]] && line=${!#} && exec bash -c "${line//\$\$/\$}" """,
     "sbatch": r"""
 printf '%s\n' "$*" >>"$FAKE/sbatch"
 while [[ $1 != *.sh ]]; do [[ $1 != --chdir ]] || cd "$2"; shift; done
