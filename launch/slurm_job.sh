@@ -20,10 +20,11 @@ trap save TERM
 # shellcheck disable=SC2016
 task='trap : TERM; "$@"; code=$?; echo "satjax-launch: exit $code"; exit "$code"'
 
-# In the background, for signals to be heard meanwhile. The first task that has saved must not end the others.
+# In the background, for signals to be heard meanwhile. The first task that has saved must not end the others. srun gives a task more than one
+# core only where it is told so itself.
 {
   code=0
-  srun --kill-on-bad-exit=0 bash -c "$task" task satjax train "$@" 2>&1 || code=$?
+  srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c "$task" task satjax train "$@" 2>&1 || code=$?
   echo "$code" >"$scratch/own"
 } | tee "$scratch/log" &
 await $!

@@ -86,13 +86,18 @@ printf '%s\n' "$*" >>"$FAKE/python3"
     "xpk": r"""[[ $5$6 == --clusterc ]] && line=${!#} && exec bash -c "${line//\$\$/\$}" """,
     "sbatch": r"""
 printf '%s\n' "$*" >>"$FAKE/sbatch"
-while [[ $1 != *.sh ]]; do [[ $1 != --chdir ]] || cd "$2"; shift; done
+while [[ $1 != *.sh ]]; do
+  [[ $1 != --chdir ]] || cd "$2"
+  [[ $1 != --cpus-per-task ]] || export SLURM_CPUS_PER_TASK=$2
+  shift
+done
 cp "$1" "$FAKE/spooled"; shift
 echo $$ >"$FAKE/job"
 SLURM_JOB_ID=7 exec bash "$FAKE/spooled" "$@" """,
     "srun": r"""
 code=0
-for host in 0 1; do HOST=$host setsid "${@:2}" & echo $! >"$FAKE/task$host"; done
+while [[ $1 == --* ]]; do printf '%s\n' "$1" >>"$FAKE/srun"; shift; done
+for host in 0 1; do HOST=$host setsid "$@" & echo $! >"$FAKE/task$host"; done
 wait "$(<"$FAKE/task0")" || code=$?
 wait "$(<"$FAKE/task1")" || code=$?
 exit $code""",
@@ -567,6 +572,23 @@ def test_a_slurm_job_gives_every_task_the_arguments(world):
     [submitted] = world.said("sbatch")[:1]
     assert "--ntasks-per-node 4 --gpus-per-node 4" in submitted
     assert "--gpus-per-task" not in submitted  # JAX gives the process of local number i the GPU i
+
+
+@pytest.mark.parametrize(
+    ("more", "cores", "memory"),
+    [
+        ("", 8, None),
+        ("--cpus-per-task 16 --mem 200G", 16, "200G"),
+        ("--gpus-per-node 8", 8, "0"),
+        ("--gpus-per-node 8 --mem 1T", 8, "1T"),
+    ],
+)
+def test_a_slurm_task_has_its_cores_and_memory(more, cores, memory, world):
+    assert slurm(world, *more.split())[0] == 0
+    [submitted] = [line.split() for line in world.said("sbatch") if line.startswith("--job-name")]
+    assert submitted[submitted.index("--cpus-per-task") + 1] == str(cores)
+    assert ([submitted[submitted.index("--mem") + 1]] if "--mem" in submitted else []) == ([memory] if memory else [])
+    assert f"--cpus-per-task={cores}" in world.said("srun")
 
 
 @pytest.mark.parametrize(
