@@ -516,6 +516,9 @@ def test_the_jobset_fits_its_schema(more):
     assert ("cloud.google.com/gke-spot" in pod["nodeSelector"]) == bool(more)
     assert [next(iter(set(volume) - {"name"})) for volume in pod["volumes"]] == ["csi" if more else "nfs"]
     assert pod["volumes"][0]["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
+    limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
+    annotations = slices["template"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == ({"gke-gcsfuse/volumes": "true"} | limits if more else {})
 
 
 def test_what_was_read_of_instructions_outlives_a_pod(world):
