@@ -17,15 +17,16 @@
 #   --spot                 on spot nodes only
 #   --service-account NAME, --namespace NAME   in Kubernetes; a bucket needs an account that may write to it (default: default)
 #   --retries N            restarts after an interruption or a lost host (default: 3)
+#   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run              print every command, the JobSet with it, run none
 #
 # Where it failed before its end, delete the JobSet and run the same command: it goes on from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' image='' accelerator='' topology='' share=''
-slices=1 chips_per_host=4 service_account=default namespace=default retries=3 spot=''
-parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries" "spot" "$@"
-check_positive slices chips_per_host
+slices=1 chips_per_host=4 service_account=default namespace=default retries=3 save_seconds=120 spot=''
+parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries save-seconds" "spot" "$@"
+check_positive slices chips_per_host save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
@@ -65,7 +66,7 @@ nodes="{\"cloud.google.com/gke-tpu-accelerator\": $(json "$accelerator"), \"clou
 
 declare -A value=(
   [NAME]=$(json "$name") [NAMESPACE]=$(json "$namespace") [IMAGE]=$(json "$image") [SERVICE_ACCOUNT]=$(json "$service_account")
-  [RETRIES]=$retries [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
+  [RETRIES]=$retries [SAVE_SECONDS]=$save_seconds [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
   [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [ANNOTATIONS]=$annotations [SHARE]=$volume [NODES]="$nodes}"
   # Kubernetes reads $(NAME) in arguments, and $$ as one dollar.
   [ARGUMENTS]="[$(json "${REST[@]//\$/\$\$}")]"

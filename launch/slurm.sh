@@ -12,7 +12,8 @@
 #   --gpus-per-node N    (default: 8)
 #   --cpus-per-task N    cores of each process, which compiles and reads weights with them (default: 8)
 #   --mem SIZE           of a node, as SLURM writes it; 0 is all that it has (default: 0 with 8 GPUs to a node or more, else SLURM's)
-#   --time LIMIT         of one run, as SLURM writes it; a checkpoint is saved two minutes before it is over (default: 4:00:00)
+#   --time LIMIT         of one run, as SLURM writes it; a checkpoint is saved before it is over (default: 4:00:00)
+#   --save-seconds N     how long that may take; it begins a minute earlier still, for the way back into the queue (default: 120)
 #   --partition NAME, --account NAME   (default: SLURM's)
 #   --retries N          how often the job goes back into the queue after its time limit, an interruption or a lost node (default: 3)
 #   --dry-run            print every command, run none
@@ -21,16 +22,16 @@
 # Where it ended before its end, run the same command: it goes on from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name='' nodes=1 gpus_per_node=8 cpus_per_task=8 mem='' time=4:00:00 partition='' account='' retries=3
-parse_arguments "name" "nodes gpus-per-node cpus-per-task mem time partition account retries" "" "$@"
-check_positive nodes gpus_per_node cpus_per_task
+name='' nodes=1 gpus_per_node=8 cpus_per_task=8 mem='' time=4:00:00 save_seconds=120 partition='' account='' retries=3
+parse_arguments "name" "nodes gpus-per-node cpus-per-task mem time save-seconds partition account retries" "" "$@"
+check_positive nodes gpus_per_node cpus_per_task save_seconds
 check_number retries
 check_train_arguments
 
 # Without --gpus-per-task: JAX gives the process of local number i the GPU i, so that every process has to see all of the node. Without
 # --cpus-per-task each gets one core, and often the memory that goes with one.
 command=(sbatch --job-name "$name" --nodes "$nodes" --ntasks-per-node "$gpus_per_node" --gpus-per-node "$gpus_per_node"
-  --cpus-per-task "$cpus_per_task" --time "$time" --signal B:TERM@120 --requeue
+  --cpus-per-task "$cpus_per_task" --time "$time" --signal "B:TERM@$((save_seconds + 60))" --requeue
   --open-mode append --output "$name-%j.log" --chdir "$ROOT")
 [[ $mem ]] || ((gpus_per_node < 8)) || mem=0
 [[ ! $mem ]] || command+=(--mem "$mem")

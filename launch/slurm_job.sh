@@ -10,7 +10,7 @@ retries=$1
 shift
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Two minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
+# Some minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
 # command that fails in a trap would end this script, and with it the way back into the queue.
 # shellcheck disable=SC2329
 save() { insist scancel --signal TERM "$SLURM_JOB_ID" || say "scancel fails: the tasks end without a checkpoint of their last steps"; }

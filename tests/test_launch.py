@@ -260,6 +260,7 @@ def test_a_host_that_is_told_nothing_makes_nothing(world):
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"] + " --chips-per-host 0", TRAIN, "--chips-per-host 0: give a number above 0"),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"] + " --slices 0", TRAIN, "--slices 0: give a number above 0"),
         ("slurm.sh", OPTIONS["slurm.sh"] + " --nodes 0", TRAIN, "--nodes 0: give a number above 0"),
+        ("slurm.sh", OPTIONS["slurm.sh"] + " --save-seconds 2m", TRAIN, "--save-seconds 2m: give a whole number"),
         ("one_gpu.sh", "pack --out parts --mib 0", (), "--mib 0: give a number above 0"),
         ("slurm.sh", OPTIONS["slurm.sh"], (), "after -- stand the arguments of satjax train"),
         ("one_gpu.sh", "trian", (), "'trian' is no step"),
@@ -271,6 +272,18 @@ def test_mistakes_are_one_line_before_anything_runs(script, options, train, said
     assert said in output
     assert len(output.splitlines()) == 1
     assert not world.said("gcloud")
+
+
+@pytest.mark.parametrize(("more", "seconds"), [("", 120), ("--save-seconds 600", 600)])
+def test_a_large_checkpoint_is_given_the_time_to_be_saved(more, seconds):
+    """On a share that takes minutes for it."""
+    printed = {
+        s: dry_run(s, *TRAIN, options=f"{OPTIONS[s]} {more}") for s in ("slurm.sh", "gke_jobset.sh", "gke_xpk.sh")
+    }
+    assert f"--signal B:TERM@{seconds + 60} " in printed["slurm.sh"]
+    assert f"--termination-grace-period-seconds {seconds} " in printed["gke_xpk.sh"]
+    pod = jobset_of(printed["gke_jobset.sh"])["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == seconds
 
 
 # --- TPU VMs
