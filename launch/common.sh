@@ -12,7 +12,7 @@ die() {
 
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || die "bash $BASH_VERSION is too old: 4.4 is needed"
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where the file system that all hosts share is mounted. satjax reads and writes files: it knows no gs:// addresses.
 readonly ROOT SHARE_DIR=/mnt/satjax
 
@@ -178,4 +178,17 @@ check_shared_workdir() {
   local workdir
   workdir=$(train_value workdir)
   [[ $workdir == "$SHARE_DIR"/* ]] || die "--workdir $workdir lies on one host's disk and goes with it: name one under $SHARE_DIR, where the share is mounted"
+}
+
+# Outcomes that all hosts find. Those that are not among the arguments stand in the config, as far as it lies in this checkout.
+check_shared_outcomes() {
+  local outcomes config
+  outcomes=$(train_value config.data.outcomes)
+  config=$(train_value config)
+  config=$ROOT/${config%%:*}
+  if [[ ! $outcomes && -f $config ]]; then
+    outcomes=$(sed -n 's/.*"outcomes": "\([^"]*\)".*/\1/p' "$config" | head -n 1)
+  fi
+  [[ $outcomes =~ ^(synthetic(:.*)?)?$ || $outcomes == "$SHARE_DIR"/* ]] ||
+    die "outcomes $outcomes are on no host: copy them onto the share, and give --config.data.outcomes=$SHARE_DIR/..."
 }

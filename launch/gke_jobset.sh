@@ -30,6 +30,7 @@ check_positive slices chips_per_host save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
 [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || die "--topology $topology: give it as 4x4 or 2x2x4"
 chips=$((${topology//x/*}))
 ((chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"

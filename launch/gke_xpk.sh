@@ -28,6 +28,7 @@ check_positive slices save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
 
 where=(--cluster "$cluster")
 [[ ! $zone ]] || where+=(--zone "$zone")

@@ -31,6 +31,10 @@ parse_arguments "name zone accelerator share" "runtime project retries" "spot ke
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
+config=$(train_value config)
+[[ $config == "$SHARE_DIR"/* ]] || answer=$(git -C "$ROOT" cat-file -e "HEAD:${config%%:*}" 2>&1) ||
+  die "--config $config is not committed here, and what is committed is what runs${answer:+ ($answer)}"
 [[ $share == gs://?* || $share == ?*:/* ]] || die "--share $share: give HOST:/PATH of an NFS export or gs://BUCKET"
 if [[ ! $runtime ]]; then
   case $accelerator in

@@ -74,7 +74,11 @@ code=0
 [[ $code != offline ]] || { touch "$FAKE/offline"; code=75; }
 [[ $code != preempted ]] || { echo SUSPENDED >"$FAKE/state"; code=137; }
 exit "$code" """,
-    "git": r"""[[ $3 != archive ]] || tar -czf "$7" -C "$2" launch""",
+    "git": r"""
+case $3 in
+  archive) tar -czf "$7" -C "$2" launch ;;
+  cat-file) [[ -f $2/${5#HEAD:} ]] ;;
+esac""",
     "python3": r"""
 printf '%s\n' "$*" >>"$FAKE/python3"
 [[ "$*" != *venv* ]] || { mkdir -p "${!#}/bin"; cp "$FAKE/bin/satjax" "${!#}/bin/"; cp "$FAKE/bin/python3" "${!#}/bin/python"; }
@@ -251,6 +255,12 @@ def test_a_host_that_is_told_nothing_makes_nothing(world):
         ("tpu_vm.sh", "--name n --zone z --accelerator v6e-8 --share bucket", TRAIN, "--share bucket: give HOST:/PATH"),
         ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], ("--config", "c", "--workdir", "runs/x"), "goes with it: name one under /mnt/satjax"),
         ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], (*TRAIN, "--workdir=runs/x"), "--workdir runs/x lies on one host's disk"),
+        ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], ("--config", "configs/mine.py:large", "--workdir", WORKDIR), "--config configs/mine.py:large is not committed"),
+        *(
+            (script, OPTIONS[script], ("--config", "configs/qwen25.py:1.5b", "--workdir", WORKDIR, *more), f"outcomes {said} are on no host")
+            for script in ("tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh")
+            for more, said in (((), "outcomes"), (("--config.data.outcomes=/home/me/outcomes",), "/home/me/outcomes"))
+        ),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"], ("--config", "c", "--workdir=gs://b/x"), "satjax reads files; mount the bucket"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], ("--config", "c"), "with --config and --workdir"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"].replace("4x8", "4by8"), TRAIN, "--topology 4by8: give it as 4x4"),
@@ -284,6 +294,12 @@ def test_a_large_checkpoint_is_given_the_time_to_be_saved(more, seconds):
     assert f"--termination-grace-period-seconds {seconds} " in printed["gke_xpk.sh"]
     pod = jobset_of(printed["gke_jobset.sh"])["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] == seconds
+
+
+@pytest.mark.parametrize("outcomes", ["/mnt/satjax/outcomes", "synthetic", "synthetic:7"])
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh"])
+def test_outcomes_that_all_hosts_find_are_no_mistake(script, outcomes):
+    dry_run(script, "--config", "configs/qwen25.py:1.5b", "--workdir", WORKDIR, "--config.data.outcomes", outcomes)
 
 
 # --- TPU VMs
