@@ -162,6 +162,13 @@ train_value() {
   printf '%s\n' "$value"
 }
 
+# The step of the newest checkpoint in a workdir, 0 where there is none: what an attempt has brought.
+newest_step() {
+  local step
+  step=$(find "$1/checkpoints" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | grep -x '[0-9]*' | sort -n | tail -n 1) || true
+  printf '%s\n' "${step:-0}"
+}
+
 # Mistakes in what `satjax train` gets that would show only when an accelerator is held.
 check_train_arguments() {
   local argument name

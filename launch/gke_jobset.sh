@@ -16,7 +16,7 @@
 #   --chips-per-host N     (default: 4)
 #   --spot                 on spot nodes only
 #   --service-account NAME, --namespace NAME   in Kubernetes; a bucket needs an account that may write to it (default: default)
-#   --retries N            restarts after an interruption or a lost host (default: 3)
+#   --retries N            restarts after an interruption or a lost host, however much was done before it (default: 3)
 #   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run              print every command, the JobSet with it, run none
 #

@@ -13,7 +13,7 @@
 #   --storage STORAGE    a storage of the cluster (`xpk storage attach`) whose mount point is /mnt/satjax
 #   --slices N           (default: 1)
 #   --zone ZONE, --project PROJECT   (default: gcloud's)
-#   --retries N          restarts after an interruption or a lost host (default: 3)
+#   --retries N          restarts after an interruption or a lost host, however much was done before it (default: 3)
 #   --save-seconds N     how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run            print every command, run none
 #

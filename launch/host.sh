@@ -6,7 +6,8 @@
 #   train ARGUMENTS     starts `satjax train` apart from the connection, or finds the run that is there, and follows it to its end. Each install
 #                       is for one start: gcloud gives a command again after a broken connection, and the run may have ended meanwhile
 #   stop                asks the run to save a checkpoint and waits for its end
-# Each ends with the line "satjax-launch: exit N", by which the launcher knows how it went on this host.
+# Each ends with the line "satjax-launch: exit N", by which the launcher knows how it went on this host; train begins with "satjax-launch: step N",
+# the step of the newest checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 ENVIRONMENT=~/satjax-env
@@ -63,6 +64,8 @@ ended() {
 
 train() {
   local follower tries
+  REST=("$@")
+  echo "satjax-launch: step $(newest_step "$(train_value workdir)")"
   if ! running; then
     if [[ $(cat "$RUN/ready" 2>/dev/null || true) != "$BOOT" ]]; then
       say "nothing is started here before satjax is installed again"

@@ -15,7 +15,8 @@
 #   --time LIMIT         of one run, as SLURM writes it; a checkpoint is saved before it is over (default: 4:00:00)
 #   --save-seconds N     how long that may take; it begins a minute earlier still, for the way back into the queue (default: 120)
 #   --partition NAME, --account NAME   (default: SLURM's)
-#   --retries N          how often the job goes back into the queue after its time limit, an interruption or a lost node (default: 3)
+#   --retries N          how often the job goes back into the queue after an interruption or a lost node that comes before the next checkpoint
+#                        (default: 3); one that comes later, as the time limit does, is not counted
 #   --dry-run            print every command, run none
 # Whatever else sbatch takes: by its own environment variables (SBATCH_QOS, SBATCH_CONSTRAINT, SBATCH_EXCLUSIVE and so on).
 #

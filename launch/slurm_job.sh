@@ -8,6 +8,15 @@ source launch/common.sh
 
 retries=$1
 shift
+REST=("$@")
+# Restarts are counted from the last one that found a new checkpoint: its job, step and number are kept in the workdir.
+kept=$(train_value workdir)/.slurm step=$(newest_step "$(train_value workdir)") restarts=${SLURM_RESTART_COUNT:-0} job='' found=0 counted_from=0
+[[ ! -e $kept ]] || read -r job found counted_from <"$kept" || true
+[[ $job == "$SLURM_JOB_ID" ]] || found=0 counted_from=0
+if ((step > found)); then
+  counted_from=$restarts
+  echo "$SLURM_JOB_ID $step $counted_from" >"$kept" || true
+fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # Some minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
@@ -30,11 +39,14 @@ task='trap : TERM; "$@"; code=$?; echo "satjax-launch: exit $code"; exit "$code"
 await $!
 
 code=$(verdict "$scratch/log" "$(<"$scratch/own")")
-if ((code != 0)) && retryable "$code" && ((${SLURM_RESTART_COUNT:-0} < retries)); then
-  say "exit code $code; back into the queue, to go on from the last checkpoint (attempt $((${SLURM_RESTART_COUNT:-0} + 1)) of $retries)"
+if ((code == 0)) || ! retryable "$code"; then exit "$code"; fi
+if ((restarts - counted_from < retries)); then
+  say "exit code $code; back into the queue, to go on from the last checkpoint (attempt $((restarts - counted_from + 1)) of $retries)"
   insist scontrol requeue "$SLURM_JOB_ID" || {
     say "scontrol fails: run the same command again"
     exit "$SAVED"
   }
+  exit "$code"
 fi
-exit "$code"
+say "given up after $retries attempts more; the last checkpoint is intact"
+exit "$SAVED"

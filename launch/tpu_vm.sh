@@ -15,7 +15,8 @@
 #   --runtime VERSION    of the TPU software (default: the one for the accelerator)
 #   --project PROJECT    (default: gcloud's)
 #   --spot               cheaper, and may be taken away at any time
-#   --retries N          how often to go on after an interruption or a lost host (default: 3)
+#   --retries N          how often to go on after an interruption or a lost host that comes before the next checkpoint (default: 3); one that
+#                        comes later does not count
 #   --keep               leave the slice as it is at the end; the same command uses it again
 #   --dry-run            print every command, run none
 #
@@ -135,7 +136,7 @@ if [[ $dry_run ]]; then
   quoted "${describe[@]}"
   install
   train
-  echo "# after exit code ${RETRY_CODES[*]} or a lost connection: again, at most $retries times; where the slice is gone, from the start"
+  echo "# after exit code ${RETRY_CODES[*]} or a lost connection: again, at most $retries times without a new checkpoint; where the slice is gone, from the start"
   [[ $keep ]] || delete
   exit
 fi
@@ -167,11 +168,18 @@ trap finish EXIT
 trap interrupted INT TERM HUP
 
 [[ -z $(git -C "$ROOT" status --porcelain) ]] || say "what is not committed is not sent to the hosts"
+reached=0 started=''
 for ((attempt = 0; ; attempt++)); do
   code=0
   obtain || code=$?
   ((code)) || install || code=$?
-  ((code)) || train || code=$?
+  if ((code == 0)); then
+    started=yes
+    train || code=$?
+    # Where an attempt begins tells what the one before it brought, also where that was cut off.
+    step=$(sed -n 's/.*satjax-launch: step \([0-9][0-9]*\).*/\1/p' "$scratch/log" | sort -n | tail -n 1)
+    ((${step:-0} <= reached)) || reached=$step attempt=0
+  fi
   if ((code == TAKEN)); then
     say "$name is not deleted, which would end that run: name another slice, or give the arguments of that run to follow it"
     held=''
@@ -184,4 +192,6 @@ for ((attempt = 0; ; attempt++)); do
   ((code != LOST)) || sleep "$POLL_SECONDS"
 done
 say "given up after $retries attempts more; the last checkpoint is intact"
-exit "$code"
+# Of a slice that never was nothing is saved.
+[[ $started ]] || exit "$code"
+exit "$SAVED"

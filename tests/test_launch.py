@@ -396,6 +396,23 @@ def test_retries_end(world):
     assert world.verbs()[-1] == "delete"
 
 
+@pytest.mark.parametrize(("step", "ends"), [(100, 0), (0, 75)])
+def test_interruptions_count_only_where_nothing_was_done_between_them(step, ends, world):
+    """Five slices are taken away, each after some steps or after none."""
+    (world.folder / "steps").write_text("100\n")
+    find = world.folder / "bin" / "find"
+    find.write_text('#!/usr/bin/env bash\n[[ $1 != */checkpoints ]] || cat "$FAKE/steps"\n')
+    find.chmod(0o755)
+    satjax = world.folder / "bin" / "satjax"
+    more = f'[[ $HOST != 0 ]] || echo $(($(tail -n 1 "$FAKE/steps") + {step})) >>"$FAKE/steps"'
+    satjax.write_text(satjax.read_text().replace("code=0", f"code=0\n{more}"))
+    world.codes(*[("preempted", "preempted")] * 5, (0, 0))
+    code, output = tpu(world)
+    assert code == ends, output
+    assert world.verbs().count("create") == (6 if ends == 0 else 4)
+    assert ("given up after 3" in output) == (ends == 75)
+
+
 def test_a_mistake_is_not_tried_again_whatever_the_other_hosts_died_of(world):
     world.codes((134, 2))
     assert tpu(world)[0] == 2
@@ -629,6 +646,7 @@ def test_a_slurm_task_has_its_cores_and_memory(more, cores, memory, world):
         ((75, 75), 0, 75, True),
         ((137, 134), 2, 134, True),
         ((75, 75), 3, 75, False),
+        ((137, 137), 3, 75, False),
         ((2, 134), 0, 2, False),
         ((0, 0), 0, 0, False),
     ],
@@ -639,6 +657,24 @@ def test_a_slurm_job_is_requeued_where_that_helps(codes, restarts, code, requeue
     ended, output = slurm(world)
     assert ended in (code, codes[0]), output
     assert world.said("scontrol") == (["requeue 7"] if requeued else [])
+
+
+@pytest.mark.parametrize(("step", "requeued"), [(100, 6), (0, 3)])
+def test_a_slurm_job_counts_restarts_since_the_newest_checkpoint(step, requeued, world):
+    workdir = world.folder / "run"
+    (workdir / "checkpoints" / "100").mkdir(parents=True)
+    (workdir / ".slurm").write_text("6 700 2\n")  # another job's
+    world.codes(*[(75, 75)] * 6)
+    satjax = world.folder / "bin" / "satjax"
+    more = f"mkdir -p {workdir}/checkpoints/$((100 + {step} * (${{SLURM_RESTART_COUNT:-0}} + 1)))"
+    satjax.write_text(satjax.read_text().replace("code=0", f"code=0\n{more}"))
+    for restarts in range(6):
+        world.environment["SLURM_RESTART_COUNT"] = str(restarts)
+        options = shlex.split(OPTIONS["slurm.sh"])
+        code, output = world.run("slurm.sh", *options, "--", "--config", "c", "--workdir", str(workdir))
+        assert code == 75
+        assert ("given up after 3" in output) == (restarts >= requeued)
+    assert len(world.said("scontrol")) == requeued
 
 
 @pytest.mark.parametrize(("refusals", "asked"), [(1, 2), (99, 5)])
