@@ -52,12 +52,13 @@ json() {
 case $share in
   gs://?*)
     # "0" is no limit: what mounts the bucket holds a part of every file that is being written, and is killed where its memory ends.
-    annotations='{"gke-gcsfuse/volumes": "true", "gke-gcsfuse/cpu-limit": "0", "gke-gcsfuse/memory-limit": "0", "gke-gcsfuse/ephemeral-storage-limit": "0"}'
+    annotations='"gke-gcsfuse/volumes": "true"'
+    for limit in cpu memory ephemeral-storage; do annotations+=", \"gke-gcsfuse/$limit-limit\": \"0\""; done
     attributes="{\"bucketName\": $(json "${share#gs://}"), \"mountOptions\": \"implicit-dirs,rename-dir-limit=100000\"}"
     volume="{\"name\": \"share\", \"csi\": {\"driver\": \"gcsfuse.csi.storage.gke.io\", \"volumeAttributes\": $attributes}}"
     ;;
   ?*:/*)
-    annotations='{}'
+    annotations=''
     volume="{\"name\": \"share\", \"nfs\": {\"server\": $(json "${share%%:*}"), \"path\": $(json "${share#*:}")}}"
     ;;
   *) die "--share $share: give HOST:/PATH of an NFS export or gs://BUCKET" ;;
@@ -68,7 +69,7 @@ nodes="{\"cloud.google.com/gke-tpu-accelerator\": $(json "$accelerator"), \"clou
 declare -A value=(
   [NAME]=$(json "$name") [NAMESPACE]=$(json "$namespace") [IMAGE]=$(json "$image") [SERVICE_ACCOUNT]=$(json "$service_account")
   [RETRIES]=$retries [SAVE_SECONDS]=$save_seconds [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
-  [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [ANNOTATIONS]=$annotations [SHARE]=$volume [NODES]="$nodes}"
+  [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [ANNOTATIONS]="{$annotations}" [SHARE]=$volume [NODES]="$nodes}"
   # Kubernetes reads $(NAME) in arguments, and $$ as one dollar.
   [ARGUMENTS]="[$(json "${REST[@]//\$/\$\$}")]"
 )
