@@ -12,13 +12,14 @@ die() {
 
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || die "bash $BASH_VERSION is too old: 4.4 is needed"
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where the file system that all hosts share is mounted. satjax reads and writes files: it knows no gs:// addresses.
 readonly ROOT SHARE_DIR=/mnt/satjax
 
-# What `satjax train` ends with when the same command goes on: 75 says that everything is saved; the others (128 + signal: ABRT, KILL, SEGV,
-# TERM) are those of a process that died with its host, or for the loss of another. Everything else is a mistake that trying again would repeat.
-readonly SAVED=75 RETRY_CODES=(75 134 137 139 143)
+# What `satjax train` ends with when the same command goes on: 75 says that everything is saved; the others (128 + signal: ABRT, BUS, KILL, SEGV,
+# TERM) are those of a process that died with its host or its share, or for the loss of another. Everything else is a mistake that trying again
+# would repeat.
+readonly SAVED=75 RETRY_CODES=(75 134 135 137 139 143)
 # Somebody else's run is on the host: theirs is the slice.
 readonly TAKEN=69
 # How it ended is not known, for want of a connection; ssh's own exit code.
@@ -44,6 +45,16 @@ verdict() {
   done < <(sed -n 's/.*satjax-launch: exit \([0-9][0-9]*\).*/\1/p' "$1")
   ((found != 0 || $2 == 0)) || found=$LOST
   printf '%s\n' "$found"
+}
+
+# insist COMMAND...: runs it up to five times, with longer and longer pauses: what is busy, or not reached for a moment, is no reason to end.
+insist() {
+  local tries
+  for tries in 1 2 3 4 5; do
+    ! "$@" || return 0
+    ((tries == 5)) || sleep "$((tries * 5))"
+  done
+  return "$SAVED"
 }
 
 # await PID: until a command in the background has ended, with its exit code. bash hears of signals between commands, and of one that comes just before
@@ -151,6 +162,13 @@ train_value() {
   printf '%s\n' "$value"
 }
 
+# The step of the newest checkpoint in a workdir, 0 where there is none: what an attempt has brought.
+newest_step() {
+  local step
+  step=$(find "$1/checkpoints" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | grep -x '[0-9]*' | sort -n | tail -n 1) || true
+  printf '%s\n' "${step:-0}"
+}
+
 # Mistakes in what `satjax train` gets that would show only when an accelerator is held.
 check_train_arguments() {
   local argument name
@@ -167,4 +185,17 @@ check_shared_workdir() {
   local workdir
   workdir=$(train_value workdir)
   [[ $workdir == "$SHARE_DIR"/* ]] || die "--workdir $workdir lies on one host's disk and goes with it: name one under $SHARE_DIR, where the share is mounted"
+}
+
+# Outcomes that all hosts find. Those that are not among the arguments stand in the config, as far as it lies in this checkout.
+check_shared_outcomes() {
+  local outcomes config
+  outcomes=$(train_value config.data.outcomes)
+  config=$(train_value config)
+  config=$ROOT/${config%%:*}
+  if [[ ! $outcomes && -f $config ]]; then
+    outcomes=$(sed -n 's/.*"outcomes": "\([^"]*\)".*/\1/p' "$config" | head -n 1)
+  fi
+  [[ $outcomes =~ ^(synthetic(:.*)?)?$ || $outcomes == "$SHARE_DIR"/* ]] ||
+    die "outcomes $outcomes are on no host: copy them onto the share, and give --config.data.outcomes=$SHARE_DIR/..."
 }

@@ -16,19 +16,21 @@
 #   --chips-per-host N     (default: 4)
 #   --spot                 on spot nodes only
 #   --service-account NAME, --namespace NAME   in Kubernetes; a bucket needs an account that may write to it (default: default)
-#   --retries N            restarts after an interruption or a lost host (default: 3)
+#   --retries N            restarts after an interruption or a lost host, however much was done before it (default: 3)
+#   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run              print every command, the JobSet with it, run none
 #
 # Where it failed before its end, delete the JobSet and run the same command: it goes on from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' image='' accelerator='' topology='' share=''
-slices=1 chips_per_host=4 service_account=default namespace=default retries=3 spot=''
-parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries" "spot" "$@"
-check_positive slices chips_per_host
+slices=1 chips_per_host=4 service_account=default namespace=default retries=3 save_seconds=120 spot=''
+parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries save-seconds" "spot" "$@"
+check_positive slices chips_per_host save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
 [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || die "--topology $topology: give it as 4x4 or 2x2x4"
 chips=$((${topology//x/*}))
 ((chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
@@ -49,12 +51,14 @@ json() {
 
 case $share in
   gs://?*)
-    bucket='"true"'
+    # "0" is no limit: what mounts the bucket holds a part of every file that is being written, and is killed where its memory ends.
+    annotations='"gke-gcsfuse/volumes": "true"'
+    for limit in cpu memory ephemeral-storage; do annotations+=", \"gke-gcsfuse/$limit-limit\": \"0\""; done
     attributes="{\"bucketName\": $(json "${share#gs://}"), \"mountOptions\": \"implicit-dirs,rename-dir-limit=100000\"}"
     volume="{\"name\": \"share\", \"csi\": {\"driver\": \"gcsfuse.csi.storage.gke.io\", \"volumeAttributes\": $attributes}}"
     ;;
   ?*:/*)
-    bucket='"false"'
+    annotations=''
     volume="{\"name\": \"share\", \"nfs\": {\"server\": $(json "${share%%:*}"), \"path\": $(json "${share#*:}")}}"
     ;;
   *) die "--share $share: give HOST:/PATH of an NFS export or gs://BUCKET" ;;
@@ -64,8 +68,8 @@ nodes="{\"cloud.google.com/gke-tpu-accelerator\": $(json "$accelerator"), \"clou
 
 declare -A value=(
   [NAME]=$(json "$name") [NAMESPACE]=$(json "$namespace") [IMAGE]=$(json "$image") [SERVICE_ACCOUNT]=$(json "$service_account")
-  [RETRIES]=$retries [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
-  [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [BUCKET]=$bucket [SHARE]=$volume [NODES]="$nodes}"
+  [RETRIES]=$retries [SAVE_SECONDS]=$save_seconds [SLICES]=$slices [HOSTS]=$((chips / chips_per_host)) [CHIPS]=$chips_per_host
+  [RETRY_CODES]="[$(IFS=,; printf '%s' "${RETRY_CODES[*]}")]" [ANNOTATIONS]="{$annotations}" [SHARE]=$volume [NODES]="$nodes}"
   # Kubernetes reads $(NAME) in arguments, and $$ as one dollar.
   [ARGUMENTS]="[$(json "${REST[@]//\$/\$\$}")]"
 )

@@ -13,7 +13,8 @@
 #   --storage STORAGE    a storage of the cluster (`xpk storage attach`) whose mount point is /mnt/satjax
 #   --slices N           (default: 1)
 #   --zone ZONE, --project PROJECT   (default: gcloud's)
-#   --retries N          restarts after an interruption or a lost host (default: 3)
+#   --retries N          restarts after an interruption or a lost host, however much was done before it (default: 3)
+#   --save-seconds N     how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run            print every command, run none
 #
 # Where it ended before its end (exit code 75, or more restarts than --retries), delete the workload and run the same command: it goes on
@@ -21,22 +22,26 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' cluster='' tpu_type='' image='' storage=''
-slices=1 zone='' project='' retries=3
-parse_arguments "name cluster tpu-type image storage" "slices zone project retries" "" "$@"
-check_positive slices
+slices=1 zone='' project='' retries=3 save_seconds=120
+parse_arguments "name cluster tpu-type image storage" "slices zone project retries save-seconds" "" "$@"
+check_positive slices save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
 
 where=(--cluster "$cluster")
 [[ ! $zone ]] || where+=(--zone "$zone")
 [[ ! $project ]] || where+=(--project "$project")
 codes=$(IFS=,; printf '%s' "${RETRY_CODES[*]}")
 
+# Kubernetes reads $(NAME) in the container's command, which XPK makes of this line, and $$ as one dollar.
+arguments=$(quoted "${REST[@]}")
+
 # `exec`: XPK sends SIGTERM to the process that it started, which has to be satjax for a checkpoint to be saved. What the LLM has read of the
 # instructions outlives the pod, whose cache goes with it.
 run xpk workload create --workload "$name" "${where[@]}" --tpu-type "$tpu_type" --num-slices "$slices" --docker-image "$image" \
-  --storage "$storage" --max-restarts "$retries" --restart-on-exit-codes "$codes" --termination-grace-period-seconds 120 \
-  --command "exec env SATJAX_FEATURES=$SHARE_DIR/features satjax train $(quoted "${REST[@]}")"
+  --storage "$storage" --max-restarts "$retries" --restart-on-exit-codes "$codes" --termination-grace-period-seconds "$save_seconds" \
+  --command "exec env SATJAX_FEATURES=$SHARE_DIR/features satjax train ${arguments//\$/\$\$}"
 say "follow it: $(quoted xpk workload list "${where[@]}" --filter-by-job "$name")"
 say "delete it: $(quoted xpk workload delete "${where[@]}" --workload "$name")"

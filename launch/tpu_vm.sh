@@ -15,7 +15,8 @@
 #   --runtime VERSION    of the TPU software (default: the one for the accelerator)
 #   --project PROJECT    (default: gcloud's)
 #   --spot               cheaper, and may be taken away at any time
-#   --retries N          how often to go on after an interruption or a lost host (default: 3)
+#   --retries N          how often to go on after an interruption or a lost host that comes before the next checkpoint (default: 3); one that
+#                        comes later does not count
 #   --keep               leave the slice as it is at the end; the same command uses it again
 #   --dry-run            print every command, run none
 #
@@ -31,6 +32,10 @@ parse_arguments "name zone accelerator share" "runtime project retries" "spot ke
 check_number retries
 check_train_arguments
 check_shared_workdir
+check_shared_outcomes
+config=$(train_value config)
+[[ $config == "$SHARE_DIR"/* ]] || answer=$(git -C "$ROOT" cat-file -e "HEAD:${config%%:*}" 2>&1) ||
+  die "--config $config is not committed here, and what is committed is what runs${answer:+ ($answer)}"
 [[ $share == gs://?* || $share == ?*:/* ]] || die "--share $share: give HOST:/PATH of an NFS export or gs://BUCKET"
 if [[ ! $runtime ]]; then
   case $accelerator in
@@ -47,6 +52,9 @@ where=(--zone "$zone" --quiet)
 queue=(gcloud compute tpus queued-resources)
 describe=("${queue[@]}" describe "$name" "${where[@]}" --format 'value(state.state)')
 POLL_SECONDS=30
+# Only the first host prints much: networks forget the silent connections of the others, and of a host without power nobody says goodbye. Without
+# these ssh would learn of it after two hours.
+ALIVE=(-oServerAliveInterval=30 -oServerAliveCountMax=6)
 held='' there=''
 
 # What the queued resource is; ABSENT where there is none, UNKNOWN where nobody answers.
@@ -97,7 +105,7 @@ obtain() {
 # on_hosts LINE: runs a line of shell on all hosts at once; what they say goes to the terminal, their verdict is the exit code.
 on_hosts() {
   local own
-  local ssh=(gcloud compute tpus tpu-vm ssh "$name" --worker all "${where[@]}" --command "$1")
+  local ssh=(gcloud compute tpus tpu-vm ssh "$name" --worker all "${where[@]}" "${ALIVE[@]/#/--ssh-flag=}" --command "$1")
   if [[ $dry_run ]]; then
     quoted "${ssh[@]}"
     return
@@ -114,7 +122,7 @@ on_hosts() {
 
 install() {
   run git -C "$ROOT" archive --format tar.gz --output "$scratch/satjax.tar.gz" HEAD || return
-  run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" || return "$LOST"
+  run gcloud compute tpus tpu-vm scp "$scratch/satjax.tar.gz" "$name:" --worker all "${where[@]}" "${ALIVE[@]/#/--scp-flag=}" || return "$LOST"
   # Without what an earlier commit left there, which would be built in again.
   on_hosts "mkdir -p satjax && rm -rf satjax/satjax satjax/build satjax/*.egg-info && tar -xzf satjax.tar.gz -C satjax && bash satjax/launch/host.sh install $(quoted "$share")"
 }
@@ -128,7 +136,7 @@ if [[ $dry_run ]]; then
   quoted "${describe[@]}"
   install
   train
-  echo "# after exit code ${RETRY_CODES[*]} or a lost connection: again, at most $retries times; where the slice is gone, from the start"
+  echo "# after exit code ${RETRY_CODES[*]} or a lost connection: again, at most $retries times without a new checkpoint; where the slice is gone, from the start"
   [[ $keep ]] || delete
   exit
 fi
@@ -160,11 +168,18 @@ trap finish EXIT
 trap interrupted INT TERM HUP
 
 [[ -z $(git -C "$ROOT" status --porcelain) ]] || say "what is not committed is not sent to the hosts"
+reached=0 started=''
 for ((attempt = 0; ; attempt++)); do
   code=0
   obtain || code=$?
   ((code)) || install || code=$?
-  ((code)) || train || code=$?
+  if ((code == 0)); then
+    started=yes
+    train || code=$?
+    # Where an attempt begins tells what the one before it brought, also where that was cut off.
+    step=$(sed -n 's/.*satjax-launch: step \([0-9][0-9]*\).*/\1/p' "$scratch/log" | sort -n | tail -n 1)
+    ((${step:-0} <= reached)) || reached=$step attempt=0
+  fi
   if ((code == TAKEN)); then
     say "$name is not deleted, which would end that run: name another slice, or give the arguments of that run to follow it"
     held=''
@@ -177,4 +192,6 @@ for ((attempt = 0; ; attempt++)); do
   ((code != LOST)) || sleep "$POLL_SECONDS"
 done
 say "given up after $retries attempts more; the last checkpoint is intact"
-exit "$code"
+# Of a slice that never was nothing is saved.
+[[ $started ]] || exit "$code"
+exit "$SAVED"

@@ -74,7 +74,11 @@ code=0
 [[ $code != offline ]] || { touch "$FAKE/offline"; code=75; }
 [[ $code != preempted ]] || { echo SUSPENDED >"$FAKE/state"; code=137; }
 exit "$code" """,
-    "git": r"""[[ $3 != archive ]] || tar -czf "$7" -C "$2" launch""",
+    "git": r"""
+case $3 in
+  archive) tar -czf "$7" -C "$2" launch ;;
+  cat-file) [[ -f $2/${5#HEAD:} ]] ;;
+esac""",
     "python3": r"""
 printf '%s\n' "$*" >>"$FAKE/python3"
 [[ "$*" != *venv* ]] || { mkdir -p "${!#}/bin"; cp "$FAKE/bin/satjax" "${!#}/bin/"; cp "$FAKE/bin/python3" "${!#}/bin/python"; }
@@ -82,16 +86,22 @@ printf '%s\n' "$*" >>"$FAKE/python3"
     "sudo": r"""printf '%s\n' "$*" >>"$FAKE/sudo" """,
     "mountpoint": "exit 1",
     "sleep": "exec /bin/sleep 0.02",
-    "xpk": r"""[[ $5$6 == --clusterc ]] && exec bash -c "${!#}" """,
+    # Kubernetes makes one dollar of two in what is to run.
+    "xpk": r"""[[ $5$6 == --clusterc ]] && line=${!#} && exec bash -c "${line//\$\$/\$}" """,
     "sbatch": r"""
 printf '%s\n' "$*" >>"$FAKE/sbatch"
-while [[ $1 != *.sh ]]; do [[ $1 != --chdir ]] || cd "$2"; shift; done
+while [[ $1 != *.sh ]]; do
+  [[ $1 != --chdir ]] || cd "$2"
+  [[ $1 != --cpus-per-task ]] || export SLURM_CPUS_PER_TASK=$2
+  shift
+done
 cp "$1" "$FAKE/spooled"; shift
 echo $$ >"$FAKE/job"
 SLURM_JOB_ID=7 exec bash "$FAKE/spooled" "$@" """,
     "srun": r"""
 code=0
-for host in 0 1; do HOST=$host setsid "${@:2}" & echo $! >"$FAKE/task$host"; done
+while [[ $1 == --* ]]; do printf '%s\n' "$1" >>"$FAKE/srun"; shift; done
+for host in 0 1; do HOST=$host setsid "$@" & echo $! >"$FAKE/task$host"; done
 wait "$(<"$FAKE/task0")" || code=$?
 wait "$(<"$FAKE/task1")" || code=$?
 exit $code""",
@@ -213,7 +223,7 @@ def test_quoted_words_are_read_back_as_they_were(words):
 
 def test_hosts_are_judged_together(tmp_path):
     hosts_own_verdict = [
-        ((0, 0), 0, 0), ((75, 0), 75, 75), ((0, 134), 134, 134), ((134, 2), 134, 2), ((1, 75), 1, 1), ((75, 137, 1, 75), 137, 1),
+        ((0, 0), 0, 0), ((75, 0), 75, 75), ((0, 134), 134, 134), ((134, 2), 134, 2), ((2, 135), 2, 2), ((135, 2), 135, 2), ((1, 75), 1, 1), ((75, 137, 1, 75), 137, 1),
         ((), 1, 255), ((0,), 255, 255), ((), 0, 0),
     ]  # fmt: skip
     code, logs = f". {LAUNCH}/common.sh; cd {tmp_path}", ""
@@ -245,6 +255,12 @@ def test_a_host_that_is_told_nothing_makes_nothing(world):
         ("tpu_vm.sh", "--name n --zone z --accelerator v6e-8 --share bucket", TRAIN, "--share bucket: give HOST:/PATH"),
         ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], ("--config", "c", "--workdir", "runs/x"), "goes with it: name one under /mnt/satjax"),
         ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], (*TRAIN, "--workdir=runs/x"), "--workdir runs/x lies on one host's disk"),
+        ("tpu_vm.sh", OPTIONS["tpu_vm.sh"], ("--config", "configs/mine.py:large", "--workdir", WORKDIR), "--config configs/mine.py:large is not committed"),
+        *(
+            (script, OPTIONS[script], ("--config", "configs/qwen25.py:1.5b", "--workdir", WORKDIR, *more), f"outcomes {said} are on no host")
+            for script in ("tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh")
+            for more, said in (((), "outcomes"), (("--config.data.outcomes=/home/me/outcomes",), "/home/me/outcomes"))
+        ),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"], ("--config", "c", "--workdir=gs://b/x"), "satjax reads files; mount the bucket"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], ("--config", "c"), "with --config and --workdir"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"].replace("4x8", "4by8"), TRAIN, "--topology 4by8: give it as 4x4"),
@@ -254,6 +270,7 @@ def test_a_host_that_is_told_nothing_makes_nothing(world):
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"] + " --chips-per-host 0", TRAIN, "--chips-per-host 0: give a number above 0"),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"] + " --slices 0", TRAIN, "--slices 0: give a number above 0"),
         ("slurm.sh", OPTIONS["slurm.sh"] + " --nodes 0", TRAIN, "--nodes 0: give a number above 0"),
+        ("slurm.sh", OPTIONS["slurm.sh"] + " --save-seconds 2m", TRAIN, "--save-seconds 2m: give a whole number"),
         ("one_gpu.sh", "pack --out parts --mib 0", (), "--mib 0: give a number above 0"),
         ("slurm.sh", OPTIONS["slurm.sh"], (), "after -- stand the arguments of satjax train"),
         ("one_gpu.sh", "trian", (), "'trian' is no step"),
@@ -265,6 +282,24 @@ def test_mistakes_are_one_line_before_anything_runs(script, options, train, said
     assert said in output
     assert len(output.splitlines()) == 1
     assert not world.said("gcloud")
+
+
+@pytest.mark.parametrize(("more", "seconds"), [("", 120), ("--save-seconds 600", 600)])
+def test_a_large_checkpoint_is_given_the_time_to_be_saved(more, seconds):
+    """On a share that takes minutes for it."""
+    printed = {
+        s: dry_run(s, *TRAIN, options=f"{OPTIONS[s]} {more}") for s in ("slurm.sh", "gke_jobset.sh", "gke_xpk.sh")
+    }
+    assert f"--signal B:TERM@{seconds + 60} " in printed["slurm.sh"]
+    assert f"--termination-grace-period-seconds {seconds} " in printed["gke_xpk.sh"]
+    pod = jobset_of(printed["gke_jobset.sh"])["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == seconds
+
+
+@pytest.mark.parametrize("outcomes", ["/mnt/satjax/outcomes", "synthetic", "synthetic:7"])
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh"])
+def test_outcomes_that_all_hosts_find_are_no_mistake(script, outcomes):
+    dry_run(script, "--config", "configs/qwen25.py:1.5b", "--workdir", WORKDIR, "--config.data.outcomes", outcomes)
 
 
 # --- TPU VMs
@@ -281,6 +316,51 @@ def test_a_slice_is_made_used_and_deleted(world):
     assert world.argv(0) == world.argv(1) == ["train", *TRAIN]
     assert "mount -t nfs 10.0.0.2:/satjax /mnt/satjax" in world.said("sudo")
     assert any(line.endswith("/satjax[tpu]") for line in world.said("python3"))
+
+
+def test_a_connection_that_died_in_silence_is_noticed(world):
+    assert tpu(world)[0] == 0
+    for call, flag in (("tpu-vm ssh", "--ssh-flag="), ("tpu-vm scp", "--scp-flag=")):
+        lines = [line for line in world.said("gcloud") if f" {call} " in line]
+        assert lines
+        for line in lines:
+            assert {f"{flag}-oServerAliveInterval=30", f"{flag}-oServerAliveCountMax=6"} <= set(line.split())
+
+
+def test_a_command_that_is_given_again_starts_no_second_run(world):
+    """As gcloud gives it after a connection that broke: when the run has ended, or when the host has restarted and lost its share."""
+    install, train, ready = (
+        ("host.sh", "install", "h:/x"),
+        ("host.sh", "train", *TRAIN),
+        world.folder / "satjax-run" / "ready",
+    )
+    satjax = world.folder / "bin" / "satjax"
+    satjax.write_text(satjax.read_text().replace("code=0", 'code=0; echo start >>"$FAKE/starts"'))
+    world.codes((75, 0), (0, 0), (134, 0))
+    assert world.run(*install)[0] == 0
+    assert [world.run(*train)[0] for _ in range(2)] == [75, 75]
+    assert len(world.said("starts")) == 1
+    assert world.run("host.sh", "train", *TRAIN, "--more")[0] == 75  # what another run ended with is not theirs
+    assert world.run(*install)[0] == 0
+    assert [world.run(*train)[0] for _ in range(2)] == [0, 0]
+    assert len(world.said("starts")) == 2
+    assert world.run(*install)[0] == 0
+    ready.write_text("the start before\n")
+    (world.folder / "satjax-run" / "exit").unlink()
+    assert world.run(*train)[0] == 137
+    assert len(world.said("starts")) == 2
+
+
+@pytest.mark.parametrize(("failures", "ends"), [(2, 0), (99, 75)])
+def test_a_network_that_fails_while_satjax_is_installed_is_no_mistake(failures, ends, world):
+    pip = world.folder / "bin" / "python3"
+    flaky = f"""[[ "$*" != *"uv pip install"* || $HOST != 1 || $(wc -l <"$FAKE/failed") -ge {failures} ]] || {{ echo >>"$FAKE/failed"; exit 2; }}"""
+    pip.write_text(pip.read_text().replace("\n", f"\n{flaky}\n", 1))
+    (world.folder / "failed").touch()
+    code, output = tpu(world, "--retries", "1")
+    assert code == ends, output
+    once = ["scp", "host.sh install"]
+    assert world.verbs() == ["create", *once, *(["host.sh train"] if ends == 0 else once), "delete"]
 
 
 def test_a_saved_run_goes_on_in_the_same_slice_and_a_preempted_one_in_a_new_one(world):
@@ -314,6 +394,23 @@ def test_retries_end(world):
     assert world.verbs().count("host.sh train") == 3
     assert "given up after 2" in output
     assert world.verbs()[-1] == "delete"
+
+
+@pytest.mark.parametrize(("step", "ends"), [(100, 0), (0, 75)])
+def test_interruptions_count_only_where_nothing_was_done_between_them(step, ends, world):
+    """Five slices are taken away, each after some steps or after none."""
+    (world.folder / "steps").write_text("100\n")
+    find = world.folder / "bin" / "find"
+    find.write_text('#!/usr/bin/env bash\n[[ $1 != */checkpoints ]] || cat "$FAKE/steps"\n')
+    find.chmod(0o755)
+    satjax = world.folder / "bin" / "satjax"
+    more = f'[[ $HOST != 0 ]] || echo $(($(tail -n 1 "$FAKE/steps") + {step})) >>"$FAKE/steps"'
+    satjax.write_text(satjax.read_text().replace("code=0", f"code=0\n{more}"))
+    world.codes(*[("preempted", "preempted")] * 5, (0, 0))
+    code, output = tpu(world)
+    assert code == ends, output
+    assert world.verbs().count("create") == (6 if ends == 0 else 4)
+    assert ("given up after 3" in output) == (ends == 75)
 
 
 def test_a_mistake_is_not_tried_again_whatever_the_other_hosts_died_of(world):
@@ -465,6 +562,9 @@ def test_the_jobset_fits_its_schema(more):
     assert ("cloud.google.com/gke-spot" in pod["nodeSelector"]) == bool(more)
     assert [next(iter(set(volume) - {"name"})) for volume in pod["volumes"]] == ["csi" if more else "nfs"]
     assert pod["volumes"][0]["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
+    limits = {f"gke-gcsfuse/{what}-limit": "0" for what in ("cpu", "memory", "ephemeral-storage")}
+    annotations = slices["template"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == ({"gke-gcsfuse/volumes": "true"} | limits if more else {})
 
 
 def test_what_was_read_of_instructions_outlives_a_pod(world):
@@ -493,7 +593,7 @@ def test_the_jobset_restarts_what_was_saved_and_fails_on_mistakes():
     [rule] = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["operator"] == "NotIn"
-    assert 75 in rule["onExitCodes"]["values"]
+    assert {75, 135} <= set(rule["onExitCodes"]["values"])  # 135: weights on a share that went away
     assert not {0, 1, 2} & set(rule["onExitCodes"]["values"])
     pod = job["template"]["spec"]
     assert rule["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
@@ -524,11 +624,29 @@ def test_a_slurm_job_gives_every_task_the_arguments(world):
 
 
 @pytest.mark.parametrize(
+    ("more", "cores", "memory"),
+    [
+        ("", 8, None),
+        ("--cpus-per-task 16 --mem 200G", 16, "200G"),
+        ("--gpus-per-node 8", 8, "0"),
+        ("--gpus-per-node 8 --mem 1T", 8, "1T"),
+    ],
+)
+def test_a_slurm_task_has_its_cores_and_memory(more, cores, memory, world):
+    assert slurm(world, *more.split())[0] == 0
+    [submitted] = [line.split() for line in world.said("sbatch") if line.startswith("--job-name")]
+    assert submitted[submitted.index("--cpus-per-task") + 1] == str(cores)
+    assert ([submitted[submitted.index("--mem") + 1]] if "--mem" in submitted else []) == ([memory] if memory else [])
+    assert f"--cpus-per-task={cores}" in world.said("srun")
+
+
+@pytest.mark.parametrize(
     ("codes", "restarts", "code", "requeued"),
     [
         ((75, 75), 0, 75, True),
         ((137, 134), 2, 134, True),
         ((75, 75), 3, 75, False),
+        ((137, 137), 3, 75, False),
         ((2, 134), 0, 2, False),
         ((0, 0), 0, 0, False),
     ],
@@ -539,6 +657,35 @@ def test_a_slurm_job_is_requeued_where_that_helps(codes, restarts, code, requeue
     ended, output = slurm(world)
     assert ended in (code, codes[0]), output
     assert world.said("scontrol") == (["requeue 7"] if requeued else [])
+
+
+@pytest.mark.parametrize(("step", "requeued"), [(100, 6), (0, 3)])
+def test_a_slurm_job_counts_restarts_since_the_newest_checkpoint(step, requeued, world):
+    workdir = world.folder / "run"
+    (workdir / "checkpoints" / "100").mkdir(parents=True)
+    (workdir / ".slurm").write_text("6 700 2\n")  # another job's
+    world.codes(*[(75, 75)] * 6)
+    satjax = world.folder / "bin" / "satjax"
+    more = f"mkdir -p {workdir}/checkpoints/$((100 + {step} * (${{SLURM_RESTART_COUNT:-0}} + 1)))"
+    satjax.write_text(satjax.read_text().replace("code=0", f"code=0\n{more}"))
+    for restarts in range(6):
+        world.environment["SLURM_RESTART_COUNT"] = str(restarts)
+        options = shlex.split(OPTIONS["slurm.sh"])
+        code, output = world.run("slurm.sh", *options, "--", "--config", "c", "--workdir", str(workdir))
+        assert code == 75
+        assert ("given up after 3" in output) == (restarts >= requeued)
+    assert len(world.said("scontrol")) == requeued
+
+
+@pytest.mark.parametrize(("refusals", "asked"), [(1, 2), (99, 5)])
+def test_a_controller_that_is_busy_is_asked_again_for_the_way_back(refusals, asked, world):
+    scontrol = world.folder / "bin" / "scontrol"
+    scontrol.write_text(f'{scontrol.read_text()}[[ $(wc -l <"$FAKE/scontrol") -gt {refusals} ]]\n')
+    world.codes((137, 137))
+    code, output = slurm(world)
+    assert code == (137 if refusals == 1 else 75), output
+    assert world.said("scontrol") == ["requeue 7"] * asked
+    assert ("run the same command again" in output) == (refusals == 99)
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -601,6 +748,7 @@ def test_a_host_on_which_nothing_starts_says_so(world):
     for name, body in (("setsid", "exit 1"), ("sleep", ":")):
         (world.folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (world.folder / "bin" / name).chmod(0o755)
+    assert world.run("host.sh", "install", "h:/x")[0] == 0
     code, output = world.run("host.sh", "train", *TRAIN)
     assert code == 2
     assert "satjax did not start on this host" in output
