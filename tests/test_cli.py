@@ -78,6 +78,18 @@ def test_a_python_runs_it_as_a_module():
     assert "Traceback" not in ended.stderr
 
 
+def test_mistakes_of_ranking_do_not_wait_for_jax():
+    code = """
+import sys
+from satjax.cli import main
+for arguments in ([], ["x", "--column", "x"], ["x", "--top", "0"], [" "], ["x", "--candidates", ","], ["--input", "x"], ["x", "--input", "x", "--output", "y"]):
+    assert main(["rank", *arguments]) == 2, arguments
+    assert "jax" not in sys.modules, arguments
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_rank_as_json(trained, capsys):
     texts = ["What is 17 percent of 240?", "Reverse the word 'lantern'."]
     assert main(["rank", *texts, "--router", str(trained.router), "--json"]) == 0

@@ -37,10 +37,6 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _rank(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.compilation_cache import use_compilation_cache
-    from satjax.render.ranking import ranking_table
-    from satjax.router import Router, ranking
-
     if options.input or options.output:
         return _rank_file(options)
     if not options.instruction:
@@ -56,6 +52,11 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
     chosen = names_in(options.candidates, "--candidates")
+    # Not before: these take seconds, which no mistake above needs.
+    from satjax.compilation_cache import use_compilation_cache
+    from satjax.render.ranking import ranking_table
+    from satjax.router import Router, ranking
+
     use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
