@@ -108,7 +108,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _assess(options: argparse.Namespace, rest: list[str]) -> int:
+def _assess(options: argparse.Namespace) -> int:
     from satjax.assess.endpoint import Endpoint
     from satjax.assess.journal import open_journal
     from satjax.assess.result import add_to_router, profile_of

@@ -52,7 +52,7 @@ def add_verbs(verb: Verb) -> None:
 
     outcomes = verb(
         "outcomes",
-        lambda options, rest: options.of(options),
+        lambda options: options.of(options),
         "Look into outcome tables, or join them.",
         "satjax outcomes describe DIR",
     )
@@ -84,7 +84,7 @@ def add_verbs(verb: Verb) -> None:
     profile.add_argument("--out", required=True, type=Path, metavar="FILE", help="where the profile goes, as JSON")
 
 
-def _import(options: argparse.Namespace, rest: list[str]) -> int:
+def _import(options: argparse.Namespace) -> int:
     from satjax.outcomes import import_outcomes, import_routerbench_responses, write_table
 
     table = import_outcomes(options.format, options.source, metric=options.metric, columns=options.columns)
@@ -125,7 +125,7 @@ def _merge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(options: argparse.Namespace, rest: list[str]) -> int:
+def _profile(options: argparse.Namespace) -> int:
     from satjax.aptitude import profile_from_outcomes
     from satjax.export import read_router
     from satjax.outcomes import open_outcomes

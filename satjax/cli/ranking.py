@@ -36,7 +36,7 @@ def add_verbs(verb: Verb) -> None:
     )
 
 
-def _rank(options: argparse.Namespace, rest: list[str]) -> int:
+def _rank(options: argparse.Namespace) -> int:
     if options.input or options.output:
         return _rank_file(options)
     if not options.instruction:
