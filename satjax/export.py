@@ -91,8 +91,9 @@ def write_router(
 
 
 @contextlib.contextmanager
-def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Iterator[Path]:
-    """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
+def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Iterator[tuple[Path, RouterFiles]]:
+    """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew;
+    and what the router that is copied holds.
 
     Parameters, which may be large and which nobody edits, are hard links where the file system has them. Others who would rewrite `target` wait
     until this is done, so that what is read of it within is what is replaced. To `extend`, it is `target` that is copied where that `extends` the
@@ -106,13 +107,12 @@ def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Itera
     with locked(target):
         directory = source()
         check_free(directory, target)
-        read_router(directory)
-        config = _read_config(directory)
+        files, config = read_router(directory), _read_config(directory)
         with replacing(target) as fresh:
             for name in set(config["files"]) - {"config.json"}:
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 _copy(directory / name, fresh / name, link=name.startswith("params/"))
-            yield fresh
+            yield fresh, files
             config["files"] = _digests(fresh)
             _write_config(fresh, config)
 

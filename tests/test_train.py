@@ -702,7 +702,7 @@ def test_a_finished_router_is_kept_while_what_it_was_made_of_is_as_it_was(home, 
     def trained_again(scores_MN: np.ndarray) -> RouterFiles:
         write_table(dataclasses.replace(table, scores_MN=scores_MN), tmp_path / "outcomes")
         before = read_router(router)
-        with rewrite_router(router, router) as fresh:
+        with rewrite_router(router, router) as (fresh, _):
             Calibration(scale=5.0).write(fresh / "calibration.json")
         assert read_router(router).run == before.run
         train(config, tmp_path / "run")
