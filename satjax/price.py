@@ -1,7 +1,10 @@
 """What a request is expected to cost at a candidate, before any of it has run."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from satjax.conversation import input_bytes
 from satjax.zoo_file import Candidate
 
 BYTES_PER_TOKEN = 4
@@ -22,6 +25,26 @@ def request_size(
     """Tokens going in are UTF-8 bytes over four, rounded up; coming out as expected, unless the request allows fewer, for each choice."""
     output = expected_output_tokens if most_output_tokens is None else min(expected_output_tokens, most_output_tokens)
     return Size(-(-input_bytes // BYTES_PER_TOKEN), output * choices)
+
+
+def chat_size(
+    messages: Sequence[Mapping[str, Any]],
+    expected_output_tokens: int,
+    *,
+    tools: Sequence[Any] | None = None,
+    functions: Sequence[Any] | None = None,
+    max_tokens: int | None = None,
+    max_completion_tokens: int | None = None,
+    n: int | None = None,
+) -> Size:
+    """The size of a chat completion request with these fields, None where it has none."""
+    read = input_bytes(messages, [*(tools or ()), *(functions or ())])
+    return request_size(read, expected_output_tokens, most_output_tokens(max_tokens, max_completion_tokens), n or 1)
+
+
+def most_output_tokens(max_tokens: int | None, max_completion_tokens: int | None) -> int | None:
+    """Tokens that a choice of a chat completion may have; None where the request sets no limit."""
+    return max_tokens if max_completion_tokens is None else max_completion_tokens
 
 
 def price_usd(candidate: Candidate, size: Size) -> float:
