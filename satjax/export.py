@@ -188,7 +188,7 @@ def read_router(directory: Path) -> RouterFiles:
 def _parsed(
     config: dict[str, Any], directory: Path, test: AptitudeTest, profiles: tuple[CapabilityProfile, ...]
 ) -> RouterFiles:
-    norms, abilities = config["norms"], directory / ABILITIES
+    norms = config["norms"]
     return RouterFiles(
         config=from_mapping(RouterConfig, config["router"], "config.json router"),
         norms=AccuracyNorms(tuple(norms["mean"]), tuple(norms["spread"])),
@@ -198,11 +198,13 @@ def _parsed(
         test=test,
         profiles=profiles,
         calibration=read_calibration(directory / "calibration.json"),
-        abilities={name: np.array(value, np.float32) for name, value in _read_json(abilities).items()}
-        if ABILITIES in config["files"]
-        else {},
+        abilities=_abilities(directory / ABILITIES) if ABILITIES in config["files"] else {},
         run=dict(config.get("run", {})),
     )
+
+
+def _abilities(path: Path) -> dict[str, np.ndarray]:
+    return {name: np.array(value, np.float32) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def router_sha256(directory: Path) -> str:
@@ -245,10 +247,6 @@ def _altered(directory: Path, error: Exception) -> SatjaxError:
     return SatjaxError(
         f"router {directory}: config.json was altered ({error!r}); copy the router again, or write it anew with its `satjax train` command"
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _digests(directory: Path, names: Iterable[str] | None = None) -> dict[str, str]:

@@ -28,7 +28,7 @@ from satjax.sharding import place, replicated
 log = logging.getLogger("satjax")
 
 
-def export(job: Job, params: Params, target: Path) -> None:
+def write_trained_router(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
     config = job.config
     learned = whole_params(job, params)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from satjax.conversation import input_bytes
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes of a token, roughly, in the tokenizers of common LLMs for English; what is routed here is only ever compared."""
@@ -47,7 +47,7 @@ def most_output_tokens(max_tokens: int | None, max_completion_tokens: int | None
     return max_tokens if max_completion_tokens is None else max_completion_tokens
 
 
-def price_usd(candidate: Candidate, size: Size) -> float:
+def price_usd(candidate: ServedCandidate, size: Size) -> float:
     """Expected USD of a request, to twelve places: its expected tokens at the candidate's prices."""
     dollars = (
         size.input_tokens * candidate.usd_per_million_input_tokens
@@ -56,6 +56,6 @@ def price_usd(candidate: Candidate, size: Size) -> float:
     return round(dollars, 12)
 
 
-def fits(candidate: Candidate, size: Size, least_output_tokens: int) -> bool:
+def fits(candidate: ServedCandidate, size: Size, least_output_tokens: int) -> bool:
     """Whether a request of this size, with room for an answer of the least length, is within the candidate's context."""
     return size.input_tokens + least_output_tokens <= candidate.context_tokens

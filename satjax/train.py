@@ -20,7 +20,7 @@ from satjax.config import TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
 from satjax.files import explain_full_disk, open_locked
-from satjax.finish import export, origin
+from satjax.finish import origin, write_trained_router
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import (
     Job,
@@ -64,7 +64,7 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
-            export(job, params, target)
+            write_trained_router(job, params, target)
         if is_first():
             plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
         wait_for_all("exported")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from satjax.serving.backends import Backends, Failed
-from satjax.zoo_file import Candidate, Settings
+from satjax.zoo_file import ServedCandidate, Settings
 from tests.serving import Backend, running
 
 COMMENT, EVENT = b": keep-alive\n\n", b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
@@ -43,8 +43,8 @@ def streamed(chunks: Sequence[bytes], seconds: float = 0.0, patience: float = 30
     return asyncio.run(ask())
 
 
-def candidate(address: str = "http://localhost:1", model: str = "m") -> Candidate:
-    return Candidate("a", f"{address}/v1", model, 0, 0, 100, False)
+def candidate(address: str = "http://localhost:1", model: str = "m") -> ServedCandidate:
+    return ServedCandidate("a", f"{address}/v1", model, 0, 0, 100, False)
 
 
 @pytest.mark.parametrize(

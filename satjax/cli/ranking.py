@@ -111,7 +111,7 @@ def _rank_file(options: argparse.Namespace) -> int:
                 options.router,
                 options.input,
                 options.output,
-                text=column,
+                column=column,
                 candidates=chosen,
                 stop=stop,
                 on_progress=on_progress,

@@ -197,7 +197,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=_documented(503))
     async def readyz() -> Health:
-        """That the server has compiled every program that routing needs, as it had before the zoo was last changed, too: a change makes it slow for a while, and no less ready."""
+        """503 until every program that routing needs has been compiled once. A change of the zoo compiles them again meanwhile; the server stays ready, and is slower."""
         if not service.batcher.has_been_warm:
             raise ApiError(503, "programs are being compiled; what is asked meanwhile waits for them", code="not_ready")
         return await healthz()

@@ -6,7 +6,7 @@ from typing import Any
 
 from satjax.price import Size, chat_size, fits, most_output_tokens
 from satjax.serving.bodies import Demanding
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
 LEAST_ANSWER = 16
 """Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
@@ -39,7 +39,7 @@ def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected
     return Demands(size, LEAST_ANSWER if most is None else most, bool(asked.tools or asked.functions))
 
 
-def unmet(candidate: Candidate, demands: Demands) -> str | None:
+def unmet(candidate: ServedCandidate, demands: Demands) -> str | None:
     """Why a candidate cannot take the request, in words of the zoo file, or None where it can."""
     if demands.tools and not candidate.tools:
         return "tools = false, and the request has tools"

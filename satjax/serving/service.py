@@ -27,7 +27,7 @@ from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.offers import Offer, in_order
 from satjax.serving.telemetry import Telemetry
-from satjax.zoo_file import ROUTED, Candidate, ZooFile, read_candidate
+from satjax.zoo_file import ROUTED, ServedCandidate, ZooFile, read_candidate
 
 log = logging.getLogger("satjax")
 
@@ -60,7 +60,7 @@ class Service:
     def __init__(self, router: Router, zoo: ZooFile):
         settings = self.settings = zoo.settings
         self.router, self.objective = router, zoo.objective
-        self.candidates: dict[str, Candidate] = dict(zoo.candidates)
+        self.candidates: dict[str, ServedCandidate] = dict(zoo.candidates)
         self.telemetry, self.cooling = Telemetry(), Cooling(settings.cooldown_seconds)
         self.backends = Backends(settings)
         self.batcher = MicroBatcher(
@@ -95,7 +95,9 @@ class Service:
         """Counts a request that has ended, one way or the other."""
         self.running -= 1
 
-    def choose(self, choice: Choice | None, header: str | None, choice_at: str) -> tuple[Objective, list[Candidate]]:
+    def choose(
+        self, choice: Choice | None, header: str | None, choice_at: str
+    ) -> tuple[Objective, list[ServedCandidate]]:
         """What a request says of its routing: the body before the header before the zoo file. `choice_at` is what comes before the choice's fields in
         the body. Raises ApiError (400).
         """
@@ -108,7 +110,7 @@ class Service:
         names = list(self.candidates) if choice is None or choice.candidates is None else choice.candidates
         return objective, [self.candidate(name, f"{choice_at}candidates", 400) for name in dict.fromkeys(names)]
 
-    def candidate(self, name: str, param: str, status: int = 404) -> Candidate:
+    def candidate(self, name: str, param: str, status: int = 404) -> ServedCandidate:
         """A candidate of the zoo. Raises ApiError for a name that is not there."""
         if name not in self.candidates:
             message = str(unknown_name("model", name[:100], [*self.candidates, ROUTED]))
@@ -185,7 +187,7 @@ class Service:
         return await self._first_answer(ranked, forwarded, deadline, routed)
 
     async def _first_answer(
-        self, candidates: Sequence[Candidate], body: dict[str, Any], deadline: float, routed: Routed | None
+        self, candidates: Sequence[ServedCandidate], body: dict[str, Any], deadline: float, routed: Routed | None
     ) -> Completed:
         failures: list[tuple[str, Failed]] = []
         waiting = list(candidates)
@@ -311,7 +313,7 @@ def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
     return profile
 
 
-def _roomier_first(candidates: Sequence[Candidate], than: Candidate) -> list[Candidate]:
+def _roomier_first(candidates: Sequence[ServedCandidate], than: ServedCandidate) -> list[ServedCandidate]:
     """The same, those last that have no more room than one has for whom a request was too long."""
     return sorted(candidates, key=lambda candidate: candidate.context_tokens <= than.context_tokens)
 
