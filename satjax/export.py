@@ -20,7 +20,7 @@ from satjax.calibration import Calibration, read_calibration
 from satjax.capability import AccuracyNorms
 from satjax.checkpoint import canonical_json, save_params
 from satjax.config import RouterConfig, from_mapping
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, unknown_name
 from satjax.files import locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped
 
@@ -176,13 +176,25 @@ def read_router(directory: Path) -> RouterFiles:
             f"router {directory}: {altered[0]} was altered after the export; copy the router again, or write it anew with its `satjax train` command"
         )
     test = AptitudeTest.read(directory / "aptitude_test.json")
-    profiles = tuple(
-        CapabilityProfile.read(directory / name) for name in sorted(expected) if name.startswith("profiles/")
-    )
+    profiles = tuple(map(CapabilityProfile.read, _profiles(directory, config)))
     try:
         return _parsed(config, directory, test, profiles)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _altered(directory, error) from error
+
+
+def check_candidates(directory: Path, names: Iterable[str]) -> None:
+    """Raises SatjaxError for a name that no candidate of a router directory has. Only its profiles are read, so that it is said before base weights
+    are.
+    """
+    known = [CapabilityProfile.read(path).candidate for path in _profiles(directory, _read_config(directory))]
+    for name in names:
+        if name not in known:
+            raise unknown_name("candidate", name, known)
+
+
+def _profiles(directory: Path, config: dict[str, Any]) -> list[Path]:
+    return [directory / name for name in sorted(config["files"]) if name.startswith("profiles/")]
 
 
 def _parsed(

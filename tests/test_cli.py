@@ -322,9 +322,15 @@ def test_empty_and_repeated_names_are_one_line(flag, given, words, capsys, tmp_p
         assert f"{flag} {words}" in one_line(capsys, 2, arguments)
 
 
-def test_unknown_candidates_come_with_near_names(trained, capsys):
-    line = one_line(capsys, 2, ["rank", "text", "--router", str(trained.router), "--candidates", "synthetic-abacu"])
-    assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+def test_unknown_candidates_come_with_near_names_before_the_router_is_loaded(trained, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(Router, "load", lambda *_, **__: pytest.fail("it takes seconds"))
+    pq.write_table(pa.table({"instruction": ["text"]}), tmp_path / "in.parquet")
+    files = ["--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet")]
+    for ranked in (["text"], files):
+        flags = ["--router", str(trained.router), "--candidates", "synthetic-abacus,synthetic-abacu"]
+        line = one_line(capsys, 2, ["rank", *ranked, *flags])
+        assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
 
 
 def test_names_without_commas_are_told_of_them(trained, capsys):

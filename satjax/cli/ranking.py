@@ -54,9 +54,12 @@ def _rank(options: argparse.Namespace) -> int:
     chosen = names_in(options.candidates, "--candidates")
     # Not before: these take seconds, which no mistake above needs.
     from satjax.compilation_cache import use_compilation_cache
+    from satjax.export import check_candidates
     from satjax.render.ranking import ranking_table
     from satjax.router import Router, ranking
 
+    if chosen is not None:
+        check_candidates(options.router, chosen)
     use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
@@ -93,6 +96,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
+        from satjax.export import check_candidates
         from satjax.interruption import stop_requests
         from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file
@@ -102,6 +106,8 @@ def _rank_file(options: argparse.Namespace) -> int:
 
         column = options.column or "instruction"
         check_files(options.input, options.output, column)
+        if chosen is not None:
+            check_candidates(options.router, chosen)
         use_compilation_cache()
         devices = jax.local_devices()
         router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
