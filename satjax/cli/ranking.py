@@ -83,6 +83,7 @@ def _rank(options: argparse.Namespace) -> int:
 
 def _rank_file(options: argparse.Namespace) -> int:
     from satjax.distributed import find_cluster, together
+    from satjax.interruption import ended_by_interrupt, stop_requests
 
     if not (options.input and options.output):
         raise SatjaxError("--input and --output go together: name both files")
@@ -90,14 +91,13 @@ def _rank_file(options: argparse.Namespace) -> int:
         raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
     chosen = names_in(options.candidates, "--candidates")
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
-    with together(cluster, options.join_timeout):
+    with ended_by_interrupt(), together(cluster, options.join_timeout):
         import jax
 
         from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
         from satjax.export import check_candidates
-        from satjax.interruption import stop_requests
         from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file
         from satjax.render.progress import progress
@@ -111,7 +111,7 @@ def _rank_file(options: argparse.Namespace) -> int:
         use_compilation_cache()
         devices = jax.local_devices()
         router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
-        with stop_requests() as stop, progress("instructions") as on_progress:
+        with stop_requests(waits=False) as stop, progress("instructions") as on_progress:
             rank_file(
                 router,
                 options.router,

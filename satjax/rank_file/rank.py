@@ -1,10 +1,11 @@
 """Ranks the chunks that are not ranked yet, several at once, and has all of them joined."""
 
+import contextlib
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _rank_chunks(router: Router, plan: FilePlan, mine: range, stop: Sequence[int
             at_once = AT_ONCE if seconds <= chunks * SECONDS else 1
 
     count(0)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with _threads() as pool:
         for chunk, rows in read_chunks(plan) if todo else ():
             if stop:
                 break
@@ -111,6 +112,20 @@ def _rank_chunks(router: Router, plan: FilePlan, mine: range, stop: Sequence[int
         settle(wait(under_way).done)
     if without:
         log.warning("%d rows hold no instruction: their probabilities are null", without)
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads for groups of chunks, waited for at the end, unless by KeyboardInterrupt: what they have not written is ranked again."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    wanted = True
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        wanted = False
+        raise
+    finally:
+        pool.shutdown(wait=wanted, cancel_futures=not wanted)
 
 
 def _rank_together(
