@@ -97,3 +97,27 @@ def test_a_backend_that_falls_silent_after_a_comment_is_late():
         with pytest.raises(Failed, match="timeout"):
             asyncio.run(ask(address))
         assert time.monotonic() - started < 3
+
+
+def test_an_address_keeps_its_query_and_azure_has_its_own_header(monkeypatch):
+    seen = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append((str(request.url), request.headers.get("api-key"), request.headers.get("authorization")))
+        return httpx.Response(200, stream=Chunks([b'{"choices": []}'], 0))
+
+    async def ask(*addresses: str) -> None:
+        backends = Backends(Settings())
+        backends._client = httpx.AsyncClient(transport=httpx.MockTransport(reply))
+        async with backends:
+            for address in addresses:
+                one = ServedCandidate("a", address, "m", 0, 0, 100, False, api_key_env="A_KEY")
+                backends.learn_key(one, "zoo.toml")
+                await backends.ask(one, {}, asyncio.get_running_loop().time() + 5)
+
+    monkeypatch.setenv("A_KEY", key := "0123456789abcdef")
+    asyncio.run(ask("https://h/openai/deployments/m?api-version=1", "https://h/v1"))
+    assert seen == [
+        ("https://h/openai/deployments/m/chat/completions?api-version=1", key, None),
+        ("https://h/v1/chat/completions", None, f"Bearer {key}"),
+    ]

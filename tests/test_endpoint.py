@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from satjax.assess import endpoint as module
 from satjax.assess.endpoint import AttemptFailed, Declined, Endpoint, Reply, TimedOut, ask
 from satjax.errors import SatjaxError
-from tests.endpoints import FAULTS, Stub, faulty_proxy, stub_endpoint
+from tests.endpoints import FAULTS, Stub, completion, faulty_proxy, stub_endpoint
 from tests.processes import free_port
 
 
@@ -50,6 +50,23 @@ def test_the_body_is_laid_over_the_request_and_null_takes_a_field_out(stub: Stub
         "max_completion_tokens": 9,
         "top_p": 0.5,
     }
+
+
+def test_azure_is_asked_at_its_version_with_its_own_header():
+    seen = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append((str(request.url), request.headers.get("api-key"), request.headers.get("authorization")))
+        return httpx.Response(200, json=completion("said"))
+
+    async def one() -> Reply:
+        azure = "https://r.openai.azure.com/openai/deployments/m"
+        async with httpx.AsyncClient(transport=httpx.MockTransport(reply)) as client:
+            return await ask(client, Endpoint(f"{azure}?api-version=2024-10-21", "m", "the-key"), "hello")
+
+    assert asyncio.run(one()).text == "said"
+    url = "https://r.openai.azure.com/openai/deployments/m/chat/completions?api-version=2024-10-21"
+    assert seen == [(url, "the-key", None)]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from satjax.address import check_address
+from satjax.address import chat_url, check_address, key_header
 from satjax.errors import SatjaxError
 from satjax.retry_after import retry_after
 
@@ -59,7 +59,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Of chat completions."""
-        return self.base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        return chat_url(self.base_url)
 
     def request(self, prompt: str) -> dict[str, Any]:
         """The body that asks one thing: greedy, where the endpoint lets us choose."""
@@ -157,7 +157,7 @@ def _tell(state: tenacity.RetryCallState) -> None:
 
 
 async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -> Reply:
-    headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+    headers = key_header(endpoint.base_url, endpoint.api_key) if endpoint.api_key else {}
     try:
         async with (
             asyncio.timeout(endpoint.timeout),
@@ -183,7 +183,7 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
         raise AttemptFailed(said, wait=retry_after(response.headers.get("Retry-After")))
     if response.status_code in HOPELESS:
         raise SatjaxError(
-            f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it mostly ends with /v1), --model and --api-key-env"
+            f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it usually ends with /v1), --model and --api-key-env"
         )
     raise Declined(said)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import httpx
 
+from satjax.address import chat_url, key_header
 from satjax.retry_after import retry_after
 from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
@@ -126,10 +127,10 @@ class Backends:
     def _request(self, candidate: ServedCandidate, body: Mapping[str, Any], patience: float) -> httpx.Request:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if candidate.api_key_env:
-            headers["authorization"] = f"Bearer {self._key[candidate.api_key_env]}"
+            headers |= key_header(candidate.base_url, self._key[candidate.api_key_env])
         return self._client.build_request(
             "POST",
-            f"{candidate.base_url.rstrip('/')}/chat/completions",
+            chat_url(candidate.base_url),
             content=json.dumps({**body, "model": candidate.model}, separators=(",", ":")).encode(),
             headers=headers,
             timeout=httpx.Timeout(patience, connect=self.settings.connect_timeout_seconds),
