@@ -68,7 +68,7 @@ def _build_parser() -> Parser:
     verb = verb_adder(parser)
     for group in (ranking, assessment, serving, training, evaluation, outcomes):
         group.add_verbs(verb)
-    verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
+    verb("doctor", _doctor, "Show versions, devices and base weights, and what to fix.", "satjax doctor")
     return parser
 
 

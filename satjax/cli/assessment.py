@@ -29,7 +29,9 @@ def add_verbs(verb: Verb) -> None:
         "satjax assess --base-url http://localhost:8000/v1 --model my-model --outcomes DIR --limit 256 --out-router runs/mine",
     )
     where = assess.add_argument_group("the model")
-    where.add_argument("--base-url", required=True, metavar="URL", help="of the endpoint; mostly ends with /v1")
+    where.add_argument(
+        "--base-url", required=True, metavar="URL", help="address of the endpoint; usually ends with /v1"
+    )
     where.add_argument("--model", required=True, metavar="NAME", help="as the endpoint calls it")
     where.add_argument("--candidate", metavar="NAME", help="as the router is to call it (default: --model)")
     where.add_argument(
@@ -71,14 +73,13 @@ def add_verbs(verb: Verb) -> None:
         "--limit",
         type=int,
         metavar="K",
-        help="ask K items, spread over the tasks (default: all); a larger K later asks the missing ones only. On MMLU-Pro, 16, 64, 256 and all "
-        "1,000 give candidates that training never met an AUROC within an instruction of 0.699, 0.719, 0.728 and 0.732",
+        help="ask K items, spread over the tasks (default: all); a larger K later asks only the missing ones. docs/results.md says what fewer items cost",
     )
     test.add_argument(
         "--rotate",
         action="store_true",
-        help="ask each item with its options in every order of rotation: right is what is right in all (circle test). Harder than the test that the "
-        "candidates of the shipped router took",
+        help="ask each item with its options in every rotation; it counts as right only if it is right in all (circle test). Harder than the test that "
+        "the shipped router's candidates took",
     )
 
     result = assess.add_argument_group("the result")

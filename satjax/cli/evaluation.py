@@ -65,7 +65,7 @@ def add_verbs(verb: Verb) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="where the router goes with its new calibration; --router's DIR replaces it",
+        help="where the router with its new calibration is written; give the DIR of --router to replace that one",
     )
 
     bench = verb(
@@ -116,7 +116,12 @@ def add_verbs(verb: Verb) -> None:
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
         takes_config_flags=True,
     )
-    protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
+    protocol.add_argument(
+        "protocol",
+        choices=PROTOCOLS,
+        help="unseen-families, leave-category-out: each left out of training in turn; onboarding: new candidates by number of aptitude items; "
+        "release-stream: newer candidates as they come out; coverage: what weaker candidates could do together (trains nothing)",
+    )
     protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     protocol.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"

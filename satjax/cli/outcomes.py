@@ -57,11 +57,13 @@ def add_verbs(verb: Verb) -> None:
         "satjax outcomes describe DIR",
     )
     actions = outcomes.add_subparsers(dest="action", required=True, metavar="ACTION")
-    described = actions.add_parser("describe", help="What is in a table, and what is missing.")
+    what = "What is in a table, and what is missing."
+    described = actions.add_parser("describe", help=what, description=what)
     described.add_argument("outcomes", metavar="DIR", help="an outcome table, or 'synthetic'")
     described.add_argument("--json", action="store_true", help="print JSON instead of tables")
     described.set_defaults(of=_describe)
-    merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
+    what = "Join tables into one; a question in two splits is an error."
+    merged = actions.add_parser("merge", help=what, description=what)
     merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
     merged.add_argument(
         "--out",

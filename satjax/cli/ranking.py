@@ -29,8 +29,17 @@ def add_verbs(verb: Verb) -> None:
     rank.add_argument("--top", type=int, metavar="K", help="show the first K (default: all)")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
     rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
-    rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
-    rank.add_argument("--column", metavar="NAME", help="with --input: the instructions' (default: instruction)")
+    rank.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="with --input: the Parquet file to write, with every candidate's probabilities",
+    )
+    rank.add_argument(
+        "--column",
+        metavar="NAME",
+        help="with --input: the column that holds the instructions (default: instruction)",
+    )
     add_host_flags(
         rank, "With --input: each host ranks a share of the rows, into files that all of them see. " + SEVERAL_HOSTS
     )

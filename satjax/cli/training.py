@@ -21,12 +21,15 @@ def add_verbs(verb: Verb) -> None:
         takes_config_flags=True,
     )
     train.add_argument(
-        "--config", required=True, metavar="FILE", help="a file with get_config(); --config.a.b=v changes one value"
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="a recipe, such as configs/smollm2.py; --config.a.b=v changes one value (satjax/config.py lists them)",
     )
     train.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
     )
-    add_host_flags(train, "All with a --workdir that they share. " + SEVERAL_HOSTS)
+    add_host_flags(train, "All hosts share one --workdir. " + SEVERAL_HOSTS)
 
     preflight = verb(
         "preflight",
