@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from satjax.cache import cache_dir
 from satjax.errors import SatjaxError
-from satjax.weights.fetch import cache_dir
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from satjax.cache import cache_dir
 from satjax.compilation_cache import compilation_cache_dir
 from satjax.config import EncoderWeights, LLMConfig
 from satjax.errors import how_to_install
 from satjax.render.console import open_console
-from satjax.weights.fetch import cache_dir, is_present
+from satjax.weights.fetch import is_present
 
 PACKAGES = (
     "satjax",

@@ -17,12 +17,12 @@ from jax.sharding import Mesh
 
 from satjax.agreement import from_first, is_first
 from satjax.assembly import Assembly
+from satjax.cache import cache_dir
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated
 from satjax.vectors import Computed, VectorStore, vectors_of
-from satjax.weights.fetch import cache_dir
 
 FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""

@@ -8,7 +8,7 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
-    ("address", "standard_output"),
+    ("address", "standard_output", "cache"),
     ("arrow_types", "files", "config", "metrics", "roll_call", "objective", "retry_after", "conversation"),
     ("vectors", "zoo_file"),
     ("config_file", "sharding", "price"),

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from satjax.cache import cache_dir
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
 from satjax.row_batches import row_batches
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
-from satjax.weights.fetch import BaseModel, cache_dir
+from satjax.weights.fetch import BaseModel
 from satjax.weights.names import encoder_config, encoder_params
 from satjax.weights.pooling import check_modules, stated_pooling
 

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from satjax.errors import SatjaxError
-from satjax.weights.fetch import weight_files
+from satjax.weights.digests import weight_files
 from satjax.weights.gguf import GGUFFile
 from satjax.weights.lazy import LazyTensor
 from satjax.weights.safetensors_dir import SafetensorsDir

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from satjax.aptitude import CapabilityProfile, render
+from satjax.cache import cache_dir
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.zero_shot import ZeroShot, fit_order
@@ -27,7 +28,7 @@ from satjax.outcomes import OutcomeTable
 from satjax.row_batches import row_batches
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
-from satjax.weights.fetch import BaseModel, cache_dir
+from satjax.weights.fetch import BaseModel
 from satjax.weights.names import decoder_config, decoder_params
 
 FORMAT = 2
