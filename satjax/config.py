@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -436,8 +435,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(entries) != len(arguments):
             raise SatjaxError(f"{where} = {value!r}: {len(arguments)} entries are expected")
         return tuple(_convert(arguments[i], entry, f"{where}[{i}]") for i, entry in enumerate(entries))
-    if origin in (types.UnionType, typing.Union):
-        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):

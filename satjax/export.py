@@ -20,7 +20,7 @@ from satjax.calibration import Calibration, read_calibration
 from satjax.capability import AccuracyNorms
 from satjax.checkpoint import save_params
 from satjax.config import RouterConfig, from_mapping
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, unknown_name
 from satjax.files import canonical_json, locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped
 
@@ -91,8 +91,9 @@ def write_router(
 
 
 @contextlib.contextmanager
-def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Iterator[Path]:
-    """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew.
+def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Iterator[tuple[Path, RouterFiles]]:
+    """A copy of a router directory to be altered, which takes the place of `target` (which may be `directory`) at the end, its digests made anew;
+    and what the router that is copied holds.
 
     Parameters, which may be large and which nobody edits, are hard links where the file system has them. Others who would rewrite `target` wait
     until this is done, so that what is read of it within is what is replaced. To `extend`, it is `target` that is copied where that `extends` the
@@ -106,13 +107,12 @@ def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Itera
     with locked(target):
         directory = source()
         check_free(directory, target)
-        read_router(directory)
-        config = _read_config(directory)
+        files, config = read_router(directory), _read_config(directory)
         with replacing(target) as fresh:
             for name in set(config["files"]) - {"config.json"}:
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 _copy(directory / name, fresh / name, link=name.startswith("params/"))
-            yield fresh
+            yield fresh, files
             config["files"] = _digests(fresh)
             _write_config(fresh, config)
 
@@ -176,19 +176,31 @@ def read_router(directory: Path) -> RouterFiles:
             f"router {directory}: {altered[0]} was altered after the export; copy the router again, or write it anew with its `satjax train` command"
         )
     test = AptitudeTest.read(directory / "aptitude_test.json")
-    profiles = tuple(
-        CapabilityProfile.read(directory / name) for name in sorted(expected) if name.startswith("profiles/")
-    )
+    profiles = tuple(map(CapabilityProfile.read, _profiles(directory, config)))
     try:
         return _parsed(config, directory, test, profiles)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _altered(directory, error) from error
 
 
+def check_candidates(directory: Path, names: Iterable[str]) -> None:
+    """Raises SatjaxError for a name that no candidate of a router directory has. Only its profiles are read, so that it is said before base weights
+    are.
+    """
+    known = [CapabilityProfile.read(path).candidate for path in _profiles(directory, _read_config(directory))]
+    for name in names:
+        if name not in known:
+            raise unknown_name("candidate", name, known)
+
+
+def _profiles(directory: Path, config: dict[str, Any]) -> list[Path]:
+    return [directory / name for name in sorted(config["files"]) if name.startswith("profiles/")]
+
+
 def _parsed(
     config: dict[str, Any], directory: Path, test: AptitudeTest, profiles: tuple[CapabilityProfile, ...]
 ) -> RouterFiles:
-    norms, abilities = config["norms"], directory / ABILITIES
+    norms = config["norms"]
     return RouterFiles(
         config=from_mapping(RouterConfig, config["router"], "config.json router"),
         norms=AccuracyNorms(tuple(norms["mean"]), tuple(norms["spread"])),
@@ -198,11 +210,13 @@ def _parsed(
         test=test,
         profiles=profiles,
         calibration=read_calibration(directory / "calibration.json"),
-        abilities={name: np.array(value, np.float32) for name, value in _read_json(abilities).items()}
-        if ABILITIES in config["files"]
-        else {},
+        abilities=_abilities(directory / ABILITIES) if ABILITIES in config["files"] else {},
         run=dict(config.get("run", {})),
     )
+
+
+def _abilities(path: Path) -> dict[str, np.ndarray]:
+    return {name: np.array(value, np.float32) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def router_sha256(directory: Path) -> str:
@@ -245,10 +259,6 @@ def _altered(directory: Path, error: Exception) -> SatjaxError:
     return SatjaxError(
         f"router {directory}: config.json was altered ({error!r}); copy the router again, or write it anew with its `satjax train` command"
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _digests(directory: Path, names: Iterable[str] | None = None) -> dict[str, str]:

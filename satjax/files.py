@@ -218,7 +218,7 @@ def open_locked(path: Path, wait: bool = True, mode: str = "ab") -> IO[bytes]:
 
 
 def lock(stream: IO[bytes], wait: bool = True) -> bool:
-    """Keeps others from locking the same file until this one is closed; nobody, and the answer is False, where the file system has no locks.
+    """Locks the file until it is closed; returns False, with nothing locked, on a file system without locks.
 
     Raises BlockingIOError where another holds it, unless to `wait`.
     """

@@ -27,7 +27,7 @@ from satjax.training_data import feature_reader, store_of
 log = logging.getLogger("satjax")
 
 
-def export(job: Job, params: Params, target: Path) -> None:
+def write_trained_router(job: Job, params: Params, target: Path) -> None:
     """Calibrates on the validation split, on all processes together; the first one writes the router directory."""
     config = job.config
     learned = whole_params(job, params)

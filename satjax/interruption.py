@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -11,11 +12,14 @@ from satjax.errors import INTERRUPTED_EXIT_CODE, TryAgain
 
 APART = 1.0
 """Seconds: what comes within is the same Ctrl-C, which a terminal sends to all processes and a parent such as `timeout` passes on."""
-SAID = b"satjax: stopping after what is under way; Ctrl-C twice more stops at once\n"
+SAID = b"satjax: stopping after what is under way; Ctrl-C %b more stops at once\n"
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved."""
+    """SIGTERM or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved.
+
+    No SatjaxError, which in `satjax.distributed.together` is a failure: the other processes, which stop at the same step, would be ended by it.
+    """
 
     exit_code = INTERRUPTED_EXIT_CODE
 
@@ -43,10 +47,20 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
+def ended_by_interrupt() -> Iterator[None]:
+    """KeyboardInterrupt ends the process, for work whose threads have nothing to lose: Python itself would wait for them first."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("satjax: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+@contextlib.contextmanager
+def stop_requests(waits: bool = True) -> Iterator[list[int]]:
     """A list that receives the number of SIGTERM or SIGINT instead of the process dying at once.
 
-    Ctrl-C once more raises KeyboardInterrupt, after which threads may have to be waited for; a third time ends the process wherever it is.
+    Ctrl-C once more raises KeyboardInterrupt. Where what is done `waits` for threads then, a third time ends the process wherever it is.
     """
     received: list[int] = []
     first = 0.0
@@ -59,7 +73,7 @@ def stop_requests() -> Iterator[list[int]]:
             return
         if not again:
             first = time.monotonic()
-            os.write(2, SAID)  # sys.stderr may be in the midst of a write itself
+            os.write(2, SAID % (b"twice" if waits else b"once"))  # sys.stderr may be in the midst of a write itself
         elif time.monotonic() - first > APART:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt

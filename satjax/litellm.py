@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from satjax.conversation import input_bytes, scored_text
+from satjax.conversation import scored_text
 from satjax.errors import SatjaxError, how_to_install, unknown_name
 from satjax.instructions import is_instruction
 from satjax.objective import Objective, Quality, order
-from satjax.price import Size, request_size
+from satjax.price import Size, chat_size
 from satjax.router import Router
 
 # Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
@@ -34,6 +34,8 @@ except ImportError as error:
 log = logging.getLogger("satjax")
 
 Deployment = Mapping[str, Any]
+SIZED_BY = ("tools", "functions", "max_tokens", "max_completion_tokens", "n")
+"""Fields of a request that count for its price, beside its messages."""
 
 
 class SatjaxRouting(CustomRoutingStrategyBase):
@@ -122,7 +124,8 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         choices = [
             (name, deployment) for name, deployment in zip(candidates, shuffled, strict=True) if name is not None
         ]
-        size = self._size(plain, request or {})
+        fields = {name: (request or {}).get(name) for name in SIZED_BY}
+        size = chat_size(plain, self.output_tokens, **fields)
         prices = [_price(deployment, size) for _, deployment in choices]
         return choices[order([probability[name] for name, _ in choices], prices, self.objective)[0]][1]
 
@@ -137,11 +140,6 @@ class SatjaxRouting(CustomRoutingStrategyBase):
             self._warned.add(tried[0])
             log.warning("a deployment is the last resort: %s", unknown_name("satjax_candidate", tried[0], candidates))
         return found
-
-    def _size(self, messages: Sequence[Mapping[str, Any]], request: Mapping[str, Any]) -> Size:
-        most = request.get("max_completion_tokens") or request.get("max_tokens")
-        tools = [*(request.get("tools") or ()), *(request.get("functions") or ())]
-        return request_size(input_bytes(messages, tools), self.output_tokens, most, request.get("n") or 1)
 
 
 def _price(deployment: Deployment, size: Size) -> float:

@@ -27,7 +27,7 @@ def row_batches(
     bucket: Callable[[int], int],
     multiple_of: int = 0,
     sizes: Sequence[int] | None = None,
-    largest: int = 0,
+    largest_tokens: int = 0,
 ) -> Iterator[tuple[np.ndarray, TokenRows]]:
     """Every row once, in batches of one bucket: `(index, padded)`, where `padded` may go on with copies that have no index.
 
@@ -37,7 +37,7 @@ def row_batches(
     batches: list[tuple[int, int, np.ndarray]] = []
     for width in sorted(set(width_B.tolist())):
         waiting = np.flatnonzero(width_B == width)
-        for size in sizes_for(len(waiting), batch_sizes(width, multiple_of, sizes, largest)):
+        for size in sizes_for(len(waiting), batch_sizes(width, multiple_of, sizes, largest_tokens)):
             batches.append((width, size, waiting[:size]))
             waiting = waiting[size:]
     for i in np.random.default_rng(0).permutation(len(batches)):
@@ -46,15 +46,15 @@ def row_batches(
 
 
 def batch_sizes(
-    width: int, multiple_of: int = 0, sizes: Sequence[int] | None = None, largest: int = 0
+    width: int, multiple_of: int = 0, sizes: Sequence[int] | None = None, largest_tokens: int = 0
 ) -> tuple[int, ...]:
     """How many rows of `width` tokens a batch of `row_batches` can have, rising: few, since each is a program to compile.
 
-    A full batch, one of `largest` tokens where that is more, one row alone, and `sizes` between (`middle_sizes` if None). With `multiple_of`, for a mesh
+    A full batch, one of `largest_tokens` where that is more, one row alone, and `sizes` between (`middle_sizes` if None). With `multiple_of`, for a mesh
     to divide, all are multiples of that: `sizes`, and the largest there is.
     """
     full = max(1, TOKENS_PER_CALL // width)
-    more = max(full, largest // width)
+    more = max(full, largest_tokens // width)
     between = {size for size in (middle_sizes() if sizes is None else sizes) if size < full}
     if multiple_of:
         return tuple(sorted({-(-size // multiple_of) * multiple_of for size in (*between, more)}))

@@ -45,7 +45,7 @@ class FeatureReader:
     ):
         """`sizes` of batches that are not full (`batch_sizes`)."""
         self.writer, self.mesh, self.sizes = writer, mesh, sizes
-        self.largest = 0 if jax.default_backend() == "cpu" else TOKENS_OF_AN_ACCELERATOR
+        self.largest_tokens = 0 if jax.default_backend() == "cpu" else TOKENS_OF_AN_ACCELERATOR
         # Without a mesh a process reads for itself, and what the others do nobody knows.
         alone = mesh is None or jax.process_count() == 1
         self.store = store if store is None or alone else FirstStore(store)
@@ -66,7 +66,7 @@ class FeatureReader:
 
         def compute(texts: list[str]) -> Computed:
             for index, rows in row_batches(
-                self.writer.encode(texts), self.writer.bucket, shards, self.sizes, self.largest
+                self.writer.encode(texts), self.writer.bucket, shards, self.sizes, self.largest_tokens
             ):
                 yield index, self.run(params, rows)[: len(index)]
 

@@ -17,7 +17,7 @@ from satjax.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
 from satjax.errors import SatjaxError
 from satjax.export import read_router
 from satjax.files import exclusive, explain_full_disk
-from satjax.finish import export, origin
+from satjax.finish import origin, write_trained_router
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.job import Job, prepare, reads_features
 from satjax.models.router_model import Params, abstract_model
@@ -54,7 +54,7 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
-            export(job, params, target)
+            write_trained_router(job, params, target)
         if is_first():
             plot_training_curve(workdir / "metrics.jsonl", workdir / "training_curve.png")
         wait_for_all("exported")

@@ -22,7 +22,7 @@ LEAST = dict.fromkeys(("batch_wait_ms", "cooldown_seconds", "shutdown_seconds"),
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ServedCandidate:
     """One candidate as it is served.
 
     `base_url` of an OpenAI-compatible API, up to and with `/v1`; `model`: what the candidate is called there; `api_key_env`: the environment
@@ -75,7 +75,7 @@ class Settings:
 class ZooFile:
     """What a zoo file says; candidates by name, in the order of the file."""
 
-    candidates: dict[str, Candidate]
+    candidates: dict[str, ServedCandidate]
     settings: Settings = field(default_factory=Settings)
     objective: Objective = field(default_factory=Quality)
 
@@ -108,7 +108,7 @@ def read_zoo_file(path: Path) -> ZooFile:
     )
 
 
-def read_candidate(name: str, table: Any, where: str) -> Candidate:
+def read_candidate(name: str, table: Any, where: str) -> ServedCandidate:
     """A candidate from its table. Raises SatjaxError naming it and the key, after `where`."""
     at = f"{where}: candidates.{name}"
     if name in ("", ROUTED) or len(name) > 200 or not name.isprintable() or "/" in (name[0], name[-1]):
@@ -117,7 +117,7 @@ def read_candidate(name: str, table: Any, where: str) -> Candidate:
         raise SatjaxError(f"{at} is no table; give it base_url, model, prices, context_tokens and tools")
     if "name" in table:
         raise SatjaxError(f"{at}.name is an unknown key; the name is in the table's head")
-    candidate: Candidate = from_mapping(Candidate, {"name": name, **table}, at)
+    candidate: ServedCandidate = from_mapping(ServedCandidate, {"name": name, **table}, at)
     for key in ("usd_per_million_input_tokens", "usd_per_million_output_tokens"):
         if not 0 <= getattr(candidate, key) < math.inf:
             raise SatjaxError(f"{at}.{key} = {getattr(candidate, key)}: a price of at least 0 is expected")

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from satjax.serving.backends import Backends, _events
-from satjax.zoo_file import Candidate, Settings
+from satjax.zoo_file import ServedCandidate, Settings
 from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
 
 KEY, ADMIN = "client-key-0123456789", "admin-key-0123456789"
@@ -801,7 +801,7 @@ def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
 
 def test_a_key_goes_to_no_other_address_than_the_zoo_file_says(monkeypatch):
     monkeypatch.setenv("A_KEY", SECRET)
-    known = Candidate("a", "http://localhost:1/v1", "m", 1.0, 1.0, 10, False, api_key_env="A_KEY")
+    known = ServedCandidate("a", "http://localhost:1/v1", "m", 1.0, 1.0, 10, False, api_key_env="A_KEY")
     backends = Backends(Settings())
     assert not backends.may_have_key(known)
     backends.learn_key(known, "zoo.toml")

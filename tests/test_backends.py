@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from satjax.serving.backends import Backends, Failed
-from satjax.zoo_file import Candidate, Settings
+from satjax.zoo_file import ServedCandidate, Settings
 from tests.serving import Backend, running
 
 COMMENT, EVENT = b": keep-alive\n\n", b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
@@ -43,8 +43,8 @@ def streamed(chunks: Sequence[bytes], seconds: float = 0.0, patience: float = 30
     return asyncio.run(ask())
 
 
-def candidate(address: str = "http://localhost:1", model: str = "m") -> Candidate:
-    return Candidate("a", f"{address}/v1", model, 0, 0, 100, False)
+def candidate(address: str = "http://localhost:1", model: str = "m") -> ServedCandidate:
+    return ServedCandidate("a", f"{address}/v1", model, 0, 0, 100, False)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,27 @@ def test_a_backend_that_falls_silent_after_a_comment_is_late():
         with pytest.raises(Failed, match="timeout"):
             asyncio.run(ask(address))
         assert time.monotonic() - started < 3
+
+
+def test_an_address_keeps_its_query_and_azure_has_its_own_header(monkeypatch):
+    seen = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append((str(request.url), request.headers.get("api-key"), request.headers.get("authorization")))
+        return httpx.Response(200, stream=Chunks([b'{"choices": []}'], 0))
+
+    async def ask(*addresses: str) -> None:
+        backends = Backends(Settings())
+        backends._client = httpx.AsyncClient(transport=httpx.MockTransport(reply))
+        async with backends:
+            for address in addresses:
+                one = ServedCandidate("a", address, "m", 0, 0, 100, False, api_key_env="A_KEY")
+                backends.learn_key(one, "zoo.toml")
+                await backends.ask(one, {}, asyncio.get_running_loop().time() + 5)
+
+    monkeypatch.setenv("A_KEY", key := "0123456789abcdef")
+    asyncio.run(ask("https://h/openai/deployments/m?api-version=1", "https://h/v1"))
+    assert seen == [
+        ("https://h/openai/deployments/m/chat/completions?api-version=1", key, None),
+        ("https://h/v1/chat/completions", None, f"Bearer {key}"),
+    ]

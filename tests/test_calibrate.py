@@ -13,7 +13,7 @@ from satjax.export import router_sha256
 from satjax.objective import Cheapest, order
 from satjax.outcomes import OutcomeTable, read_outcomes
 from satjax.router import Router
-from satjax.zoo_file import Candidate, ZooFile
+from satjax.zoo_file import ServedCandidate, ZooFile
 from tests.trained import Trained
 
 NAN = np.nan
@@ -108,7 +108,7 @@ def test_probabilities_are_fitted_and_measured_on_other_folds(router, table, met
 def test_prices_of_a_zoo_give_thresholds(router, table):
     names = router.candidates
     served = {
-        name: Candidate(name, "http://localhost/v1", name, 1.0 + n, 1.0 + n, 1000, tools=False)
+        name: ServedCandidate(name, "http://localhost/v1", name, 1.0 + n, 1.0 + n, 1000, tools=False)
         for n, name in enumerate(names[1:])
     }
     found = recalibrate(router, table, zoo=ZooFile(served), shares=(0.5,))
@@ -144,10 +144,10 @@ def test_why_there_are_no_thresholds(router, table):
     assert "a cost of it in the split 'val'" in reason(
         replace(table, cost_usd_MN=np.where(is_val, np.float32(NAN), cost))
     )
-    served = {"other": Candidate("other", "http://localhost/v1", "other", 1.0, 1.0, 1000, tools=False)}
+    served = {"other": ServedCandidate("other", "http://localhost/v1", "other", 1.0, 1.0, 1000, tools=False)}
     assert "the --zoo has no price" in reason(table, ZooFile(served))
     name = table.candidate_ids[0]
-    served = {name: Candidate(name, "http://localhost/v1", name, 1.0, 1.0, 1000, tools=False)}
+    served = {name: ServedCandidate(name, "http://localhost/v1", name, 1.0, 1.0, 1000, tools=False)}
     assert "outcomes of no split but 'val'" in reason(table.select_items(is_val), ZooFile(served))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
 from satjax.rank_file.chunks import read_chunks
-from satjax.rank_file.plan import Plan
+from satjax.rank_file.plan import FilePlan
 from tests.ranked_files import instructions
 
 
@@ -23,7 +23,7 @@ def test_chunks_hold_every_row_once_whatever_the_row_groups(tmp_path_factory, gr
         for size in groups:
             writer.write_table(table.slice(first, size))
             first += size
-    plan = Plan(path, path.with_name("out"), "instruction", (), (), sum(groups), rows, "job")
+    plan = FilePlan(path, path.with_name("out"), "instruction", (), (), sum(groups), rows, "job")
     chunks = [(chunk, part["instruction"].to_pylist()) for chunk, part in read_chunks(plan)]
     assert len(chunks) == plan.num_chunks
     assert chunks == [
@@ -38,7 +38,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
     content[40:240] = bytes(255 - value for value in content[40:240])
     path.write_bytes(content)
     with pytest.raises(SatjaxError, match=r"in.parquet cannot be read as Parquet \(.+\); give a Parquet file"):
-        list(read_chunks(Plan(path, tmp_path / "out", "instruction", (), (), 999, 99, "job")))
+        list(read_chunks(FilePlan(path, tmp_path / "out", "instruction", (), (), 999, 99, "job")))
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)

@@ -78,6 +78,18 @@ def test_a_python_runs_it_as_a_module():
     assert "Traceback" not in ended.stderr
 
 
+def test_mistakes_of_ranking_do_not_wait_for_jax():
+    code = """
+import sys
+from satjax.cli import main
+for arguments in ([], ["x", "--column", "x"], ["x", "--top", "0"], [" "], ["x", "--candidates", ","], ["--input", "x"], ["x", "--input", "x", "--output", "y"]):
+    assert main(["rank", *arguments]) == 2, arguments
+    assert "jax" not in sys.modules, arguments
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_rank_as_json(trained, capsys):
     texts = ["What is 17 percent of 240?", "Reverse the word 'lantern'."]
     assert main(["rank", *texts, "--router", str(trained.router), "--json"]) == 0
@@ -310,9 +322,15 @@ def test_empty_and_repeated_names_are_one_line(flag, given, words, capsys, tmp_p
         assert f"{flag} {words}" in one_line(capsys, 2, arguments)
 
 
-def test_unknown_candidates_come_with_near_names(trained, capsys):
-    line = one_line(capsys, 2, ["rank", "text", "--router", str(trained.router), "--candidates", "synthetic-abacu"])
-    assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+def test_unknown_candidates_come_with_near_names_before_the_router_is_loaded(trained, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(Router, "load", lambda *_, **__: pytest.fail("it takes seconds"))
+    pq.write_table(pa.table({"instruction": ["text"]}), tmp_path / "in.parquet")
+    files = ["--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet")]
+    for ranked in (["text"], files):
+        flags = ["--router", str(trained.router), "--candidates", "synthetic-abacus,synthetic-abacu"]
+        line = one_line(capsys, 2, ["rank", *ranked, *flags])
+        assert "unknown candidate 'synthetic-abacu': did you mean 'synthetic-abacus'" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
 
 
 def test_names_without_commas_are_told_of_them(trained, capsys):

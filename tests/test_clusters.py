@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from satjax.aptitude import cluster_tasks, sample_aptitude_test
+from satjax.aptitude import sample_aptitude_test
 from satjax.errors import SatjaxError
-from satjax.outcomes import Candidate, Item, OutcomeTable
+from satjax.outcomes import Candidate, Item, OutcomeTable, cluster_tasks
 
 TOPICS = {
     "cooking": "onion garlic soup pan oven flour butter recipe",

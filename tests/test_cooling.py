@@ -1,7 +1,7 @@
 from satjax.serving.cooling import LONGEST, STRIKES, Cooling
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
-A, B, C = (Candidate(name, "http://localhost/v1", name, 1.0, 1.0, 10, False) for name in "abc")
+A, B, C = (ServedCandidate(name, "http://localhost/v1", name, 1.0, 1.0, 10, False) for name in "abc")
 
 
 class Clock:

@@ -157,9 +157,9 @@ def test_the_number_of_processes_may_change_with_every_start(home, whole, tmp_pa
 
 BUG = """
 import satjax.train as module
-def export(*arguments):
+def write_trained_router(*arguments):
     raise KeyError("a bug")
-module.export = export
+module.write_trained_router = write_trained_router
 """
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.assess import endpoint as module
-from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, TimedOut, ask
+from satjax.assess.endpoint import AttemptFailed, Declined, Endpoint, Reply, TimedOut, ask
 from satjax.errors import SatjaxError
-from tests.endpoints import FAULTS, Stub, faulty_proxy, stub_endpoint
+from tests.endpoints import FAULTS, Stub, completion, faulty_proxy, stub_endpoint
 from tests.processes import free_port
 
 SILENCE = 0.8
@@ -55,6 +55,23 @@ def test_the_body_is_laid_over_the_request_and_null_takes_a_field_out(stub: Stub
     }
 
 
+def test_azure_is_asked_at_its_version_with_its_own_header():
+    seen = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append((str(request.url), request.headers.get("api-key"), request.headers.get("authorization")))
+        return httpx.Response(200, json=completion("said"))
+
+    async def one() -> Reply:
+        azure = "https://r.openai.azure.com/openai/deployments/m"
+        async with httpx.AsyncClient(transport=httpx.MockTransport(reply)) as client:
+            return await ask(client, Endpoint(f"{azure}?api-version=2024-10-21", "m", "the-key"), "hello")
+
+    assert asyncio.run(one()).text == "said"
+    url = "https://r.openai.azure.com/openai/deployments/m/chat/completions?api-version=2024-10-21"
+    assert seen == [(url, "the-key", None)]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_a_fault_it_is_asked_again(stub: Stub, fault):
     left = [fault, fault]
@@ -67,7 +84,10 @@ def test_after_a_fault_it_is_asked_again(stub: Stub, fault):
 def test_a_fault_that_stays_is_said_after_a_few_attempts(stub: Stub, fault, monkeypatch):
     monkeypatch.setattr(module, "ATTEMPTS", 3)
     attempts = []
-    with faulty_proxy(stub, lambda prompt: attempts.append(prompt) or fault) as url, pytest.raises(Failed) as raised:
+    with (
+        faulty_proxy(stub, lambda prompt: attempts.append(prompt) or fault) as url,
+        pytest.raises(AttemptFailed) as raised,
+    ):
         asked(Endpoint(url, "m"))
     assert len(attempts) == 3
     assert raised.value.reached
@@ -112,14 +132,14 @@ def test_retry_after_is_waited_out(stub: Stub, monkeypatch):
 
 def test_who_asks_for_hours_is_not_waited_for(stub: Stub, monkeypatch):
     monkeypatch.setattr(module, "retry_after", lambda value: 3600.0)
-    with faulty_proxy(stub, lambda prompt: "429") as url, pytest.raises(Failed, match="HTTP 429"):
+    with faulty_proxy(stub, lambda prompt: "429") as url, pytest.raises(AttemptFailed, match="HTTP 429"):
         asked(Endpoint(url, "m"))
 
 
 def test_waits_grow_and_differ(monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
     state = module.tenacity.RetryCallState(None, None, (), {})
-    state.set_exception((Failed, Failed("x", wait=10.0), None))
+    state.set_exception((AttemptFailed, AttemptFailed("x", wait=10.0), None))
     longest = []
     for number in (1, 3, 12):
         state.attempt_number = number
@@ -132,7 +152,7 @@ def test_waits_grow_and_differ(monkeypatch):
 
 def test_nobody_there_is_told_apart_and_not_waited_for_where_that_is_wanted():
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
-    with pytest.raises(Failed, match="no connection") as raised:
+    with pytest.raises(AttemptFailed, match="no connection") as raised:
         asked(endpoint, patient=False)
     assert not raised.value.reached
 
@@ -199,7 +219,7 @@ def said_by(**choice) -> bytes:
     ],
 )
 def test_a_reply_that_the_provider_broke_off_is_no_reply(choice, said):
-    with pytest.raises(Failed, match=said) as raised:
+    with pytest.raises(AttemptFailed, match=said) as raised:
         module._reply(said_by(**choice), "sk-0123")
     assert "sk-0123" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -234,14 +254,14 @@ def test_more_tokens_than_there_can_be_are_none():
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_reply_or_a_fault(content):
-    with contextlib.suppress(Failed):
+    with contextlib.suppress(AttemptFailed):
         assert isinstance(module._reply(content), Reply)
 
 
 def test_a_flood_is_cut_off(monkeypatch):
     monkeypatch.setattr(module, "LARGEST_REPLY", 100)
     monkeypatch.setattr(module, "ATTEMPTS", 1)
-    with stub_endpoint(lambda prompt: "x" * 1000) as stub, pytest.raises(Failed, match="more than 100 bytes"):
+    with stub_endpoint(lambda prompt: "x" * 1000) as stub, pytest.raises(AttemptFailed, match="more than 100 bytes"):
         asked(Endpoint(stub.url, "m"))
 
 

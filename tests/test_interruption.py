@@ -36,6 +36,12 @@ def test_the_first_ctrl_c_says_what_it_waits_for_and_the_second_is_an_interrupt(
     assert capfd.readouterr().err == ""
 
 
+def test_work_that_waits_for_nothing_is_ended_by_the_second(clock, capfd):
+    with stop_requests(waits=False):
+        send(signal.SIGINT)
+        assert capfd.readouterr().err == "satjax: stopping after what is under way; Ctrl-C once more stops at once\n"
+
+
 def test_one_ctrl_c_may_come_twice(clock):
     """`timeout -s INT` sends it to its child, and to the child's group."""
     with stop_requests() as stop:

@@ -893,7 +893,7 @@ def test_the_dockerfile_runs_as_a_user_and_copies_what_is_there():
             *sources, _ = text.split()
             assert all((ROOT / source).exists() for source in sources), text
     assert json.loads(next(text for verb, text in steps if verb == "ENTRYPOINT")) == ["satjax"]
-    from satjax.weights.fetch import PACKAGES
+    from satjax.weights.packages import PACKAGES
 
     # A gigabyte that only the large router needs comes when it is asked for.
     assert {f"package:{name}" for name, spec in PACKAGES.items() if not spec.pieces} == set(

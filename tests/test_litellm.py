@@ -129,8 +129,9 @@ TOOL = {"type": "function", "function": {"name": "f", "description": "x" * 400_0
         ([], {"tools": [TOOL]}, "from openai/small"),
         ([], {"n": 200}, "from openai/small"),
         ([], {"n": 200, "max_tokens": 1}, "from large"),
+        ([], {"n": 200, "max_tokens": 512, "max_completion_tokens": 0}, "from large"),
     ],
-    ids=["short", "a long system prompt", "tools", "many answers", "many short answers"],
+    ids=["short", "a long system prompt", "tools", "many answers", "many short answers", "many empty answers"],
 )
 def test_the_price_is_that_of_the_whole_request(before, request_, expected):
     """100,000 tokens more are a dollar at `large`, whose probability is worth 10 cents more."""

@@ -11,10 +11,10 @@ from tests.ranked_files import write_input
 
 def test_what_does_not_fit_is_one_line(ranker, tmp_path):
     source, target = write_input(tmp_path / "in.parquet", ["one"], id=["a"]), tmp_path / "out.parquet"
-    assert ranker.message(source, target, text="text") == (
+    assert ranker.message(source, target, column="text") == (
         f"{source}: unknown column 'text'; there are: id, instruction. --column names the column of the instructions"
     )
-    assert "not text" in ranker.message(write_input(tmp_path / "n.parquet", ["a"], x=[1]), target, text="x")
+    assert "not text" in ranker.message(write_input(tmp_path / "n.parquet", ["a"], x=[1]), target, column="x")
     assert "absent" in ranker.message(source, target, candidates=("absent",))
     assert "absent.parquet: there is no such file" in ranker.message(tmp_path / "absent.parquet", target)
     some = ranker.router.candidates[0]

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.price import fits, price_usd, request_size
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
-CANDIDATE = Candidate("a", "http://localhost/v1", "a", 2.0, 8.0, 1000, True)
+CANDIDATE = ServedCandidate("a", "http://localhost/v1", "a", 2.0, 8.0, 1000, True)
 
 
 def test_a_price_is_expected_tokens_at_the_candidates_prices():

@@ -5,43 +5,64 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from satjax.interruption import APART
 from satjax.rank_file.plan import ROWS
 from satjax.router import Router
 from tests.processes import finish, launch
 from tests.ranked_files import instructions, write_input
+from tests.trained import Trained
 
 EXACT = "import satjax.assembly; satjax.assembly.cpu_multiplies_bfloat16 = lambda: False"
 """Processes of their own rank as those do that the tests compare them with (`tests/conftest.py`)."""
 
 
-def test_sigterm_does_not_wait_for_a_chunk(trained, tmp_path):
-    source, target = write_input(tmp_path / "in.parquet", instructions(500)), tmp_path / "out.parquet"
+def ranking_slowly(trained: Trained, directory: Path, seconds: float) -> subprocess.Popen:
+    """A process that ranks `in.parquet` into `out.parquet`, and waits so long between batches of a few rows; the first is ranked."""
+    source, begun = write_input(directory / "in.parquet", instructions(500)), directory / "begun"
     slowly = f"""{EXACT}
-import time, satjax.scoring as scoring, satjax.text_features as features
-def slowly(*arguments, batches=scoring.row_batches):
+import time, satjax.scoring.llm as llm, satjax.text_features as features
+def slowly(*arguments, batches=features.row_batches):
     for batch in batches(*arguments):
         yield batch
-        open({str(tmp_path / "begun")!r}, "w")
-        time.sleep(3)
-scoring.row_batches = features.row_batches = slowly
+        open({str(begun)!r}, "w")
+        time.sleep({seconds})
+llm.row_batches = features.row_batches = slowly
 import satjax.row_batches as sizes
 sizes.TOKENS_PER_CALL = 256
 """
-    files = ["rank", "--router", str(trained.router), "--input", str(source), "--output", str(target)]
-    [process] = launch(files, tmp_path / "cache", preludes={0: slowly})
+    files = ["--input", str(source), "--output", str(directory / "out.parquet")]
+    [process] = launch(["rank", "--router", str(trained.router), *files], directory / "cache", preludes={0: slowly})
     deadline = time.monotonic() + 120
-    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+    while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+    return process
+
+
+def test_sigterm_does_not_wait_for_a_chunk(trained, tmp_path):
+    process = ranking_slowly(trained, tmp_path, 3)
     process.send_signal(signal.SIGTERM)
     [(code, error)] = finish([process], 100)  # the chunk takes minutes
     assert (code, error.strip()) == (
         75,
         f"satjax: interrupted; every finished chunk of {ROWS} rows is kept: run the same command to go on",
     )
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_batch(trained, tmp_path):
+    process = ranking_slowly(trained, tmp_path, 100)
+    process.send_signal(signal.SIGINT)
+    time.sleep(APART + 0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    [(code, error)] = finish([process], 50)
+    said = "satjax: stopping after what is under way; Ctrl-C once more stops at once\nsatjax: interrupted\n"
+    assert (code, error) == (130, said)
+    assert (tmp_path / "out.parquet.parts" / "job.json").is_file(), "the same command goes on"
 
 
 def test_a_killed_job_goes_on_from_the_command_line(trained, tmp_path):

@@ -99,7 +99,7 @@ def test_two_that_are_added_at_once_are_both_there(trained: Trained, tmp_path):
     router = trained.copy(tmp_path / "router")
     profiles = [assessed(router, candidate=name) for name in ("one", "other")]
     other = threading.Thread(target=add_to_router, args=(profiles[1], router, router))
-    with rewrite_router(router, router) as fresh:
+    with rewrite_router(router, router) as (fresh, _):
         other.start()
         other.join(timeout=1)
         assert other.is_alive(), "it waits for the first"
@@ -132,7 +132,7 @@ def test_the_second_extends_what_the_first_has_written_where_that_is_wanted(trai
     other = threading.Thread(
         target=add_to_router, args=(assessed(trained.router, candidate="other"), trained.router, new, True)
     )
-    with rewrite_router(trained.router, new) as fresh:
+    with rewrite_router(trained.router, new) as (fresh, _):
         assessed(trained.router, candidate="one").write(fresh / "profiles" / "one.json")
         other.start()
         other.join(timeout=1)
@@ -146,7 +146,7 @@ def test_the_second_extends_what_the_first_has_written_where_that_is_wanted(trai
 
 def test_a_profile_under_another_file_name_is_replaced(trained: Trained, tmp_path):
     router = trained.copy(tmp_path / "router")
-    with rewrite_router(router, router) as fresh:
+    with rewrite_router(router, router) as (fresh, _):
         assessed(router, count=8).write(fresh / "profiles" / "as-it-was-called.json")
     add_to_router(assessed(router), router, router)
     assert [int(p.count_T.sum()) for p in read_router(router).profiles if p.candidate == "new/model"] == [24]

@@ -59,7 +59,7 @@ def test_a_cpu_has_a_batch_of_one_and_a_full_one():
 
 def test_on_an_accelerator_no_rest_goes_one_by_one(monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    allowed = batch_sizes(64, largest=TOKENS_OF_AN_ACCELERATOR)
+    allowed = batch_sizes(64, largest_tokens=TOKENS_OF_AN_ACCELERATOR)
     assert allowed == (1, 8, 64, 512)
     assert sizes_for(1, allowed) == [1]
     assert sizes_for(32, allowed) == [8] * 4
@@ -70,7 +70,7 @@ def test_on_an_accelerator_no_rest_goes_one_by_one(monkeypatch):
 @pytest.mark.parametrize(("rows", "allowed"), [(1, (8, 512)), (8, (8, 512)), (6, (12, 516)), (64, (64, 512))])
 def test_few_instructions_make_a_small_batch_on_a_mesh_of_accelerators_too(monkeypatch, rows, allowed):
     monkeypatch.setattr("jax.default_backend", lambda: "tpu")
-    assert batch_sizes(64, rows, largest=TOKENS_OF_AN_ACCELERATOR) == allowed
+    assert batch_sizes(64, rows, largest_tokens=TOKENS_OF_AN_ACCELERATOR) == allowed
     assert sizes_for(1, allowed) == [allowed[0]]
 
 

@@ -207,7 +207,7 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
     scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft = encoder.soft_tokens(profiles)
     monkeypatch.setattr("satjax.scoring.features.ROWS", 30)
-    scorer.features.largest = 50 * 160
+    scorer.features.largest_tokens = 50 * 160
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
     programs = (scorer.features._run._cache_size(), scorer._run._cache_size())
     assert scorer.score(TEXTS, soft).shape == (60, 6)

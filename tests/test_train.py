@@ -28,7 +28,7 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
-from satjax.finish import export, lasting
+from satjax.finish import lasting, write_trained_router
 from satjax.interruption import Interrupted
 from satjax.job import Job, clusters_of, prepare
 from satjax.models.narrow import PACKED
@@ -541,7 +541,7 @@ def test_training_has_widths_of_its_own_and_ranking_those_of_the_prompt(home, tm
     job = prepare(config, tmp_path)
     params = place_params(job)
     assert set(training_set(job, params, 1).width) == {320}
-    export(job, params, tmp_path / "router")
+    write_trained_router(job, params, tmp_path / "router")
     assert read_router(tmp_path / "router").config.prompt.buckets == (256, 320)
 
 
@@ -572,7 +572,7 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
     )
     params = run(job, tmp_path)
     assert params["connector/ability"].shape == (5, 3)
-    export(job, params, tmp_path / "router")
+    write_trained_router(job, params, tmp_path / "router")
     files = read_router(tmp_path / "router")
     assert sorted(files.base_sha256) == ["llm"]
     assert list(files.abilities) == list(job.train.candidate_ids)
@@ -620,7 +620,7 @@ def test_a_candidate_without_aptitude_outcomes_teaches_and_is_not_in_the_router(
     assert job.unprofiled == only
     params = run(job, tmp_path / "run")
     assert np.abs(params["connector/ability"][0]).max() > 0
-    export(job, params, tmp_path / "router")
+    write_trained_router(job, params, tmp_path / "router")
     router, files = Router.load(tmp_path / "router"), read_router(tmp_path / "router")
     assert tuple(router.candidates) == other
     np.testing.assert_array_equal(list(files.abilities.values()), params["connector/ability"][1:])
@@ -643,7 +643,7 @@ def resumes_and_exports(config, directory):
     assert difference(resumed, whole) == 0
     for path, value in start.items():
         assert np.abs(whole[path] - value).max() > 0, path
-    export(job, whole, directory / "router")
+    write_trained_router(job, whole, directory / "router")
     router = Router.load(directory / "router")
     for path in start:
         np.testing.assert_array_equal(router._scorer.params[path], whole[path])
@@ -708,7 +708,7 @@ def test_a_router_that_another_run_left_is_written_anew(home, tmp_path, monkeypa
     router = train(first, tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     with monkeypatch.context() as patch:
-        patch.setattr("satjax.train.export", lambda *arguments: 1 / 0)
+        patch.setattr("satjax.train.write_trained_router", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(second, tmp_path)
     assert read_router(router).order_seed == 1
@@ -729,7 +729,7 @@ def test_a_finished_router_is_kept_while_what_it_was_made_of_is_as_it_was(home, 
     def trained_again(scores_MN: np.ndarray) -> RouterFiles:
         write_table(dataclasses.replace(table, scores_MN=scores_MN), tmp_path / "outcomes")
         before = read_router(router)
-        with rewrite_router(router, router) as fresh:
+        with rewrite_router(router, router) as (fresh, _):
             Calibration(scale=5.0).write(fresh / "calibration.json")
         assert read_router(router).run == before.run
         train(config, tmp_path / "run")
@@ -781,7 +781,7 @@ def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path
     here = [item.id in asked for item in job.train.items]
     np.testing.assert_array_equal(~np.isnan(job.train.scores_MN[0]), here)
     params = run(job, tmp_path / "run")
-    export(job, params, tmp_path / "router")
+    write_trained_router(job, params, tmp_path / "router")
     files, ability = read_router(tmp_path / "router"), params["connector/ability"]
     assert list(files.abilities) == others
     np.testing.assert_array_equal(list(files.abilities.values()), ability[1:])
@@ -794,7 +794,7 @@ def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path
     other = scores.copy()
     other[0, [item.split == "val" for item in table.items]] = 0.5
     job = dataclasses.replace(job, table=dataclasses.replace(table, scores_MN=other))
-    export(job, params, tmp_path / "again")
+    write_trained_router(job, params, tmp_path / "again")
     assert read_router(tmp_path / "again").calibration == files.calibration, "it is calibrated on"
 
 
@@ -808,7 +808,7 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
             train(config, tmp_path)
         said.append(str(raised.value))
 
-    monkeypatch.setattr("satjax.train.export", meanwhile)
+    monkeypatch.setattr("satjax.train.write_trained_router", meanwhile)
     train(config, tmp_path)
     line = f"{tmp_path}: another process trains there; wait for it, or use another --workdir; where its host is gone, "
     assert said == [f"{line}remove {tmp_path / '.lock-0'}"]

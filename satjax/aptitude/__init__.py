@@ -11,7 +11,6 @@ from satjax.aptitude.profile import (
     render_sentences,
 )
 from satjax.aptitude.sampling import AptitudeTest, CoreTask, sample_aptitude_test
-from satjax.outcomes import cluster_tasks
 
 __all__ = [
     "AptitudeTest",
@@ -19,7 +18,6 @@ __all__ = [
     "CoreTask",
     "accuracy_and_count",
     "check_same_test",
-    "cluster_tasks",
     "known_profiles",
     "profile_from_outcomes",
     "profile_from_scores",

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from satjax.address import check_address
+from satjax.address import chat_url, check_address, key_header
 from satjax.errors import SatjaxError
 from satjax.retry_after import retry_after
 
@@ -59,7 +59,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Of chat completions."""
-        return self.base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        return chat_url(self.base_url)
 
     def request(self, prompt: str) -> dict[str, Any]:
         """The body that asks one thing: greedy, where the endpoint lets us choose."""
@@ -96,7 +96,7 @@ class Declined(Exception):
     """The endpoint will not answer this question, however often it is asked."""
 
 
-class Failed(Exception):
+class AttemptFailed(Exception):
     """This attempt failed and the next one may not; `wait` seconds are what the endpoint asks for."""
 
     def __init__(self, message: str, wait: float = 0.0, reached: bool = True):
@@ -104,7 +104,7 @@ class Failed(Exception):
         self.wait, self.reached = wait, reached
 
 
-class TimedOut(Failed):
+class TimedOut(AttemptFailed):
     """No complete response came in time; where the endpoint was at work on one, it may want to be paid for it."""
 
 
@@ -112,7 +112,7 @@ async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, pat
     """The reply to one prompt, asked again with growing, jittered waits, at least as long as Retry-After, where an attempt fails.
 
     Fewer attempts may time out than may fail. The first one that fails is logged, unless the endpoint says how long to wait. Where not `patient`,
-    an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `Failed` where the
+    an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `AttemptFailed` where the
     last attempt failed, and SatjaxError where it refuses everything (no such model or address, no access).
     """
     timeouts = 0
@@ -123,7 +123,9 @@ async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, pat
         return timeouts >= TIMEOUTS or _is_last(state)
 
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, Failed) and (patient or error.reached)),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, AttemptFailed) and (patient or error.reached)
+        ),
         stop=is_last,
         wait=_wait,
         before_sleep=_tell,
@@ -139,23 +141,23 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
 
 def _is_last(state: tenacity.RetryCallState) -> bool:
     error = _error(state)
-    return state.attempt_number >= ATTEMPTS or (isinstance(error, Failed) and error.wait > LONGEST_ASKED_WAIT)
+    return state.attempt_number >= ATTEMPTS or (isinstance(error, AttemptFailed) and error.wait > LONGEST_ASKED_WAIT)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = _error(state)
-    asked = error.wait if isinstance(error, Failed) else 0.0
+    asked = error.wait if isinstance(error, AttemptFailed) else 0.0
     return asked + tenacity.wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)(state)
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
     error = _error(state)
-    if state.attempt_number == 1 and isinstance(error, Failed) and not error.wait:
+    if state.attempt_number == 1 and isinstance(error, AttemptFailed) and not error.wait:
         log.warning("a question is asked again: %s", error)
 
 
 async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -> Reply:
-    headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+    headers = key_header(endpoint.base_url, endpoint.api_key) if endpoint.api_key else {}
     try:
         async with (
             asyncio.timeout(endpoint.timeout),
@@ -165,23 +167,23 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > LARGEST_REPLY:
-                    raise Failed(f"a response of more than {LARGEST_REPLY:,} bytes")
+                    raise AttemptFailed(f"a response of more than {LARGEST_REPLY:,} bytes")
     except TimeoutError as error:
         raise TimedOut(
             f"no complete response within {endpoint.timeout:g} seconds; a larger --timeout waits longer"
         ) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise Failed(f"no connection ({_line(str(error)) or 'timed out'})", reached=False) from error
+        raise AttemptFailed(f"no connection ({_line(str(error)) or 'timed out'})", reached=False) from error
     except (httpx.TransportError, httpx.DecodingError) as error:
-        raise Failed(f"the connection broke ({_line(str(error)) or type(error).__name__})") from error
+        raise AttemptFailed(f"the connection broke ({_line(str(error)) or type(error).__name__})") from error
     if response.status_code == 200:
         return _reply(bytes(content), endpoint.api_key)
     said = f"HTTP {response.status_code}: {_said(bytes(content), endpoint.api_key)}"
     if response.status_code in TRY_AGAIN:
-        raise Failed(said, wait=retry_after(response.headers.get("Retry-After")))
+        raise AttemptFailed(said, wait=retry_after(response.headers.get("Retry-After")))
     if response.status_code in HOPELESS:
         raise SatjaxError(
-            f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it mostly ends with /v1), --model and --api-key-env"
+            f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it usually ends with /v1), --model and --api-key-env"
         )
     raise Declined(said)
 
@@ -202,9 +204,9 @@ def _reply(content: bytes, key: str | None = None) -> Reply:
         why = json.dumps(broken, ensure_ascii=False).encode(errors="replace")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         shown = _line(content[:80].decode("utf-8", "replace"))
-        raise Failed(f"a response that is no chat completion ({type(error).__name__}: {shown})") from error
+        raise AttemptFailed(f"a response that is no chat completion ({type(error).__name__}: {shown})") from error
     if broken:
-        raise Failed(f"the model broke off ({_said(why, key)})")
+        raise AttemptFailed(f"the model broke off ({_said(why, key)})")
     if not reply.is_whole:
         raise Declined("the endpoint's filter left nothing of the reply (content_filter)")
     return reply

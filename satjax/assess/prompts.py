@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from satjax.outcomes import Item
-from satjax.outcomes.lettered import LETTERS, lettered_runs
+from satjax.outcomes.lettered import LETTERS, lettered_runs, with_letters
 from satjax.outcomes.splits import folded
 
 CHOOSE = 'Think step by step, then end with "The answer is" and the letter of the right option in brackets.'
@@ -41,10 +41,7 @@ class Question:
 
     def prompt(self, rotation: int = 0) -> str:
         """The user message: the item's own text, or in another rotation its question and options lettered anew, and how to end the answer."""
-        text = self.text
-        if rotation:
-            lettered = (f"{letter}. {option}" for letter, option in zip(LETTERS, self.rotated(rotation), strict=False))
-            text = "\n".join([self.stem, *lettered])
+        text = with_letters(self.stem, self.rotated(rotation)) if rotation else self.text
         return f"{text}\n\n{CHOOSE if self.options else WRITE}"
 
 

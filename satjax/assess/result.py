@@ -12,7 +12,7 @@ from satjax.aptitude import CapabilityProfile, profile_from_scores
 from satjax.assess.run import Assessment
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
-from satjax.export import RouterFiles, extends, read_router, rewrite_router
+from satjax.export import RouterFiles, rewrite_router
 from satjax.files import safe_name, write_text
 from satjax.measurement import PREFIX, AbilityScale
 from satjax.model_card import with_section
@@ -79,8 +79,7 @@ def add_to_router(profile: CapabilityProfile, directory: Path, target: Path, ext
     `target` may be `directory` itself. To `extend`, it may also be that router with other candidates, which stay, written by anybody until now.
     The card names what was added.
     """
-    with rewrite_router(directory, target, extend) as fresh:
-        files = read_router(target if extend and extends(target, directory) else directory)
+    with rewrite_router(directory, target, extend) as (fresh, files):
         check_addable(files, profile.candidate)
         for path in (fresh / "profiles").iterdir():  # whatever an earlier version called its file
             if CapabilityProfile.read(path).candidate == profile.candidate:

@@ -12,7 +12,7 @@ import numpy as np
 
 from satjax.aptitude import AptitudeTest
 from satjax.assess.answers import mark
-from satjax.assess.endpoint import Declined, Endpoint, Failed, Reply, TimedOut, ask
+from satjax.assess.endpoint import AttemptFailed, Declined, Endpoint, Reply, TimedOut, ask
 from satjax.assess.journal import Journal
 from satjax.assess.prompts import Question, question_of
 from satjax.errors import SatjaxError, TryAgain
@@ -171,8 +171,8 @@ class _Sitting:
     async def _ask(self, client: httpx.AsyncClient, question: Question, rotation: int, first: bool) -> bool:
         try:
             reply = await ask(client, self.endpoint, question.prompt(rotation), patient=not first)
-        except (Declined, Failed) as error:
-            if first and isinstance(error, Failed) and not error.reached:
+        except (Declined, AttemptFailed) as error:
+            if first and isinstance(error, AttemptFailed) and not error.reached:
                 raise SatjaxError(
                     f"nobody answers at {self.endpoint.url} ({error}); start the server, or mend --base-url"
                 ) from error
@@ -195,7 +195,7 @@ class _Sitting:
         sides = (replied[place::-1], replied[place + 1 :])
         return sum(known is False for side in sides for known in takewhile(lambda known: known is not True, side))
 
-    def _give_up(self, error: Declined | Failed, count: int) -> None:
+    def _give_up(self, error: Declined | AttemptFailed, count: int) -> None:
         said = f"{self.endpoint.url} gave no reply to {count} questions in a row ({error})"
         if isinstance(error, Declined):
             raise SatjaxError(f"{said}; mend what it complains of, by --body where it is a field of the request")

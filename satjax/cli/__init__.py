@@ -13,9 +13,6 @@ from satjax.cli.parser import Parser, verb_adder
 from satjax.errors import SatjaxError
 from satjax.standard_output import safe_output
 
-TAKE_CONFIG_FLAGS = ("train", "protocol", "preflight")
-"""Verbs that hand on `--config.a.b=v`."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 1 where `preflight` or `doctor` finds something amiss, 2 for mistakes that the user can mend, 75 where
@@ -39,9 +36,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _build_parser()
     try:
         options, rest = parser.parse_known_args(arguments)
-        if rest and options.verb not in TAKE_CONFIG_FLAGS:
+        if rest and not options.takes_config_flags:
             raise _unknown_argument(options, rest[0])
-        return options.run(options, rest)
+        options.config_flags = rest
+        return options.run(options)
     except SatjaxError as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -70,11 +68,11 @@ def _build_parser() -> Parser:
     verb = verb_adder(parser)
     for group in (ranking, assessment, serving, training, evaluation, outcomes):
         group.add_verbs(verb)
-    verb("doctor", _doctor, "Show versions, devices and base weights, and what to mend.", "satjax doctor")
+    verb("doctor", _doctor, "Show versions, devices and base weights, and what to fix.", "satjax doctor")
     return parser
 
 
-def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
+def _doctor(options: argparse.Namespace) -> int:
     from satjax.doctor import doctor
 
     return doctor()

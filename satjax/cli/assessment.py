@@ -15,6 +15,7 @@ from satjax.pretrained import DEFAULT, is_shipped, router_directory
 if TYPE_CHECKING:
     from satjax.aptitude import AptitudeTest
     from satjax.assess.endpoint import Endpoint
+    from satjax.export import RouterFiles
 
 log = logging.getLogger("satjax")
 
@@ -28,7 +29,9 @@ def add_verbs(verb: Verb) -> None:
         "satjax assess --base-url http://localhost:8000/v1 --model my-model --outcomes DIR --limit 256 --out-router runs/mine",
     )
     where = assess.add_argument_group("the model")
-    where.add_argument("--base-url", required=True, metavar="URL", help="of the endpoint; mostly ends with /v1")
+    where.add_argument(
+        "--base-url", required=True, metavar="URL", help="address of the endpoint; usually ends with /v1"
+    )
     where.add_argument("--model", required=True, metavar="NAME", help="as the endpoint calls it")
     where.add_argument("--candidate", metavar="NAME", help="as the router is to call it (default: --model)")
     where.add_argument(
@@ -70,14 +73,13 @@ def add_verbs(verb: Verb) -> None:
         "--limit",
         type=int,
         metavar="K",
-        help="ask K items, spread over the tasks (default: all); a larger K later asks the missing ones only. On MMLU-Pro, 16, 64, 256 and all "
-        "1,000 give candidates that training never met an AUROC within an instruction of 0.699, 0.719, 0.728 and 0.732",
+        help="ask K items, spread over the tasks (default: all); a larger K later asks only the missing ones. docs/results.md says what fewer items cost",
     )
     test.add_argument(
         "--rotate",
         action="store_true",
-        help="ask each item with its options in every order of rotation: right is what is right in all (circle test). Harder than the test that the "
-        "candidates of the shipped router took",
+        help="ask each item with its options in every rotation; it counts as right only if it is right in all (circle test). Harder than the test that "
+        "the shipped router's candidates took",
     )
 
     result = assess.add_argument_group("the result")
@@ -108,24 +110,22 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _assess(options: argparse.Namespace, rest: list[str]) -> int:
+def _assess(options: argparse.Namespace) -> int:
     from satjax.assess.endpoint import Endpoint
     from satjax.assess.journal import open_journal
     from satjax.assess.result import add_to_router, profile_of
     from satjax.assess.run import questions_in_order, run
-    from satjax.export import read_router
     from satjax.interruption import stop_requests
     from satjax.outcomes import read_outcomes
     from satjax.render.assessment import assessment_table
     from satjax.render.progress import assessment_progress
 
-    prices = _checked_prices(options)
+    prices = _checked_numbers(options)
     candidate = options.candidate or options.model
     endpoint = Endpoint(
         options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
     )
-    source, target = _routers(options, candidate)
-    files = read_router(source)
+    source, files, target = _routers(options, candidate)
     questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
     out = _profile_file(options.out, candidate)
     kept = out.with_name(f"{out.name}.journal")
@@ -161,7 +161,7 @@ def _assess(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _checked_prices(options: argparse.Namespace) -> tuple[float, float] | None:
+def _checked_numbers(options: argparse.Namespace) -> tuple[float, float] | None:
     """What a token read and one written cost, where that is said. Raises SatjaxError for numbers of any flag that cannot be."""
     for name in ("concurrency", "limit", "max_tokens", "timeout"):
         if (value := getattr(options, name)) is not None and not value > 0:
@@ -174,22 +174,25 @@ def _checked_prices(options: argparse.Namespace) -> tuple[float, float] | None:
     return None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
 
 
-def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, Path | None]:
-    """The router whose test is taken, and where the one with the candidate goes, if anywhere. Raises SatjaxError where it cannot go there."""
+def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, "RouterFiles", Path | None]:
+    """The router whose test is taken, what it holds, and where the one with the candidate goes, if anywhere. Raises SatjaxError where it cannot go
+    there.
+    """
     from satjax.assess.result import check_addable
     from satjax.export import check_free, extends, read_router
 
     target = options.router if options.add else options.out_router
     if target is None:
-        return options.router, None
+        return options.router, read_router(options.router), None
     source = target if options.out_router and extends(target, options.router) else options.router
-    check_addable(read_router(source), candidate)
+    files = read_router(source)
+    check_addable(files, candidate)
     if options.add and is_shipped(options.router):
         raise SatjaxError(
             "a router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
         )
     check_free(source, target)
-    return source, target
+    return source, files, target
 
 
 def _profile_file(out: Path | None, candidate: str) -> Path:

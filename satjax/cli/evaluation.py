@@ -1,10 +1,9 @@
 """`satjax evaluate`, `calibrate`, `bench` and `protocol`: routers against real outcomes."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from satjax.cli.parser import ROUTER_HELP, Verb, names_in
+from satjax.cli.parser import ROUTER_HELP, Verb, names_in, say_interrupted
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
 
@@ -66,7 +65,7 @@ def add_verbs(verb: Verb) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="where the router goes with its new calibration; --router's DIR replaces it",
+        help="where the router with its new calibration is written; give the DIR of --router to replace that one",
     )
 
     bench = verb(
@@ -115,8 +114,14 @@ def add_verbs(verb: Verb) -> None:
         _protocol,
         "Train a recipe again on less, and measure it on what it did not see: report-PROTOCOL.json and .html.",
         "satjax protocol unseen-families --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/unseen",
+        takes_config_flags=True,
     )
-    protocol.add_argument("protocol", choices=PROTOCOLS, help="what is left out, or measured")
+    protocol.add_argument(
+        "protocol",
+        choices=PROTOCOLS,
+        help="unseen-families, leave-category-out: each left out of training in turn; onboarding: new candidates by number of aptitude items; "
+        "release-stream: newer candidates as they come out; coverage: what weaker candidates could do together (trains nothing)",
+    )
     protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     protocol.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
@@ -129,7 +134,7 @@ def add_verbs(verb: Verb) -> None:
     )
 
 
-def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+def _evaluate(options: argparse.Namespace) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.evaluation.evaluate import evaluate, write_report
     from satjax.evaluation.zoos import read_zoos
@@ -159,7 +164,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
+def _calibrate(options: argparse.Namespace) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
     from satjax.export import check_free
@@ -182,7 +187,7 @@ def _calibrate(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+def _bench(options: argparse.Namespace) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config import EncoderWeights
     from satjax.evaluation.bench import RERANK, bench
@@ -234,7 +239,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
+def _protocol(options: argparse.Namespace) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.config_file import load_config
     from satjax.evaluation.evaluate import write_report
@@ -250,7 +255,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
         raise SatjaxError(
             f"--zoos: {options.protocol} measures no zoos; leave it out ({' and '.join(WITH_ZOOS)} take it)"
         )
-    config = load_config(options.config, rest)
+    config = load_config(options.config, options.config_flags)
     zoos = read_zoos(options.zoos) if options.zoos else None
     use_compilation_cache()
     try:
@@ -268,8 +273,7 @@ def _protocol(options: argparse.Namespace, rest: list[str]) -> int:
                     folds.check_nothing_held_out(config, "coverage")
                     figures = coverage.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
-        print(f"satjax: {error}", file=sys.stderr)
-        return error.exit_code
+        return say_interrupted(error)
     protocol_tables(figures)
     path = write_report(figures, options.workdir, f"report-{options.protocol}")
     page = path.with_suffix(".html")

@@ -52,16 +52,18 @@ def add_verbs(verb: Verb) -> None:
 
     outcomes = verb(
         "outcomes",
-        lambda options, rest: options.of(options),
+        lambda options: options.of(options),
         "Look into outcome tables, or join them.",
         "satjax outcomes describe DIR",
     )
     actions = outcomes.add_subparsers(dest="action", required=True, metavar="ACTION")
-    described = actions.add_parser("describe", help="What is in a table, and what is missing.")
+    what = "What is in a table, and what is missing."
+    described = actions.add_parser("describe", help=what, description=what)
     described.add_argument("outcomes", metavar="DIR", help="an outcome table, or 'synthetic'")
     described.add_argument("--json", action="store_true", help="print JSON instead of tables")
     described.set_defaults(of=_describe)
-    merged = actions.add_parser("merge", help="Join tables into one; a question in two splits is an error.")
+    what = "Join tables into one; a question in two splits is an error."
+    merged = actions.add_parser("merge", help=what, description=what)
     merged.add_argument("outcomes", nargs="+", metavar="DIR", help="outcome tables")
     merged.add_argument(
         "--out",
@@ -84,7 +86,7 @@ def add_verbs(verb: Verb) -> None:
     profile.add_argument("--out", required=True, type=Path, metavar="FILE", help="where the profile goes, as JSON")
 
 
-def _import(options: argparse.Namespace, rest: list[str]) -> int:
+def _import(options: argparse.Namespace) -> int:
     from satjax.outcomes import import_outcomes, import_routerbench_responses, write_table
 
     table = import_outcomes(options.format, options.source, metric=options.metric, columns=options.columns)
@@ -125,7 +127,7 @@ def _merge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(options: argparse.Namespace, rest: list[str]) -> int:
+def _profile(options: argparse.Namespace) -> int:
     from satjax.aptitude import profile_from_outcomes
     from satjax.export import read_router
     from satjax.outcomes import open_outcomes

@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import sys
 import textwrap
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from satjax.errors import SatjaxError
+from satjax.interruption import Interrupted
 
 ROUTER_HELP = "an exported router, or one of those that come with satjax: default, large (default: default)"
 SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI, and in indexed Kubernetes jobs (with the
@@ -16,10 +18,17 @@ code 75: start them again, on as many hosts as there are then, and the work goes
 WIDTH = 78
 """Characters of a line of help; argparse wraps the options by itself."""
 
-Run = Callable[[argparse.Namespace, list[str]], int]
-"""Runs a verb with its options and the arguments that are no options of its; returns the exit code."""
-Verb = Callable[[str, Run, str, str], argparse.ArgumentParser]
-"""Adds a verb by its name, what runs it, its help and an example."""
+Run = Callable[[argparse.Namespace], int]
+"""Runs a verb with its options; returns the exit code."""
+
+
+class Verb(Protocol):
+    """Adds a verb."""
+
+    def __call__(
+        self, name: str, run: Run, help: str, example: str, *, takes_config_flags: bool = False
+    ) -> argparse.ArgumentParser:
+        """By its name, what runs it, its help and an example; `--config.a.b=v` comes in `options.config_flags` where it takes such flags."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,7 +52,9 @@ def verb_adder(parser: Parser) -> Verb:
     """What adds verbs to a parser."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, run: Run, help: str, example: str) -> argparse.ArgumentParser:
+    def verb(
+        name: str, run: Run, help: str, example: str, *, takes_config_flags: bool = False
+    ) -> argparse.ArgumentParser:
         added = verbs.add_parser(
             name,
             help=help,
@@ -51,10 +62,16 @@ def verb_adder(parser: Parser) -> Verb:
             epilog=f"example: {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, takes_config_flags=takes_config_flags)
         return added
 
     return verb
+
+
+def say_interrupted(error: Interrupted) -> int:
+    """Says what an interrupted run has saved; returns the exit code."""
+    print(f"satjax: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def names_in(text: str | None, flag: str) -> tuple[str, ...] | None:

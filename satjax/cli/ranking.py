@@ -29,18 +29,23 @@ def add_verbs(verb: Verb) -> None:
     rank.add_argument("--top", type=int, metavar="K", help="show the first K (default: all)")
     rank.add_argument("--json", action="store_true", help="print JSON instead of a table")
     rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
-    rank.add_argument("--output", type=Path, metavar="FILE", help="with --input: where every row's probabilities go")
-    rank.add_argument("--column", metavar="NAME", help="with --input: the instructions' (default: instruction)")
+    rank.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="with --input: the Parquet file to write, with every candidate's probabilities",
+    )
+    rank.add_argument(
+        "--column",
+        metavar="NAME",
+        help="with --input: the column that holds the instructions (default: instruction)",
+    )
     add_host_flags(
         rank, "With --input: each host ranks a share of the rows, into files that all of them see. " + SEVERAL_HOSTS
     )
 
 
-def _rank(options: argparse.Namespace, rest: list[str]) -> int:
-    from satjax.compilation_cache import use_compilation_cache
-    from satjax.render.ranking import ranking_table
-    from satjax.router import Router, ranking
-
+def _rank(options: argparse.Namespace) -> int:
     if options.input or options.output:
         return _rank_file(options)
     if not options.instruction:
@@ -56,6 +61,14 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
         if not text.strip():
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
     chosen = names_in(options.candidates, "--candidates")
+    # Not before: these take seconds, which no mistake above needs.
+    from satjax.compilation_cache import use_compilation_cache
+    from satjax.export import check_candidates
+    from satjax.render.ranking import ranking_table
+    from satjax.router import Router, ranking
+
+    if chosen is not None:
+        check_candidates(options.router, chosen)
     use_compilation_cache()
     router = Router.load(options.router)
     names = list(router.candidates if chosen is None else chosen)
@@ -79,6 +92,7 @@ def _rank(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _rank_file(options: argparse.Namespace) -> int:
     from satjax.distributed import find_cluster, together
+    from satjax.interruption import ended_by_interrupt, stop_requests
 
     if not (options.input and options.output):
         raise SatjaxError("--input and --output go together: name both files")
@@ -86,13 +100,13 @@ def _rank_file(options: argparse.Namespace) -> int:
         raise SatjaxError("--input takes no instructions, --top or --json: all probabilities go to --output")
     chosen = names_in(options.candidates, "--candidates")
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
-    with together(cluster, options.join_timeout):
+    with ended_by_interrupt(), together(cluster, options.join_timeout):
         import jax
 
         from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
-        from satjax.interruption import stop_requests
+        from satjax.export import check_candidates
         from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file
         from satjax.render.progress import progress
@@ -101,16 +115,18 @@ def _rank_file(options: argparse.Namespace) -> int:
 
         column = options.column or "instruction"
         check_files(options.input, options.output, column)
+        if chosen is not None:
+            check_candidates(options.router, chosen)
         use_compilation_cache()
         devices = jax.local_devices()
         router = Router.load(options.router, mesh=make_mesh(MeshConfig(), devices) if len(devices) > 1 else None)
-        with stop_requests() as stop, progress("instructions") as on_progress:
+        with stop_requests(waits=False) as stop, progress("instructions") as on_progress:
             rank_file(
                 router,
                 options.router,
                 options.input,
                 options.output,
-                text=column,
+                column=column,
                 candidates=chosen,
                 stop=stop,
                 on_progress=on_progress,

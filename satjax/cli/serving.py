@@ -42,7 +42,7 @@ def add_verbs(verb: Verb) -> None:
     )
 
 
-def _serve(options: argparse.Namespace, rest: list[str]) -> int:
+def _serve(options: argparse.Namespace) -> int:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise SatjaxError(f"`satjax serve` needs {', '.join(missing)}: {how_to_install('serve')}")
     from satjax.compilation_cache import use_compilation_cache

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags
+from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags, say_interrupted
 from satjax.errors import SatjaxError
 from satjax.pretrained import router_directory
 
@@ -19,20 +18,25 @@ def add_verbs(verb: Verb) -> None:
         _train,
         "Train a router; goes on by itself where an earlier run stopped.",
         "satjax train --config configs/smollm2.py --config.data.outcomes=DIR --workdir runs/first",
+        takes_config_flags=True,
     )
     train.add_argument(
-        "--config", required=True, metavar="FILE", help="a file with get_config(); --config.a.b=v changes one value"
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="a recipe, such as configs/smollm2.py; --config.a.b=v changes one value (satjax/config.py lists them)",
     )
     train.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
     )
-    add_host_flags(train, "All with a --workdir that they share. " + SEVERAL_HOSTS)
+    add_host_flags(train, "All hosts share one --workdir. " + SEVERAL_HOSTS)
 
     preflight = verb(
         "preflight",
         _preflight,
         "Compile the train and rank steps for a TPU slice that nobody holds: memory, collectives, speed. Exit code 1 where they do not fit.",
         "satjax preflight --config configs/phi35.py --topology v5e:16x16",
+        takes_config_flags=True,
     )
     preflight.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     preflight.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:16x16 or v5p:4x4x4")
@@ -70,7 +74,7 @@ def add_verbs(verb: Verb) -> None:
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
 
 
-def _train(options: argparse.Namespace, rest: list[str]) -> int:
+def _train(options: argparse.Namespace) -> int:
     from satjax.distributed import find_cluster, together
 
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
@@ -83,18 +87,17 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
         from satjax.train import train
 
         use_compilation_cache(options.workdir)
-        config = load_config(options.config, rest)
+        config = load_config(options.config, options.config_flags)
         try:
             router = train(config, options.workdir)
         except Interrupted as error:
-            print(f"satjax: {error}", file=sys.stderr)
-            return error.exit_code
+            return say_interrupted(error)
         if is_first():
             print(f"router: {router}\ncurve:  {options.workdir / 'training_curve.png'}")
     return 0
 
 
-def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
+def _preflight(options: argparse.Namespace) -> int:
     from satjax.config_file import load_config
     from satjax.files import write_text
     from satjax.preflight import preflight
@@ -109,7 +112,7 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
         raise SatjaxError(
             f"--out {options.out}: the plot is to have that name; give the JSON another ending, such as .json"
         )
-    config = load_config(options.config, rest)
+    config = load_config(options.config, options.config_flags)
     with steps() as on_progress:
         figures = preflight(
             config,
@@ -119,7 +122,7 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
             scaling=options.scaling,
             on_progress=on_progress,
         )
-    text = json.dumps({"config": options.config, "changes": rest, **figures}, indent=1)
+    text = json.dumps({"config": options.config, "changes": options.config_flags, **figures}, indent=1)
     if options.out:
         write_text(options.out, text + "\n")
     if plot is not None:
@@ -131,7 +134,7 @@ def _preflight(options: argparse.Namespace, rest: list[str]) -> int:
     return 0 if figures["fits"] else DOES_NOT_FIT
 
 
-def _convert(options: argparse.Namespace, rest: list[str]) -> int:
+def _convert(options: argparse.Namespace) -> int:
     from satjax.convert import convert
 
     print(f"model: {convert(options.router, options.out)}")

@@ -202,7 +202,7 @@ def cheapest_above(offers: Offers, threshold: float) -> np.ndarray:
 
 def write_calibrated(found: Recalibrated, directory: Path, target: Path) -> None:
     """Writes the router of `directory` with another calibration to `target` (which may be `directory`), whole or not at all; its card says so."""
-    with rewrite_router(directory, target) as fresh:
+    with rewrite_router(directory, target) as (fresh, _):
         found.calibration.write(fresh / "calibration.json")
         card = fresh / "README.md"
         on = f"instructions of split `{found.figures['split']}`"

@@ -6,6 +6,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
+from satjax.outcomes.lettered import with_letters
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
 from satjax.outcomes.upstream import (
@@ -16,12 +17,10 @@ from satjax.outcomes.upstream import (
     no_number,
     number,
     parsed_object,
-    with_options,
     zip_members,
 )
 
 WHAT = "an Inspect log"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HEADERS = ("header.json", "_journal/start.json")
 """What a finished log says of itself, and what an interrupted one does."""
 NO_LOGS = ("logs.json", "eval-set.json")
@@ -120,7 +119,7 @@ def _text(sample: dict[str, Any]) -> str:
     if text.startswith("attachment://") and isinstance(attachments, dict):
         text = str(attachments.get(text.removeprefix("attachment://"), text))
     choices = sample.get("choices")
-    return with_options(text, zip(LETTERS, choices, strict=False)) if isinstance(choices, list) and choices else text
+    return with_letters(text, choices) if isinstance(choices, list) and choices else text
 
 
 def _score(sample: dict[str, Any], metric: str | None, where: str) -> float:

@@ -1,10 +1,21 @@
-"""Lettered options that a text shows, each on a line of its own: `A. one`, `B) two`, `(C) three`."""
+"""Lettered options, each on a line of its own: how they are written, and those that a text shows as `A. one`, `B) two`, `(C) three`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARKER = re.compile(r"^\(?([A-Z])[.)][ \t]+", re.MULTILINE)
+
+
+def with_options(question: str, options: Iterable[tuple[str, object]]) -> str:
+    """A question and its options, each with the letter that stands before it."""
+    return "\n".join([question, *(f"{letter}. {option}" for letter, option in options)])
+
+
+def with_letters(question: str, options: Iterable[object]) -> str:
+    """A question and its options, lettered; numbers from 1 come after Z, as where Inspect asks them."""
+    return with_options(question, zip(chain(LETTERS, map(str, count(1))), options, strict=False))
 
 
 def lettered_runs(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -23,8 +23,8 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
     """
     if not tables:
         raise SatjaxError("there is nothing to merge; name at least one outcome table")
-    items = _united(tables, "item", {name: table.items for name, table in tables.items()})
-    candidates = _united(tables, "candidate", {name: table.candidates for name, table in tables.items()})
+    items = _united("item", {name: table.items for name, table in tables.items()})
+    candidates = _united("candidate", {name: table.candidates for name, table in tables.items()})
     row, column = ({key: i for i, key in enumerate(kept)} for kept in (candidates, items))
     shape = len(candidates), len(items)
     check_size(*shape)
@@ -89,7 +89,7 @@ def merge_responses(given: Mapping[str, Responses | None], table: OutcomeTable) 
     return Responses(table.candidate_ids, table.item_ids, tuple(texts), np.ascontiguousarray(place_BM.T))
 
 
-def _united(tables: Mapping[str, OutcomeTable], kind: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Entry]:
+def _united(kind: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Entry]:
     kept: dict[str, Entry] = {}
     said_by: dict[str, str] = {}
     for name, several in entries.items():

@@ -10,14 +10,14 @@ from typing import Any
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
 from satjax.outcomes.guarded import check_values
+from satjax.outcomes.lettered import LETTERS, with_letters
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import explained, found, read_whole, with_options, zip_members
+from satjax.outcomes.upstream import explained, found, read_whole, zip_members
 
 WHAT = "MMLU-Pro results"
 SAME_QUESTION = 0.6
 """Share of equal text above which two texts under one id are one question; upstream mended typing errors between its runs."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NEEDED = ("question_id", "question", "options", "answer", "category", "src")
 
 
@@ -93,7 +93,7 @@ def _outcome(record: Any, path: Path, number: int) -> tuple[Item, float]:
     source, _, subject = str(record["src"]).removeprefix("ori_").partition("-")
     item = Item(
         id=f"mmlu_pro/{record['question_id']}",
-        text=with_options(question, zip(LETTERS, record["options"], strict=False)),
+        text=with_letters(question, record["options"]),
         task=f"{source.lower()}/{subject}" if subject else source.lower(),
         category=str(record["category"]),
         source="mmlu_pro",

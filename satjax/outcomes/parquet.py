@@ -4,6 +4,7 @@ A fourth file, `responses.parquet`, may hold what the candidates answered.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,32 @@ LARGEST = 2**32
 ROWS_AT_ONCE = 4096
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column that is read, of text or of numbers; what is `needed` is there in every row."""
+
+    name: str
+    is_number: bool = False
+    needed: bool = True
+
+
+OF_ITEMS = (
+    *map(Column, ("item_id", "text", "task", "split")),
+    *(Column(name, needed=False) for name in ("source", "category", "answer")),
+)
+OF_MODELS = (
+    Column("model_id"),
+    *(Column(name, is_number=True, needed=False) for name in MODEL_NUMBERS),
+    *(Column(name, needed=False) for name in MODEL_TEXT),
+)
+OF_OUTCOMES = (
+    *map(Column, ("model_id", "item_id")),
+    Column("score", is_number=True),
+    Column("cost_usd", is_number=True, needed=False),
+)
+OF_RESPONSES = tuple(map(Column, ("model_id", "item_id", "response")))
+
+
 def read_table(directory: Path | str) -> OutcomeTable:
     """Reads a directory in the native form.
 
@@ -37,36 +64,20 @@ def read_table(directory: Path | str) -> OutcomeTable:
         raise SatjaxError(
             f"outcomes {directory}: there is no such directory; give one that holds {', '.join(FILES)} (`satjax train`: --config.data.outcomes=DIR)"
         )
-    items_table = _read(
-        directory / "items.parquet",
-        text=("item_id", "text", "task", "split"),
-        optional=("source", "category", "answer"),
-    )
+    items_table = _read(directory / "items.parquet", OF_ITEMS)
     if not len(items_table):
         raise SatjaxError(f"{directory / 'items.parquet'} has no rows; there is nothing in this table")
     _distinct(items_table["item_id"], directory / "items.parquet")
-    models_table = _read(directory / "models.parquet", text=("model_id",), optional=(*MODEL_NUMBERS, *MODEL_TEXT))
+    models_table = _read(directory / "models.parquet", OF_MODELS)
     _distinct(models_table["model_id"], directory / "models.parquet")
     check_size(len(models_table), len(items_table))
-    outcomes = _read(
-        directory / "outcomes.parquet",
-        text=("model_id", "item_id"),
-        numbers=("score",),
-        optional=("cost_usd",),
-        pairs=len(models_table) * len(items_table),
-    )
+    where = directory / "outcomes.parquet"
+    outcomes = _read(where, OF_OUTCOMES, pairs=len(models_table) * len(items_table))
     items = tuple(
         Item(r["item_id"], r["text"], r["task"], r["category"] or "", r["source"] or "", r["split"], r["answer"])
         for r in items_table.to_pylist()
     )
-    try:
-        candidates = tuple(
-            Candidate(r["model_id"], **{k: r[k] for k in (*MODEL_NUMBERS, *MODEL_TEXT)})
-            for r in models_table.to_pylist()
-        )
-    except SatjaxError as error:
-        raise SatjaxError(f"{directory / 'models.parquet'}: {error}") from error
-    where = directory / "outcomes.parquet"
+    candidates = _candidates(models_table, directory / "models.parquet")
     rows = _positions(outcomes["model_id"], models_table["model_id"], where, "models.parquet")
     columns = _positions(outcomes["item_id"], items_table["item_id"], where, "items.parquet")
     score = _floats(outcomes["score"])
@@ -76,10 +87,8 @@ def read_table(directory: Path | str) -> OutcomeTable:
             f"{where}: score {score[first]:.9g} of model {candidates[rows[first]].id!r} on item {items[columns[first]].id!r} is outside "
             f"[0, 1]; rescale the scores ({len(outside)} rows)"
         )
-    flat = rows * len(items) + columns
-    sorted_flat = np.sort(flat)
-    if len(twice := sorted_flat[1:][sorted_flat[1:] == sorted_flat[:-1]]):
-        m, n = divmod(int(twice[0]), len(items))
+    if pair := _first_twice(rows, columns):
+        m, n = pair
         raise SatjaxError(f"{where}: model {candidates[m].id!r} has two outcomes on item {items[n].id!r}; keep one")
     scores = np.full((len(candidates), len(items)), np.nan, np.float32)
     scores[rows, columns] = np.clip(score, 0, 1)
@@ -91,6 +100,24 @@ def read_table(directory: Path | str) -> OutcomeTable:
         raise SatjaxError(f"{directory / 'items.parquet'}: {error}") from error
 
 
+def _candidates(table: pa.Table, where: Path) -> tuple[Candidate, ...]:
+    told = (*MODEL_NUMBERS, *MODEL_TEXT)
+    try:
+        return tuple(Candidate(r["model_id"], **{name: r[name] for name in told}) for r in table.to_pylist())
+    except SatjaxError as error:
+        raise SatjaxError(f"{where}: {error}") from error
+
+
+def _first_twice(rows: np.ndarray, columns: np.ndarray) -> tuple[int, int] | None:
+    """The first pair of a row and a column that stands twice, in the order of a matrix."""
+    if not len(rows):
+        return None
+    width = int(columns.max()) + 1
+    flat = np.sort(rows * width + columns)
+    twice = flat[1:][flat[1:] == flat[:-1]]
+    return divmod(int(twice[0]), width) if len(twice) else None
+
+
 def read_responses(directory: Path | str, table: OutcomeTable) -> Responses | None:
     """The responses beside a table that was read from there, or None where that directory holds none.
 
@@ -100,12 +127,11 @@ def read_responses(directory: Path | str, table: OutcomeTable) -> Responses | No
     where = Path(directory) / RESPONSES
     if not where.is_file():
         return None
-    found = _read(where, text=("model_id", "item_id", "response"))
+    found = _read(where, OF_RESPONSES)
     rows = _positions(found["model_id"], pa.chunked_array([pa.array(table.candidate_ids)]), where, "models.parquet")
     columns = _positions(found["item_id"], pa.chunked_array([pa.array(table.item_ids)]), where, "items.parquet")
-    flat, count = np.unique(rows * len(table.items) + columns, return_counts=True)
-    if len(twice := flat[count > 1]):
-        m, n = divmod(int(twice[0]), len(table.items))
+    if pair := _first_twice(rows, columns):
+        m, n = pair
         raise SatjaxError(
             f"{where}: model {table.candidate_ids[m]!r} has two responses to item {table.item_ids[n]!r}; keep one"
         )
@@ -183,60 +209,44 @@ _MODELS = pa.schema(
 )
 
 
-def _read(
-    path: Path,
-    *,
-    text: tuple[str, ...],
-    numbers: tuple[str, ...] = (),
-    optional: tuple[str, ...] = (),
-    pairs: int | None = None,
-) -> pa.Table:
-    """One file with its required columns checked, optional ones filled with null, and extra ones dropped.
+def _read(path: Path, columns: Sequence[Column], pairs: int | None = None) -> pa.Table:
+    """These columns of one file, checked; those that it need not have are filled with null.
 
     With `pairs` it has that many rows at most, and otherwise LARGEST bytes.
     """
     if not path.is_file():
         raise SatjaxError(f"{path}: this file is missing; an outcome table needs {', '.join(FILES)}")
+    names = [column.name for column in columns]
     try:
-        table = _unpacked(path, (*text, *numbers, *optional), pairs)
+        table = _unpacked(path, names, pairs)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise SatjaxError(
             f"{path} is truncated or no Parquet file ({str(error).splitlines()[0][:120]}); write or copy it again"
         ) from error
-    problems = [f"{name} is missing" for name in (*text, *numbers) if name not in table.column_names]
-    for name in (*text, *numbers):
-        if name in table.column_names:
-            kind = value_type(table.schema.field(name).type)
-            wanted, fits = (
-                ("text", is_text(kind))
-                if name in text
-                else ("a number", pa.types.is_floating(kind) or pa.types.is_integer(kind))
-            )
-            if not fits:
-                problems.append(f"{name} is {kind}, not {wanted}")
-            elif table[name].null_count:
-                problems.append(f"{name} has {table[name].null_count} empty values")
-            elif name in text and not _is_utf8(table[name]):
-                problems.append(f"{name} is not UTF-8")
-    for name in optional:
-        if name in table.column_names:
-            kind = value_type(table.schema.field(name).type)
-            numeric = name in (*MODEL_NUMBERS, "cost_usd")
-            if not (
-                pa.types.is_null(kind)
-                or (pa.types.is_floating(kind) or pa.types.is_integer(kind) if numeric else is_text(kind))
-            ):
-                problems.append(f"{name} is {kind}, not {'a number' if numeric else 'text'}")
-            elif not numeric and not _is_utf8(table[name]):
-                problems.append(f"{name} is not UTF-8")
+    there = [column for column in columns if column.name in table.column_names]
+    problems = [f"{column.name} is missing" for column in columns if column.needed and column not in there]
+    problems += [fault for column in there if (fault := _fault(column, table[column.name]))]
     if problems:
-        raise SatjaxError(
-            f"{path}: {'; '.join(problems)}; required are {', '.join((*text, *numbers))}, write the file again so"
-        )
-    for name in optional:
+        needed = ", ".join(column.name for column in columns if column.needed)
+        raise SatjaxError(f"{path}: {'; '.join(problems)}; required are {needed}, write the file again so")
+    for name in names:
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table)))
-    return table.select([*text, *numbers, *optional])
+    return table.select(names)
+
+
+def _fault(column: Column, values: pa.ChunkedArray) -> str | None:
+    """What is wrong with a column of a file."""
+    kind = value_type(values.type)
+    if pa.types.is_null(kind) and not column.needed:
+        return None
+    if column.is_number and not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        return f"{column.name} is {kind}, not a number"
+    if not column.is_number and not is_text(kind):
+        return f"{column.name} is {kind}, not text"
+    if column.needed and values.null_count:
+        return f"{column.name} has {values.null_count} empty values"
+    return None if column.is_number or _is_utf8(values) else f"{column.name} is not UTF-8"
 
 
 def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:

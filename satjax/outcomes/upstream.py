@@ -228,8 +228,3 @@ def chat_text(messages: list[Any]) -> str:
             if isinstance(text, str) and text.strip():
                 texts.append(text)
     return "\n\n".join(texts)
-
-
-def with_options(question: str, options: Iterable[tuple[str, Any]]) -> str:
-    """A question and its lettered options, as MMLU-Pro's importer writes them."""
-    return "\n".join([question, *(f"{letter}. {option}" for letter, option in options)])

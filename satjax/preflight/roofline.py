@@ -94,7 +94,7 @@ def by_kind(collectives: Sequence[Collective]) -> list[dict]:
     return sorted(groups.values(), key=lambda row: -row["bytes"])
 
 
-def largest(collectives: Sequence[Collective], count: int = 12) -> list[dict]:
-    """The collectives that move most, as they stand in the program."""
-    ordered = sorted(collectives, key=lambda c: -c.count * c.size)[:count]
+def largest(collectives: Sequence[Collective]) -> list[dict]:
+    """The twelve collectives that move most, as they stand in the program."""
+    ordered = sorted(collectives, key=lambda c: -c.count * c.size)[:12]
     return [{**dataclasses.asdict(c), "devices": len(c.devices)} for c in ordered]

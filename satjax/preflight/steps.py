@@ -142,7 +142,7 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 def rank_rows(plan: Plan, mesh: Mesh) -> int:
     """Instructions of a full batch of the longest bucket (`satjax.row_batches`)."""
     largest = TOKENS_OF_AN_ACCELERATOR if plan.config.router.head == "none" else 0
-    return batch_sizes(plan.bucket, batch_shards(mesh), largest=largest)[-1]
+    return batch_sizes(plan.bucket, batch_shards(mesh), largest_tokens=largest)[-1]
 
 
 def zoo_sets(plan: Plan) -> int:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.rank_file.plan import Plan, open_input, unreadable
+from satjax.rank_file.plan import FilePlan, open_input, unreadable
 
 
-def read_chunks(plan: Plan) -> Iterator[tuple[int, pa.Table]]:
+def read_chunks(plan: FilePlan) -> Iterator[tuple[int, pa.Table]]:
     """The rows of every chunk, in order."""
     chunk, waiting, num_waiting = 0, [], 0
     with open_input(plan.source) as file:
@@ -25,8 +25,8 @@ def read_chunks(plan: Plan) -> Iterator[tuple[int, pa.Table]]:
         yield chunk, pa.concat_tables(waiting)
 
 
-def _batches(plan: Plan, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    batches = file.iter_batches(plan.chunk_rows, columns=[plan.text, *plan.kept])
+def _batches(plan: FilePlan, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    batches = file.iter_batches(plan.chunk_rows, columns=[plan.column, *plan.kept])
     while True:
         try:
             batch = next(batches, None)

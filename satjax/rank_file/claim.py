@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from satjax.errors import SatjaxError
 from satjax.files import exclusive, explain_full_disk, write_text
-from satjax.rank_file.plan import Plan, exists, taken
+from satjax.rank_file.plan import FilePlan, exists, taken
 
 JOB = b"satjax.job"
 """The key of a job's digest in the metadata of its Parquet files."""
 
 
-def is_done(plan: Plan) -> bool:
+def is_done(plan: FilePlan) -> bool:
     """Whether only the parts are left to remove, as after a kill just then. Raises SatjaxError where anything else is in the target's place."""
     if not exists(plan.target):
         return False
@@ -28,7 +28,7 @@ def is_done(plan: Plan) -> bool:
 
 
 @contextlib.contextmanager
-def alone(plan: Plan) -> Iterator[None]:
+def one_at_a_time(plan: FilePlan) -> Iterator[None]:
     """Keeps out the same command started twice: its processes have the numbers of these ones, those of a run on several hosts differ.
 
     Raises TryAgain where another process has this one's number, and SatjaxError where no file can be made.
@@ -39,7 +39,7 @@ def alone(plan: Plan) -> Iterator[None]:
         yield
 
 
-def claim_parts(plan: Plan) -> None:
+def claim_parts(plan: FilePlan) -> None:
     """Ties the parts to the job: others must not go on with them."""
     if exists(plan.target):  # it came while this process began
         raise taken(plan.target)
@@ -47,7 +47,7 @@ def claim_parts(plan: Plan) -> None:
     write_text(plan.parts / "job.json", _claim_of(plan))
 
 
-def _check_claim(plan: Plan) -> None:
+def _check_claim(plan: FilePlan) -> None:
     with contextlib.suppress(FileNotFoundError):
         if (plan.parts / "job.json").read_bytes() != _claim_of(plan).encode():
             raise SatjaxError(
@@ -55,7 +55,7 @@ def _check_claim(plan: Plan) -> None:
             )
 
 
-def _claim_of(plan: Plan) -> str:
+def _claim_of(plan: FilePlan) -> str:
     return json.dumps({"sha256": plan.job})
 
 

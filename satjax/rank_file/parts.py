@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 from satjax.errors import TryAgain
 from satjax.files import explain_full_disk, replacing_file
 from satjax.rank_file.claim import JOB, job_of
-from satjax.rank_file.plan import CANDIDATE, PROBABILITY, Plan, go_on, taken
+from satjax.rank_file.plan import CANDIDATE, PROBABILITY, FilePlan, go_on, taken
 
 GROUP = 8
 """Chunks of a row group of the output, so that these are not small."""
 
 
-def write_part(plan: Plan, chunk: int, rows: pa.Table, fit: np.ndarray, probability_BM: np.ndarray) -> None:
+def write_part(plan: FilePlan, chunk: int, rows: pa.Table, fit: np.ndarray, probability_BM: np.ndarray) -> None:
     """Writes one chunk; `fit` bool `[B]`: whether a row holds an instruction."""
     best_B = np.where(fit, probability_BM.argmax(axis=1), 0)
     columns = {
@@ -28,7 +28,7 @@ def write_part(plan: Plan, chunk: int, rows: pa.Table, fit: np.ndarray, probabil
         pq.write_table(pa.table(columns).replace_schema_metadata({JOB: plan.job}), fresh, compression="zstd")
 
 
-def join(plan: Plan, stop: Sequence[int]) -> None:
+def join(plan: FilePlan, stop: Sequence[int]) -> None:
     """All parts as one file, which appears whole. Raises TryAgain where `stop` is filled, and where a part is not of this job."""
     joined = plan.parts / "joined"  # among the parts, where a kill leaves nothing that the end does not remove
     with explain_full_disk(plan.target):
@@ -43,7 +43,7 @@ def join(plan: Plan, stop: Sequence[int]) -> None:
             raise taken(plan.target) from error
 
 
-def _read_part(plan: Plan, chunk: int) -> pa.Table:
+def _read_part(plan: FilePlan, chunk: int) -> pa.Table:
     path = plan.part(chunk)
     if job_of(path) != plan.job:
         raise TryAgain(f"{path} is gone, or of another job; run the same command to rank its rows again")

@@ -22,14 +22,14 @@ CANDIDATE, PROBABILITY = "candidate", "probability"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is ranked, and where to: `names` are the candidates, `text` the column of instructions, `kept` the other columns, `chunk_rows` the rows
+class FilePlan:
+    """What is ranked, and where to: `names` are the candidates, `column` that of instructions, `kept` the other columns, `chunk_rows` the rows
     of a chunk, `job` the digest of all that makes the output.
     """
 
     source: Path
     target: Path
-    text: str
+    column: str
     kept: tuple[str, ...]
     names: tuple[str, ...]
     num_rows: int
@@ -60,10 +60,10 @@ def make_plan(
     directory: Path,
     source: Path,
     target: Path,
-    text: str,
+    column: str,
     candidates: tuple[str, ...] | None,
     stop: Sequence[int],
-) -> Plan:
+) -> FilePlan:
     """Plans what `rank_file` is asked for, after a look at the input's columns and a pass over its bytes for the digest.
 
     Raises SatjaxError for what does not fit, and for a target that exists without parts; TryAgain where `stop` is filled.
@@ -76,40 +76,40 @@ def make_plan(
         raise SatjaxError("there is no candidate to rank; name at least one")
     if twice := _repeated(names):
         raise SatjaxError(f"candidate {twice!r} is named twice; name each candidate once")
-    kept, num_rows = check_files(source, target, text)
+    kept, num_rows = check_files(source, target, column)
     if twice := _repeated((CANDIDATE, PROBABILITY, *names, *kept)):
         raise SatjaxError(f"{source}: the output would have two columns {twice!r}; rename the input's, or leave it out")
     job = {
         "input": _sha256(source, stop),
-        "text": text,
+        "text": column,
         "kept": kept,
         "router": router_sha256(directory),
         "candidates": names,
         "rows": ROWS,
     }
     digest = hashlib.sha256(json.dumps(job).encode()).hexdigest()
-    return Plan(source, target, text, kept, names, num_rows, ROWS, digest)
+    return FilePlan(source, target, column, kept, names, num_rows, ROWS, digest)
 
 
-def check_files(source: Path, target: Path, text: str) -> tuple[tuple[str, ...], int]:
+def check_files(source: Path, target: Path, column: str) -> tuple[tuple[str, ...], int]:
     """The columns of the input beside that of the instructions, and its rows. Raises SatjaxError for what no router could rank."""
     if exists(target) and not exists(_parts(target)):
         raise taken(target)
     with open_input(source) as file:
         columns, num_rows = file.schema_arrow, file.metadata.num_rows
-    if text not in columns.names:
-        unknown = unknown_name("column", text, columns.names)
+    if column not in columns.names:
+        unknown = unknown_name("column", column, columns.names)
         raise SatjaxError(f"{source}: {unknown} --column names the column of the instructions")
-    if columns.names.count(text) > 1:
-        raise SatjaxError(f"{source} has two columns {text!r}; rename all but that of the instructions")
-    kind = columns.field(text).type
+    if columns.names.count(column) > 1:
+        raise SatjaxError(f"{source} has two columns {column!r}; rename all but that of the instructions")
+    kind = columns.field(column).type
     if not is_text(kind):
         raise SatjaxError(
-            f"{source}: column {text!r} is {kind}, not text; --column names the column of the instructions"
+            f"{source}: column {column!r} is {kind}, not text; --column names the column of the instructions"
         )
     if not num_rows:
         raise SatjaxError(f"{source} has no rows; there is nothing to rank")
-    return tuple(name for name in columns.names if name != text), num_rows
+    return tuple(name for name in columns.names if name != column), num_rows
 
 
 def _parts(target: Path) -> Path:

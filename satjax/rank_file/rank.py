@@ -1,10 +1,11 @@
 """Ranks the chunks that are not ranked yet, several at once, and has all of them joined."""
 
+import contextlib
 import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -16,21 +17,21 @@ from satjax.agreement import is_first, wait_for_all
 from satjax.instructions import is_instruction
 from satjax.progress import Progress, unheard
 from satjax.rank_file.chunks import read_chunks, texts_of
-from satjax.rank_file.claim import alone, claim_parts, is_done, job_of
+from satjax.rank_file.claim import claim_parts, is_done, job_of, one_at_a_time
 from satjax.rank_file.parts import join, write_part
-from satjax.rank_file.plan import Plan, go_on, make_plan
+from satjax.rank_file.plan import FilePlan, go_on, make_plan
 from satjax.router import Router
 
 log = logging.getLogger("satjax")
 
 MOST = 8
-"""Chunks ranked at once, at most. Of 4,096 instructions batches are full: a chunk alone has 3 to 7 in 100 tokens more to compute, on a mesh of eight
-devices up to 40, and twice the batches."""
+"""Most chunks ranked together: with 4,096 instructions batches are full. One chunk alone costs 3 to 7 % more tokens (up to 40 % on eight devices) and
+twice the batches."""
 SECONDS = 10.0
-"""What several chunks at once may take. So much work, twice (`AT_ONCE`), a kill can cost; where a chunk alone takes longer, that chunk."""
+"""What a group of chunks is to take. A kill costs at most `AT_ONCE` groups, or one chunk where a single one takes longer."""
 AT_ONCE = 2
-"""Groups of chunks under way: one is read and tokenized while the devices work on another. Where a chunk takes long that is little of it, and the
-sooner one is done the better: only one at a time is begun there, and so is the first."""
+"""Groups under way: one is read and tokenized while the devices work on the other. One only at first, and where a single chunk takes longer than
+`SECONDS`: reading is little of its work there, and the sooner it is done the better."""
 
 
 def rank_file(
@@ -39,22 +40,22 @@ def rank_file(
     source: Path,
     target: Path,
     *,
-    text: str = "instruction",
+    column: str = "instruction",
     candidates: tuple[str, ...] | None = None,
     stop: Sequence[int] = (),
     on_progress: Progress = unheard,
 ) -> None:
     """Writes `target`: for each row of `source`, in its order, the likeliest `candidate`, its `probability`, each candidate's probability in
-    a float32 column under its name, and the input's columns but `text`. Rows without an instruction get nulls.
+    a float32 column under its name, and the input's columns but `column`, that of the instructions. Rows without an instruction get nulls.
 
     `directory` is the router's. With several processes (`jax.distributed`) each ranks a share of the chunks, all reach the same files, and
     the first process joins them. Raises TryAgain where `stop` was filled meanwhile, a batch later at most: what is done is kept, and the same call
     goes on from there; and where another process ranks into the same parts. Raises SatjaxError for files that do not fit, for a target that exists,
     and where the parts there belong to another input or router.
     """
-    plan = make_plan(router, directory, source, target, text, candidates, stop)
+    plan = make_plan(router, directory, source, target, column, candidates, stop)
     if not is_done(plan):
-        with alone(plan):
+        with one_at_a_time(plan):
             claim_parts(plan)
             mine = range(jax.process_index(), plan.num_chunks, jax.process_count())
             _rank_chunks(router, plan, mine, stop, on_progress)
@@ -67,7 +68,7 @@ def rank_file(
         shutil.rmtree(plan.parts, ignore_errors=True)
 
 
-def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], on_progress: Progress) -> None:
+def _rank_chunks(router: Router, plan: FilePlan, mine: range, stop: Sequence[int], on_progress: Progress) -> None:
     """Ranks those chunks that have no part of this job yet; leaves off early, with nothing half done, where `stop` is filled."""
     todo = {chunk for chunk in mine if job_of(plan.part(chunk)) != plan.job}
     last = max(todo, default=0)
@@ -92,7 +93,7 @@ def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], o
             at_once = AT_ONCE if seconds <= chunks * SECONDS else 1
 
     count(0)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with _threads() as pool:
         for chunk, rows in read_chunks(plan) if todo else ():
             if stop:
                 break
@@ -111,15 +112,33 @@ def _rank_chunks(router: Router, plan: Plan, mine: range, stop: Sequence[int], o
         log.warning("%d rows hold no instruction: their probabilities are null", without)
 
 
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads for groups of chunks, waited for at the end, unless by KeyboardInterrupt: what they have not written is ranked again."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    wanted = True
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        wanted = False
+        raise
+    finally:
+        pool.shutdown(wait=wanted, cancel_futures=not wanted)
+
+
 def _rank_together(
-    router: Router, plan: Plan, chunks: list[tuple[int, pa.Table]], stop: Sequence[int], count: Callable[[int], None]
+    router: Router,
+    plan: FilePlan,
+    chunks: list[tuple[int, pa.Table]],
+    stop: Sequence[int],
+    count: Callable[[int], None],
 ) -> tuple[int, float, int]:
     """Ranks and writes some chunks; returns how many, the seconds that took, and how many rows hold no instruction. `count` hears of rows as
     they are ranked. Raises TryAgain between batches where `stop` is filled.
     """
     began = time.monotonic()
     go_on(stop)
-    texts = [text for _, rows in chunks for text in texts_of(rows[plan.text])]
+    texts = [text for _, rows in chunks for text in texts_of(rows[plan.column])]
     fit = np.array([is_instruction(text) for text in texts], bool)
     instructions = [text for text, good in zip(texts, fit, strict=True) if text is not None and good]
     counted = 0

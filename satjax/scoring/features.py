@@ -73,7 +73,7 @@ class FeatureScorer:
         soft = self._sets(soft_MOKD)
         meets = [meet for less, meet in pairwise((0, *self._meets())) if less < most]
         for width in self.writer.config.buckets:
-            allowed = batch_sizes(width, self.shards, self.sizes, self.features.largest)
+            allowed = batch_sizes(width, self.shards, self.sizes, self.features.largest_tokens)
             for size in sorted({sizes_for(count, allowed)[0] for count in range(1, most + 1)}):
                 rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
                 feature_BF = self.features.run(self.params, rows)

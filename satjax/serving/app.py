@@ -1,25 +1,20 @@
-"""The HTTP side: routes, who may use them, and errors in OpenAI's words."""
+"""The routes, and what each of them answers."""
 
-import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from importlib.resources import files
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from satjax import __version__
 from satjax.conversation import scored_text
 from satjax.errors import SatjaxError
 from satjax.instructions import check_instructions
-from satjax.serving.api_errors import ApiError, of_status
+from satjax.serving.access import Access
+from satjax.serving.api_errors import ApiError
 from satjax.serving.bodies import (
     CandidateBody,
     ChatRequest,
@@ -39,21 +34,12 @@ from satjax.serving.bodies import (
     read_body,
     schema_of,
 )
-from satjax.serving.browsers import by_another_name, from_another_site
 from satjax.serving.keys import KeyRing
-from satjax.serving.service import OBJECTIVE_HEADER, Completed, Service
+from satjax.serving.responses import GONE, HANDLERS, Counted, Relay, relayed, unless_gone
+from satjax.serving.service import OBJECTIVE_HEADER, Service
 from satjax.zoo_file import ROUTED
 
-GONE = 499
-"""What is noted for a client that left before its answer; nobody receives it."""
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-API_KEY = HTTPBearer(
-    auto_error=False, scheme_name="ApiKey", description="One of the server's API keys, where it has any."
-)
-ADMIN_KEY = HTTPBearer(auto_error=False, scheme_name="AdminKey", description="One of the server's admin keys.")
-
-T = TypeVar("T")
 
 
 def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
@@ -71,49 +57,16 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        exception_handlers={
-            ApiError: _api_error,
-            HTTPException: _http_error,
-            RequestValidationError: _http_error,
-            RecursionError: _too_deep,
-            ClientDisconnect: _gone,
-            Exception: _our_error,
-        },
+        exception_handlers=dict(HANDLERS),
     )
-    settings = service.settings
-
-    async def may_ask(request: Request, _: Annotated[Any, Depends(API_KEY)]) -> None:
-        if len(keys) and not keys.holds(request.headers.get("authorization")):
-            raise ApiError(
-                401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
-            )
-        server = (request.scope.get("server") or (None, None))[0]
-        # What a page asks for with GET, its browser does not show to it.
-        foreign = from_another_site if request.method == "POST" else by_another_name
-        if not len(keys) and foreign(request.headers, server):
-            raise ApiError(
-                403,
-                "this server has no API key, so it serves no pages of other sites; give it one, call it localhost, or let a proxy pass on the host it was asked for",
-                code="other_site",
-            )
-
-    async def may_change(request: Request, _: Annotated[Any, Depends(ADMIN_KEY)]) -> None:
-        if not len(admin_keys):
-            raise ApiError(403, "this server has no admin key, so its zoo stays as it is", code="no_admin_key")
-        if not admin_keys.holds(request.headers.get("authorization")):
-            raise ApiError(
-                401,
-                "give one of the server's admin keys",
-                code="invalid_api_key",
-                headers={"www-authenticate": "Bearer"},
-            )
+    settings, access = service.settings, Access(keys, admin_keys)
 
     async def body_of(request: Request) -> Any:
         return await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
 
     @app.post(
         "/v1/chat/completions",
-        dependencies=[Depends(may_ask)],
+        dependencies=[Depends(access.may_ask)],
         openapi_extra=schema_of(ChatRequest),
         responses=_documented(
             400,
@@ -138,17 +91,17 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
             body = await body_of(request)
             chat = checked(ChatRequest, body)
             header = request.headers.get(OBJECTIVE_HEADER)
-            completed = await _unless_gone(request, service.complete(chat, body, header))
+            completed = await unless_gone(request, service.complete(chat, body, header))
             if completed is None:
                 return Response(status_code=GONE)
-            response = _relayed(completed, service.release, settings.request_timeout_seconds)
-            if isinstance(response, _Relay):
+            response = relayed(completed, service.release, settings.request_timeout_seconds)
+            if isinstance(response, Relay):
                 held.pop_all()  # it releases the request itself, at its end
         return response
 
     @app.post(
         "/v1/rank",
-        dependencies=[Depends(may_ask)],
+        dependencies=[Depends(access.may_ask)],
         response_model=RankResponse,
         openapi_extra=schema_of(RankRequest),
         responses=_documented(400, 401, 403, 408, 413, 503, 504),
@@ -158,24 +111,24 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         service.admit()
         try:
             asked = checked(RankRequest, await body_of(request))
-            ranked = await _unless_gone(request, _ranking(service, asked, request.headers.get(OBJECTIVE_HEADER)))
+            ranked = await unless_gone(request, _ranking(service, asked, request.headers.get(OBJECTIVE_HEADER)))
             return Response(status_code=GONE) if ranked is None else ranked
         finally:
             service.release()
 
-    @app.get("/v1/models", dependencies=[Depends(may_ask)], responses=_documented(401, 403))
+    @app.get("/v1/models", dependencies=[Depends(access.may_ask)], responses=_documented(401, 403))
     async def models() -> Models:
         """What a request can name as its model."""
         return Models(data=[Model(id=name) for name in (ROUTED, *service.candidates)])
 
-    @app.get("/v1/models/{name:path}", dependencies=[Depends(may_ask)], responses=_documented(401, 403, 404))
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(access.may_ask)], responses=_documented(401, 403, 404))
     async def model(name: str) -> Model:
         """One of them."""
         return Model(id=name if name == ROUTED else service.candidate(name, "model").name)
 
     @app.put(
         "/v1/candidates/{name:path}",
-        dependencies=[Depends(may_change)],
+        dependencies=[Depends(access.may_change)],
         status_code=204,
         openapi_extra=schema_of(CandidateBody),
         responses=_documented(400, 401, 403, 408, 413),
@@ -186,7 +139,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
 
     @app.delete(
         "/v1/candidates/{name:path}",
-        dependencies=[Depends(may_change)],
+        dependencies=[Depends(access.may_change)],
         status_code=204,
         responses=_documented(401, 403, 404, 409),
     )
@@ -197,7 +150,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=_documented(503))
     async def readyz() -> Health:
-        """That the server has compiled every program that routing needs, as it had before the zoo was last changed, too: a change makes it slow for a while, and no less ready."""
+        """503 until every program that routing needs has been compiled once. A change of the zoo compiles them again meanwhile; the server stays ready, and is slower."""
         if not service.batcher.has_been_warm:
             raise ApiError(503, "programs are being compiled; what is asked meanwhile waits for them", code="not_ready")
         return await healthz()
@@ -210,7 +163,10 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         return Health(warm=service.batcher.warm, candidates=len(service.candidates), cooling=cooling)
 
     @app.get(
-        "/metrics", dependencies=[Depends(may_ask)], response_class=PlainTextResponse, responses=_documented(401, 403)
+        "/metrics",
+        dependencies=[Depends(access.may_ask)],
+        response_class=PlainTextResponse,
+        responses=_documented(401, 403),
     )
     async def metrics() -> PlainTextResponse:
         """For Prometheus."""
@@ -224,7 +180,7 @@ def create_app(service: Service, keys: KeyRing, admin_keys: KeyRing) -> FastAPI:
         """A page to try instructions on."""
         return HTMLResponse(page, headers={"content-security-policy": CONTENT_POLICY, "referrer-policy": "no-referrer"})
 
-    app.add_middleware(_Counted, service=service)
+    app.add_middleware(Counted, service=service)
     return app
 
 
@@ -259,103 +215,6 @@ def _tasks(found: list[Any]) -> list[Task]:
     return [Task(**dataclasses.asdict(task)) for task in found]
 
 
-def _relayed(completed: Completed, release: Callable[[], None], seconds: float) -> Response:
-    answer, routed = completed.answer, completed.routed
-    headers = {**answer.headers, "x-satjax-candidate": _header(completed.candidate)}
-    if routed is not None:
-        headers["x-satjax-routing-ms"] = f"{1000 * routed.seconds:.1f}"
-        if completed.probability is not None:
-            headers["x-satjax-probability"] = f"{completed.probability:.4f}"
-    if answer.chunks is None:
-        return Response(answer.content, answer.status, headers)
-    headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would gather the events
-
-    async def close() -> None:
-        release()
-        await answer.close()
-
-    return _Relay(answer.chunks, answer.status, headers, close, seconds)
-
-
-def _header(name: str) -> str:
-    """A candidate's name as a header can hold it."""
-    return name.encode("ascii", "backslashreplace").decode()
-
-
-class _Relay(StreamingResponse):
-    """A stream that is passed on; its end, or that of the client, is the end of the exchange with the backend.
-
-    A client that does not read is left after so many seconds.
-    """
-
-    def __init__(
-        self,
-        chunks: AsyncIterator[bytes],
-        status: int,
-        headers: dict[str, str],
-        close: Callable[[], Awaitable[None]],
-        seconds: float,
-    ):
-        super().__init__(chunks, status, headers)
-        self._close, self._seconds = close, seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    await super().__call__(scope, receive, send)
-        finally:
-            await asyncio.shield(self._close())
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """What `work` gives, or None where the client leaves before: then it is cancelled, and with it what it waits for."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    doing, watching = asyncio.create_task(work), asyncio.create_task(gone())
-    try:
-        await asyncio.wait((doing, watching), return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else None
-    finally:
-        for task in (doing, watching):
-            task.cancel()
-        await asyncio.gather(doing, watching, return_exceptions=True)
-
-
-class _Counted:
-    """Counts responses by route and status."""
-
-    def __init__(self, app: Any, service: Service):
-        self.app, self.responses = app, service.telemetry.responses
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        started = False
-
-        def count(status: int) -> None:
-            self.responses.labels(getattr(scope.get("route"), "path_format", "none"), status).inc()
-
-        async def counting(message: Any) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                count(message["status"])
-            await send(message)
-
-        try:
-            await self.app(scope, receive, counting)
-        except Exception:  # what becomes status 500 of it lies around this middleware
-            if not started:
-                count(500)
-            raise
-
-
 def _documented(
     *statuses: int, answer: str | None = None, media: tuple[str, ...] = ()
 ) -> dict[int | str, dict[str, Any]]:
@@ -366,26 +225,3 @@ def _documented(
     if answer is not None:
         said[200] = {"description": answer, "content": {kind: {"schema": {}} for kind in media}}
     return said
-
-
-async def _api_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status, error.headers)
-
-
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return JSONResponse(of_status(status).body, status, headers)
-
-
-async def _too_deep(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(ApiError(400, "the request is nested too deeply", code="invalid_json").body, 400)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=GONE)
-
-
-async def _our_error(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(ApiError(500, "an error of the server's own; its log has more").body, 500)

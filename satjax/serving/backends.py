@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import httpx
 
+from satjax.address import chat_url, key_header
 from satjax.retry_after import retry_after
 from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
-from satjax.zoo_file import Candidate, Settings
+from satjax.zoo_file import ServedCandidate, Settings
 
 Fault = Literal[
     "connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "rejected", "too_long"
@@ -77,19 +78,19 @@ class Backends:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    def learn_key(self, candidate: Candidate, where: str) -> None:
+    def learn_key(self, candidate: ServedCandidate, where: str) -> None:
         """Reads the candidate's key from the environment. Raises SatjaxError where it is not there."""
         if candidate.api_key_env:
             self._key[candidate.api_key_env] = secret(candidate.api_key_env, f"{where}: candidates.{candidate.name}")
             self._given.add((candidate.api_key_env, candidate.base_url))
 
-    def may_have_key(self, candidate: Candidate) -> bool:
+    def may_have_key(self, candidate: ServedCandidate) -> bool:
         """Whether the key that it names goes to its address already, or it names none."""
         return not candidate.api_key_env or (candidate.api_key_env, candidate.base_url) in self._given
 
     async def ask(
         self,
-        candidate: Candidate,
+        candidate: ServedCandidate,
         body: Mapping[str, Any],
         deadline: float,
         on_end: Callable[[bool], None] = lambda whole: None,
@@ -123,13 +124,13 @@ class Backends:
                 raise Failed("broken", type(error).__name__) from None
             raise
 
-    def _request(self, candidate: Candidate, body: Mapping[str, Any], patience: float) -> httpx.Request:
+    def _request(self, candidate: ServedCandidate, body: Mapping[str, Any], patience: float) -> httpx.Request:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if candidate.api_key_env:
-            headers["authorization"] = f"Bearer {self._key[candidate.api_key_env]}"
+            headers |= key_header(candidate.base_url, self._key[candidate.api_key_env])
         return self._client.build_request(
             "POST",
-            f"{candidate.base_url.rstrip('/')}/chat/completions",
+            chat_url(candidate.base_url),
             content=json.dumps({**body, "model": candidate.model}, separators=(",", ":")).encode(),
             headers=headers,
             timeout=httpx.Timeout(patience, connect=self.settings.connect_timeout_seconds),
@@ -138,7 +139,7 @@ class Backends:
     async def _stream(
         self,
         response: httpx.Response,
-        candidate: Candidate,
+        candidate: ServedCandidate,
         timeout: asyncio.Timeout,
         until: float,
         deadline: float,
@@ -210,7 +211,7 @@ class Backends:
             if len(part) > self.settings.max_answer_bytes:
                 whole, part = part, b""
 
-    async def _whole(self, response: httpx.Response, candidate: Candidate) -> Answer:
+    async def _whole(self, response: httpx.Response, candidate: ServedCandidate) -> Answer:
         content = bytearray()
         async for chunk in response.aiter_raw():
             content += chunk
@@ -239,7 +240,7 @@ class Backends:
             raise Failed("forbidden", said, answer=answer)
         return answer
 
-    def _without_key(self, content: bytes, candidate: Candidate) -> bytes:
+    def _without_key(self, content: bytes, candidate: ServedCandidate) -> bytes:
         """What a backend says of an error, which may repeat the key that it was sent."""
         key = self._key.get(candidate.api_key_env)
         return content.replace(key.encode(), b"***") if key else content

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
 STRIKES = 3
 """Faulty answers in a row after which a candidate cools; one that cannot be reached, is out of time or limits us cools at once."""
@@ -33,6 +33,6 @@ class Cooling:
         """Whether others are to be asked first."""
         return self._until.get(name, 0.0) > self._clock()
 
-    def in_order(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def in_order(self, candidates: Sequence[ServedCandidate]) -> list[ServedCandidate]:
         """The same, those that cool last."""
         return sorted(candidates, key=lambda candidate: self.is_cooling(candidate.name))

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from satjax.conversation import input_bytes
-from satjax.price import Size, fits, request_size
+from satjax.price import Size, chat_size, fits, most_output_tokens
 from satjax.serving.bodies import Demanding
-from satjax.zoo_file import Candidate
+from satjax.zoo_file import ServedCandidate
 
 LEAST_ANSWER = 16
 """Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
@@ -27,13 +26,20 @@ class Demands:
 
 def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected_output_tokens: int) -> Demands:
     """Of a request to chat, or to be ranked as such a one would be."""
-    most = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
-    tools = [*(asked.tools or ()), *(asked.functions or ())]
-    size = request_size(input_bytes(messages, tools), expected_output_tokens, most, asked.n or 1)
-    return Demands(size, LEAST_ANSWER if most is None else most, bool(tools))
+    size = chat_size(
+        messages,
+        expected_output_tokens,
+        tools=asked.tools,
+        functions=asked.functions,
+        max_tokens=asked.max_tokens,
+        max_completion_tokens=asked.max_completion_tokens,
+        n=asked.n,
+    )
+    most = most_output_tokens(asked.max_tokens, asked.max_completion_tokens)
+    return Demands(size, LEAST_ANSWER if most is None else most, bool(asked.tools or asked.functions))
 
 
-def unmet(candidate: Candidate, demands: Demands) -> str | None:
+def unmet(candidate: ServedCandidate, demands: Demands) -> str | None:
     """Why a candidate cannot take the request, in words of the zoo file, or None where it can."""
     if demands.tools and not candidate.tools:
         return "tools = false, and the request has tools"

@@ -1,12 +1,10 @@
-"""Routing and forwarding: from a checked request to a candidate's answer. Nothing here knows of HTTP on the client's side."""
+"""Routing, and the zoo while it is served: from a checked request to a candidate's answer. Nothing here knows of HTTP on the client's side."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from satjax.objective import Objective, parse_objective
 from satjax.price import price_usd
 from satjax.router import Router
 from satjax.serving.api_errors import ApiError, turned_away
-from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
+from satjax.serving.attempts import Attempts
+from satjax.serving.backends import Answer, Backends
 from satjax.serving.bodies import CandidateBody, ChatRequest, Choice, Demanding
 from satjax.serving.cooling import Cooling
 from satjax.serving.demands import demands_of, unmet
@@ -27,7 +26,7 @@ from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.offers import Offer, in_order
 from satjax.serving.telemetry import Telemetry
-from satjax.zoo_file import ROUTED, Candidate, ZooFile, read_candidate
+from satjax.zoo_file import ROUTED, ServedCandidate, ZooFile, read_candidate
 
 log = logging.getLogger("satjax")
 
@@ -60,7 +59,7 @@ class Service:
     def __init__(self, router: Router, zoo: ZooFile):
         settings = self.settings = zoo.settings
         self.router, self.objective = router, zoo.objective
-        self.candidates: dict[str, Candidate] = dict(zoo.candidates)
+        self.candidates: dict[str, ServedCandidate] = dict(zoo.candidates)
         self.telemetry, self.cooling = Telemetry(), Cooling(settings.cooldown_seconds)
         self.backends = Backends(settings)
         self.batcher = MicroBatcher(
@@ -71,7 +70,7 @@ class Service:
             warm_up=router.warm_up(settings.max_batch),
             on_batch=self._count_batch,
         )
-        self._forbidden: dict[str, int] = {}
+        self._attempts = Attempts(self.backends, self.cooling, self.telemetry, settings.max_attempts)
         self.running = 0
         self.telemetry.running.set_function(lambda: self.running)
         self.telemetry.queue.set_function(lambda: self.batcher.queue_length)
@@ -95,7 +94,9 @@ class Service:
         """Counts a request that has ended, one way or the other."""
         self.running -= 1
 
-    def choose(self, choice: Choice | None, header: str | None, choice_at: str) -> tuple[Objective, list[Candidate]]:
+    def choose(
+        self, choice: Choice | None, header: str | None, choice_at: str
+    ) -> tuple[Objective, list[ServedCandidate]]:
         """What a request says of its routing: the body before the header before the zoo file. `choice_at` is what comes before the choice's fields in
         the body. Raises ApiError (400).
         """
@@ -108,7 +109,7 @@ class Service:
         names = list(self.candidates) if choice is None or choice.candidates is None else choice.candidates
         return objective, [self.candidate(name, f"{choice_at}candidates", 400) for name in dict.fromkeys(names)]
 
-    def candidate(self, name: str, param: str, status: int = 404) -> Candidate:
+    def candidate(self, name: str, param: str, status: int = 404) -> ServedCandidate:
         """A candidate of the zoo. Raises ApiError for a name that is not there."""
         if name not in self.candidates:
             message = str(unknown_name("model", name[:100], [*self.candidates, ROUTED]))
@@ -179,67 +180,12 @@ class Service:
         forwarded = {key: value for key, value in body.items() if key != "satjax"}
         if chat.model != ROUTED:
             named = [self.candidate(chat.model, "model")]
-            return await self._first_answer(named, forwarded, deadline, None)
+            return Completed(*await self._attempts.first_answer(named, forwarded, deadline), None, None)
         routed = await self.route(chat, body["messages"], chat.satjax, header)
         ranked = [self.candidates[offer.candidate] for offer in routed.offers if offer.candidate in self.candidates]
-        return await self._first_answer(ranked, forwarded, deadline, routed)
-
-    async def _first_answer(
-        self, candidates: Sequence[Candidate], body: dict[str, Any], deadline: float, routed: Routed | None
-    ) -> Completed:
-        failures: list[tuple[str, Failed]] = []
-        waiting = list(candidates)
-        while waiting:
-            candidate = waiting.pop(0)
-            started = time.perf_counter()
-            try:
-                answer = await self.backends.ask(candidate, body, deadline, partial(self._note_end, candidate.name))
-            except Failed as error:
-                failures.append((candidate.name, error))
-                self._note_failure(candidate.name, error, body)
-                overflows = sum(error.fault == "too_long" for _, error in failures)
-                attempts = max(overflows, len(failures) - overflows)
-                if attempts == self.settings.max_attempts or asyncio.get_running_loop().time() >= deadline:
-                    break
-                if error.fault == "too_long":  # what a request takes was an estimate
-                    waiting = _roomier_first(waiting, candidate)
-                continue
-            if answer.chunks is None:
-                self.cooling.worked(candidate.name)
-            self.telemetry.attempts.labels(candidate.name, "ok" if answer.status == 200 else "passed_on").inc()
-            self.telemetry.first_byte.labels(candidate.name).observe(time.perf_counter() - started)
-            for kind in ("prompt_tokens", "completion_tokens"):
-                if isinstance(count := answer.usage.get(kind), int) and 0 <= count < 2**53:
-                    self.telemetry.tokens.labels(candidate.name, kind).inc(count)
-            return _completed(candidate.name, answer, routed)
-        # Where some did not take the request and others could not be asked, to ask again may help, and what was said of it is no answer.
-        said = [(name, error.answer) for name, error in failures if error.answer]
-        if not said or len(said) < len(failures):
-            raise _all_failed(failures)
-        return _completed(*said[0], routed)
-
-    def _note_failure(self, name: str, error: Failed, body: Mapping[str, Any]) -> None:
-        log.warning("candidate %s failed: %s", name, error)
-        self.telemetry.attempts.labels(name, error.fault).inc()
-        if error.fault == "forbidden":
-            # Where it is the key, requests of all kinds are; one that a client sends again and again must not keep others away.
-            asked = hash(json.dumps(body.get("messages")))
-            if self._forbidden.get(name) == asked:
-                return
-            self._forbidden[name] = asked
-        if error.answer and error.fault != "forbidden":  # it works, and does not take this one request
-            self.cooling.worked(name)
-        else:
-            self.cooling.failed(name, at_once=error.fault in AT_ONCE, retry_after=error.retry_after)
-
-    def _note_end(self, name: str, whole: bool) -> None:
-        """Of a stream."""
-        if whole:
-            self.cooling.worked(name)
-            return
-        log.warning("candidate %s: its stream broke off", name)
-        self.telemetry.attempts.labels(name, "interrupted").inc()
-        self.cooling.failed(name, at_once=False)
+        name, answer = await self._attempts.first_answer(ranked, forwarded, deadline)
+        chances = {offer.candidate: offer.probability for offer in routed.offers}
+        return Completed(name, answer, routed, chances.get(name))
 
     async def add(self, name: str, body: CandidateBody) -> None:
         """Adds a candidate, or replaces one, while serving. Raises ApiError (400) naming what does not fit."""
@@ -309,32 +255,3 @@ def _profile(name: str, value: dict[str, Any]) -> CapabilityProfile:
     if profile.candidate != name:
         raise SatjaxError(f"the profile is that of {profile.candidate!r:.60}, not of {name!r}")
     return profile
-
-
-def _roomier_first(candidates: Sequence[Candidate], than: Candidate) -> list[Candidate]:
-    """The same, those last that have no more room than one has for whom a request was too long."""
-    return sorted(candidates, key=lambda candidate: candidate.context_tokens <= than.context_tokens)
-
-
-def _completed(name: str, answer: Answer, routed: Routed | None) -> Completed:
-    chances = {offer.candidate: offer.probability for offer in routed.offers} if routed else {}
-    return Completed(name, answer, routed, chances.get(name))
-
-
-def _all_failed(failures: Sequence[tuple[str, Failed]]) -> ApiError:
-    said = "; ".join(f"{name}: {error.fault}" for name, error in failures)
-    faults = {error.fault for _, error in failures if not error.answer}
-    if faults == {"rate_limit"}:
-        waits = [error.retry_after or 1.0 for _, error in failures if error.fault == "rate_limit"]
-        return ApiError(
-            429,
-            f"every candidate limits us ({said})",
-            code="rate_limited",
-            headers={"retry-after": str(int(min(min(waits), 1e6)) or 1)},
-        )
-    status = 504 if faults == {"timeout"} else 502
-    return ApiError(
-        status,
-        f"no candidate answered ({said})" if said else "no candidate is left to ask",
-        code="all_candidates_failed",
-    )

@@ -8,8 +8,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from satjax.weights.digests import weight_files
 from satjax.weights.errors import unreadable
-from satjax.weights.fetch import weight_files
 from satjax.weights.gguf import GGUFFile
 from satjax.weights.lazy import LazyTensor
 from satjax.weights.safetensors_dir import SafetensorsDir

@@ -7,8 +7,9 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.models.text_encoder import Pooling
+from satjax.weights.digests import weights_sha256
 from satjax.weights.errors import unreadable
-from satjax.weights.fetch import PACKAGES, weights_sha256
+from satjax.weights.packages import PACKAGES
 
 FILE = "1_Pooling/config.json"
 MODULES = "modules.json"

@@ -5,6 +5,8 @@ The figures are those of the model pages, https://huggingface.co/NAME; keys that
 
 from typing import Any
 
+from satjax.weights.source import Source
+
 _PHI_SHORT = """
 1.0 1.0199999809265137 1.0299999713897705 1.0299999713897705 1.0499999523162842 1.0499999523162842 1.0499999523162842 1.0499999523162842
 1.0499999523162842 1.0699999332427979 1.0999999046325684 1.1099998950958252 1.1599998474121094 1.1599998474121094 1.1699998378753662
@@ -95,6 +97,5 @@ PACKAGED = {
 
 def published_config(source: str) -> dict[str, Any] | None:
     """The `config.json` of base weights by the name that a config gives them, if the model is one of these."""
-    kind, _, name = source.partition(":")
-    name = name.partition("==")[0].partition("@")[0]
-    return PUBLISHED.get(PACKAGED.get(name, name) if kind == "package" else name)
+    named = Source.parse(source)
+    return PUBLISHED.get(PACKAGED.get(named.name, named.name) if named.kind == "package" else named.name)

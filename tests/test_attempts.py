@@ -1,0 +1,80 @@
+"""Candidates tried in turn, without a router or a network."""
+
+import asyncio
+
+import pytest
+
+from satjax.serving.api_errors import ApiError
+from satjax.serving.attempts import Attempts
+from satjax.serving.backends import Answer, Failed
+from satjax.serving.cooling import Cooling
+from satjax.serving.telemetry import Telemetry
+from satjax.zoo_file import ServedCandidate
+
+
+class Backends:
+    """Each candidate answers, or fails, as `says` has it by name; who was asked is kept."""
+
+    def __init__(self, says: dict[str, Answer | Failed]):
+        self.says, self.asked = says, []
+
+    async def ask(self, candidate, body, deadline, on_end):
+        self.asked.append(candidate.name)
+        said = self.says[candidate.name]
+        if isinstance(said, Failed):
+            raise said
+        return said
+
+
+GOOD = Answer(200, {}, b"{}", usage={"prompt_tokens": 7})
+TOO_LONG = Failed("too_long", "an error", answer=Answer(400, {}, b"too long"))
+DOWN = Failed("server_error", "status 500")
+
+
+def tried(rooms: dict[str, int], says: dict[str, Answer | Failed], most: int = 3, cooling: Cooling | None = None):
+    """Who answered, with what, and who was asked; `rooms` are context lengths, in the order of the candidates."""
+    backends = Backends(says)
+    attempts = Attempts(backends, cooling or Cooling(10.0), Telemetry(), most)
+    candidates = [ServedCandidate(name, "http://h/v1", "m", 0, 0, room, False) for name, room in rooms.items()]
+
+    async def first():
+        return await attempts.first_answer(candidates, {"messages": []}, asyncio.get_running_loop().time() + 60)
+
+    name, answer = asyncio.run(first())
+    return name, answer, backends.asked
+
+
+def test_the_next_one_answers_where_the_first_fails():
+    assert tried({"a": 10, "b": 10}, {"a": DOWN, "b": GOOD}) == ("b", GOOD, ["a", "b"])
+
+
+def test_after_one_for_whom_it_is_too_long_come_those_with_more_room():
+    says = {"a": TOO_LONG, "small": GOOD, "roomy": GOOD}
+    assert tried({"a": 10, "small": 10, "roomy": 20}, says) == ("roomy", GOOD, ["a", "roomy"])
+
+
+def test_those_for_whom_it_is_too_long_are_counted_by_themselves():
+    says = {"a": DOWN, "b": TOO_LONG, "c": DOWN, "d": GOOD}
+    with pytest.raises(ApiError, match=r"a: server_error; b: too_long; c: server_error") as raised:
+        tried({"a": 30, "b": 10, "c": 30, "d": 30}, says, most=2)
+    assert raised.value.status == 502
+
+
+def test_what_nobody_takes_is_answered_by_the_first_who_says_so():
+    says = {"a": TOO_LONG, "b": Failed("rejected", "status 400", answer=Answer(422, {}, b"no images"))}
+    assert tried({"a": 10, "b": 20}, says)[:2] == ("a", TOO_LONG.answer)
+
+
+def test_one_forbidden_prompt_is_no_strike_twice():
+    cooling = Cooling(10.0)
+    forbidden = Failed("forbidden", "status 403", answer=Answer(403, {}, b"no"))
+    backends = Backends({"a": forbidden})
+    attempts = Attempts(backends, cooling, Telemetry(), 3)
+    one = ServedCandidate("a", "http://h/v1", "m", 0, 0, 10, False)
+
+    async def again_and_again() -> None:
+        for _ in range(9):
+            await attempts.first_answer([one], {"messages": ["the same"]}, asyncio.get_running_loop().time() + 60)
+
+    asyncio.run(again_and_again())
+    assert not cooling.is_cooling("a")
