@@ -55,6 +55,7 @@ class RunLog:
 
     def __init__(self, workdir: Path, *, first_step: int, total_steps: int, enabled: bool = True):
         self.enabled, self.total = enabled, total_steps
+        self.step = first_step
         self.last_line = time.monotonic()
         self.first: tuple[int, float] | None = None
         if not enabled:
@@ -114,7 +115,8 @@ class RunLog:
         return count
 
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
-        """Records the metrics after `step` steps."""
+        """Records the metrics after `step` steps; every process knows then that these are done."""
+        self.step = step
         if not self.enabled:
             return
         self.file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")

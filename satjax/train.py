@@ -15,10 +15,11 @@ import numpy as np
 
 from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
-from satjax.checkpoint import CHECKPOINTS, Checkpoints
+from satjax.checkpoint import CHECKPOINTS, Checkpoints, is_saved
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
+from satjax.faults import tried_again
 from satjax.files import explain_full_disk, open_locked
 from satjax.finish import export, origin
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
@@ -51,16 +52,19 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     Where that run was over before and its router is there, it stays as it is: candidates may have been added to it, or its calibration fitted
     again. A router of another run, or of outcomes that have changed since, is written anew.
 
-    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`;
-    raises Interrupted, on all processes after the same step, when one of them got SIGTERM or SIGINT.
+    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`,
+    and for a fault of device, network or storage once a step was done; raises Interrupted, on all processes after the same step, when one of them
+    got SIGTERM or SIGINT.
     """
-    target = workdir / "router"
-    with explain_full_disk(workdir), alone(workdir):
+    target, has_worked = workdir / "router", False
+    with tried_again(lambda: has_worked), explain_full_disk(workdir), alone(workdir):
+        has_worked = is_saved(workdir / CHECKPOINTS)
         with ended_by_sigterm():  # and by Ctrl-C: there is nothing to save yet
             job = prepare(config, workdir, test)
         with stop_requests() as stop, Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
             over = (checkpoints.latest_step() or 0) == config.total_steps
             params = run_stages(job, checkpoints, identity(job), workdir, StopVote(stop, job.mesh))
+        has_worked = True
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
@@ -134,7 +138,10 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
         with explain_full_memory("what was trained", SMALLER_LLM):
             params, opt_state = restore(job, checkpoints, params, done)
     trained = set().union(*(trainable_paths(shapes, stage) for stage in config.stages))
-    with RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log:
+    with (
+        RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log,
+        tried_again(lambda: log.step > 0),
+    ):
         log.say(
             f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
             f"{sum(math.prod(shapes[path].shape) for path in trained):,} trained parameters, mesh {dict(job.mesh.shape)}"

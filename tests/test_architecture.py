@@ -20,7 +20,7 @@ ORDER = [
     ("weights",),
     ("compilation_cache", "assembly", "capability", "calibration", "measurement"),
     ("losses", "optimizer", "run_log"),
-    ("agreement", "distributed"),
+    ("agreement", "distributed", "faults"),
     ("train_step", "checkpoint", "text_features", "feature_norms", "plots"),
     ("scoring",),
     ("export",),

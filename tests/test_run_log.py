@@ -30,6 +30,7 @@ def test_other_hosts_write_nothing(tmp_path):
     with RunLog(tmp_path, first_step=0, total_steps=1, enabled=False) as log:
         log.write(1, "all", {"loss": 1.0})
         log.say("hello")
+    assert log.step == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -170,6 +170,38 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
         train(tiny_config(home), tmp_path)
 
 
+def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home, tmp_path, monkeypatch):
+    """What fails in the first step does so in every one, as a bug does; exit code 75 is for what goes on."""
+    config, steps = tiny_config(home), []
+
+    def halted(loop, params, opt_state, done, checkpoints, run, log, stop):
+        for step in steps:
+            log.write(step, "connector", {"loss": 1.0})
+        raise jax.errors.JaxRuntimeError("INTERNAL: Core halted unexpectedly")
+
+    monkeypatch.setattr(StageLoop, "run", halted)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Core halted"):
+        train(config, tmp_path)
+    steps.append(1)
+    with pytest.raises(TryAgain, match="Core halted"):
+        train(config, tmp_path)
+
+    def gone(*given):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("satjax.train.place_params", gone)
+        with pytest.raises(OSError, match="Transport endpoint"):
+            train(config, tmp_path)
+        patch.setattr("satjax.train.is_saved", lambda directory: True)
+        with pytest.raises(TryAgain, match="Transport endpoint"):
+            train(config, tmp_path)
+    monkeypatch.setattr("satjax.train.run_stages", lambda *given: {})
+    monkeypatch.setattr("satjax.train.export", gone)
+    with pytest.raises(TryAgain, match="Transport endpoint"):
+        train(config, tmp_path)
+
+
 def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_path, monkeypatch):
     """It is the config's to mend, which is part of what a run's checkpoints belong to."""
     monkeypatch.setattr("satjax.job.assemble", lambda *given: pytest.fail("opened"))
