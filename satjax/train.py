@@ -15,7 +15,7 @@ import numpy as np
 
 from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
-from satjax.checkpoint import CHECKPOINTS, Checkpoints, is_saved
+from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import read_router
@@ -126,17 +126,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
     graphdef, shapes = abstract_model(job.assembly.model)
     with explain_full_memory("what the LLM is made of", SMALLER_LLM):
         params = place_params(job)
-    done = checkpoints.latest_step() or 0
-    opt_state = None
-    if done:
-        before = checkpoints.run_of(done)
-        if other := next((what for what in run if before.get(what) != run[what]), None):
-            one = "other" if other.endswith("s") else "another"
-            raise SatjaxError(
-                f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
-            )
-        with explain_full_memory("what was trained", SMALLER_LLM):
-            params, opt_state = restore(job, checkpoints, params, done)
+    done, params, opt_state = newest(job, checkpoints, params, run, workdir)
     trained = set().union(*(trainable_paths(shapes, stage) for stage in config.stages))
     with (
         RunLog(workdir, first_step=done, total_steps=config.total_steps, enabled=is_first()) as log,
@@ -165,6 +155,38 @@ def run_stages(job: Job, checkpoints: Checkpoints, run: dict[str, Any], workdir:
                 done = first + stage.steps
             first += stage.steps
     return params
+
+
+def newest(
+    job: Job, checkpoints: Checkpoints, params: Params, run: dict[str, Any], workdir: Path
+) -> tuple[int, Params, Any]:
+    """Steps done, parameters and optimizer state at the newest checkpoint that can be read; `params` as they are where there is none yet.
+
+    Newer ones are removed then: the run makes them again. Where none can be read nothing is removed: that may be for something they all share.
+    """
+    damaged: dict[int, Damaged] = {}
+    for step in checkpoints.steps():
+        try:
+            before = checkpoints.run_of(step)
+            if other := next((what for what in run if before.get(what) != run[what]), None):
+                one = "other" if other.endswith("s") else "another"
+                raise SatjaxError(
+                    f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
+                )
+            with explain_full_memory("what was trained", SMALLER_LLM):
+                restored = restore(job, checkpoints, params, step)
+        except Damaged as error:
+            damaged[step] = error
+            continue
+        for newer, found in damaged.items():
+            if is_first():
+                log.warning("%s; it is removed, and the run goes on from %s", found, checkpoints.directory / str(step))
+            checkpoints.remove(newer)
+        return step, *restored
+    if damaged:
+        all_found = ", ".join(map(str, damaged.values()))
+        raise SatjaxError(f"{all_found}; remove {checkpoints.directory} to start over, or use another --workdir")
+    return 0, params, None
 
 
 SMALLER_LLM = "take a smaller LLM, set router.param_dtype to 'bfloat16', or take more devices with mesh.fsdp"

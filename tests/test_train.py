@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,7 @@ from satjax.sharding import make_mesh
 from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
 from satjax.train import alone, identity, run_stages, train
+from tests.damage import damage_checkpoint
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
@@ -153,6 +155,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     with pytest.raises(SatjaxError, match=r"not finite at step \d+ of stage 'all'.*step \d+, is intact.*learning_rate"):
         run(job_on(config, tmp_path, ONE), tmp_path)
     assert np.isfinite(losses(tmp_path)).all()
+
+
+def test_a_damaged_checkpoint_is_made_again_from_the_one_before(home, tmp_path, caplog):
+    job = job_on(tiny_config(home), tmp_path, ONE)
+    whole, checkpoints = run(job, tmp_path), tmp_path / "checkpoints"
+    before, last = sorted(int(path.name) for path in checkpoints.iterdir())
+    damage_checkpoint(checkpoints / str(last), "index")
+    again = run(job, tmp_path)
+    assert re.search(
+        rf"checkpoint {checkpoints}/{last} is damaged.* goes on from {checkpoints}/{before}$", caplog.text, re.M
+    )
+    assert difference(whole, again) == 0
+    assert difference(whole, run(job, tmp_path)) == 0, "it is whole now"
+    for step in (before, last):
+        damage_checkpoint(checkpoints / str(step), "run")
+    with pytest.raises(
+        SatjaxError, match=rf"/{last} is damaged.*/{before} is damaged.*; remove {checkpoints} to start"
+    ):
+        run(job, tmp_path)
+    assert sorted(int(path.name) for path in checkpoints.iterdir()) == [before, last], "there may be another reason"
 
 
 def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypatch):
