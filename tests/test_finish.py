@@ -3,6 +3,8 @@
 import pytest
 
 from satjax.export import read_router
+from satjax.files import locked, replacing
+from satjax.finish import remove_cut_off
 from satjax.train import train
 from tests.tiny import ABILITY_ALONE, tiny_config
 
@@ -20,3 +22,26 @@ def test_a_router_whose_probabilities_are_raw_scores_says_so(tmp_path, caplog, i
         assert line.startswith(f"{router}: its probabilities are raw scores")
         assert line.endswith("`satjax calibrate`")
         assert "\n" not in line
+
+
+def test_what_killed_exports_left_goes_and_what_may_be_the_only_router_stays(tmp_path):
+    target, moved, others = tmp_path / "router", tmp_path / ".router-old-abcdefgh", tmp_path / ".router2-abcdefgh"
+    for directory in (target, moved / "router", others):
+        directory.mkdir(parents=True)
+    killed = replacing(target)
+    left = killed.__enter__()
+    (left / "params").write_bytes(b"large")
+    with locked(target):
+        remove_cut_off(target)
+        assert left.is_dir(), "another process may be writing it"
+    remove_cut_off(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [moved.name, others.name, "router"]
+
+
+def test_an_export_removes_what_those_before_it_left(tmp_path):
+    (stage,) = ABILITY_ALONE["stages"]
+    changes = {**ABILITY_ALONE, "stages": ({**stage, "steps": 1},), "calibration_instructions": 0}
+    left = tmp_path / "run" / ".router-8nrnxixs"
+    left.mkdir(parents=True)
+    assert train(tiny_config(tmp_path, **changes), tmp_path / "run").is_dir()
+    assert not left.exists()
