@@ -33,8 +33,9 @@ class Board:
     """
 
     def __init__(self, directory: Path, first_step: int):
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step}"
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step:09}"
         self.file = RecordWriter(str(directory / name))
         self._write(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)  # what an earlier run wrote from this step on is hidden
@@ -65,6 +66,7 @@ class RunLog:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = Board(workdir / "tensorboard", first_step)
+        self.unsaved = False
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -114,6 +116,16 @@ class RunLog:
 
         return count
 
+    def save(self) -> None:
+        """Closes what was written and opens it again: file systems over buckets store a file when it is closed, and a kill loses it until then."""
+        if not self.enabled or not self.unsaved:
+            return
+        self.unsaved = False
+        self.file.close()
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board.file.close()
+        self.board = Board(self.board.directory, self.step)
+
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
         """Records the metrics after `step` steps; every process knows then that these are done."""
         self.step = step
@@ -122,6 +134,7 @@ class RunLog:
         self.file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
         self.file.flush()
         self.board.write(step, metrics)
+        self.unsaved = True
         self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
         now = time.monotonic()
         self.first = self.first or (step, now)

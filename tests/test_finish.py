@@ -13,7 +13,10 @@ from tests.tiny import ABILITY_ALONE, tiny_config
 def test_a_router_whose_probabilities_are_raw_scores_says_so(tmp_path, caplog, instructions):
     (stage,) = ABILITY_ALONE["stages"]
     changes = {**ABILITY_ALONE, "stages": ({**stage, "steps": 8},), "calibration_instructions": instructions}
+    left = tmp_path / "run" / ".router-8nrnxixs"
+    left.mkdir(parents=True)
     router = train(tiny_config(tmp_path, **changes), tmp_path / "run")
+    assert not left.exists(), "an export that was killed left it"
     fitted = read_router(router).calibration.fitted_on
     assert bool(fitted) == bool(instructions)
     said = [record.getMessage() for record in caplog.records if "raw scores" in record.getMessage()]
@@ -36,12 +39,3 @@ def test_what_killed_exports_left_goes_and_what_may_be_the_only_router_stays(tmp
         assert left.is_dir(), "another process may be writing it"
     remove_cut_off(target)
     assert sorted(path.name for path in tmp_path.iterdir()) == [moved.name, others.name, "router"]
-
-
-def test_an_export_removes_what_those_before_it_left(tmp_path):
-    (stage,) = ABILITY_ALONE["stages"]
-    changes = {**ABILITY_ALONE, "stages": ({**stage, "steps": 1},), "calibration_instructions": 0}
-    left = tmp_path / "run" / ".router-8nrnxixs"
-    left.mkdir(parents=True)
-    assert train(tiny_config(tmp_path, **changes), tmp_path / "run").is_dir()
-    assert not left.exists()

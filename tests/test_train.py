@@ -167,6 +167,7 @@ def test_a_damaged_checkpoint_is_made_again_from_the_one_before(home, tmp_path, 
         rf"checkpoint {checkpoints}/{last} is damaged.* goes on from {checkpoints}/{before}$", caplog.text, re.M
     )
     assert difference(whole, again) == 0
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 3, "what is logged is stored at every checkpoint"
     assert difference(whole, run(job, tmp_path)) == 0, "it is whole now"
     for step in (before, last):
         damage_checkpoint(checkpoints / str(step), "run")
@@ -466,6 +467,7 @@ def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
     again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     assert difference(whole, again) == 0
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 3, "what is logged is stored at every checkpoint"
 
 
 @pytest.mark.parametrize("changes", [ABILITY_ALONE, ABILITY_TUNED], ids=["features", "token rows"])
