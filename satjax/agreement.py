@@ -37,6 +37,11 @@ def from_first(value: np.ndarray) -> np.ndarray:
     return value if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
+def on_any(found: bool) -> bool:
+    """Whether any process found it, the same on all."""
+    return found if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(found)).any())
+
+
 def wait_for_all(name: str) -> None:
     """Returns when every process has come to the place of that name."""
     if jax.process_count() > 1:

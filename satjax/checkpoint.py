@@ -14,14 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from satjax.agreement import on_any
 from satjax.errors import SatjaxError
+from satjax.faults import is_fault
 from satjax.files import check_space, explain_full_disk
 
 OVERHEAD = 2**20
 """Bytes on disk beyond the arrays themselves, at most: names, shapes, shardings."""
 
+UNREADABLE = (ValueError, KeyError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What Orbax raises where files are missing or cut short; where it is an array's own, as the cause of a bare Exception."""
+
 CHECKPOINTS = "checkpoints"
 """Their directory in the workdir of a run."""
+
+
+class Damaged(SatjaxError):
+    """A checkpoint that some process of the run cannot read; all of them raise it."""
 
 
 class Checkpoints:
@@ -56,6 +65,10 @@ class Checkpoints:
         """Steps done at the newest complete checkpoint, if there is one."""
         return self.manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """Steps done at every complete checkpoint, the newest first."""
+        return sorted(self.manager.all_steps(), reverse=True)
+
     def save(self, step: int, state: Any, run: dict[str, Any]) -> None:
         """Starts saving in the background; a kill from here on leaves the previous checkpoint as the latest."""
         if step == self.manager.latest_step():
@@ -68,31 +81,39 @@ class Checkpoints:
             )
 
     def run_of(self, step: int) -> dict[str, Any]:
-        """What `save` was given as `run`; raises SatjaxError where it is damaged."""
-        with self._explained(step, "is damaged"):
-            return self.manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        """What `save` was given as `run`; raises Damaged where that cannot be read."""
+        handler = ocp.JsonCheckpointHandler(multiprocessing_options=_alone("run"))
+        return self._read(step, "run", handler, ocp.args.JsonRestore(), "is damaged")
 
     def restore(self, step: int, abstract_state: Any) -> Any:
         """The state at a step, laid out as `abstract_state` (shapes, dtypes and shardings of the present mesh) says.
 
-        Raises SatjaxError where it is damaged, or that of another model.
+        Raises Damaged where it cannot be read, or is that of another model.
         """
-        restore = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        with self._explained(step, "is damaged, or cannot be read with this config"):
-            return self.manager.restore(step, args=restore)["state"]
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=_alone("state"))
+        wanted = ocp.args.StandardRestore(abstract_state)
+        return self._read(step, "state", handler, wanted, "is damaged, or cannot be read with this config")
 
-    @contextlib.contextmanager
-    def _explained(self, step: int, what: str) -> Iterator[None]:
+    def _read(
+        self, step: int, item: str, handler: ocp.CheckpointHandler, wanted: ocp.args.CheckpointArgs, what: str
+    ) -> Any:
+        """One item of a checkpoint, read by each process for itself: Orbax's manager would let those who can read it wait for the others."""
+        path, read, failed = self.directory / str(step), None, None
         try:
-            yield
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            path = self.directory / str(step)
-            older = max((other for other in self.manager.all_steps() if other < step), default=None)
-            raise SatjaxError(
-                f"checkpoint {path} {what} ({(str(error).splitlines() or [''])[0][:160]}); "
-                + (f"remove {path} to go on from step {older}, " if older is not None else "remove it to start over, ")
-                + "or use another --workdir"
-            ) from error
+            with ocp.Checkpointer(handler, multiprocessing_options=_alone(item)) as checkpointer:
+                read = checkpointer.restore(path / item, args=wanted)
+        except Exception as error:
+            if is_fault(error) or not isinstance(_cause(error), UNREADABLE):
+                raise
+            failed = error
+        if on_any(failed is not None):
+            why = "on another host" if failed is None else (str(_cause(failed)).splitlines() or [""])[0][:160]
+            raise Damaged(f"checkpoint {path} {what} ({why})") from failed
+        return read
+
+    def remove(self, step: int) -> None:
+        """Removes a checkpoint; all processes call it."""
+        self.manager.delete(step)
 
     def wait(self) -> None:
         """Blocks until the save under way is on disk."""
@@ -110,14 +131,23 @@ def is_saved(directory: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
+def _cause(error: Exception) -> BaseException:
+    return error.__cause__ if type(error) is Exception and error.__cause__ else error
+
+
+def _alone(what: str) -> ocp.options.MultiprocessingOptions:
+    """For something that a process does without the others."""
+    number = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=number, active_processes={number}, barrier_sync_key_prefix=what
+    )
+
+
 def save_params(directory: Path, params: Mapping[str, np.ndarray | jax.Array]) -> None:
     """Writes parameters by path as one Orbax tree, by this process alone; the directory must not exist."""
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="params"
-    )
     with explain_full_disk(directory):
         check_space(directory.parent, _size(params))
-        with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone("params")) as checkpointer:
             # In a run of several processes Orbax refuses JAX arrays that one of them holds.
             checkpointer.save(directory.absolute(), jax.device_get(dict(params)))
 

@@ -1,12 +1,15 @@
 """Where compiled programs are kept, so that a run that starts again does not compile again."""
 
 import os
+import re
 from pathlib import Path
 
 from satjax.cache import cache_dir
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+NOT_NOW = re.compile(r"UNAVAILABLE(?!: No )|DEADLINE_EXCEEDED|already in use|resource busy", re.IGNORECASE)
+"""In what a backend says of a device that is there: the run before still holds it, or its host has just started."""
 
 
 def compilation_cache_dir(on_cpu: bool) -> str:
@@ -15,7 +18,8 @@ def compilation_cache_dir(on_cpu: bool) -> str:
 
 
 def use_compilation_cache(workdir: Path | None = None) -> None:
-    """Turns the cache on, for accelerators; starts JAX's backend. Raises SatjaxError where it finds no device.
+    """Turns the cache on, for accelerators; starts JAX's backend. Raises SatjaxError where it finds no device, TryAgain where
+    that is there and does not answer.
 
     In a run of several processes JAX lets the first one write for all, so it lies in the `workdir`, which all of them see; without
     one it stays off there. What XLA compiles
@@ -29,6 +33,11 @@ def use_compilation_cache(workdir: Path | None = None) -> None:
     except (RuntimeError, AssertionError) as error:  # the latter for a platform whose plugin is not installed
         platforms = os.environ.get("JAX_PLATFORMS")
         wanted = f" for JAX_PLATFORMS={platforms}" if platforms else ""
+        if NOT_NOW.search(str(error)):
+            said = " ".join(str(error).split())[:300]
+            raise TryAgain(
+                f"jax does not reach the device{wanted} now ({said}): end what holds it, and run the same command again"
+            ) from error
         raise SatjaxError(f"jax finds no device{wanted}; see `satjax doctor`, or set JAX_PLATFORMS=cpu") from error
     if VARIABLE in os.environ or on_cpu:
         return

@@ -16,6 +16,10 @@ JOIN_TIMEOUT = 300.0
 """Seconds for all processes to come."""
 SERVICE_TIMEOUT = 120
 """Seconds for JAX's own service to start when all have come."""
+HOSTS = "TPU_WORKER_HOSTNAMES"
+"""The variable that names a slice's hosts, with commas."""
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Variables in which Open MPI, and MPICH and its like, say how many processes they started."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,26 @@ def _recognised(timeout: float) -> Cluster | None:
             "or --num-processes 1 for this host alone"
         ) from error
     coordinator, num_processes, process_id, local_devices = found
-    if coordinator is None or num_processes is None or process_id is None or num_processes == 1:
+    if coordinator is None or num_processes is None or process_id is None:
+        _check_alone()
         return None
-    names = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if num_processes == 1:
+        return None
+    names = os.environ.get(HOSTS, "").split(",")
     hosts = tuple(names) if len(names) == num_processes else ()
     return Cluster(Roster(coordinator, num_processes, process_id, hosts), tuple(local_devices or ()) or None)
+
+
+def _check_alone() -> None:
+    """Raises SatjaxError where this is one of several processes that would each train alone, into one workdir."""
+    sizes = {name: os.environ.get(name, "") for name in SIZES}
+    sizes[HOSTS] = str(len(os.environ.get(HOSTS, "").split(",")))
+    for name, size in sizes.items():
+        if size.isdecimal() and int(size) > 1:
+            raise SatjaxError(
+                f"{name} says that this is one of {size} processes, and jax does not recognise what started them: give --coordinator HOST:PORT, "
+                "--num-processes N and --process-id I, or --num-processes 1 for this host alone"
+            )
 
 
 @contextlib.contextmanager

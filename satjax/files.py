@@ -167,16 +167,17 @@ def _replace_in_steps(fresh: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
+def locked(target: Path, wait: bool = True) -> Iterator[None]:
     """Holds the right to change what is at `target`, after whoever holds it: of all processes that ask for it, one at a time.
 
-    The lock is a hidden file beside `target`, which its holder removes: who waited for a removed one asks again.
+    The lock is a hidden file beside `target`, which its holder removes: who waited for a removed one asks again. Raises BlockingIOError where
+    another holds it, unless to `wait`.
     """
     with _explain_unwritable(target):
         target = _with_its_name(target)
         path = target.parent / f".{target.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open_locked(path)
+        stream = open_locked(path, wait)
     with stream:
         try:
             yield

@@ -1,8 +1,11 @@
 """What a run ends with: a scale for new candidates, calibrated probabilities, and the router directory."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from satjax.agreement import is_first
 from satjax.calibration import Calibration, fit_calibration
 from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
-from satjax.files import canonical_json
+from satjax.files import canonical_json, locked
 from satjax.job import Job, outcome_bytes
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
@@ -44,6 +47,7 @@ def write_trained_router(job: Job, params: Params, target: Path) -> None:
         abilities = dict(zip(job.learners, ability_MR, strict=True))
     if not is_first():
         return
+    remove_cut_off(target)
     if not calibration.fitted_on:
         log.warning(
             "%s: its probabilities are raw scores, good for a ranking alone: nothing was fitted to outcomes of split 'val'; fit them with "
@@ -63,6 +67,18 @@ def write_trained_router(job: Job, params: Params, target: Path) -> None:
         run=origin(job),
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
+
+
+def remove_cut_off(target: Path) -> None:
+    """Removes what exports that were killed left beside `target`: whole routers, one for each try.
+
+    Not where another process rewrites `target`, which has such a folder; nor what was moved away to make room, whose name is longer: it may be the
+    only one.
+    """
+    with contextlib.suppress(BlockingIOError), locked(target, wait=False):
+        for left in target.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(target.name)}-[a-z0-9_]{{8}}", left.name):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def lasting(job: Job) -> RouterConfig:

@@ -29,11 +29,13 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises TryAgain at once. By itself it would end the process too, but not one that is the first of its container, as in a pod."""
+def ended_by_sigterm(
+    message: str = "interrupted before the first step; run the same command to start again",
+) -> Iterator[None]:
+    """SIGTERM raises TryAgain at once, with this message. By itself it would end the process too, but not one that is the first of its container, as in a pod."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise TryAgain("interrupted before the first step; run the same command to start again")
+        raise TryAgain(message)
 
     try:
         before = signal.signal(signal.SIGTERM, end)

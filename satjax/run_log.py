@@ -24,8 +24,9 @@ class Board:
     """
 
     def __init__(self, directory: Path, first_step: int):
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step}"
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step:09}"
         self.file = RecordWriter(str(directory / name))
         self._write(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)  # what an earlier run wrote from this step on is hidden
@@ -45,12 +46,13 @@ class RunLog:
     """Metrics of one run under `workdir`; a resumed run drops what was logged after its checkpoint, so that no step stands twice."""
 
     def __init__(self, workdir: Path, *, first_step: int, total_steps: int):
-        self.total, self.pace = total_steps, Pace()
+        self.step, self.total, self.pace = first_step, total_steps, Pace()
         self.path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= first_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = Board(workdir / "tensorboard", first_step)
+        self.unsaved = False
         self.bar = rich.progress.Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -93,11 +95,23 @@ class RunLog:
 
         return count
 
+    def save(self) -> None:
+        """Closes what was written and opens it again: file systems over buckets store a file when it is closed, and a kill loses it until then."""
+        if not self.unsaved:
+            return
+        self.unsaved = False
+        self.file.close()
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board.file.close()
+        self.board = Board(self.board.directory, self.step)
+
     def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
-        """Records the metrics after `step` steps."""
+        """Records the metrics after `step` steps; every process knows then that these are done."""
+        self.step = step
         self.file.write(json.dumps({"step": step, "stage": stage, **metrics}) + "\n")
         self.file.flush()
         self.board.write(step, metrics)
+        self.unsaved = True
         self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
         due, left = self.pace.point("training", step, self.total)
         if not due and step != self.total:
@@ -111,6 +125,9 @@ class RunLog:
 
 class Silent:
     """The log of the processes that write none."""
+
+    def __init__(self, first_step: int):
+        self.step = first_step
 
     def __enter__(self) -> "Silent":
         return self
@@ -127,8 +144,12 @@ class Silent:
         """Nobody listens."""
         return unheard
 
-    def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
+    def save(self) -> None:
         """Nothing."""
+
+    def write(self, step: int, stage: str, metrics: dict[str, float]) -> None:
+        """Notes the step."""
+        self.step = step
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -98,6 +98,7 @@ class StageLoop:
         def save(step: int) -> None:
             learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
             checkpoints.save(step, {"params": learned, "optimizer": opt_state}, dict(job.identity))
+            log.save()
 
         unread: tuple[int, dict] | None = None
         for step in range(max(done, self.first), last):

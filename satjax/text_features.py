@@ -28,6 +28,9 @@ from satjax.vectors import Computed, VectorStore, vectors_of
 FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""
 
+HANDED_AT_ONCE = 2**26
+"""Bytes of features that go from one process to the others: they lie whole on each device meanwhile, beside the LLM."""
+
 
 class FeatureReader:
     """`read(instructions) -> float32[B, F]`; `store` keeps what was computed (`feature_store`), if given.
@@ -89,12 +92,15 @@ class FirstStore:
         found = self.store.find(texts) if is_first() else {}
         size = int(from_first(np.array(len(next(iter(found.values()), ())))))
         known = np.flatnonzero(from_first(np.array([i in found for i in range(len(texts))], np.int32)))
-        if not len(known):
-            return {}
-        vector_KF = (
-            np.stack([found[i] for i in known.tolist()]) if is_first() else np.zeros((len(known), size), np.float32)
-        )
-        return dict(zip(known.tolist(), from_first(vector_KF), strict=True))
+        handed, rows = dict[int, np.ndarray](), max(1, HANDED_AT_ONCE // max(1, 4 * size))
+        for start in range(0, len(known), rows):
+            piece = known[start : start + rows].tolist()
+            # Each is let go as it is handed over: all of them twice may be more than there is memory.
+            vector_KF = (
+                np.stack([found.pop(i) for i in piece]) if is_first() else np.zeros((len(piece), size), np.float32)
+            )
+            handed |= zip(piece, from_first(vector_KF), strict=True)
+        return handed
 
     def keep(self, texts: Sequence[str], vector_BF: np.ndarray) -> None:
         """As `VectorStore.keep`, on the first process."""

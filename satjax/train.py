@@ -5,17 +5,19 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
-from satjax.checkpoint import CHECKPOINTS, Checkpoints
+from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
 from satjax.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
 from satjax.errors import SatjaxError
 from satjax.export import read_router
+from satjax.faults import tried_again
 from satjax.files import exclusive, explain_full_disk
 from satjax.finish import origin, write_trained_router
 from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
@@ -41,16 +43,19 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     Where that run was over before and its router is there, it stays as it is: candidates may have been added to it, or its calibration fitted
     again. A router of another run, or of outcomes that have changed since, is written anew.
 
-    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`;
-    raises Interrupted, on all processes after the same step, when one of them got SIGTERM or SIGINT.
+    Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`,
+    and for a fault of device, network or storage once a step was done; raises Interrupted, on all processes after the same step, when one of them
+    got SIGTERM or SIGINT.
     """
-    target = workdir / "router"
-    with explain_full_disk(workdir), alone(workdir):
+    target, has_worked = workdir / "router", False
+    with tried_again(lambda: has_worked), explain_full_disk(workdir), alone(workdir):
+        has_worked = is_saved(workdir / CHECKPOINTS)
         with ended_by_sigterm():  # and by Ctrl-C: there is nothing to save yet
             job = prepare(config, workdir, test)
         with stop_requests() as stop, Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints:
             over = (checkpoints.latest_step() or 0) == config.total_steps
             params = run_stages(job, checkpoints, workdir, StopVote(stop, job.mesh))
+        has_worked = True
         if over and _holds_router(target, job):
             log.info("%s is kept: its run was over; remove it to have it written again", target)
         else:
@@ -99,19 +104,12 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
     graphdef, shapes = abstract_model(job.assembly.model)
     with explain_full_memory("what the LLM is made of", SMALLER_LLM):
         params = place_params(job)
-    done = checkpoints.latest_step() or 0
-    opt_state = None
-    if done:
-        before = checkpoints.run_of(done)
-        if other := next((what for what, now in job.identity.items() if before.get(what) != now), None):
-            one = "other" if other.endswith("s") else "another"
-            raise SatjaxError(
-                f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
-            )
-        with explain_full_memory("what was trained", SMALLER_LLM):
-            params, opt_state = restore(job, checkpoints, params, done)
+    done, params, opt_state = newest(job, checkpoints, params, workdir)
     trained = set().union(*(trainable_paths(shapes, stage) for stage in config.stages))
-    with RunLog(workdir, first_step=done, total_steps=config.total_steps) if is_first() else Silent() as log:
+    with (
+        RunLog(workdir, first_step=done, total_steps=config.total_steps) if is_first() else Silent(done) as log,
+        tried_again(lambda: log.step > 0),
+    ):
         log.say(
             f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
             f"{sum(math.prod(shapes[path].shape) for path in trained):,} trained parameters, mesh {dict(job.mesh.shape)}"
@@ -135,6 +133,36 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
                 params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
             done = first + stage.steps
     return params
+
+
+def newest(job: Job, checkpoints: Checkpoints, params: Params, workdir: Path) -> tuple[int, Params, Any]:
+    """Steps done, parameters and optimizer state at the newest checkpoint that can be read; `params` as they are where there is none yet.
+
+    Newer ones are removed then: the run makes them again. Where none can be read nothing is removed: that may be for something they all share.
+    """
+    damaged: dict[int, Damaged] = {}
+    for step in checkpoints.steps():
+        try:
+            before = checkpoints.run_of(step)
+            if other := next((what for what, now in job.identity.items() if before.get(what) != now), None):
+                one = "other" if other.endswith("s") else "another"
+                raise SatjaxError(
+                    f"{workdir} holds a run of {one} {other}; use another --workdir, or remove it to start over"
+                )
+            with explain_full_memory("what was trained", SMALLER_LLM):
+                restored = restore(job, checkpoints, params, step)
+        except Damaged as error:
+            damaged[step] = error
+            continue
+        for newer, found in damaged.items():
+            if is_first():
+                log.warning("%s; it is removed, and the run goes on from %s", found, checkpoints.directory / str(step))
+            checkpoints.remove(newer)
+        return step, *restored
+    if damaged:
+        all_found = ", ".join(map(str, damaged.values()))
+        raise SatjaxError(f"{all_found}; remove {checkpoints.directory} to start over, or use another --workdir")
+    return 0, params, None
 
 
 def interruptible(on_progress: Progress, stop: Stop, done: int) -> Progress:

@@ -113,3 +113,15 @@ def mutated(value: object, seed: int, other: object) -> object:
             here[key] = other
             break
     return copy
+
+
+def damage_checkpoint(checkpoint: Path, part: str) -> None:
+    """What a share that fails, or a rename of many objects that was cut off, leaves of the part of a checkpoint."""
+    match part:
+        case "run":
+            (checkpoint / "run" / "metadata").write_bytes(b"{")
+        case "index":
+            for path in (checkpoint / "state" / "d").iterdir():
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        case "array":
+            max((checkpoint / "state").glob("ocdbt.*/d/*"), key=lambda path: path.stat().st_size).unlink()

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from satjax.agreement import StopVote, check_same, from_first, is_first, wait_for_all
+from satjax.agreement import StopVote, check_same, from_first, is_first, on_any, wait_for_all
 from satjax.config import MeshConfig
 from satjax.sharding import make_mesh
 
@@ -11,6 +11,7 @@ from satjax.sharding import make_mesh
 def test_one_process_agrees_with_itself():
     assert is_first()
     check_same("config", b"a")
+    assert [on_any(True), on_any(False)] == [True, False]
     wait_for_all("here")
     value = np.arange(3)
     assert from_first(value) is value

@@ -31,7 +31,7 @@ ORDER = [
     ("weights",),
     ("assembly", "capability", "calibration", "measurement"),
     ("losses", "optimizer", "run_log", "device_memory"),
-    ("agreement", "distributed"),
+    ("agreement", "distributed", "faults"),
     ("train_step", "checkpoint", "text_features", "feature_norms", "training_curve"),
     ("scoring",),
     ("export",),

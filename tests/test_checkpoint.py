@@ -1,12 +1,11 @@
-import shutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.checkpoint import Checkpoints, load_arrays, save_params
+from satjax.checkpoint import Checkpoints, Damaged, load_arrays, save_params
 from satjax.errors import SatjaxError
+from tests.damage import damage_checkpoint
 
 
 def state(value: float) -> dict:
@@ -44,37 +43,47 @@ def test_a_state_of_another_shape_is_one_line(tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("part", ["run", "state"])
-def test_a_damaged_checkpoint_is_one_line_with_the_step_to_go_on_from(tmp_path, part):
+@pytest.mark.parametrize("part", ["run", "index", "array"])
+def test_a_damaged_checkpoint_is_one_line_and_goes_when_the_one_before_will_do(tmp_path, part):
+    big = {**state(2), "params": {"a/b": jnp.arange(4000.0)}}
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(step, state(step), {"step": step})
+            checkpoints.save(step, big, {"step": step})
+    damage_checkpoint(tmp_path / "2", part)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [2, 1]
+        with pytest.raises(Damaged, match=rf"checkpoint {tmp_path}/2 is damaged.* \(.+\)$") as raised:
+            checkpoints.run_of(2), checkpoints.restore(2, abstract(big))
+        assert "\n" not in str(raised.value)
+        assert checkpoints.run_of(1) == {"step": 1}
+        np.testing.assert_array_equal(checkpoints.restore(1, abstract(big))["params"]["a/b"], np.arange(4000.0))
+        checkpoints.remove(2)
+        checkpoints.save(2, big, {"step": "made again"})
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.run_of(checkpoints.latest_step()) == {"step": "made again"}
 
-    def damage(step):
-        files = [tmp_path / str(step) / "run" / "metadata"]
-        if part == "state":
-            files = [path for path in (tmp_path / str(step) / "state").glob("**/d/*") if path.is_file()]
-            assert files
-        for path in files:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
-    def read():
-        with Checkpoints(tmp_path, keep=2) as checkpoints:
-            step = checkpoints.latest_step()
-            return checkpoints.run_of(step), checkpoints.restore(step, abstract(state(0)))
+def test_a_share_that_fails_is_no_damage_checkpoint(tmp_path, monkeypatch):
+    """What was read at the next try would be gone."""
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state(1), {})
+        checkpoints.wait()
 
-    damage(2)
-    advice = (
-        rf"checkpoint {tmp_path}/2 is damaged.*; remove {tmp_path}/2 to go on from step 1, or use another --workdir"
-    )
-    with pytest.raises(SatjaxError, match=advice) as raised:
-        read()
-    assert "\n" not in str(raised.value)
-    shutil.rmtree(tmp_path / "2")
-    assert read()[0] == {"step": 1}
-    damage(1)
-    with pytest.raises(SatjaxError, match=r"is damaged.*; remove it to start over, or use another --workdir"):
-        read()
+        def fails(*given, **named):
+            raise ValueError("Error reading \"d/1\": Input/output error [os_error_code='5']")
+
+        monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", fails)
+        with pytest.raises(ValueError, match="Input/output error"):
+            checkpoints.restore(1, abstract(state(0)))
+
+
+def test_what_one_process_cannot_read_is_damaged_for_all(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state(1), {})
+        checkpoints.wait()
+        monkeypatch.setattr("satjax.checkpoint.on_any", lambda failed: True)
+        with pytest.raises(Damaged, match=r"/1 is damaged \(on another host\)$"):
+            checkpoints.run_of(1)
 
 
 def test_params_round_trip_and_damage_is_one_line(tmp_path):

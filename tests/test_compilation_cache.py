@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from satjax.compilation_cache import VARIABLE, compilation_cache_dir, use_compilation_cache
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 
 
 @pytest.fixture
@@ -50,7 +50,15 @@ def test_the_variable_has_the_last_word(updates, monkeypatch, tmp_path, director
     assert not updates
 
 
-@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda': no driver")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError(),
+        RuntimeError("Unable to initialize backend 'cuda': no driver"),
+        RuntimeError("Unable to initialize backend 'cuda': INTERNAL: no supported devices found for platform CUDA"),
+        RuntimeError("Unable to initialize backend 'tpu': UNAVAILABLE: No TPU Platform available."),
+    ],
+)
 def test_no_device_is_the_users_to_mend_even_where_the_variable_says_where_to(updates, monkeypatch, error):
     def default_backend():
         raise error
@@ -60,6 +68,26 @@ def test_no_device_is_the_users_to_mend_even_where_the_variable_says_where_to(up
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(SatjaxError, match=r"^jax finds no device for JAX_PLATFORMS=cuda; see `satjax doctor`, or set"):
         use_compilation_cache()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "UNAVAILABLE: TPU initialization failed: open(/dev/vfio/0): Device or resource busy",
+        "ABORTED: The TPU is already in use by process with pid 7.",
+        "DEADLINE_EXCEEDED: Barrier timed out",
+    ],
+)
+def test_a_device_that_does_not_answer_yet_is_tried_again(updates, monkeypatch, said):
+    def default_backend():
+        raise RuntimeError(f"Unable to initialize backend 'tpu': {said}\n(set JAX_PLATFORMS='')")
+
+    monkeypatch.setattr(jax, "default_backend", default_backend)
+    with pytest.raises(TryAgain, match=r"^jax does not reach the device.* now \(Unable to init") as raised:
+        use_compilation_cache()
+    assert raised.value.exit_code == 75
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 DOCTOR_AND_VERB = """

@@ -262,6 +262,29 @@ def test_a_cluster_that_jax_recognises_needs_no_flags(monkeypatch):
     assert find_cluster(None, None, None) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OMPI_COMM_WORLD_SIZE", "8"), ("PMI_SIZE", "8"), ("TPU_WORKER_HOSTNAMES", "a,b,c,d,e,f,g,h")],
+    ids=["Open MPI 5", "MPICH", "TPU without libtpu"],
+)
+def test_one_of_several_processes_that_jax_does_not_recognise_does_not_train_alone(name, value, monkeypatch):
+    """Eight runs would write into one workdir."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SatjaxError, match=rf"^{name} says that this is one of 8 processes") as raised:
+        find_cluster(None, None, None)
+    for flag in ("--coordinator HOST:PORT", "--num-processes N", "--process-id I", "--num-processes 1 for this host"):
+        assert flag in str(raised.value)
+    assert find_cluster(None, 1, None) is None
+    assert find_cluster("a:8476", 8, 2).roster.process_id == 2
+    monkeypatch.setenv(name, value[:1].replace("8", "1"))
+    assert find_cluster(None, None, None) is None
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "8")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "1")
+    monkeypatch.setenv("OMPI_MCA_orte_hnp_uri", "1531576320.0;tcp://10.96.0.1:34911")
+    assert find_cluster(None, None, None).roster.num_processes == 8, "as Open MPI 4 names them"
+
+
 def test_hosts_of_a_tpu_pod_have_names(monkeypatch):
     monkeypatch.setattr("jax._src.clusters.cluster.running_in_cloud_tpu_vm", True)
     monkeypatch.setattr("jax._src.clusters.cloud_tpu_cluster.running_in_cloud_tpu_vm", True)

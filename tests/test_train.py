@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,7 @@ from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
 from satjax.train import alone, run_stages, train
 from satjax.training_data import place_params, store_of, training_set
+from tests.damage import damage_checkpoint
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
 ONE = MeshConfig(1, 1, 1)
@@ -156,6 +158,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     assert np.isfinite(losses(tmp_path)).all()
 
 
+def test_a_damaged_checkpoint_is_made_again_from_the_one_before(home, tmp_path, caplog):
+    job = job_on(tiny_config(home), tmp_path, ONE)
+    whole, checkpoints = run(job, tmp_path), tmp_path / "checkpoints"
+    before, last = sorted(int(path.name) for path in checkpoints.iterdir())
+    damage_checkpoint(checkpoints / str(last), "index")
+    again = run(job, tmp_path)
+    assert re.search(
+        rf"checkpoint {checkpoints}/{last} is damaged.* goes on from {checkpoints}/{before}$", caplog.text, re.M
+    )
+    assert difference(whole, again) == 0
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 3, "what is logged is stored at every checkpoint"
+    assert difference(whole, run(job, tmp_path)) == 0, "it is whole now"
+    for step in (before, last):
+        damage_checkpoint(checkpoints / str(step), "run")
+    with pytest.raises(
+        SatjaxError, match=rf"/{last} is damaged.*/{before} is damaged.*; remove {checkpoints} to start"
+    ):
+        run(job, tmp_path)
+    assert sorted(int(path.name) for path in checkpoints.iterdir()) == [before, last], "there may be another reason"
+
+
 def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypatch):
     def full(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 43890420928 bytes.\nmore")
@@ -169,6 +192,38 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
     monkeypatch.setattr("satjax.train.place_params", full)
     with pytest.raises(SatjaxError, match=r"^what the LLM is made of does not fit in memory .*mesh.fsdp"):
         train(tiny_config(home), tmp_path)
+
+
+def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home, tmp_path, monkeypatch):
+    """What fails in the first step does so in every one, as a bug does; exit code 75 is for what goes on."""
+    config, steps = tiny_config(home), []
+
+    def halted(loop, params, opt_state, done, checkpoints, run, log, stop):
+        for step in steps:
+            log.write(step, "connector", {"loss": 1.0})
+        raise jax.errors.JaxRuntimeError("INTERNAL: Core halted unexpectedly")
+
+    monkeypatch.setattr(StageLoop, "run", halted)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Core halted"):
+        train(config, tmp_path)
+    steps.append(1)
+    with pytest.raises(TryAgain, match="Core halted"):
+        train(config, tmp_path)
+
+    def gone(*given):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("satjax.train.place_params", gone)
+        with pytest.raises(OSError, match="Transport endpoint"):
+            train(config, tmp_path)
+        patch.setattr("satjax.train.is_saved", lambda directory: True)
+        with pytest.raises(TryAgain, match="Transport endpoint"):
+            train(config, tmp_path)
+    monkeypatch.setattr("satjax.train.run_stages", lambda *given: {})
+    monkeypatch.setattr("satjax.train.export", gone)
+    with pytest.raises(TryAgain, match="Transport endpoint"):
+        train(config, tmp_path)
 
 
 def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_path, monkeypatch):
@@ -439,6 +494,7 @@ def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
     again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     assert difference(whole, again) == 0
+    assert len(list((tmp_path / "tensorboard").iterdir())) > 3, "what is logged is stored at every checkpoint"
 
 
 @pytest.mark.parametrize("changes", [ABILITY_ALONE, ABILITY_TUNED], ids=["features", "token rows"])

@@ -11,7 +11,7 @@ from satjax.errors import SatjaxError
 from satjax.interruption import Interrupted
 
 ROUTER_HELP = "an exported router, or one of those that come with satjax: default, large (default: default)"
-SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI, and in indexed Kubernetes jobs (with the
+SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI 4, and in indexed Kubernetes jobs (with the
 kubernetes package) nothing more is needed; elsewhere give the first three flags. Where a host is lost, or one process gets SIGTERM, all end with exit
 code 75: start them again, on as many hosts as there are then, and the work goes on from what is saved."""
 

