@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PATHS = (("rank",), ("outcomes", "train", "assess", "serve"), ("outcomes", "pod"))
 """Guides in the order in which somebody follows them: one goes on from what another one made."""
-REFERENCE = ("architecture", "large", "measure", "results", "speed")
+REFERENCE = ("architecture", "large", "measure", "results", "speed", "troubleshooting")
 """Pages that hold nothing to be run: their commands want real data, a large LLM or an hour."""
 BLOCK = re.compile(r"^```(sh|python|output)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
