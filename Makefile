@@ -1,5 +1,6 @@
 # make rank: the router that comes with satjax.  make demo: the whole path on a synthetic zoo.  make test: everything that CI checks.
 # make api: the API reference, from docstrings, into build/api.  make slow: what the demo learns, and all figures of the shipped router's card.
+# make clean: removes .venv, the demo's run and build.  Variables: PYTHON=python3.12, EXTRAS=dev (extras of the environment), JAX_PLATFORMS=cpu.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv

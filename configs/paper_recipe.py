@@ -1,9 +1,9 @@
 """satjax train --config configs/paper_recipe.py --config.data.outcomes=DIR --workdir runs/paper
 
-The paper's recipe at a size that two CPU cores can train: SmolLM2-135M for Phi-3-mini, MiniLM for E5-Large. The profile is text, encoded and
+The paper's recipe at a size that two CPU cores can train: SmolLM2-135M instead of Phi-3-mini, MiniLM instead of E5-Large. The profile is text, encoded and
 put before the instruction; a group is one instruction that a candidate handles and seven that it does not, stronger candidates drawn more
 often; the Yes logit of the eight is contrasted. Stage 1 fits the connector on instructions of the aptitude test's tasks, stage 2 trains
-everything, encoder and connector at larger rates. A step takes 11 to 15 seconds there, so that it sees a part of the outcomes only:
+everything, encoder and connector at larger rates. A step takes 11 to 15 seconds on two cores, so a run sees only a part of the outcomes:
 `benchmarks/experiments.md` has what came of it, and why stage 1 is slower here than the paper's 1e-3.
 """
 

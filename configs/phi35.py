@@ -1,7 +1,7 @@
-"""satjax train --config configs/phi35.py --config.data.outcomes=DIR --workdir runs/phi35
+"""satjax train --config configs/phi35.py --config.data.outcomes=DIR --workdir runs/phi
 
 The paper's sizes: Phi-3.5-mini-instruct (3.8B) reads the instructions, E5-Large the profiles. Stage 1 fits the connector on instructions
-of the aptitude test's own tasks; stage 2 trains everything, encoder and connector at larger rates. Words after the file's name change that:
+of the aptitude test's own tasks; stage 2 trains everything, encoder and connector at larger rates. A word after the file's name selects a variant:
 
     configs/phi35.py:lora         the LLM stays as released, in bfloat16, beside low-rank adapters; E5 stays as it is
     configs/phi35.py:paper        the paper's objective in its own layout: capability first, the Yes logit, one positive of a candidate
@@ -9,7 +9,7 @@ of the aptitude test's own tasks; stage 2 trains everything, encoder and connect
     configs/phi35.py:lora,paper   both
 
 Full training keeps 16 bytes for each parameter (float32 weights, gradients and two moments): 67 GB, sharded over 16 chips.
-`satjax preflight` tells whether that fits; where activations do not, --config.batch.accumulate=8 takes the same steps in eight passes.
+`satjax preflight` says whether that fits; if activations do not, --config.batch.accumulate=8 takes the same steps in eight passes.
 """
 
 from ml_collections import ConfigDict
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch": {**batch, "accumulate": 1},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
-            # Parts of a 16th are whole tiles of the TPU's memory. Of smaller ones XLA makes all-reduces of whole weights in the place of gathers
+            # Parts of a 16th are whole tiles of the TPU's memory. Of smaller ones XLA makes all-reduces of whole weights instead of gathers
             # and scatters (`satjax preflight`); on fewer chips --config.mesh.fsdp takes as many as there are.
             "mesh": {"data": -1, "fsdp": 16, "tensor": 1},
             "stages": (

@@ -1,7 +1,7 @@
 """satjax train --config configs/qwen25.py --config.data.outcomes=DIR --workdir runs/qwen25
 
 The sizes between the default and the paper's: Qwen2.5-Instruct of 0.5B or 1.5B with E5-Large, in the recipe of `configs/phi35.py`. Words
-after the file's name choose the size (0.5b, where none is named) and the variant, separated by commas:
+after the file's name choose the size (0.5b, if none is named) and the variant, separated by commas:
 
     configs/qwen25.py:1.5b,lora   the LLM stays as released, in bfloat16, beside low-rank adapters; E5 stays as it is
 

@@ -1,8 +1,8 @@
 """satjax train --config configs/qwen25_coder.py --config.data.outcomes=DIR --workdir runs/large
 
-The large router: as `configs/smollm2.py`, but Qwen2.5-Coder-1.5B-Instruct reads the instructions, up to layer 16 of 28. It knows more of what makes them
-hard; a wider state asks for a narrower head, of which more is hidden in every step. The weights are 1.1 GB to fetch and 2 GB in memory, and an instruction takes some ten times as long: an hour for the
-training instructions on two CPU cores that multiply bfloat16.
+The large router: like `configs/smollm2.py`, but Qwen2.5-Coder-1.5B-Instruct reads the instructions, up to layer 16 of 28. Its states say more
+about how hard an instruction is; being wider, they need a narrower head, and more of them hidden in every step. The weights are 1.1 GB to fetch
+and 2 GB in memory, and an instruction is ten times the work.
 """
 
 import runpy

@@ -1,12 +1,12 @@
 """satjax train --config configs/tuned.py --config.data.outcomes=DIR --workdir runs/tuned
 
 The default recipe (`configs/smollm2.py`), and then a second stage in which the LLM that reads the instructions learns too, by adapters of rank 16 in
-its layers. Every step reads its instructions anew, which is work for an accelerator. A word after the file's name takes the larger LLM:
+its layers. Every step reads its instructions again, which is work for an accelerator. A word after the file's name takes the larger LLM:
 
     configs/tuned.py:large   Qwen2.5-Coder-1.5B-Instruct, as in `configs/qwen25_coder.py`
 
-On MMLU-Pro's training instructions it is no better than the frozen LLM (`benchmarks/experiments.md`); it is here for those who have more. Few
-widths of padding keep what has to be compiled small; ranking has those of the prompt.
+On MMLU-Pro's training instructions it is no better than the frozen LLM (`benchmarks/experiments.md`); it is here for larger tables. Training pads
+to few widths, so that little has to be compiled; ranking uses all buckets of the prompt.
 """
 
 import runpy

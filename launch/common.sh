@@ -16,13 +16,13 @@ ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where the file system that all hosts share is mounted. satjax reads and writes files: it knows no gs:// addresses.
 readonly ROOT SHARE_DIR=/mnt/satjax
 
-# What `satjax train` ends with when the same command goes on: 75 says that everything is saved; the others (128 + signal: ABRT, BUS, KILL, SEGV,
+# What `satjax train` ends with when the same command resumes: 75 says that everything is saved; the others (128 + signal: ABRT, BUS, KILL, SEGV,
 # TERM) are those of a process that died with its host or its share, or for the loss of another. Everything else is a mistake that trying again
 # would repeat.
 readonly SAVED=75 RETRY_CODES=(75 134 135 137 139 143)
 # Somebody else's run is on the host: theirs is the slice.
 readonly TAKEN=69
-# How it ended is not known, for want of a connection; ssh's own exit code.
+# The connection was lost, so how it ended is not known; ssh's own exit code.
 readonly LOST=255
 
 retryable() {
@@ -89,7 +89,7 @@ run() {
 }
 
 # parse_arguments REQUIRED OPTIONAL FLAGS ARGUMENT...: sets the variable some_name for --some-name VALUE or --some-name=VALUE, and to "yes"
-# for a flag. What stands after `--` is kept in REST. --help and --dry-run are always understood.
+# for a flag. What follows `--` is kept in REST. --help and --dry-run are always understood.
 REST=()
 parse_arguments() {
   # Underscores at the end: the options' own variables are set from here, and must not be hidden by these.

@@ -7,7 +7,7 @@
 #     --config configs/smollm2.py --config.data.outcomes=/mnt/satjax/outcomes --workdir /mnt/satjax/runs/first
 #
 #   --name NAME            of the JobSet
-#   --image IMAGE          made of launch/Dockerfile with `--build-arg EXTRA=tpu`
+#   --image IMAGE          made from launch/Dockerfile with `--build-arg EXTRA=tpu`
 #   --accelerator NAME     the nodes' label cloud.google.com/gke-tpu-accelerator: tpu-v6e-slice, tpu-v5-lite-podslice and so on
 #   --topology TOPOLOGY    their label cloud.google.com/gke-tpu-topology: 4x4, 2x2x4 and so on
 #   --share SHARE          mounted at /mnt/satjax in every pod: an NFS export HOST:/PATH (Filestore, say), or a bucket gs://NAME. A checkpoint
@@ -20,7 +20,7 @@
 #   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120)
 #   --dry-run              print every command, the JobSet with it, run none
 #
-# Where it failed before its end, delete the JobSet and run the same command: it goes on from the last checkpoint.
+# If it stops before training is finished, delete the JobSet and run the same command: it resumes from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' image='' accelerator='' topology='' share=''

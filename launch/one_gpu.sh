@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # launch/one_gpu.sh pack|unpack|train|bench [OPTIONS] [-- ARGUMENTS]
 #
-# Trains and measures on one GPU box without network that is lent for minutes at a time and takes folders of limited size. Every step ends in time, is
-# taken up by the same command where it was cut off, and says what it did as JSON lines in BOX/progress.jsonl.
+# Trains and measures on a GPU machine without network ("the box") that is lent for minutes at a time and takes folders of limited size. Every
+# step ends within its time limit, resumes with the same command, and reports as JSON lines in BOX/progress.jsonl.
 #
-#   pip wheel --no-deps --wheel-dir wheels .                            # here: satjax itself; the box needs launch/ and configs/, too
+#   pip wheel --no-deps --wheel-dir wheels .                            # here: satjax itself; the box also needs launch/ and configs/
 #   launch/one_gpu.sh pack --out parts -- outcomes wheels               # here: parts/1, parts/2, ... of at most 60 MiB each, say two
-#   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last
+#   launch/one_gpu.sh unpack --inputs parts/1                           # there, for every part but the last, which is parts/2 here
 #   launch/one_gpu.sh train --inputs parts/2 -- \
 #     --config configs/smollm2.py --config.data.outcomes=box/outcomes --workdir box/run   # until it does not end with 75
 #   launch/one_gpu.sh pack --out more -- benchmarks configs wheels      # here, to measure
@@ -16,24 +16,25 @@
 #   --out DIR            must not exist
 #   --weights A,B        names of folders of the cache (default: every one that holds weights)
 #   --mib N              the most that a folder may hold (default: 60)
-# unpack: keeps the part of one folder on the box, and lays everything out there once all parts have come: the base weights as BOX/cache,
-#   each path under its last name. Other inputs than before take the place of what has their names there, and of the satjax that is installed; what
-#   was there, and BOX/results, are kept as BOX/before-TIME.
+#   hub: weights are in the Hugging Face cache and are not packed; copy them to a folder, pack that, and train with
+#   --config.router.llm.weights=dir:PATH
+# unpack: keeps one part on the box and, once all parts have come, lays them out there: the base weights as BOX/cache, each path under its last
+#   name. New inputs replace old ones of the same name, and the installed satjax; the old ones and BOX/results are kept as BOX/before-TIME.
 #   --inputs DIR         one folder that pack made
 #   --box DIR            where the box keeps things between the steps (default: box)
-# train: unpack, an installation without network where BOX/wheels has come (into BOX/site, before what the box's Python has), and satjax train.
+# train: unpack, an installation without network if BOX/wheels has come (into BOX/site, before what the box's Python has), and satjax train.
 #   The wheels are satjax's own and those that it needs and the box lacks: what these need in turn is not looked for.
 #   --inputs DIR, --box DIR   as for unpack; --inputs is not needed once all parts have come
-#   --seconds N          after so many since the start a checkpoint is saved and training ends; at most 45 later all ends (default: 540)
+#   --seconds N          save a checkpoint and stop after N seconds; everything has ended at most 45 seconds later (default: 540)
 # bench: as train, but benchmarks/rank.py, train.py, train_large.py, attention.py and scale.py, each to its end once. What one of them has measured when
-#   the time is over is kept as BOX/results/NAME.partial.json; the next call starts that one again. What failed within one is said in its report.
+#   the time is over is kept as BOX/results/NAME.partial.json; the next call starts that one again. What failed within one is in its report.
 #   --inputs DIR, --box DIR, --seconds N   as for train
 #   --only A,B           some of them (default: rank,train,train_large,attention,scale)
 #   ARGUMENTS            go to each of them
 # All: --dry-run prints every command, runs none.
 #
-# Exit code of train and bench: 0: the router is in the workdir, or all is measured. 75: saved, run the same command again. 2: a mistake to
-# mend. Otherwise that of satjax train, or of the benchmark.
+# Exit code of train and bench: 0: the router is in the workdir, or all is measured. 75: saved, run the same command again. 2: a mistake
+# that you can fix. Otherwise that of satjax train, or of the benchmark.
 verb=${1:-}
 (($# == 0)) || shift
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -183,7 +184,7 @@ train() {
   [[ $dry_run || -e $box/parts/complete ]] || die "not all parts have come: unpack the other folders first"
   install
   local left=$((seconds - SECONDS)) code=0 steps
-  # What is compiled is kept: the next call on the box starts at once.
+  # What is compiled is kept: the next call on the box starts immediately.
   local command=(env "SATJAX_CACHE=$box/cache" "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$box/compiled}"
     timeout --preserve-status --kill-after 45 "$((left > 0 ? left : 1))" "$satjax" train "${REST[@]}")
   if [[ $dry_run ]]; then
@@ -195,7 +196,7 @@ train() {
   # shellcheck disable=SC2064
   trap "kill -TERM $! || true" INT TERM
   await $! || code=$?
-  # A run that was killed goes on from its last checkpoint like one that could save.
+  # A run that was killed resumes from its last checkpoint like one that could save.
   if ((code != 0)) && retryable "$code"; then code=$SAVED; fi
   steps=$(sed -n '$s/^{"step": \([0-9]*\),.*/\1/p' "$(train_value workdir)/metrics.jsonl" 2>/dev/null || true)
   note train_end "exit=$code" "steps=${steps:-0}" "seconds=$SECONDS"

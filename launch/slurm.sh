@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # launch/slurm.sh --name NAME [OPTIONS] -- TRAIN ARGUMENTS
 #
-# Trains on GPU nodes under SLURM: one process to a GPU, which JAX finds by itself. Run it where satjax is on PATH and the checkout, the base
-# weights and the workdir lie on disks that all nodes share; relative paths count from the checkout.
+# Trains on GPU nodes under SLURM: one process per GPU, which JAX finds automatically. Run it where satjax is on PATH; the checkout, the
+# base weights and the workdir have to be on disks that all nodes share. Relative paths count from the checkout.
 #
 #   launch/slurm.sh --name first --nodes 2 --gpus-per-node 8 -- \
 #     --config configs/smollm2.py --config.data.outcomes=outcomes --workdir runs/first
@@ -20,7 +20,7 @@
 #   --dry-run            print every command, run none
 # Whatever else sbatch takes: by its own environment variables (SBATCH_QOS, SBATCH_CONSTRAINT, SBATCH_EXCLUSIVE and so on).
 #
-# Where it ended before its end, run the same command: it goes on from the last checkpoint.
+# If it stops before training is finished, run the same command: it resumes from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' nodes=1 gpus_per_node=8 cpus_per_task=8 mem='' time=4:00:00 save_seconds=120 partition='' account='' retries=3

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # launch/tpu_vm.sh --name NAME --zone ZONE --accelerator TYPE --share SHARE [OPTIONS] -- TRAIN ARGUMENTS
 #
-# Trains on a slice of TPU VMs that is had as a queued resource: waits for it, installs satjax, runs `satjax train` on all hosts, tries again
+# Trains on a slice of TPU VMs, requested as a queued resource: waits for it, installs satjax, runs `satjax train` on all hosts, tries again
 # after a preemption, deletes the slice at the end.
 #
 #   launch/tpu_vm.sh --name first --zone us-east5-b --accelerator v6e-16 --spot --share 10.0.0.2:/satjax -- \
@@ -15,15 +15,15 @@
 #   --runtime VERSION    of the TPU software (default: the one for the accelerator)
 #   --project PROJECT    (default: gcloud's)
 #   --spot               cheaper, and may be taken away at any time
-#   --retries N          how often to go on after an interruption or a lost host that comes before the next checkpoint (default: 3); one that
+#   --retries N          how often to resume after an interruption or a lost host that comes before the next checkpoint (default: 3); one that
 #                        comes later does not count
 #   --keep               leave the slice as it is at the end; the same command uses it again
 #   --dry-run            print every command, run none
 #
-# What is committed in this checkout (HEAD) is what runs. The run on the hosts does not depend on the connection: where that breaks, or this
+# What is committed in this checkout (HEAD) is what runs. The run on the hosts does not depend on the connection: if that breaks, or this
 # script is killed, the same command finds the run and follows it. Ctrl-C, or closing the terminal, saves a checkpoint before the slice goes.
 #
-# Exit code: that of satjax train. 0: the router is in the workdir. 75: saved, run the same command again. 2: a mistake to mend.
+# Exit code: that of satjax train. 0: the router is in the workdir. 75: saved, run the same command again. 2: a mistake that you can fix.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' zone='' accelerator='' share=''
@@ -102,7 +102,7 @@ obtain() {
   held=yes there=yes
 }
 
-# on_hosts LINE: runs a line of shell on all hosts at once; what they say goes to the terminal, their verdict is the exit code.
+# on_hosts LINE: runs a line of shell on all hosts at the same time; what they say goes to the terminal, their verdict is the exit code.
 on_hosts() {
   local own
   local ssh=(gcloud compute tpus tpu-vm ssh "$name" --worker all "${where[@]}" "${ALIVE[@]/#/--ssh-flag=}" --command "$1")

@@ -1,4 +1,4 @@
-"""Capability instructions `z = [e_c, e_x, e_p]` as token rows, in both layouts (paper section 3.3, DESIGN section 2)."""
+"""Capability instructions `z = [e_c, e_x, e_p]` as token rows, in both layouts (paper section 3.3; docs/architecture.md)."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Objectives as slices of the score matrix (DESIGN section 2). Unobserved outcomes are NaN and count nowhere; all is float32."""
+"""Objectives as slices of the score matrix (docs/architecture.md). Unobserved outcomes are NaN and count nowhere; all is float32."""
 
 from collections.abc import Callable
 

@@ -35,7 +35,7 @@ Measure it on outcomes of your own before you rely on it: `satjax evaluate --rou
 
 ## Limits
 
-- It knows a candidate by its aptitude test alone and judges an instruction by its text alone.
+- It judges an instruction by its text alone, and a candidate by outcomes: those that it was trained on, or, for one that joins later, its aptitude test.
 - Probabilities are calibrated for instructions like those it was trained on ({sources}); elsewhere trust the order more than the numbers.
 - Long instructions lose their middle beyond {max_tokens} tokens.
 {synthetic}

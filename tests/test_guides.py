@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PATHS = (("rank",), ("outcomes", "train", "assess", "serve"), ("outcomes", "pod"))
 """Guides in the order in which somebody follows them: one goes on from what another one made."""
-REFERENCE = ("architecture", "large", "measure", "results", "speed")
+REFERENCE = ("architecture", "large", "measure", "results", "speed", "troubleshooting")
 """Pages that hold nothing to be run: their commands want real data, a large LLM or an hour."""
 BLOCK = re.compile(r"^```(sh|python|output)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -71,6 +71,16 @@ def test_no_page_points_at_nothing():
 def test_the_readme_names_every_guide():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in DOCS.glob("*.md") if f"docs/{path.name}" not in readme] == []
+
+
+def test_the_messages_that_are_explained_are_ours():
+    rows = re.findall(r"^\| `([^`]+)`", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    messages = [text for text in rows if " " in text and not text.startswith("zsh: ")]
+    assert len(messages) > 8
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "satjax").rglob("*.py"))
+    for text in messages:
+        longest = max(re.split(r"…|\d+|hub:|WORKDIR", text), key=len).strip(" ,")
+        assert longest in code, f"{text!r} is no message of satjax"
 
 
 @pytest.mark.parametrize(("line", "expected"), [("1  a  0.692  ████", "0 a 0"), ("(22 more)", "(0 more)")])

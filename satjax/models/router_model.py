@@ -1,4 +1,4 @@
-"""The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (DESIGN section 2)."""
+"""The router model: profile encoder and LLM joined into the score matrix `S[B, M]` (docs/architecture.md)."""
 
 import functools
 from collections.abc import Collection, Mapping

@@ -1,0 +1,118 @@
+"""What README and docs say in figures is what the records hold, and the defaults that they list are those of the code."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from satjax.zoo_file import Settings
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SMALLER_IS_BETTER = ("brier", "ece")
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def row(page: str, label: str) -> list[str]:
+    """The cells of a page's only table row that begins with a label, without it and without what is in brackets behind a figure."""
+    (found,) = re.findall(rf"^\| {re.escape(label)} \|(.*)\|$", text(page), re.MULTILINE)
+    return [re.sub(r" \(.*\)$", "", cell.strip()) for cell in found.split("|")]
+
+
+def record(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def benches() -> tuple[dict, dict]:
+    """Figures by method, of the bench of the default router and of the large one."""
+    return record("bench_mmlu_pro")["methods"], record("bench_mmlu_pro_large")["methods"]
+
+
+@pytest.mark.parametrize(
+    ("page", "label", "figure"),
+    [
+        ("README.md", "AUROC of P(handled), pooled", "auroc_pooled"),
+        ("README.md", "calibration error", "ece"),
+        ("docs/results.md", "AUROC of P(handled), pooled", "auroc_pooled"),
+        ("docs/results.md", "per candidate", "auroc_per_candidate"),
+        ("docs/results.md", "within an instruction", "auroc_within_instruction"),
+        ("docs/results.md", "Brier score", "brier"),
+        ("docs/results.md", "expected calibration error", "ece"),
+    ],
+)
+def test_correctness_is_that_of_the_records(page, label, figure, benches):
+    default, large = (
+        {name: method["correctness"][figure]["mean"] for name, method in each.items()} for each in benches
+    )
+    best = (min if figure in SMALLER_IS_BETTER else max)(value for name, value in default.items() if name != "router")
+    expected = [f"{value:.3f}" for value in (default["router"], large["router"], best)]
+    assert [cell for cell in row(page, label) if cell] == expected
+
+
+@pytest.mark.parametrize(
+    ("page", "label", "zoo"),
+    [
+        ("README.md", "routing accuracy, 13 candidates below 10B, %", "small"),
+        ("README.md", "24 open candidates, %", "larger_mixed"),
+        ("README.md", "all 25, %", "all"),
+        ("docs/results.md", "13 below 10B (`small`)", "small"),
+        ("docs/results.md", "17 below 60B (`middle_mixed`)", "middle_mixed"),
+        ("docs/results.md", "all open, 24 (`larger_mixed`)", "larger_mixed"),
+        ("docs/results.md", "three best open ≥ 60B (`high`)", "high"),
+        ("docs/results.md", "all 25 (`all`; 1,932 instructions)", "all"),
+    ],
+)
+def test_routing_is_that_of_the_records(page, label, zoo, benches):
+    default, large = ({name: method["routing"][zoo] for name, method in each.items()} for each in benches)
+    router = default["router"]
+    best = max(figures["router"] for name, figures in default.items() if name != "router")
+    expected = (router["router"], large["router"]["router"], router["best_single"], best, router["oracle"])
+    assert row(page, label) == [f"{100 * value:.1f}" for value in expected]
+
+
+def test_speed_is_that_of_the_records():
+    gpu, cpu = record("rank_h200"), record("rank_cpu")
+    ours = {m: f"{1e3 * gpu['figures'][f'Router.rank, {m} candidates']['median_s']:.1f}" for m in (25, 100, 1000)}
+    a_second = gpu["throughput"]["Router.score, 25 candidates, 256 instructions at once"]["instructions_per_second"]
+    published = max(each["instructions_per_second"] for name, each in gpu["throughput"].items() if "published" in name)
+    slow = cpu["figures"]["torch bfloat16: the published way, 1 at a time"]["median_s"]
+    alone = cpu["figures"]["the instruction alone, 30 layers"]["median_s"]
+    share = f"{cpu['ratios']['Router.rank / the instruction alone']:.1f}"
+    first, many, on_cpu = (
+        row("README.md", label)[0]
+        for label in (
+            "`Router.rank` of one on an H200, once the first call has compiled it",
+            "256 instructions in a call, on an H200",
+            "one on two CPU cores",
+        )
+    )
+    assert first == f"{ours[25]} ms; {ours[1000]} with 1,000 candidates"
+    assert many.startswith(f"{round(a_second, -2):,.0f} a second, {a_second / published:.0f} times as many")
+    assert on_cpu.startswith(f"{share} times as long as one pass")
+    assert f"takes {slow / alone:.0f} times as long" in on_cpu
+    assert row("docs/speed.md", "`Router.rank`, from the text; with 100; with 1,000 candidates") == [
+        "; ".join(ours.values())
+    ]
+    assert row("docs/speed.md", "`Router.rank`, 25, 100 or 1,000 candidates") == [share]
+
+
+def shown(name: str, value: float | str) -> str:
+    if name.endswith("_bytes"):
+        return f"{int(value) >> 20} MiB"
+    return value if isinstance(value, str) else f"{value:,g}"
+
+
+def test_serve_lists_every_setting_with_its_default():
+    listed = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| (.+?) \| ", text("docs/serve.md"), re.MULTILINE)
+    defaults = {
+        name.strip("`"): value.strip("`")
+        for names, values in listed
+        for name, value in zip(names.split(", "), values.split(", "), strict=True)
+    }
+    assert defaults == {each.name: shown(each.name, each.default) for each in dataclasses.fields(Settings)}
