@@ -1,6 +1,7 @@
 """The score matrix: both layouts held to one contract, on a small random model."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +68,15 @@ class Case:
         )
 
 
+@functools.cache
+def case_of(name):
+    """Made, and compiled, once for all tests: not to be altered."""
+    return Case(VARIANTS[name])
+
+
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def case(request):
-    return Case(VARIANTS[request.param])
+    return case_of(request.param)
 
 
 SOFT = np.random.default_rng(1).normal(size=(M, K, D)).astype(np.float32)
@@ -112,8 +119,22 @@ def test_instructions_may_have_candidates_of_their_own(case):
     np.testing.assert_allclose(case.score(TOKEN, LENGTH, own), picked, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["instruction_first", "capability_first"])
+def test_a_score_is_the_answer_to_everything_as_one_text(name):
+    """The decoder alone, on one unpadded row of soft tokens, instruction and tail in the layout's order."""
+    case = case_of(name)
+    found = case.score(TOKEN, LENGTH, SOFT)
+    last = jax.jit(lambda params, x, n: bind(case.graphdef, params).llm(x, n).text[0, -1])
+    embedding = np.asarray(case.params["llm/embedding"])
+    for b, m in ((0, 1), (1, 3)):
+        text, tail = embedding[TOKEN[b, : LENGTH[b]]], embedding[[5, 6]]
+        whole = np.concatenate([text, SOFT[m], tail] if name == "instruction_first" else [SOFT[m], text])
+        yes, no = embedding[[7, 8]] @ np.asarray(last(case.params, jnp.asarray(whole)[None], jnp.array([len(whole)])))
+        assert found[b, m] == pytest.approx(float(yes - no), abs=1e-4)
+
+
 def test_yes_no_is_the_difference_and_yes_the_first():
-    yes_no = Case(config())
+    yes_no = case_of("instruction_first")
     model = bind(yes_no.graphdef, yes_no.params)
     rows = np.asarray(model.llm.output_rows(jnp.array([7, 8])))
     last = np.random.default_rng(2).normal(size=(2, 3, D)).astype(np.float32)
@@ -130,7 +151,7 @@ def test_the_linear_head_is_its_own_parameter():
 
 
 def test_the_ability_head_is_added_to_the_answer():
-    with_head = Case(config(join_layer=2, tail_ids=(), rank=3))
+    with_head = case_of("ability_head")
     own = {path: value for path, value in with_head.params.items() if path.startswith("ability/")}
     assert {path.split("/")[1] for path in own} == {"mean", "spread", "read", "demand", "ability"}
     without = Case(config(join_layer=2, tail_ids=()))
@@ -144,8 +165,7 @@ def test_the_ability_head_is_added_to_the_answer():
 
 
 def test_without_an_answer_the_ability_head_is_the_score():
-    alone = Case(config(head="none", tail_ids=(), rank=3))
-    both = Case(config(tail_ids=(), rank=3, join_layer=2))
+    alone, both = case_of("ability_head_alone"), case_of("ability_head")
     assert {path for path in alone.params if path.startswith("llm/lower")} == set()
     model = bind(alone.graphdef, alone.params)
     soft_BMKD = jnp.broadcast_to(jnp.asarray(SOFT), (B, *SOFT.shape))
@@ -163,15 +183,25 @@ def test_embedding_profiles_and_padding_of_chunks():
     token, length = rng.integers(1, 40, (2, 2, 6)), np.array([[6, 3], [4, 0]])
     numbers = jnp.zeros((2, 5))
     inputs = ProfileInputs(jnp.asarray(token), jnp.asarray(length), numbers, numbers)
-    model = bind(text.graphdef, text.params)
-    both = np.asarray(model.embed_profiles(inputs))
-    one = ProfileInputs(jnp.asarray(token[1:, :1]), jnp.asarray(length[1:, :1]), numbers[:1], numbers[:1])
-    np.testing.assert_allclose(both[1:], model.embed_profiles(one), atol=1e-5)
-    assert model.soft_tokens(jnp.asarray(both), inputs).shape == (2, K, D)
+    embed = jax.jit(lambda params, inputs: bind(text.graphdef, params).embed_profiles(inputs))
+    both = np.asarray(embed(text.params, inputs))
+
+    def alone(m, c):
+        of_one = ProfileInputs(token[m : m + 1, c : c + 1], length[m : m + 1, c : c + 1], numbers[:1], numbers[:1])
+        return np.asarray(embed(text.params, of_one))[0]
+
+    mean = 6 * alone(0, 0) + 3 * alone(0, 1)
+    np.testing.assert_allclose(both, [mean / np.linalg.norm(mean), alone(1, 0)], atol=1e-5)
+    assert bind(text.graphdef, text.params).soft_tokens(jnp.asarray(both), inputs).shape == (2, K, D)
     tasks = Case(config(kind="tasks"))
     inputs = ProfileInputs(jnp.asarray(token[0]), jnp.asarray(length[0]), jnp.zeros((3, 2)), jnp.ones((3, 2)))
-    model = bind(tasks.graphdef, tasks.params)
-    assert model.soft_tokens(model.embed_profiles(inputs), inputs).shape == (3, K, D)
+
+    @jax.jit
+    def soft_tokens(params, inputs):
+        model = bind(tasks.graphdef, params)
+        return model.soft_tokens(model.embed_profiles(inputs), inputs)
+
+    assert soft_tokens(tasks.params, inputs).shape == (3, K, D)
 
 
 def test_parameters_that_are_not_given_follow_the_seed():
@@ -184,8 +214,7 @@ def test_parameters_that_are_not_given_follow_the_seed():
 
 
 def test_bfloat16_is_close_to_float32():
-    settings = config()
-    exact = Case(settings).score(TOKEN, LENGTH, SOFT)
-    rough = Case(dataclasses.replace(settings, compute_dtype="bfloat16")).score(TOKEN, LENGTH, SOFT)
+    exact = case_of("instruction_first").score(TOKEN, LENGTH, SOFT)
+    rough = Case(dataclasses.replace(config(), compute_dtype="bfloat16")).score(TOKEN, LENGTH, SOFT)
     assert rough.dtype == np.float32
     np.testing.assert_allclose(rough, exact, atol=0.15)
