@@ -61,6 +61,13 @@ def test_both_layouts_by_hand():
     assert 0 not in second.start_ids  # soft tokens stand before it
 
 
+def test_the_prompt_of_a_head_that_asks_nothing_by_hand():
+    """Every router of that kind was trained on these words."""
+    write = prompt_writer(PromptConfig(ending="answer", tail="", buckets=(96,)), tokenizer(), bos_id=0)
+    (row,) = write.encode(["How many words?"]).token.tolist()
+    assert tokenizer().decode(row, skip_special_tokens=False) == "<s>Instruction:\nHow many words?\n\nAnswer:"
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_control_tokens_that_stand_in_an_instruction_are_text(layout):
     bos, name = 0, "<s>"

@@ -72,6 +72,24 @@ def test_it_ranks_its_candidates(router):
     assert all(0 < entry.probability < 1 for entry in ranked)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Find all c such that Z_3[x]/(x^2 + c) is a field.",
+        "Which amendment to the constitution of the United States gave women the vote?",
+    ],
+)
+def test_its_rankings_are_those_that_the_readme_shows(router, question):
+    """A prompt of other words, or other layers, move these by a tenth or more; another machine moves the third decimal."""
+    readme = (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    _, _, below = readme.partition(f"{question}\n")
+    shown = re.findall(r"^\d  (\S+) +(0\.\d{3})", below.partition("(20 more")[0], re.MULTILINE)
+    assert len(shown) == 5
+    probability = {entry.candidate: entry.probability for entry in router.rank(question)}
+    found = [probability[name] for name, _ in shown]
+    assert found == pytest.approx([float(value) for _, value in shown], abs=0.01)
+
+
 def test_tasks_are_alike_by_what_they_demand(router):
     tasks = [task.name for task in router.aptitude_test.tasks]
     likeness_T = router.task_likeness("Find all c such that Z_3[x]/(x^2 + c) is a field.")
