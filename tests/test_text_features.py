@@ -87,13 +87,21 @@ def test_an_interruption_loses_nothing_that_was_read(parts, tmp_path):
 
 def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     assembly = parts[0]
-    head = dataclasses.replace(assembly.model.ability_head, mean_layers=(1,))
+    head = assembly.model.ability_head
     longer = dataclasses.replace(assembly.writer.config, buckets=(64, 256))
     other = {**assembly.bases, "llm": dataclasses.replace(assembly.bases["llm"], sha256="0" * 64)}
     variants = [
         assembly,
-        dataclasses.replace(assembly, model=dataclasses.replace(assembly.model, ability_head=head)),
+        *(
+            dataclasses.replace(assembly, model=dataclasses.replace(assembly.model, **changes))
+            for changes in (
+                {"ability_head": dataclasses.replace(head, mean_layers=(1,))},
+                {"ability_head": dataclasses.replace(head, last_layers=(1,))},
+                {"compute_dtype": "bfloat16"},
+            )
+        ),
         dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, config=longer)),
+        dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, start_ids=(1, 2))),
         dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, end_ids=(1, 2))),
         dataclasses.replace(assembly, bases=other),
         dataclasses.replace(assembly, narrow=True),
@@ -134,6 +142,8 @@ def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monk
     model = parts[0].model
     splash = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, attention="splash"))
     assert feature_store(dataclasses.replace(parts[0], model=splash)).directory == feature_store(parts[0]).directory
+    read = "format llm decoder mean_layers last_layers dtype start end max_tokens"
+    assert set(keys[0]) == set(read.split())
     shape = "vocab_size width num_layers num_heads num_kv_heads head_width mlp_width norm_epsilon rope qkv_bias tied_head max_positions"
     assert set(keys[0]["decoder"]) == {*shape.split(), "lora_rank", "lora_tokens", "join_layer"}
 
