@@ -1,6 +1,8 @@
 """Selection of parameters by path, learning-rate scales, and what the optimizer leaves alone."""
 
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from satjax.config import OptimizerConfig, StageConfig
@@ -77,3 +79,41 @@ def test_schedule_warms_up_and_ends_at_its_final_scale():
     assert rate(0) == 0.0
     assert rate(10) == pytest.approx(0.1)
     assert rate(100) == pytest.approx(0.02)
+
+
+def test_the_schedule_is_a_cosine():
+    rate = schedule(stage(steps=100), OptimizerConfig(final_scale=0.0))
+    assert rate(25) == pytest.approx(0.1 * (1 + 2**-0.5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "decays"),
+    [
+        ("llm/embedding", True),
+        ("llm/upper/mlp/up/lora_b", True),
+        ("connector/ability", False),
+        ("encoder/positions", False),
+        ("encoder/norm/scale", False),
+        ("ability/spread", False),
+    ],
+)
+def test_what_decays(path, decays):
+    optimizer = make_optimizer(stage(), OptimizerConfig(weight_decay=0.5))
+    params = {path: jnp.full((2, 2), 3.0)}
+    updates, _ = optimizer.update({path: jnp.zeros((2, 2))}, optimizer.init(params), params)
+    assert updates[path] == pytest.approx(-0.1 * 0.5 * 3 if decays else 0)
+
+
+def test_moments_and_clipping_are_those_of_the_config():
+    """The first gradient is cut to a norm of 1 over all parameters together, the second is not."""
+    config = OptimizerConfig(weight_decay=0.0, clip_norm=1.0, beta1=0.5, beta2=0.6, final_scale=1.0)
+    params = {"connector/project/bias": jnp.ones(2), "llm/a/lora_a": jnp.ones((2, 2))}
+    ours = make_optimizer(stage(), config)
+    reference = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1, b1=0.5, b2=0.6, weight_decay=0.0))
+    states = [ours.init(params), reference.init(params)]
+    for sizes in ((3.0, 4.0), (0.3, 0.1), (0.0, 0.0)):
+        gradient = {path: jnp.full(params[path].shape, size) for path, size in zip(params, sizes, strict=True)}
+        found, states[0] = ours.update(gradient, states[0], params)
+        expected, states[1] = reference.update(gradient, states[1], params)
+        for path in params:
+            np.testing.assert_allclose(found[path], expected[path], rtol=1e-5, err_msg=path)
