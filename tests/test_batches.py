@@ -116,6 +116,8 @@ def test_epochs_differ_and_nothing_is_left_out_forever():
     epochs = [[ids(plan.batch(11 * epoch + step)).ravel().tolist() for step in range(11)] for epoch in range(20)]
     assert len({str(epoch) for epoch in epochs}) == 20
     assert {n for epoch in epochs for batch in epoch for n in batch} == set(range(90))
+    widths = [[plan.batch(11 * epoch + step).width for step in range(11)] for epoch in range(20)]
+    assert sum(epoch in (sorted(epoch), sorted(epoch)[::-1]) for epoch in widths) < 3, "short and long ones take turns"
 
 
 def test_the_longest_instructions_are_no_more_left_out_than_others():
@@ -219,6 +221,28 @@ def test_one_positive_groups_keep_to_a_bucket_where_it_has_enough():
         batch = plan.batch(step)
         assert set(data.width[ids(batch)].ravel().tolist()) == {batch.text["token"].shape[2]}
     assert {plan.batch(step).text["token"].shape[2] for step in range(30)} == {4, 8, 16}
+
+
+def plan_of_widths(width: np.ndarray, outcome: np.ndarray) -> BatchPlan:
+    """One-positive groups, one a batch, of a single candidate's outcomes on instructions of these widths."""
+    data = training_set(len(width), 1)
+    data = replace(data, width=width, outcome=outcome[:, None].astype(np.float32))
+    return plan_of(replace(ONE_POSITIVE, groups=1), data)
+
+
+def test_a_bucket_is_drawn_as_often_as_it_has_instructions():
+    width = np.where(np.arange(400) % 20, 4, 16)
+    plan = plan_of_widths(width, np.arange(400) // 20 % 2)
+    assert np.mean([plan.batch(step).width == 16 for step in range(400)]) == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_bucket_that_has_too_few_takes_narrower_instructions_first():
+    """Half are of a bucket that nobody answered: wide ones stand only in batches of their own bucket, three tenths."""
+    width = np.repeat([4, 8, 16], [40, 100, 60])
+    outcome = np.where(width == 8, NAN, 0)
+    outcome[:20] = 1
+    plan = plan_of_widths(width, outcome)
+    assert np.mean([plan.batch(step).width == 16 for step in range(300)]) == pytest.approx(0.3, abs=0.08)
 
 
 def test_one_positive_groups_prefer_stronger_candidates_too():
