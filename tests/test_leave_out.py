@@ -20,6 +20,7 @@ from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _hel
 from satjax.evaluation.protocols.onboarding import onboarding
 from satjax.evaluation.protocols.release_stream import release_stream
 from satjax.evaluation.report import write_html
+from satjax.export import read_router
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
@@ -49,7 +50,10 @@ def test_a_familys_columns_are_of_the_router_without_it(recipe, found):
     texts, outcome_BM = held()
     names = families_table().candidate_ids
     assert found["folds"] == {"a": list(names[:4]), "b": list(names[4:])}
-    routers = {family: Router.load(recipe[1] / f"without-family-{family}" / "router") for family in "ab"}
+    directories = {family: recipe[1] / f"without-family-{family}" / "router" for family in "ab"}
+    trained_on = {family: tuple(read_router(directory).abilities) for family, directory in directories.items()}
+    assert trained_on == {"a": names[4:], "b": names[:4]}
+    routers = {family: Router.load(directory) for family, directory in directories.items()}
     probability_BM = np.concatenate(
         [routers["a"].probability(texts, names[:4]), routers["b"].probability(texts, names[4:])], axis=1
     )

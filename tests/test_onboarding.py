@@ -10,6 +10,7 @@ from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.evaluation.protocols import onboarding as module
 from satjax.evaluation.protocols.onboarding import fewer_items, onboarding
 from satjax.evaluation.report import write_html
+from satjax.export import read_router
 from satjax.router import Router
 from tests.families import families_table
 
@@ -61,7 +62,9 @@ def test_each_size_has_figures_of_unseen_candidates(recipe, tmp_path):
     test, names = TABLE.split("test"), TABLE.candidate_ids
     texts, columns = [item.text for item in test.items], []
     for m, name in enumerate(names):
-        router = Router.load(recipe[1] / f"without-family-{'a' if m < 4 else 'b'}" / "router")
+        directory = recipe[1] / f"without-family-{'a' if m < 4 else 'b'}" / "router"
+        assert name not in read_router(directory).abilities
+        router = Router.load(directory)
         columns.append(router.probability(texts, [name]))
     full = metrics.auroc_pooled(np.concatenate(columns, axis=1), test.scores_MN.T)
     assert figures["sizes"]["16"]["auroc_pooled"] == pytest.approx(full, abs=1e-6)

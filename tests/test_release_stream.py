@@ -10,6 +10,7 @@ from satjax.evaluation.evaluate import Scored
 from satjax.evaluation.protocols import release_stream as module
 from satjax.evaluation.protocols.release_stream import in_order_of_release, release_stream
 from satjax.evaluation.report import write_html
+from satjax.export import read_router
 from satjax.router import Router
 from tests.families import families_table
 
@@ -39,6 +40,8 @@ def test_the_newest_is_routed_to_without_having_been_trained_on(recipe, tmp_path
     assert step["newest"] == table.candidate_ids[5]
     assert step["zoo"] == list(table.candidate_ids)
     router = Router.load(workdir / "first-5" / "router")
+    known = tuple(name for name in families_table().candidate_ids if name != step["newest"])
+    assert tuple(read_router(workdir / "first-5" / "router").abilities) == known
     test = table.split("test")
     probability = router.probability([item.text for item in test.items], table.candidate_ids)
     outcome = np.ascontiguousarray(test.scores_MN.T)
