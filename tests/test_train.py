@@ -1,6 +1,7 @@
 """Training in process: what each stage moves, resuming, meshes, and the paper's recipe end to end."""
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import fcntl
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +24,9 @@ import numpy as np
 import pytest
 
 from satjax.agreement import Stop
-from satjax.aptitude import AptitudeTest, profile_from_outcomes
+from satjax.aptitude import AptitudeTest, accuracy_and_count, profile_from_outcomes
 from satjax.calibration import Calibration
-from satjax.capability import profile_parts
+from satjax.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
@@ -33,11 +35,11 @@ from satjax.finish import lasting, write_trained_router
 from satjax.interruption import Interrupted
 from satjax.job import Job, clusters_of, prepare
 from satjax.models.narrow import PACKED
-from satjax.models.router_model import abstract_model, bind, no_profiles
+from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
 from satjax.outcomes.parquet import write_table
 from satjax.router import Router
-from satjax.run_log import read_metrics
+from satjax.run_log import Silent, read_metrics
 from satjax.sharding import make_mesh
 from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
@@ -447,12 +449,64 @@ PAPER = {
 }
 
 
-def test_texts_of_many_profiles_are_read_a_few_at_a_time(home, tmp_path, monkeypatch):
+def papers_config(home: Path, **changes) -> TrainConfig:
     tiny_config(home)
-    job = job_on(tiny_config(home, **PAPER | {"router__llm__weights": f"dir:{home / 'llm'}"}), tmp_path)
-    params = place_params(job)
+    return tiny_config(home, **copy.deepcopy(PAPER), router__llm__weights=f"dir:{home / 'llm'}", **changes)
+
+
+def loop_of(job: Job, params: dict, number: int, first: int = 0) -> StageLoop:
     graphdef, _ = abstract_model(job.assembly.model)
-    loop = StageLoop(job, graphdef, 0, job.config.stages[0], 0, training_set(job, params, 0))
+    return StageLoop(job, graphdef, number, job.config.stages[number], first, training_set(job, params, number))
+
+
+def read_by_the_steps(loop: StageLoop, params: dict, done: int = 0) -> list[tuple[ProfileInputs, jax.Array]]:
+    """Profiles and their embedding as each step of a stage is given them, from `done` on; nothing is trained."""
+    read = []
+
+    def step(trainable, frozen, opt_state, batch, inputs, embedding):
+        read.append((inputs, embedding))
+        return trainable, opt_state, {"loss": 0.0}
+
+    checkpoints = SimpleNamespace(save=lambda *_: None, wait=lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("satjax.stage_loop.make_train_step", lambda *_: step)
+        loop.run(dict(params), None, done, checkpoints, Silent(), lambda: False)
+    return read
+
+
+@pytest.fixture(scope="module")
+def paper(home, tmp_path_factory):
+    """The paper's recipe, and its parameters before the first step."""
+    job = job_on(papers_config(home, seed=7), tmp_path_factory.mktemp("paper"))
+    return job, place_params(job)
+
+
+def test_a_stage_reads_its_own_instructions_by_its_own_key(paper):
+    job, params = paper
+    first, second = (loop_of(job, params, number) for number in (0, 1))
+    assert (first.plan.key, second.plan.key) == ((7, 0), (7, 1))
+    asked, train = {task.name for task in job.test.tasks}, job.train.items
+    assert first.plan.eligible.tolist() == [i for i, item in enumerate(train) if item.task in asked]
+    assert len(second.plan.eligible) == len(train) > len(first.plan.eligible)
+
+
+def test_orders_of_the_tasks_take_turns_with_their_embeddings(paper):
+    job, params = paper
+    loop = loop_of(job, params, 0)
+    one, other = loop.inputs
+    assert not np.array_equal(one.token, other.token)
+    expected = [np.asarray(loop._embedded(params, inputs)) for inputs in loop.inputs]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    for done in (0, 1):
+        read = read_by_the_steps(loop, params, done)
+        assert [inputs is one for inputs, _ in read] == [True, False][done:]
+        for (_, embedding), order in zip(read, expected[done:], strict=True):
+            np.testing.assert_allclose(embedding, order, atol=1e-5)
+
+
+def test_texts_of_many_profiles_are_read_a_few_at_a_time(paper, monkeypatch):
+    job, params = paper
+    loop = loop_of(job, params, 0)
     at_once = np.asarray(loop._embedded(params, loop.inputs[0]))
     monkeypatch.setattr("satjax.capability.PROFILES", 4)
     assert len(profile_parts(loop.inputs[0])) > 1
@@ -474,27 +528,35 @@ def test_the_papers_recipe_end_to_end(home, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "satjax.finish.store_of", None
     )  # nobody reads features: nothing of the LLM is gathered for their name
-    tiny_config(home)
-    settings = {**PAPER, "router__llm": {**PAPER["router__llm"], "weights": f"dir:{home / 'llm'}"}}
-    config = tiny_config(home, **settings)
-    job = job_on(config, tmp_path / "look", ONE)
-    assert any(path.startswith("encoder/layers") for path in job.learned)
-    router = Router.load(train(config, tmp_path / "run"))
+    config = papers_config(home, router__prompt__buckets=(320,))
+    stages = tuple(dataclasses.replace(stage, steps=1) for stage in config.stages)
+    router = Router.load(train(dataclasses.replace(config, stages=stages), tmp_path))
+    learned = read_router(tmp_path / "router").learned
+    assert {path.split("/")[0] for path in learned} == {"connector", "encoder", "llm"}
     scores = router.score(["What is 2 + 2?", "Sort the list 3, 1, 2."])
     assert scores.shape == (2, 6)
     assert np.isfinite(scores).all()
 
 
-def test_hidden_items_follow_the_step_alone(home, one_device, tmp_path):
-    config = tiny_config(home, batch={"instructions": 8, "hidden_items": 0.9})
-    whole = run(job_on(config, tmp_path / "whole", ONE), tmp_path / "whole")
-    assert losses(tmp_path / "whole") != one_device[0]
-    with pytest.raises(Interrupted):
-        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=lambda: True)
-    again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
-    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
-    assert difference(whole, again) == 0
-    assert len(list((tmp_path / "tensorboard").iterdir())) > 3, "what is logged is stored at every checkpoint"
+def test_hidden_items_follow_the_step_alone(home, tmp_path):
+    """What a step reads are the profiles without them, surer of nothing than what is left; a stage that goes on reads the same."""
+    job = job_on(tiny_config(home, batch={"instructions": 8, "hidden_items": 0.9}), tmp_path)
+    params = place_params(job)
+    whole, again = (
+        [inputs for inputs, _ in read_by_the_steps(loop_of(job, params, 1, first=4), params, done)] for done in (4, 7)
+    )
+    assert (len(whole), len(again)) == (6, 3)
+    norms, outcome_MTK = job.norms, np.stack([job.profiles[name].outcomes_TK for name in job.train.candidate_ids])
+    for step, inputs in enumerate(whole):
+        rng = np.random.default_rng((job.config.seed, 1, 2, step))
+        accuracy_MT, count_MT = accuracy_and_count(hide_items(outcome_MTK, 0.9, rng))
+        known_MT = np.where(count_MT, (accuracy_MT - np.array(norms.mean)) / np.array(norms.spread), 0)
+        np.testing.assert_allclose(inputs.accuracy_MT, known_MT, atol=1e-5)
+        np.testing.assert_allclose(inputs.certainty_MT, count_MT / job.test.shots)
+        assert 0 < count_MT.mean() < job.test.shots
+    for one, other in zip(whole[3:], again, strict=True):
+        np.testing.assert_array_equal(one.accuracy_MT, other.accuracy_MT)
+        np.testing.assert_array_equal(one.certainty_MT, other.certainty_MT)
 
 
 @pytest.mark.parametrize("changes", [ABILITY_ALONE, ABILITY_TUNED], ids=["features", "token rows"])
@@ -635,6 +697,9 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
     np.testing.assert_array_equal(list(files.abilities.values()), params["connector/ability"])
     router = Router.load(tmp_path / "router")
     assert set(router.candidates) == set(job.table.candidate_ids)
+    link = files.calibration.scale, files.calibration.offset
+    assert link != (1, 0)
+    np.testing.assert_allclose(router._encoder.reader.link, link, rtol=1e-6)
 
     texts = [item.text for item in job.table.split("test").items[:5]]
     before = router.score(texts, [held, *job.train.candidate_ids])
@@ -727,11 +792,19 @@ def test_the_heads_train(home, tmp_path):
 
 
 def test_the_aptitude_test_is_drawn_without_held_out_candidates(home, tmp_path):
+    """Nor does anything else that all are measured by hang on what those did."""
     first = prepare(tiny_config(home), tmp_path)
-    held = first.table.candidate_ids[0]
-    other = prepare(
-        tiny_config(home, data={"outcomes": str(home / "outcomes"), "held_out_candidates": (held,)}), tmp_path / "b"
-    )
+    held, turned = first.table.candidate_ids[0], str(tmp_path / "turned")
+    scores = first.table.scores_MN.copy()
+    scores[0] = 1 - scores[0]
+    write_table(dataclasses.replace(first.table, scores_MN=scores), tmp_path / "turned")
+    without = {"outcomes": str(home / "outcomes"), "held_out_candidates": (held,)}
+    other = prepare(tiny_config(home, data=without), tmp_path / "b")
+    again = prepare(tiny_config(home, data={**without, "outcomes": turned}), tmp_path / "c")
+    seen = prepare(tiny_config(home, data={"outcomes": turned}), tmp_path / "d")
+    assert (again.test, again.norms) == (other.test, other.norms)
+    assert seen.test != first.test
+    assert seen.norms != first.norms
     assert held not in other.train.candidate_ids
     assert len(other.norms.mean) == other.test.num_tasks
     assert not other.test.item_ids & set(other.train.item_ids)
