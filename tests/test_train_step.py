@@ -95,6 +95,34 @@ def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts)
     assert float(jnp.vdot(trainable[path] - learned[path], direction)) == pytest.approx(slope, rel=0.05)
 
 
+def test_each_group_is_scored_with_its_own_candidates(parts):
+    job, loop, trainable, frozen, _, _, embedding = parts
+    params = {**frozen, **trainable}
+    config = dataclasses.replace(job.config.batch, groups=3, instructions=8, candidates=2)
+    plan = BatchPlan(loop.plan.data, config, seed=0, stage=0, in_domain=False)
+    raw = plan.batch(3)
+    assert len({str(row) for row in raw.candidate}) == 3
+    graphdef, _ = abstract_model(job.assembly.model)
+    here, inputs, profiles = jax.tree.map(jnp.asarray, jax.device_get((params, loop.inputs[0], embedding)))
+
+    @jax.jit
+    def of_a_group(params, token, length, candidate, outcome):
+        model = bind(graphdef, params)
+        soft = model.soft_tokens(profiles, inputs)[candidate]
+        scores = model.score(token, length, jnp.broadcast_to(soft, (len(token), *soft.shape)))
+        return total_loss(scores[None], outcome[None], job.config.loss)[0]
+
+    groups = zip(raw.text["token"], raw.text["length"], raw.candidate, raw.outcome, strict=True)
+    expected = np.mean([of_a_group(here, *group) for group in groups])
+    trained, rest = partition(params, ["connector/project/bias"])
+    optimizer = optax.sgd(1.0)
+    state = optimizer.init(trained)
+    step = make_train_step(graphdef, optimizer, job.config.loss, job.mesh, trained, state, False)
+    placed = place_batch(raw, config, job.mesh)
+    _, _, metrics = step(trained, rest, state, placed, loop.inputs[0], embedding)
+    assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def trains_psi(tmp_path_factory):
     """`step, arguments` where psi reads texts and is trained, and a pass asks for two of six candidates."""
