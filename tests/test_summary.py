@@ -1,13 +1,17 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from satjax.models.summary import summarize
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
-def test_mean_and_last_of_unit_states_of_the_row():
-    states = RNG.normal(size=(2, 5, 8)).astype(np.float32)
+def test_mean_and_last_of_unit_states_of_the_row(rng):
+    states = rng.normal(size=(2, 5, 8)).astype(np.float32)
     length = np.array([5, 2])
     mean, last = map(np.asarray, summarize(jnp.asarray(states), jnp.asarray(length)))
     unit = states / np.sqrt((states**2).mean(axis=-1, keepdims=True))
@@ -15,8 +19,8 @@ def test_mean_and_last_of_unit_states_of_the_row():
     np.testing.assert_allclose(last, [unit[0, 4], unit[1, 1]], atol=1e-4)
 
 
-def test_how_loud_a_token_is_does_not_matter():
-    states = RNG.normal(size=(2, 5, 8)).astype(np.float32)
+def test_how_loud_a_token_is_does_not_matter(rng):
+    states = rng.normal(size=(2, 5, 8)).astype(np.float32)
     loud = states.copy()
     loud[:, 0] *= 1000
     length = jnp.array([5, 3])
