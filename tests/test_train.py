@@ -490,18 +490,16 @@ def test_a_stage_reads_its_own_instructions_by_its_own_key(paper):
     assert len(second.plan.eligible) == len(train) > len(first.plan.eligible)
 
 
-def test_orders_of_the_tasks_take_turns_with_their_embeddings(paper):
+def test_orders_of_the_tasks_take_turns_with_their_embeddings(paper, monkeypatch):
     job, params = paper
     loop = loop_of(job, params, 0)
     one, other = loop.inputs
     assert not np.array_equal(one.token, other.token)
-    expected = [np.asarray(loop._embedded(params, inputs)) for inputs in loop.inputs]
-    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    monkeypatch.setattr(loop, "_embedded", lambda params, inputs: inputs)
     for done in (0, 1):
         read = read_by_the_steps(loop, params, done)
         assert [inputs is one for inputs, _ in read] == [True, False][done:]
-        for (_, embedding), order in zip(read, expected[done:], strict=True):
-            np.testing.assert_allclose(embedding, order, atol=1e-5)
+        assert all(embedding is inputs for inputs, embedding in read)
 
 
 def test_texts_of_many_profiles_are_read_a_few_at_a_time(paper, monkeypatch):
@@ -682,7 +680,9 @@ def test_features_are_kept_for_the_llm_that_made_them(home, tmp_path):
     assert kept.directory == store_of(job, params).directory
 
 
-def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
+def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path, monkeypatch):
+    # What a few steps teach is not worth a calibration.
+    monkeypatch.setattr("satjax.finish.fit_calibration", lambda *_: Calibration(0.5, -0.4, 16))
     config = tiny_config(home, **ABILITY_ALONE)
     held = prepare(config, tmp_path / "names").table.candidate_ids[2]
     job = job_on(
@@ -697,9 +697,7 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path):
     np.testing.assert_array_equal(list(files.abilities.values()), params["connector/ability"])
     router = Router.load(tmp_path / "router")
     assert set(router.candidates) == set(job.table.candidate_ids)
-    link = files.calibration.scale, files.calibration.offset
-    assert link != (1, 0)
-    np.testing.assert_allclose(router._encoder.reader.link, link, rtol=1e-6)
+    np.testing.assert_allclose(router._encoder.reader.link, [0.5, -0.4], rtol=1e-6)
 
     texts = [item.text for item in job.table.split("test").items[:5]]
     before = router.score(texts, [held, *job.train.candidate_ids])
