@@ -1,7 +1,6 @@
 """What replies say: read as people would, never guessed, never raising."""
 
 import json
-import time
 import zipfile
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from satjax.assess.answers import chosen_letter, mark, same_answer, written_answer
 from satjax.assess.prompts import question_of
 from satjax.outcomes import Item
+from tests.seconds import seconds
 
 OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
 
@@ -197,23 +197,20 @@ def test_any_reply_is_marked_without_a_complaint(reply, count):
     "piece", ["answer ", " ", "answer is (", "\\boxed{", "\\text{a}", "}", "<think>", "(A", "answer\n", "A. 6\n", "*"]
 )
 def test_long_replies_take_no_long_time(piece):
-    def seconds(length):
-        start, reply = time.process_time(), piece * (length // len(piece))
-        chosen_letter(reply, OPTIONS)
-        written_answer(reply)
-        return time.process_time() - start
+    def taken(length):
+        reply = piece * (length // len(piece))
+        return seconds(lambda: (chosen_letter(reply, OPTIONS), written_answer(reply)))
 
-    # What grows with the square of the length takes a hundred times as long, and what grows with it ten times, on a busy machine too.
-    assert seconds(1_000_000) < 40 * max(seconds(100_000), 0.01)
+    # What grows with the square of the length takes a hundred times as long, and what grows with it ten times.
+    assert taken(1_000_000) < 40 * max(taken(100_000), 0.01)
 
 
 def test_deep_boxes_take_no_long_time():
-    def seconds(depth):
-        start = time.process_time()
-        written_answer("The answer is: " + "\\boxed{" * depth + "}" * depth)
-        return time.process_time() - start
+    def taken(depth):
+        reply = "The answer is: " + "\\boxed{" * depth + "}" * depth
+        return seconds(lambda: written_answer(reply))
 
-    assert seconds(20_000) < 40 * max(seconds(2_000), 0.01)
+    assert taken(20_000) < 40 * max(taken(2_000), 0.01)
 
 
 PLAIN = st.from_regex(

@@ -21,7 +21,7 @@ def test_a_zoo_is_measured_by_its_own_columns():
     best = two["candidates"].index(two["best_single_candidate"])
     outcomes = metrics.routing(PROBABILITY[:, columns], OUTCOME[:, columns], best_single=best)
     assert {len(values) for values in outcomes.values()} == {two["n"]}
-    expected = {name: values.mean() for name, values in outcomes.items()}
+    expected = {name: float(values.mean()) for name, values in outcomes.items()}
     assert {name: two[name] for name in expected} == pytest.approx(expected)
     assert two["gap_recovered"] == pytest.approx(
         metrics.gap_recovered(*(expected[name] for name in ("router", "best_single", "oracle")))

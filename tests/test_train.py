@@ -200,7 +200,7 @@ def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home
     """What fails in the first step does so in every one, as a bug does; exit code 75 is for what goes on."""
     config, steps = tiny_config(home), []
 
-    def halted(loop, params, opt_state, done, checkpoints, run, log, stop):
+    def halted(loop, params, opt_state, done, checkpoints, log, stop):
         for step in steps:
             log.write(step, "connector", {"loss": 1.0})
         raise jax.errors.JaxRuntimeError("INTERNAL: Core halted unexpectedly")
@@ -223,7 +223,7 @@ def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home
         with pytest.raises(TryAgain, match="Transport endpoint"):
             train(config, tmp_path)
     monkeypatch.setattr("satjax.train.run_stages", lambda *given: {})
-    monkeypatch.setattr("satjax.train.export", gone)
+    monkeypatch.setattr("satjax.train.write_trained_router", gone)
     with pytest.raises(TryAgain, match="Transport endpoint"):
         train(config, tmp_path)
 
@@ -470,7 +470,7 @@ def read_by_the_steps(loop: StageLoop, params: dict, done: int = 0) -> list[tupl
     checkpoints = SimpleNamespace(save=lambda *_: None, wait=lambda: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("satjax.stage_loop.make_train_step", lambda *_: step)
-        loop.run(dict(params), None, done, checkpoints, Silent(), lambda: False)
+        loop.run(dict(params), None, done, checkpoints, Silent(done), lambda: False)
     return read
 
 
