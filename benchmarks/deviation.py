@@ -42,8 +42,8 @@ def main() -> None:
 
     whole = [profile_from_outcomes(table, files.test, name) for name in table.candidate_ids]
     by_all = probability(whole)
-    said_all = np.array([scale.deviation(each.item_outcome_TK, calibrated) for each in whole])
-    nothing = np.full_like(whole[0].item_outcome_TK, np.nan)
+    said_all = np.array([scale.deviation(each.outcomes_TK, calibrated) for each in whole])
+    nothing = np.full_like(whole[0].outcomes_TK, np.nan)
     figures = {
         "candidates": len(whole),
         "before any item": scale.deviation(nothing, calibrated),
@@ -55,7 +55,7 @@ def main() -> None:
         for seed in range(DRAWINGS):
             fewer = [fewer_items(each, size, seed) for each in whole]
             seen.append(np.mean((probability(fewer) - by_all) ** 2))
-            said.append([scale.deviation(each.item_outcome_TK, calibrated) for each in fewer])
+            said.append([scale.deviation(each.outcomes_TK, calibrated) for each in fewer])
         net = np.sqrt(np.mean(np.square(said)) - np.mean(said_all**2))
         figures["sizes"][size] = {
             "deviation": float(np.mean(said)),
