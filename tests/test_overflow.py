@@ -105,4 +105,5 @@ def test_an_error_that_repeats_what_a_client_wrote_takes_no_long_time(words):
         assert not is_overflow(400, said)
         return seconds(lambda: is_overflow(400, said))
 
-    assert taken(90_000) < 40 * max(taken(9_000), 0.005)
+    assert (longest := taken(90_000)) < 40 * max(taken(9_000), 0.005)
+    assert longest < 1.0

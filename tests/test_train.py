@@ -531,9 +531,21 @@ def test_the_papers_recipe_end_to_end(home, tmp_path, monkeypatch):
     router = Router.load(train(dataclasses.replace(config, stages=stages), tmp_path))
     learned = read_router(tmp_path / "router").learned
     assert {path.split("/")[0] for path in learned} == {"connector", "encoder", "llm"}
+    assert any(path.startswith("encoder/layers") for path in learned)
     scores = router.score(["What is 2 + 2?", "Sort the list 3, 1, 2."])
     assert scores.shape == (2, 6)
     assert np.isfinite(scores).all()
+
+
+def test_a_run_with_hidden_items_ends_the_same_when_it_was_interrupted(home, one_device, tmp_path):
+    config = tiny_config(home, batch={"instructions": 8, "hidden_items": 0.9})
+    whole = run(job_on(config, tmp_path / "whole", ONE), tmp_path / "whole")
+    assert losses(tmp_path / "whole") != one_device[0]
+    with pytest.raises(Interrupted):
+        run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken", stop=lambda: True)
+    again = run(job_on(config, tmp_path / "broken", ONE), tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    assert difference(whole, again) == 0
 
 
 def test_hidden_items_follow_the_step_alone(home, tmp_path):
