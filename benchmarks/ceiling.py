@@ -27,14 +27,14 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation.evaluate import evaluate
-from satjax.finish import demands
-from satjax.job import prepare
 from satjax.metrics import correctness
 from satjax.outcomes import OutcomeTable, open_outcomes, write_table
 from satjax.router import Router
-from satjax.stage_loop import restore
 from satjax.train import train
-from satjax.training_data import place_params
+from satjax.training.data import place_params
+from satjax.training.finish import demands
+from satjax.training.job import prepare
+from satjax.training.stage_loop import restore
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")

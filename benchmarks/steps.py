@@ -27,7 +27,7 @@ from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig,
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.preflight.steps import make_plan
 from satjax.sharding import abstract_on_mesh, make_mesh, param_shardings
-from satjax.train_step import make_train_step
+from satjax.training.train_step import make_train_step
 
 CANDIDATES = 25
 TASKS, KEYWORD_TOKENS = 50, 16

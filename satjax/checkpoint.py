@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from satjax.agreement import on_any
 from satjax.errors import SatjaxError
-from satjax.faults import is_fault
 from satjax.files import check_space, explain_full_disk
+from satjax.processes.agreement import on_any
+from satjax.processes.faults import is_fault
 
 OVERHEAD = 2**20
 """Bytes on disk beyond the arrays themselves, at most: names, shapes, shardings."""

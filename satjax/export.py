@@ -36,7 +36,7 @@ class RouterFiles:
 
     `learned` names their shapes and dtypes; `write_router` takes those that it writes from the parameters themselves. `abilities` are those of the candidates
     that an `items` router was trained on: float32 `[R + 1]` by name. `run` says what a training run made it of, as digests by name
-    (`satjax.finish.origin`); it stays what it was when candidates are added or the calibration is fitted again, and is empty where nothing tells.
+    (`satjax.training.finish.origin`); it stays what it was when candidates are added or the calibration is fitted again, and is empty where nothing tells.
     """
 
     config: RouterConfig

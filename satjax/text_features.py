@@ -15,11 +15,11 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from satjax.agreement import from_first, is_first
 from satjax.assembly import Assembly
 from satjax.cache import cache_dir
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
+from satjax.processes.agreement import from_first, is_first
 from satjax.progress import Progress, unheard
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated

@@ -10,25 +10,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from satjax.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
-from satjax.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
 from satjax.errors import SatjaxError
 from satjax.export import read_router
-from satjax.faults import tried_again
 from satjax.files import exclusive, explain_full_disk
-from satjax.finish import origin, write_trained_router
-from satjax.interruption import Interrupted, ended_by_sigterm, stop_requests
-from satjax.job import Job, prepare, reads_features
 from satjax.models.router_model import Params, abstract_model
 from satjax.optimizer import trainable_paths
+from satjax.processes.agreement import Stop, StopVote, from_first, is_first, wait_for_all
+from satjax.processes.faults import tried_again
+from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.progress import Progress
-from satjax.run_log import RunLog, Silent
-from satjax.stage_loop import StageLoop, restore
-from satjax.training_curve import plot_training_curve
-from satjax.training_data import measured_norms, place_params, training_set
+from satjax.training.curve import plot_training_curve
+from satjax.training.data import measured_norms, place_params, training_set
+from satjax.training.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
+from satjax.training.finish import origin, write_trained_router
+from satjax.training.job import Job, prepare, reads_features
+from satjax.training.run_log import RunLog, Silent
+from satjax.training.stage_loop import StageLoop, restore
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from tests.xla import QUICK_CODE
 
 SLOWLY = """
 import time
-import satjax.stage_loop as module
+import satjax.training.stage_loop as module
 place_batch = module.place_batch
 def slowly(*arguments):
     time.sleep(0.1)
@@ -27,7 +27,7 @@ def die_in_step(number: int) -> str:
     """A prelude: SIGKILL in the midst of the process's n-th step, which the other processes have begun."""
     return f"""
 import os, signal
-import satjax.stage_loop as module
+import satjax.training.stage_loop as module
 place_batch, calls = module.place_batch, []
 def dying(*arguments):
     calls.append(0)

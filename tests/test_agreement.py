@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from satjax.agreement import StopVote, check_same, from_first, is_first, on_any, wait_for_all
 from satjax.config import MeshConfig
+from satjax.processes.agreement import StopVote, check_same, from_first, is_first, on_any, wait_for_all
 from satjax.sharding import make_mesh
 
 

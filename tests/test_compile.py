@@ -7,11 +7,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from satjax.config import MeshConfig
-from satjax.device_memory import explain_full_memory
 from satjax.errors import SatjaxError
 from satjax.preflight.chips import topology
 from satjax.preflight.compile import NotCompiled, compile_step, open_topology
 from satjax.sharding import make_mesh
+from satjax.training.device_memory import explain_full_memory
 
 
 def lowered(mesh):

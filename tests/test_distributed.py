@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from satjax.checkpoint import load_arrays
-from satjax.distributed import find_cluster
 from satjax.errors import SatjaxError
-from satjax.run_log import read_metrics
+from satjax.processes.distributed import find_cluster
 from satjax.train import train
+from satjax.training.run_log import read_metrics
 from tests.processes import SLOWLY, die_in_save, die_in_step, finish, start
 from tests.tiny import ABILITY_ALONE, ABILITY_TUNED, tiny_config, write_tiny_config, write_tiny_llm
 
@@ -193,7 +193,7 @@ module.resolve = lambda source: resolve("dir:{tmp_path / "llm"}" if source.endsw
         assert "processes 1 have another set of base weights than process 0" in said
     validation = """
 import numpy as np
-import satjax.job as module
+import satjax.training.job as module
 open_outcomes = module.open_outcomes
 def without_validation(path):
     table = open_outcomes(path)
@@ -205,7 +205,7 @@ module.open_outcomes = without_validation
         assert "processes 1 have another set of validation outcomes than process 0" in said
     outcomes = """
 import numpy as np
-import satjax.job as module
+import satjax.training.job as module
 open_outcomes = module.open_outcomes
 def without_one(path):
     table = open_outcomes(path)
@@ -218,7 +218,7 @@ module.open_outcomes = without_one
         assert code == 2
         assert "processes 1 have another set of outcomes than process 0" in said
     alone = f"import os, sys\nsys.argv[sys.argv.index({str(tmp_path)!r})] = {str(tmp_path / 'elsewhere')!r}"
-    wait = "\nimport satjax.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
+    wait = "\nimport satjax.training.job as module\nmodule.SECONDS_TO_SEE_A_FILE = 0"
     for code, said in finish(start(home / "ability.py", tmp_path, 2, {1: alone + wait})):
         assert code == 2
         assert re.search(r"--workdir \S+elsewhere is not shared: process 0 wrote aptitude_test.json", said), said

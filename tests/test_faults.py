@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from satjax.errors import SatjaxError, TryAgain
-from satjax.faults import is_fault, tried_again
+from satjax.processes.faults import is_fault, tried_again
 
 
 def of_xla(text: str) -> Exception:

@@ -3,7 +3,7 @@ import tracemalloc
 import jax.numpy as jnp
 import numpy as np
 
-from satjax.feature_norms import SMALLEST_SPREAD, feature_norms
+from satjax.training.feature_norms import SMALLEST_SPREAD, feature_norms
 
 
 def test_standardized_features_have_mean_0_and_spread_1():

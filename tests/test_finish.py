@@ -4,8 +4,8 @@ import pytest
 
 from satjax.export import read_router
 from satjax.files import locked, replacing
-from satjax.finish import remove_cut_off
 from satjax.train import train
+from satjax.training.finish import remove_cut_off
 from tests.tiny import ABILITY_ALONE, tiny_config
 
 

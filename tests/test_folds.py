@@ -2,7 +2,7 @@ import pytest
 
 from satjax.aptitude import sample_aptitude_test
 from satjax.evaluation.protocols.folds import families, fold_folder, trained
-from satjax.run_log import read_metrics
+from satjax.training.run_log import read_metrics
 from tests.families import families_table
 from tests.tiny import tiny_table
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-import satjax.distributed
-from satjax import interruption
+import satjax.processes.distributed
 from satjax.cli import main
-from satjax.interruption import stop_requests
+from satjax.processes import interruption
+from satjax.processes.interruption import stop_requests
 from tests.processes import free_port
 
 
@@ -76,13 +76,13 @@ def first_of_its_container():
 
 
 def test_sigterm_is_heard_while_other_hosts_are_awaited(first_of_its_container, capsys, monkeypatch):
-    answer = satjax.distributed.answer
+    answer = satjax.processes.distributed.answer
 
     def awaited(*given):
         threading.Timer(0.3, send, [signal.SIGTERM]).start()
         return answer(*given)
 
-    monkeypatch.setattr("satjax.distributed.answer", awaited)
+    monkeypatch.setattr("satjax.processes.distributed.answer", awaited)
     others = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id", "0"]
     arguments = ["train", "--config", "absent.py", "--workdir", "absent", *others, "--join-timeout", "8"]
     assert main(arguments) == 75

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
-from satjax.run_log import read_metrics
+from satjax.training.run_log import read_metrics
 from tests.tiny import ABILITY_ALONE, write_tiny_config
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from satjax.assembly import assemble
 from satjax.config import RouterConfig, from_mapping
 from satjax.errors import SatjaxError
 from satjax.evaluation.embed import embed
-from satjax.job import prepare
+from satjax.training.job import prepare
 from satjax.weights.fetch import resolve
 from satjax.weights.pooling import FILE, MODULES, check_modules, stated_pooling
 from tests.base_models import minilm

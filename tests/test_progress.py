@@ -6,7 +6,7 @@ import pytest
 
 from satjax.progress import Pace, standard_error
 from satjax.render.progress import assessment_progress, progress, steps
-from satjax.run_log import RunLog
+from satjax.training.run_log import RunLog
 
 
 def test_progress_keeps_standard_output_clean(capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from satjax.interruption import APART
+from satjax.processes.interruption import APART
 from satjax.rank_file.plan import ROWS
 from satjax.router import Router
 from tests.processes import finish, launch

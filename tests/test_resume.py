@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from satjax.files import canonical_json
-from satjax.run_log import read_metrics
+from satjax.training.run_log import read_metrics
 from tests.tiny import write_tiny_config
 from tests.xla import QUICK_CODE
 

@@ -9,12 +9,12 @@ import time
 import pytest
 
 from satjax.errors import TryAgain
-from satjax.roll_call import Roster, answer
+from satjax.processes.roll_call import Roster, answer
 from tests.processes import finish, free_port
 
 CODE = """
 import sys, time
-from satjax import roll_call
+from satjax.processes import roll_call
 from satjax.errors import SatjaxError
 process, of, port, timeout, seconds, action = sys.argv[1:]
 roll_call.GRACE = 0.2

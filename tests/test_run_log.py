@@ -1,7 +1,7 @@
 import itertools
 import json
 
-from satjax.run_log import RunLog, Silent, read_metrics
+from satjax.training.run_log import RunLog, Silent, read_metrics
 
 
 def write_steps(workdir, first, last, total=6):

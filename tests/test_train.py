@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from satjax.agreement import Stop
 from satjax.aptitude import AptitudeTest, accuracy_and_count, profile_from_outcomes
 from satjax.calibration import Calibration
 from satjax.capability import hide_items, profile_parts
@@ -31,20 +30,21 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
-from satjax.finish import lasting, write_trained_router
-from satjax.interruption import Interrupted
-from satjax.job import Job, clusters_of, prepare
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
 from satjax.outcomes.parquet import write_table
+from satjax.processes.agreement import Stop
+from satjax.processes.interruption import Interrupted
 from satjax.router import Router
-from satjax.run_log import Silent, read_metrics
 from satjax.sharding import make_mesh
-from satjax.stage_loop import StageLoop
 from satjax.text_features import FeatureReader
 from satjax.train import alone, run_stages, train
-from satjax.training_data import place_params, store_of, training_set
+from satjax.training.data import place_params, store_of, training_set
+from satjax.training.finish import lasting, write_trained_router
+from satjax.training.job import Job, clusters_of, prepare
+from satjax.training.run_log import Silent, read_metrics
+from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
 from tests.tiny import ABILITY_ALONE, ABILITY_OF_TASKS, ABILITY_TUNED, tiny_config, tiny_table, write_tiny_llm
 
@@ -230,7 +230,7 @@ def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home
 
 def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_path, monkeypatch):
     """It is the config's to mend, which is part of what a run's checkpoints belong to."""
-    monkeypatch.setattr("satjax.job.assemble", lambda *given: pytest.fail("opened"))
+    monkeypatch.setattr("satjax.training.job.assemble", lambda *given: pytest.fail("opened"))
     config = tiny_config(home, batch={"instructions": 8, "candidates": 60})
     with pytest.raises(SatjaxError, match=r"config batch\.candidates = 60: there are 6 to train on"):
         prepare(config, tmp_path / "run")
@@ -246,7 +246,7 @@ def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_pat
 def test_hosts_compare_the_validation_outcomes_that_the_run_ends_with(home, tmp_path, monkeypatch):
     """Who found no validation instructions would not come to the calibration in which the others wait."""
     compared = []
-    monkeypatch.setattr("satjax.job.check_same", lambda what, value: compared[-1].append((what, value)))
+    monkeypatch.setattr("satjax.training.job.check_same", lambda what, value: compared[-1].append((what, value)))
 
     def differing(changes: np.ndarray, instructions: int = 16) -> list[str]:
         tables = [table, dataclasses.replace(table, scores_MN=np.where(changes, 1 - table.scores_MN, table.scores_MN))]
@@ -390,7 +390,7 @@ def test_a_run_goes_on_with_its_clusters_where_a_machine_finds_others(home, tmp_
     with pytest.raises(Interrupted):
         run(job, tmp_path, stop=lambda: True)
     found = cluster_numbers(job.table, 5, 0)
-    monkeypatch.setattr("satjax.job.cluster_numbers", lambda *_: np.roll(found, 1))
+    monkeypatch.setattr("satjax.training.job.cluster_numbers", lambda *_: np.roll(found, 1))
     assert prepare(config, tmp_path).identity == job.identity
     assert {item.task for item in job.train.items} == {f"cluster {n}" for n in range(1, 6)}
     assert prepare(config, tmp_path / "new").table.items != job.table.items
@@ -401,9 +401,13 @@ def test_every_process_asks_for_the_first_ones_clusters_whatever_it_sees(tmp_pat
     table, config, path = tiny_table(), AptitudeConfig(num_tasks=2, clusters=3), tmp_path / "clusters.json"
     shape = (sum(item.split == "train" for item in table.items),)
     asked = []
-    monkeypatch.setattr("satjax.job.is_first", lambda: False)
-    monkeypatch.setattr("satjax.job.from_first", lambda value: asked.append((value.shape, value.dtype)) or value + 2)
-    monkeypatch.setattr("satjax.job.cluster_numbers", lambda *_: pytest.fail("what the others find counts for nothing"))
+    monkeypatch.setattr("satjax.training.job.is_first", lambda: False)
+    monkeypatch.setattr(
+        "satjax.training.job.from_first", lambda value: asked.append((value.shape, value.dtype)) or value + 2
+    )
+    monkeypatch.setattr(
+        "satjax.training.job.cluster_numbers", lambda *_: pytest.fail("what the others find counts for nothing")
+    )
     for seen in (None, path, path):
         np.testing.assert_array_equal(clusters_of(table, config, seen), np.full(shape, 2))
         path.write_text(json.dumps([1] * shape[0]))
@@ -469,7 +473,7 @@ def read_by_the_steps(loop: StageLoop, params: dict, done: int = 0) -> list[tupl
 
     checkpoints = SimpleNamespace(save=lambda *_: None, wait=lambda: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("satjax.stage_loop.make_train_step", lambda *_: step)
+        patch.setattr("satjax.training.stage_loop.make_train_step", lambda *_: step)
         loop.run(dict(params), None, done, checkpoints, Silent(done), lambda: False)
     return read
 
@@ -524,7 +528,7 @@ def test_a_router_names_the_very_weights_that_it_was_trained_on(home, tmp_path):
 def test_the_papers_recipe_end_to_end(home, tmp_path, monkeypatch):
     """Text profiles through a trained psi, capability first, one positive in a group, head "yes", full fine-tuning."""
     monkeypatch.setattr(
-        "satjax.finish.store_of", None
+        "satjax.training.finish.store_of", None
     )  # nobody reads features: nothing of the LLM is gathered for their name
     config = papers_config(home, router__prompt__buckets=(320,))
     stages = tuple(dataclasses.replace(stage, steps=1) for stage in config.stages)
@@ -611,7 +615,7 @@ def test_an_llm_that_is_only_read_multiplies_bfloat16_where_the_cpu_does(home, t
     exact = training_set(job := job_on(config, tmp_path / "exact", ONE), place_params(job), 0).text
     monkeypatch.setattr("satjax.assembly.cpu_multiplies_bfloat16", lambda: True)
     assert not prepare(config, tmp_path / "mesh").assembly.narrow, "packed kernels lie on one device"
-    monkeypatch.setattr("satjax.job.make_mesh", lambda _: make_mesh(ONE, jax.devices()[:1]))
+    monkeypatch.setattr("satjax.training.job.make_mesh", lambda _: make_mesh(ONE, jax.devices()[:1]))
     assert not prepare(tiny_config(home), tmp_path / "trained").assembly.narrow, "what is trained is not rounded"
     wide = dataclasses.replace(config, router=dataclasses.replace(config.router, compute_dtype="float32"))
     assert not prepare(wide, tmp_path / "wide").assembly.narrow
@@ -694,7 +698,7 @@ def test_features_are_kept_for_the_llm_that_made_them(home, tmp_path):
 
 def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path, monkeypatch):
     # What a few steps teach is not worth a calibration.
-    monkeypatch.setattr("satjax.finish.fit_calibration", lambda *_: Calibration(0.5, -0.4, 16))
+    monkeypatch.setattr("satjax.training.finish.fit_calibration", lambda *_: Calibration(0.5, -0.4, 16))
     config = tiny_config(home, **ABILITY_ALONE)
     held = prepare(config, tmp_path / "names").table.candidate_ids[2]
     job = job_on(

@@ -10,14 +10,14 @@ from satjax.batches import Batch, BatchPlan, TrainingSet
 from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
-from satjax.job import prepare
 from satjax.losses import total_loss
 from satjax.models.router_model import RouterModel, abstract_model, bind
 from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
-from satjax.stage_loop import StageLoop, initial_optimizer_state
-from satjax.train_step import kept_features, make_train_step, place_batch, profiles_of
-from satjax.training_data import place_params, training_set
+from satjax.training.data import place_params, training_set
+from satjax.training.job import prepare
+from satjax.training.stage_loop import StageLoop, initial_optimizer_state
+from satjax.training.train_step import kept_features, make_train_step, place_batch, profiles_of
 from tests.tiny import tiny_config
 
 
@@ -160,7 +160,7 @@ def test_psi_reads_the_profiles_that_a_pass_asks_for_and_no_others(trains_psi, m
     )
     step, arguments = trains_psi
     learned, _, metrics = step()(*arguments)
-    monkeypatch.setattr("satjax.train_step.profiles_of", lambda inputs, candidate_GM: (inputs, candidate_GM))
+    monkeypatch.setattr("satjax.training.train_step.profiles_of", lambda inputs, candidate_GM: (inputs, candidate_GM))
     expected, _, _ = step()(*arguments)
     assert set(read) == {2, 6}
     assert float(metrics["gradient_norm"]) > 0

@@ -3,7 +3,7 @@ import json
 import matplotlib.image
 import numpy as np
 
-from satjax.training_curve import plot_training_curve
+from satjax.training.curve import plot_training_curve
 
 
 def test_each_stage_is_drawn(tmp_path):

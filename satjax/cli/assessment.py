@@ -115,8 +115,8 @@ def _assess(options: argparse.Namespace) -> int:
     from satjax.assess.journal import open_journal
     from satjax.assess.result import add_to_router, profile_of
     from satjax.assess.run import questions_in_order, run
-    from satjax.interruption import stop_requests
     from satjax.outcomes import read_outcomes
+    from satjax.processes.interruption import stop_requests
     from satjax.render.assessment import assessment_table
     from satjax.render.progress import assessment_progress
 

@@ -246,8 +246,8 @@ def _protocol(options: argparse.Namespace) -> int:
     from satjax.evaluation.protocols import coverage, folds, leave_out, onboarding, release_stream
     from satjax.evaluation.report import write_html
     from satjax.evaluation.zoos import read_zoos
-    from satjax.interruption import Interrupted
     from satjax.outcomes import open_outcomes
+    from satjax.processes.interruption import Interrupted
     from satjax.render.progress import steps
     from satjax.render.protocols import protocol_tables
 

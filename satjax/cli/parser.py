@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from satjax.errors import SatjaxError
-from satjax.interruption import Interrupted
+from satjax.processes.interruption import Interrupted
 
 ROUTER_HELP = "an exported router, or one of those that come with satjax: default, large (default: default)"
 SEVERAL_HOSTS = """Start the same command on every host. On TPU pods (also on GKE), under SLURM and Open MPI 4, and in indexed Kubernetes jobs (with the
@@ -87,7 +87,7 @@ def names_in(text: str | None, flag: str) -> tuple[str, ...] | None:
 
 
 def add_host_flags(parser: argparse.ArgumentParser, description: str) -> None:
-    """The flags by which several processes find each other (`satjax.distributed.find_cluster`)."""
+    """The flags by which several processes find each other (`satjax.processes.distributed.find_cluster`)."""
     hosts = parser.add_argument_group("several hosts", textwrap.fill(description, WIDTH))
     hosts.add_argument("--coordinator", metavar="HOST:PORT", help="process 0, at a free port that all others reach")
     hosts.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1: this host alone")

@@ -91,8 +91,8 @@ def _rank(options: argparse.Namespace) -> int:
 
 
 def _rank_file(options: argparse.Namespace) -> int:
-    from satjax.distributed import find_cluster, together
-    from satjax.interruption import ended_by_interrupt, stop_requests
+    from satjax.processes.distributed import find_cluster, together
+    from satjax.processes.interruption import ended_by_interrupt, stop_requests
 
     if not (options.input and options.output):
         raise SatjaxError("--input and --output go together: name both files")
@@ -103,10 +103,10 @@ def _rank_file(options: argparse.Namespace) -> int:
     with ended_by_interrupt(), together(cluster, options.join_timeout):
         import jax
 
-        from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config import MeshConfig
         from satjax.export import check_candidates
+        from satjax.processes.agreement import is_first
         from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file
         from satjax.render.progress import progress

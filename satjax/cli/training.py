@@ -6,8 +6,8 @@ from pathlib import Path
 
 from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags, say_interrupted
 from satjax.errors import SatjaxError
-from satjax.interruption import Interrupted, ended_by_sigterm
 from satjax.pretrained import router_directory
+from satjax.processes.interruption import Interrupted, ended_by_sigterm
 
 DOES_NOT_FIT = 1
 
@@ -78,14 +78,14 @@ def add_verbs(verb: Verb) -> None:
 # For what goes before training and after it: the roll call, the export.
 @ended_by_sigterm("interrupted; run the same command again")
 def _train(options: argparse.Namespace) -> int:
-    from satjax.distributed import find_cluster, together
+    from satjax.processes.distributed import find_cluster, together
 
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
     with together(cluster, options.join_timeout):
         # Not before: these take seconds, and who is missing is known without them.
-        from satjax.agreement import is_first
         from satjax.compilation_cache import use_compilation_cache
         from satjax.config_file import load_config
+        from satjax.processes.agreement import is_first
         from satjax.train import train
 
         use_compilation_cache(options.workdir)

@@ -24,7 +24,7 @@ from satjax.preflight.steps import (
 )
 from satjax.progress import Steps, unheard
 from satjax.sharding import batch_shards, make_mesh
-from satjax.train_step import rows_of_a_pass
+from satjax.training.train_step import rows_of_a_pass
 
 ROWS_PER_CHIP = (1, 2, 4)
 """Instructions of one pass on one chip that a sweep tries."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 
-from satjax.device_memory import OTHER_KERNEL, lacks_vector_memory
 from satjax.errors import SatjaxError, how_to_install
 from satjax.preflight.chips import GIB, Topology
 from satjax.preflight.work import Work, read_work
+from satjax.training.device_memory import OTHER_KERNEL, lacks_vector_memory
 
 # libtpu looks for the machine that it would run on; these are its answers, so that it neither asks the network nor complains, nor wants to be
 # the only process here that has it open.

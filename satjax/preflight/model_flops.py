@@ -24,7 +24,7 @@ def train_flops(plan: Plan) -> float:
 
 
 def _asked(plan: Plan) -> float:
-    """The share of psi's rows that a step has to read: of profiles as text it reads those that its groups ask for (`satjax.train_step.profiles_of`)."""
+    """The share of psi's rows that a step has to read: of profiles as text it reads those that its groups ask for (`satjax.training.train_step.profiles_of`)."""
     if plan.model.profile_encoder.kind != "text":
         return 1.0
     return min(1.0, plan.config.batch.groups * plan.candidates / plan.num_candidates)

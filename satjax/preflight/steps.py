@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, models
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
 from satjax.instructions import PromptWriter, prompt_writer
-from satjax.job import reads_features
 from satjax.models.narrow import packs
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
 from satjax.models.text_encoder import Pooling
@@ -21,7 +20,8 @@ from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
 from satjax.scoring.llm import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
-from satjax.train_step import batch_layout, make_train_step, rows_of_a_pass
+from satjax.training.job import reads_features
+from satjax.training.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 from satjax.weights.pooling import check_modules, stated_pooling
@@ -108,7 +108,7 @@ def _llm(config: RouterConfig) -> tuple[Mapping[str, Any], PromptWriter]:
 
 
 def lower_train_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
-    """The step of `satjax.train_step` for a batch of the longest bucket; raises SatjaxError where the mesh does not divide the batch."""
+    """The step of `satjax.training.train_step` for a batch of the longest bucket; raises SatjaxError where the mesh does not divide the batch."""
     graphdef, _ = abstract_model(plan.model)
     params = abstract_params(plan, mesh)
     trainable, frozen = partition(params, plan.trained)

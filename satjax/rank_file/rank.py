@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from satjax.agreement import is_first, wait_for_all
 from satjax.instructions import is_instruction
+from satjax.processes.agreement import is_first, wait_for_all
 from satjax.progress import Progress, unheard
 from satjax.rank_file.chunks import read_chunks, texts_of
 from satjax.rank_file.claim import claim_parts, is_done, job_of, one_at_a_time

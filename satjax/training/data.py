@@ -4,12 +4,12 @@ import jax
 import numpy as np
 
 from satjax.batches import TrainingSet, of_tasks
-from satjax.feature_norms import SAMPLE, feature_norms
-from satjax.job import Job, reads_features
 from satjax.models.router_model import Params, abstract_model, initial_params
 from satjax.progress import Progress, unheard
 from satjax.sharding import param_shardings, place, replicated
 from satjax.text_features import FeatureReader, feature_store
+from satjax.training.feature_norms import SAMPLE, feature_norms
+from satjax.training.job import Job, reads_features
 from satjax.vectors import VectorStore
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from satjax.errors import BUG, SatjaxError, TryAgain
-from satjax.roll_call import Roster, answer
+from satjax.processes.roll_call import Roster, answer
 
 JOIN_TIMEOUT = 300.0
 """Seconds for all processes to come."""

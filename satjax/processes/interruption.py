@@ -18,7 +18,7 @@ SAID = b"satjax: stopping after what is under way; Ctrl-C %b more stops at once\
 class Interrupted(Exception):
     """SIGTERM or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved.
 
-    No SatjaxError, which in `satjax.distributed.together` is a failure: the other processes, which stop at the same step, would be ended by it.
+    No SatjaxError, which in `satjax.processes.distributed.together` is a failure: the other processes, which stop at the same step, would be ended by it.
     """
 
     exit_code = INTERRUPTED_EXIT_CODE

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from satjax.run_log import read_metrics
+from satjax.training.run_log import read_metrics
 
 
 def plot_training_curve(metrics: Path, target: Path) -> None:

@@ -13,19 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from satjax.agreement import is_first
 from satjax.calibration import Calibration, fit_calibration
 from satjax.config import RouterConfig
 from satjax.export import RouterFiles, write_router
 from satjax.files import canonical_json, locked
-from satjax.job import Job, outcome_bytes
 from satjax.measurement import AbilityScale
 from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
+from satjax.processes.agreement import is_first
 from satjax.scoring import make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens
 from satjax.sharding import place, replicated
-from satjax.training_data import feature_reader, store_of
+from satjax.training.data import feature_reader, store_of
+from satjax.training.job import Job, outcome_bytes
 
 log = logging.getLogger("satjax")
 

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from satjax.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.aptitude import AptitudeTest, CapabilityProfile, known_profiles, sample_aptitude_test
 from satjax.assembly import Assembly, assemble
 from satjax.batches import check_batches, trained_candidates, training_table
@@ -27,9 +26,10 @@ from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
 from satjax.optimizer import is_trainable, trainable_paths
 from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
+from satjax.processes.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
-from satjax.train_step import rows_of_a_pass
+from satjax.training.train_step import rows_of_a_pass
 from satjax.weights.pooling import check_modules
 
 SECONDS_TO_SEE_A_FILE = 60.0

@@ -1,0 +1,1 @@
+"""How the processes of a run find each other and agree, how they are stopped, and which of their failures may pass."""
