@@ -202,11 +202,11 @@ def throughput(router: Any, plain: Any, one: str, many: str, seconds: float, tur
 
 def measure_routing(directory: Path, rounds: int, seconds: float, turns: int) -> dict[str, Any]:
     """Idle and throughput, with server and client in this process."""
+    from satjax.policy.zoo_file import read_zoo_file
     from satjax.router import SERVING_SIZES, Router
     from satjax.serving.app import create_app
     from satjax.serving.keys import KeyRing
     from satjax.serving.service import open_service
-    from satjax.zoo_file import read_zoo_file
 
     router, plain = Router.load(serving=True), Router.load()
     for long in (False, True):

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from satjax.conversation import scored_text
 from satjax.errors import SatjaxError, how_to_install, unknown_name
 from satjax.instructions import is_instruction
-from satjax.objective import Objective, Quality, order
-from satjax.price import Size, chat_size
+from satjax.policy.conversation import scored_text
+from satjax.policy.objective import Objective, Quality, order
+from satjax.policy.price import Size, chat_size
 from satjax.router import Router
 
 # Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
@@ -39,12 +39,12 @@ SIZED_BY = ("tools", "functions", "max_tokens", "max_completion_tokens", "n")
 
 
 class SatjaxRouting(CustomRoutingStrategyBase):
-    """Picks by the probability that a deployment's model handles what the user asks, and by its price; see `satjax.objective`.
+    """Picks by the probability that a deployment's model handles what the user asks, and by its price; see `satjax.policy.objective`.
 
     A deployment's candidate is `satjax_candidate` of its `model_info`, or else its model's name, with or without what stands before the
     slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
     chance decides, as it does among equals. A `satjax_candidate` that the router does not know is warned of, once. A deployment's price is that
-    of the whole request's tokens, as in `satjax serve` (`satjax.price`), and of `output_tokens` more or as many as the request allows, by
+    of the whole request's tokens, as in `satjax serve` (`satjax.policy.price`), and of `output_tokens` more or as many as the request allows, by
     `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list.
     """
 
@@ -107,7 +107,7 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         messages: Sequence[Mapping[str, Any]] | None,
         request: Mapping[str, Any] | None = None,
     ) -> Deployment:
-        """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.conversation`).
+        """The first choice among deployments for what of a conversation is scored, as in `satjax serve` (`satjax.policy.conversation`).
 
         Of the rest of a `request`, tools and the most tokens and choices that it allows count for its price.
         """

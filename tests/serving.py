@@ -15,11 +15,11 @@ import numpy as np
 import uvicorn
 
 from satjax.aptitude import CapabilityProfile
+from satjax.policy.zoo_file import read_zoo_file
 from satjax.serving.app import create_app
 from satjax.serving.keys import KeyRing
 from satjax.serving.server import uvicorn_config
 from satjax.serving.service import Service, open_service
-from satjax.zoo_file import read_zoo_file
 
 SECRET = "sk-backend-secret-0123456789"
 

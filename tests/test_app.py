@@ -13,8 +13,8 @@ import httpx
 import openai
 import pytest
 
+from satjax.policy.zoo_file import ServedCandidate, Settings
 from satjax.serving.backends import Backends, _events
-from satjax.zoo_file import ServedCandidate, Settings
 from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
 
 KEY, ADMIN = "client-key-0123456789", "admin-key-0123456789"
@@ -708,10 +708,10 @@ def test_many_at_once_share_passes_and_each_gets_its_own_answer(backend, tmp_pat
 
 def test_shutting_down_finishes_what_runs(backend, tmp_path):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:3"})
+    from satjax.policy.zoo_file import read_zoo_file
     from satjax.serving.app import create_app
     from satjax.serving.keys import KeyRing
     from satjax.serving.service import open_service
-    from satjax.zoo_file import read_zoo_file
 
     service = open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
     found = []
@@ -783,8 +783,8 @@ def test_a_backend_that_floods_is_cut_off(backend, tmp_path):
 
 def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
     from satjax.errors import SatjaxError
+    from satjax.policy.zoo_file import read_zoo_file
     from satjax.serving.service import open_service
-    from satjax.zoo_file import read_zoo_file
 
     monkeypatch.delenv("ABSENT_KEY", raising=False)
     zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"a": "m"}, a={"api_key_env": '"ABSENT_KEY"'})

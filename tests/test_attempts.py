@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
+from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.api_errors import ApiError
 from satjax.serving.attempts import Attempts
 from satjax.serving.backends import Answer, Failed
 from satjax.serving.cooling import Cooling
 from satjax.serving.telemetry import Telemetry
-from satjax.zoo_file import ServedCandidate
 
 
 class Backends:

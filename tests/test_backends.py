@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
+from satjax.policy.zoo_file import ServedCandidate, Settings
 from satjax.serving.backends import Backends, Failed
-from satjax.zoo_file import ServedCandidate, Settings
 from tests.serving import Backend, running
 
 COMMENT, EVENT = b": keep-alive\n\n", b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'

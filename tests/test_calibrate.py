@@ -10,10 +10,10 @@ from satjax.cli import main
 from satjax.errors import SatjaxError
 from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, recalibrate, thresholds
 from satjax.export import router_sha256
-from satjax.objective import Cheapest, order
 from satjax.outcomes import OutcomeTable, read_outcomes
+from satjax.policy.objective import Cheapest, order
+from satjax.policy.zoo_file import ServedCandidate, ZooFile
 from satjax.router import Router
-from satjax.zoo_file import ServedCandidate, ZooFile
 from tests.trained import Trained
 
 NAN = np.nan

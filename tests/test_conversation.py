@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satjax.conversation import LONGEST, STANDS_ALONE, input_bytes, scored_text
+from satjax.policy.conversation import LONGEST, STANDS_ALONE, input_bytes, scored_text
 
 LONG = "Explain the second law of thermodynamics. " * 6
 

@@ -1,5 +1,5 @@
+from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.cooling import LONGEST, STRIKES, Cooling
-from satjax.zoo_file import ServedCandidate
 
 A, B, C = (ServedCandidate(name, "http://localhost/v1", name, 1.0, 1.0, 10, False) for name in "abc")
 

@@ -13,7 +13,7 @@ from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.calibration import read_calibration
 from satjax.errors import SatjaxError
 from satjax.export import _digests, _seal, read_router
-from satjax.zoo_file import read_zoo_file
+from satjax.policy.zoo_file import read_zoo_file
 from tests.damage import STRANGE, damage, mutated, nested
 from tests.trained import Trained
 

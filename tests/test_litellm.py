@@ -13,9 +13,9 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 
-from satjax.conversation import scored_text
 from satjax.litellm import SatjaxRouting
-from satjax.objective import Cheapest, Objective, Quality, Worth
+from satjax.policy.conversation import scored_text
+from satjax.policy.objective import Cheapest, Objective, Quality, Worth
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
 

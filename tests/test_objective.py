@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
-from satjax.objective import Cheapest, Quality, Worth, order, parse_objective
+from satjax.policy.objective import Cheapest, Quality, Worth, order, parse_objective
 
 NAN = math.nan
 P, PRICE = [0.5, 0.9, 0.7, 0.8], [1.0, 8.0, 2.0, NAN]

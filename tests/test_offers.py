@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satjax.objective import Cheapest, Quality, Worth
+from satjax.policy.objective import Cheapest, Quality, Worth
 from satjax.serving.offers import Offer, in_order
 
 chances = st.floats(0, 1, allow_nan=False)

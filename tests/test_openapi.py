@@ -8,10 +8,10 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi import checks
 
+from satjax.policy.zoo_file import read_zoo_file
 from satjax.serving.app import create_app
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import open_service
-from satjax.zoo_file import read_zoo_file
 from tests.serving import Backend, FakeRouter, running, write_zoo
 
 ADMIN = "admin-key-0123456789"

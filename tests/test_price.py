@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satjax.price import fits, price_usd, request_size
-from satjax.zoo_file import ServedCandidate
+from satjax.policy.price import fits, price_usd, request_size
+from satjax.policy.zoo_file import ServedCandidate
 
 CANDIDATE = ServedCandidate("a", "http://localhost/v1", "a", 2.0, 8.0, 1000, True)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from satjax.evaluation.prices import expected_prices
-from satjax.zoo_file import read_zoo_file
+from satjax.policy.zoo_file import read_zoo_file
 
 ZOO = """
 [serve]

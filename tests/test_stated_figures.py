@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from satjax.zoo_file import Settings
+from satjax.policy.zoo_file import Settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

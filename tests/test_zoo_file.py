@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
-from satjax.objective import Cheapest, Worth
+from satjax.policy.objective import Cheapest, Worth
+from satjax.policy.zoo_file import Settings, read_candidate, read_zoo_file
 from satjax.pretrained import DEFAULT
-from satjax.zoo_file import Settings, read_candidate, read_zoo_file
 from tests.serving import write_zoo
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "serve_zoo.toml"

@@ -169,10 +169,10 @@ def _calibrate(options: argparse.Namespace) -> int:
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
     from satjax.export import check_free
     from satjax.outcomes import open_outcomes
+    from satjax.policy.zoo_file import read_zoo_file
     from satjax.render.progress import progress
     from satjax.render.recalibration import calibration_tables
     from satjax.router import Router
-    from satjax.zoo_file import read_zoo_file
 
     check_free(options.router, options.out)
     zoo = read_zoo_file(options.zoo) if options.zoo else None

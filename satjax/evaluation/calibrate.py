@@ -22,8 +22,8 @@ from satjax.export import rewrite_router
 from satjax.files import write_text
 from satjax.model_card import calibration_fact, with_fact, with_section
 from satjax.outcomes import OutcomeTable, leaks
+from satjax.policy.zoo_file import ZooFile
 from satjax.router import Router
-from satjax.zoo_file import ZooFile
 
 FOLDS = 5
 SHARES = (0.99, 0.95, 0.9)
@@ -189,7 +189,7 @@ def _cheapest(outcome_TB: np.ndarray, cost_TB: np.ndarray, wanted_B: np.ndarray)
 
 def cheapest_above(offers: Offers, threshold: float) -> np.ndarray:
     """Column of each instruction's cheapest open candidate whose probability is at least `threshold`, or of the likeliest where there is none: what
-    `satjax.objective.order` puts first.
+    `satjax.policy.objective.order` puts first.
     """
     open_BM = ~np.isnan(offers.outcome_BM)
     enough_BM = open_BM & (offers.probability_BM >= threshold)

@@ -10,9 +10,10 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from satjax import __version__
-from satjax.conversation import scored_text
 from satjax.errors import SatjaxError
 from satjax.instructions import check_instructions
+from satjax.policy.conversation import scored_text
+from satjax.policy.zoo_file import ROUTED
 from satjax.serving.access import Access
 from satjax.serving.api_errors import ApiError
 from satjax.serving.bodies import (
@@ -37,7 +38,6 @@ from satjax.serving.bodies import (
 from satjax.serving.keys import KeyRing
 from satjax.serving.responses import GONE, HANDLERS, Counted, Relay, relayed, unless_gone
 from satjax.serving.service import OBJECTIVE_HEADER, Service
-from satjax.zoo_file import ROUTED
 
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

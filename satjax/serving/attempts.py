@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.api_errors import ApiError
 from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
 from satjax.serving.cooling import Cooling
 from satjax.serving.telemetry import Telemetry
-from satjax.zoo_file import ServedCandidate
 
 log = logging.getLogger("satjax")
 

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from satjax.objective import PATTERN
+from satjax.policy.objective import PATTERN
 from satjax.serving.api_errors import ApiError
 
 ObjectiveText = Annotated[

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from satjax.zoo_file import ServedCandidate
+from satjax.policy.zoo_file import ServedCandidate
 
 STRIKES = 3
 """Faulty answers in a row after which a candidate cools; one that cannot be reached, is out of time or limits us cools at once."""

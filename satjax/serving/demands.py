@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from satjax.price import Size, chat_size, fits, most_output_tokens
+from satjax.policy.price import Size, chat_size, fits, most_output_tokens
+from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.bodies import Demanding
-from satjax.zoo_file import ServedCandidate
 
 LEAST_ANSWER = 16
 """Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from satjax.objective import Objective, order
+from satjax.policy.objective import Objective, order
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,6 @@ class Offer:
 
 
 def in_order(objective: Objective, offers: Sequence[Offer]) -> list[Offer]:
-    """The offers from the best to the last resort (`satjax.objective.order`)."""
+    """The offers from the best to the last resort (`satjax.policy.objective.order`)."""
     chances, prices = [offer.probability for offer in offers], [offer.price_usd for offer in offers]
     return [offers[index] for index in order(chances, prices, objective)]

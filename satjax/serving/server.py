@@ -9,11 +9,11 @@ import uvicorn
 
 from satjax.errors import SatjaxError
 from satjax.export import read_router
+from satjax.policy.zoo_file import read_zoo_file
 from satjax.router import Router
 from satjax.serving.app import create_app
 from satjax.serving.keys import KeyRing
 from satjax.serving.service import check_zoo, open_service
-from satjax.zoo_file import read_zoo_file
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from satjax.aptitude import CapabilityProfile
-from satjax.conversation import scored_text
 from satjax.errors import SatjaxError, unknown_name
 from satjax.instructions import is_instruction
-from satjax.objective import Objective, parse_objective
-from satjax.price import price_usd
+from satjax.policy.conversation import scored_text
+from satjax.policy.objective import Objective, parse_objective
+from satjax.policy.price import price_usd
+from satjax.policy.zoo_file import ROUTED, ServedCandidate, ZooFile, read_candidate
 from satjax.router import Router
 from satjax.serving.api_errors import ApiError, turned_away
 from satjax.serving.attempts import Attempts
@@ -26,7 +27,6 @@ from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.offers import Offer, in_order
 from satjax.serving.telemetry import Telemetry
-from satjax.zoo_file import ROUTED, ServedCandidate, ZooFile, read_candidate
 
 log = logging.getLogger("satjax")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from satjax.conversation import input_bytes
-from satjax.zoo_file import ServedCandidate
+from satjax.policy.conversation import input_bytes
+from satjax.policy.zoo_file import ServedCandidate
 
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes of a token, roughly, in the tokenizers of common LLMs for English; what is routed here is only ever compared."""

@@ -11,7 +11,7 @@ from typing import Any
 from satjax.address import check_address
 from satjax.config import from_mapping
 from satjax.errors import SatjaxError, unknown_name
-from satjax.objective import Objective, Quality, parse_objective
+from satjax.policy.objective import Objective, Quality, parse_objective
 
 ROUTED = "satjax"
 """The model name that is routed; no candidate may have it."""

@@ -1,0 +1,1 @@
+"""Which candidate is asked: what of a request is scored, what candidates would cost, and which objective decides."""
