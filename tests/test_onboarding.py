@@ -20,7 +20,7 @@ TABLE = families_table()
 PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])
 
 
-@given(st.integers(1, 20), st.integers(0, 5))
+@given(st.integers(1, 20), st.tuples(st.integers(0, 5), st.integers(0, 5)))
 def test_fewer_items_are_some_of_those_observed(size, seed):
     fewer = fewer_items(PROFILE, size, seed)
     kept = ~np.isnan(fewer.item_outcome_TK)
@@ -41,6 +41,32 @@ def test_a_size_says_how_many_items_were_answered_where_a_candidate_lacks_some(r
     assert sizes["16"]["mean_items"] == (6 + 5 * 16) / 6
 
 
+def test_items_are_drawn_anew_for_each_candidate_and_each_draw(recipe, tmp_path, monkeypatch):
+    """A router that says what share of its items a candidate handled: every figure is the mean over draws that differ."""
+    router = ShareRouter()
+    monkeypatch.setattr(module, "open_outcomes", lambda _: TABLE)
+    monkeypatch.setattr(module, "trained", lambda *_, **__: router)
+    figures = onboarding(*recipe, sizes=(4, 16))
+    found = figures["sizes"]["4"]
+    assert found["draws"] == module.DRAWS
+    test, names = TABLE.split("test"), TABLE.candidate_ids
+    kept = np.array([[router.kept[f"{name} with 4 items, draw {d}"] for name in names] for d in range(module.DRAWS)])
+    assert len({items.tobytes() for items in kept.reshape(-1, kept.shape[-1])}) > 0.8 * module.DRAWS * len(names)
+    share = np.array([[router.share[f"{name} with 4 items, draw {d}"] for name in names] for d in range(module.DRAWS)])
+    drawn = [np.broadcast_to(share_M, (len(test.items), len(names))) for share_M in share]
+    for name, figure in metrics.CORRECTNESS.items():
+        values = [figure(probability, test.scores_MN.T) for probability in drawn]
+        assert found[name] == pytest.approx(np.mean(values), rel=1e-6)
+        assert found["deviations"][name] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+    routed = [metrics.routed_outcomes(probability, test.scores_MN.T).mean() for probability in drawn]
+    assert found["routed"] == pytest.approx(np.mean(routed), rel=1e-6)
+    assert found["deviations"]["routed"] == pytest.approx(np.std(routed, ddof=1), rel=1e-4)
+    assert found["intervals"]["routed"][0] < found["routed"] < found["intervals"]["routed"][1]
+    write_html(figures, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * found['routed']:.2f} ± {100 * found['deviations']['routed']:.2f}" in page
+
+
 class StubRouter:
     """Knows an aptitude test, and nothing else."""
 
@@ -52,6 +78,23 @@ class StubRouter:
     def probability(self, texts, names):
         """Chance."""
         return np.random.default_rng(0).random((len(texts), len(names)))
+
+
+class ShareRouter(StubRouter):
+    """P(handled) is the share of its items that a candidate handled."""
+
+    def __init__(self):
+        self.share, self.kept = {}, {}
+
+    def add(self, *profiles):
+        """Keeps the shares."""
+        for profile in profiles:
+            self.share[profile.candidate] = np.nanmean(profile.item_outcome_TK)
+            self.kept[profile.candidate] = ~np.isnan(profile.item_outcome_TK).ravel()
+
+    def probability(self, texts, names):
+        """The shares, of every text."""
+        return np.tile(np.array([self.share[name] for name in names], np.float32), (len(texts), 1))
 
 
 def test_each_size_has_figures_of_unseen_candidates(recipe, tmp_path):
@@ -69,7 +112,9 @@ def test_each_size_has_figures_of_unseen_candidates(recipe, tmp_path):
     full = metrics.auroc_pooled(np.concatenate(columns, axis=1), test.scores_MN.T)
     assert figures["sizes"]["16"]["auroc_pooled"] == pytest.approx(full, abs=1e-6)
     found = figures["sizes"]["16"]
-    assert set(found["intervals"]) == set(found) - {"intervals"}
+    assert set(found["intervals"]) == set(found["deviations"]) == set(found) - {"intervals", "deviations", "draws"}
+    assert found["draws"] == 1, "all items can be drawn in one way"
+    assert set(found["deviations"].values()) == {None}
     for name, (low, high) in found["intervals"].items():
         assert low <= found[name] <= high, name
     assert found["intervals"]["auroc_pooled"][0] <= full <= found["intervals"]["auroc_pooled"][1]

@@ -28,8 +28,14 @@ from satjax.evaluation.baselines.zero_shot import ZeroShot
 from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import Scored, scored
-from satjax.evaluation.figures import Zoos, over_seeds, routed_by_zoo, routing_of_zoos
-from satjax.evaluation.intervals import paired_interval, statistic_interval
+from satjax.evaluation.figures import (
+    Zoos,
+    correctness_differences,
+    figure_over_seeds,
+    routed_by_zoo,
+    routing_of_zoos,
+)
+from satjax.evaluation.intervals import paired_interval
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs, evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
@@ -262,8 +268,8 @@ def compare(
     costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
 
     `seeds` counts the fits of a method, and `differ_in` says what these differ in where it is not their seeds. Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
-    `satjax evaluate` gives it, outcomes averaged over seeds, and, where the router is among the methods, how far the router is above the method
-    (`router_gain`: paired interval). Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
+    `satjax evaluate` gives it, outcomes averaged over seeds. Where the router is among the methods, how far it is above the method in routing
+    (`router_gain`), and its figures of correctness less the method's (`router_less_it`), have paired intervals. Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
     stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
     `rerank`), where `cost_figures` finds what they need.
     """
@@ -286,12 +292,15 @@ def compare(
             "fit_seconds": method.fit_seconds,
             "chosen": dict(method.chosen),
             "correctness": {
-                figure: _over_seeds(function, method.probability_SBM, outcome_BM)
+                figure: figure_over_seeds(function, method.probability_SBM, outcome_BM)
                 for figure, function in metrics.CORRECTNESS.items()
             },
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
+        if ROUTER in methods and name != ROUTER:
+            ours_SBM = methods[ROUTER].probability_SBM
+            figures[name]["router_less_it"] = correctness_differences(ours_SBM, method.probability_SBM, outcome_BM)
     on_progress("intervals", len(methods), len(methods))
     # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
     probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
@@ -313,17 +322,6 @@ def compare(
         **references,
         "methods": figures,
     }
-
-
-def _over_seeds(
-    function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, Any]:
-    values = [function(probability, outcome_BM) for probability in probability_SBM]
-    found = over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
-    if function is not metrics.log_loss and found["low"] is not None:
-        # The mean over seeds may lie nearer to 0 or 1 than the first seed, about which they were set.
-        found |= {"low": max(0.0, found["low"]), "high": min(1.0, found["high"])}
-    return found
 
 
 def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from satjax.evaluation.bench import APART, ROUTER
-from satjax.evaluation.formats import ends, figure, gain, percent
+from satjax.evaluation.formats import ends, figure, gain, percent, spread
 from satjax.metrics import CORRECTNESS
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")
@@ -87,6 +87,21 @@ def correctness(methods: Figures) -> Figures:
     return _table([(name, "") for name in (*CORRECTNESS, "seeds", "fit, s")], rows)
 
 
+def differences(methods: Figures) -> Figures | None:
+    """The router's figures of the probabilities less those of each method; None where no router is among them."""
+    rows = [
+        _row(name, [_difference(method["router_less_it"][figure]) for figure in CORRECTNESS])
+        for name, method in methods.items()
+        if "router_less_it" in method
+    ]
+    columns = [(name, "less is better" if name in LESS_IS_BETTER else "") for name in CORRECTNESS]
+    return _table(columns, rows) if rows else None
+
+
+def _difference(found: Figures) -> Figures:
+    return _cell(gain(found, 1, 4), ends(found["low"], found["high"], 1, 4))
+
+
 def _fits(method: Figures) -> str:
     """How many fits the figures are means of, with what they differ in where that is not their seeds."""
     differ_in = method.get("differ_in", "seeds")
@@ -101,8 +116,7 @@ def cost(references: Figures, methods: Figures) -> Figures:
         for label in ("zero_router", "oracle")
     ]
     for name in aiq:
-        above = methods[name]["cost"]["above_zero_router"]
-        rows.append(_row(name, [*aiq[name], _cell(gain(above, 1, 4), ends(above["low"], above["high"], 1, 4))]))
+        rows.append(_row(name, [*aiq[name], _difference(methods[name]["cost"]["above_zero_router"])]))
     return _table([("AIQ", ""), ("above the zero router", "")], rows)
 
 
@@ -150,9 +164,8 @@ def _of_figures(methods: Figures, group: str, scales: Mapping[str, tuple[float, 
         cells[method_name] = []
         for name, (scale, digits) in scales.items():
             found = method[group][name]
-            spread = "" if found["deviation"] is None else f" ± {figure(found['deviation'], scale, digits)}"
             is_best = method_name not in APART and found["mean"] is not None and found["mean"] == best[name]
-            value = figure(found["mean"], scale, digits) + spread
+            value = figure(found["mean"], scale, digits) + spread(found["deviation"], scale, digits)
             cells[method_name].append(
                 _cell(value, ends(found["low"], found["high"], scale, max(1, digits - 1)), best=is_best)
             )

@@ -149,7 +149,10 @@ def release_stream(releases: list[dict[str, Any]]) -> str:
 
 @_in_any_script
 def onboarding(sizes: dict[str, Any]) -> str:
-    """AUROCs and routing accuracy of candidates that training never met by the number of aptitude items that they answered."""
+    """AUROCs and routing accuracy of candidates that training never met by the number of aptitude items that they answered.
+
+    A band is as far as single draws of items are from their mean (standard deviation).
+    """
     figure = _figure(10.5, 4.2)
     aurocs, routed = figure.subplots(1, 2)
     x = [int(size) for size in sizes]
@@ -157,7 +160,9 @@ def onboarding(sizes: dict[str, Any]) -> str:
     def draw(axes: "Axes", name: str, scale: float, **style: Any) -> None:
         value = scale * np.array([found[name] for found in sizes.values()], float)
         ends = scale * np.array([found["intervals"][name] for found in sizes.values()], float).T
-        axes.errorbar(x, value, abs(ends - value), capsize=4, **style)
+        deviation = scale * np.array([found["deviations"][name] or 0 for found in sizes.values()], float)
+        (line, *_) = axes.errorbar(x, value, abs(ends - value), capsize=4, **style)
+        axes.fill_between(x, value - deviation, value + deviation, color=line.get_color(), alpha=0.12, linewidth=0)
 
     draw(aurocs, "auroc_pooled", 1, color="black", marker="o", linewidth=2.5, label="pooled")
     for name, marker in (("per_candidate", "s"), ("within_instruction", "^")):

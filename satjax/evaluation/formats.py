@@ -8,6 +8,11 @@ def figure(value: float | None, scale: float = 1, digits: int = 4) -> str:
     return "–" if value is None else f"{scale * value:.{digits}f}"
 
 
+def spread(deviation: float | None, scale: float = 1, digits: int = 4) -> str:
+    """A standard deviation as it stands behind a mean; nothing where there is none."""
+    return "" if deviation is None else f" ± {figure(deviation, scale, digits)}"
+
+
 def percent(value: float | None) -> str:
     """A share in percent, without the sign."""
     return figure(value, 100, 2)

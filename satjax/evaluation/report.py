@@ -28,7 +28,9 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
     pages = Environment(
         loader=PackageLoader("satjax.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pages.globals |= {name: getattr(formats, name) for name in ("figure", "percent", "gain", "ends", "dollars")}
+    pages.globals |= {
+        name: getattr(formats, name) for name in ("figure", "spread", "percent", "gain", "ends", "dollars")
+    }
     protocol = figures.get("protocol")
     title = f"satjax protocol: {protocol}" if protocol else "satjax bench"
     found: dict[str, Any]
@@ -65,6 +67,7 @@ def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
         "gaps": bench_tables.gaps(methods),
         "entropies": bench_tables.entropies(methods),
         "correctness": bench_tables.correctness(methods),
+        "differences": bench_tables.differences(methods),
         "cost": cost and bench_tables.cost(cost, methods),
         "cost_drawing": cost and drawings.quality_against_cost(cost, methods),
         "pair": pair and bench_tables.pair(pair, methods),

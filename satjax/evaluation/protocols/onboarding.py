@@ -1,6 +1,6 @@
 """How much of the aptitude test a new candidate has to take: its family unseen, its profile of fewer and fewer items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
-from satjax.evaluation.intervals import figure_intervals, mean_interval
+from satjax.evaluation.figures import figure_over_seeds, over_seeds
+from satjax.evaluation.intervals import mean_interval
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families_to_leave_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 
 SIZES = (16, 64, 256, 1000)
-SEED = 0
+DRAWS = 10
+"""How often items are drawn for each candidate: which 16 of 1,000 it answers says more than how many."""
 
 
 def onboarding(
@@ -26,10 +28,11 @@ def onboarding(
     sizes: Sequence[int] = SIZES,
     on_progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Figures of candidates of unseen families by the number of aptitude items that they answered, drawn at random; 95 % intervals
-    stand in `intervals`, by figure.
+    """Figures of candidates of unseen families by the number of aptitude items that they answered.
 
-    Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
+    Items are drawn at random, `draws` times for each candidate, once where they are the whole test. A figure is the mean over the draws; in
+    `deviations` stands by figure how far a single draw is from that (standard deviation, None of one draw), in `intervals` the 95 %
+    interval over instructions. Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
     `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
     """
@@ -40,25 +43,27 @@ def onboarding(
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     column = {name: i for i, name in enumerate(table.candidate_ids)}
-    sizes = sorted({min(size, config.aptitude.num_tasks * config.aptitude.shots) for size in sizes})
+    whole = config.aptitude.num_tasks * config.aptitude.shots
+    sizes = sorted({min(size, whole) for size in sizes})
+    draws = {size: DRAWS if size < whole else 1 for size in sizes}
     answered_SM = np.zeros((len(sizes), len(column)))
-    found = {size: np.full(outcome_BM.shape, np.nan, np.float32) for size in sizes}
+    found = {size: np.full((draws[size], *outcome_BM.shape), np.nan, np.float32) for size in sizes}
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups))
         columns = [column[name] for name in names]
         # In a function of its own, which lets go of its router before the next one is trained on the same device.
-        parts, answered_SM[:, columns] = _fold(config, workdir, family, names, table, texts, sizes)
+        parts, answered_SM[:, columns] = _fold(config, workdir, family, names, table, texts, draws)
         for size, part in zip(sizes, parts, strict=True):
-            found[size][:, columns] = part
+            found[size][:, :, columns] = part
     on_progress("folds", len(groups), len(groups))
     return {
         "protocol": "onboarding",
         "instructions": len(texts),
         "candidates": list(table.candidate_ids),
         "sizes": {
-            str(size): _figures(probability_BM, outcome_BM)
+            str(size): _figures(probability_DBM, outcome_BM)
             | ({"mean_items": float(answered_M.mean())} if answered_M.mean() < size else {})
-            for (size, probability_BM), answered_M in zip(found.items(), answered_SM, strict=True)
+            for (size, probability_DBM), answered_M in zip(found.items(), answered_SM, strict=True)
         },
     }
 
@@ -70,23 +75,28 @@ def _fold(
     names: Sequence[str],
     table: OutcomeTable,
     texts: Sequence[str],
-    sizes: Sequence[int],
+    draws: Mapping[int, int],
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """By size, probabilities `[B, M]` of a family's M candidates by the router without it, and how many items each answered, `[S, M]`."""
+    """Of a family's M candidates by the router without it: probabilities by size, each `[D, B, M]` of D draws, and how many items each answered, `[S, M]`."""
     router = trained(config, workdir, f"without-family-{family}", candidates=names)
     whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
-    fewer = [
-        replace(fewer_items(profile, size, SEED), candidate=f"{profile.candidate} with {size} items")
-        for size in sizes
-        for profile in whole
-    ]
-    router.add(*fewer)
-    probability = router.probability(texts, [profile.candidate for profile in fewer])
-    answered_SM = np.reshape([profile.count_T.sum() for profile in fewer], (len(sizes), -1))
-    return np.split(probability, len(sizes), axis=1), answered_SM
+    fewer = {
+        (size, draw, name): replace(
+            fewer_items(profile, size, (draw, table.candidate_ids.index(name))),
+            candidate=f"{name} with {size} items, draw {draw}",
+        )
+        for size, count in draws.items()
+        for draw in range(count)
+        for name, profile in zip(names, whole, strict=True)
+    }
+    router.add(*fewer.values())
+    probability = router.probability(texts, [profile.candidate for profile in fewer.values()])
+    by_draw = probability.reshape(len(texts), -1, len(names)).swapaxes(0, 1)
+    answered_SM = np.array([[fewer[size, 0, name].count_T.sum() for name in names] for size in draws])
+    return np.split(by_draw, np.cumsum(list(draws.values()))[:-1]), answered_SM
 
 
-def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityProfile:
+def fewer_items(profile: CapabilityProfile, size: int, seed: Sequence[int]) -> CapabilityProfile:
     """The profile as if only `size` of its items, drawn evenly from those observed, had been answered."""
     outcome = profile.outcomes_TK.reshape(-1)
     observed = np.flatnonzero(~np.isnan(outcome))
@@ -98,15 +108,19 @@ def fewer_items(profile: CapabilityProfile, size: int, seed: int) -> CapabilityP
     return replace(profile, accuracy_T=accuracy_T, count_T=count_T, item_outcome_TK=outcome_TK)
 
 
-def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, Any]:
-    found = metrics.correctness(probability_BM, outcome_BM)
-    of_rows = figure_intervals(
-        lambda rows: list(metrics.correctness(probability_BM[rows], outcome_BM[rows]).values()), len(outcome_BM)
-    )
-    routed = mean_interval(metrics.routed_outcomes(probability_BM, outcome_BM))
-    intervals = dict(zip((*found, "routed"), (*of_rows, routed), strict=True))
+def _figures(probability_DBM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, Any]:
+    routed_DB = np.array([metrics.routed_outcomes(drawn, outcome_BM) for drawn in probability_DBM])
+    found = {
+        name: figure_over_seeds(figure, probability_DBM, outcome_BM) for name, figure in metrics.CORRECTNESS.items()
+    } | {"routed": over_seeds(_means(routed_DB), mean_interval(routed_DB.mean(axis=0)))}
     return {
-        **found,
-        "routed": routed.mean,
-        "intervals": {name: [each.low, each.high] for name, each in intervals.items()},
+        **{name: each["mean"] for name, each in found.items()},
+        "draws": len(probability_DBM),
+        "deviations": {name: each["deviation"] for name, each in found.items()},
+        "intervals": {name: [each["low"], each["high"]] for name, each in found.items()},
     }
+
+
+def _means(value_DB: np.ndarray) -> list[float | None]:
+    answered_B = ~np.isnan(value_DB).all(axis=0)
+    return [float(value_B[answered_B].mean()) if answered_B.any() else None for value_B in value_DB]
