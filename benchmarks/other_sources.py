@@ -18,6 +18,7 @@ from satjax.config import EncoderWeights, TrainConfig
 from satjax.config_file import load_config
 from satjax.evaluation.bench import bench
 from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.provenance import made_of
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.render.evaluation import bench_table
 from satjax.render.progress import steps
@@ -90,11 +91,22 @@ def main() -> None:
             )
             for seed in range(options.seeds)
         ]
+        encoder = resolve(EncoderWeights().weights)
         with steps() as on_progress:
             figures: dict[str, Any] = bench(
-                routers, table, encoder=resolve(EncoderWeights().weights), on_progress=on_progress
+                routers,
+                table,
+                encoder=encoder,
+                kept=options.workdir / f"{source}-baselines",
+                on_progress=on_progress,
             )
-        figures = {"flags": list(SOURCES[source]), "passes": passes, "val_log_loss_by_passes": losses, **figures}
+        figures = {
+            "flags": list(SOURCES[source]),
+            "passes": passes,
+            "val_log_loss_by_passes": losses,
+            "made": made_of(source, table, encoder=encoder.source),
+            **figures,
+        }
         path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         Console().print(f"\n{source}: {passes} passes")
         bench_table(figures)

@@ -57,16 +57,16 @@ class Calibration:
                     "calibration: the knots of an isotonic map rise in score and in probability, inside (0, 1)"
                 )
 
-    def probability(self, score_BM: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 of the shape of `score_BM`."""
+    def probability(self, score_BM: np.ndarray, dtype: type[np.floating] = np.float32) -> np.ndarray:
+        """Probabilities, of the shape of `score_BM`: float64 ones keep apart what float32 rounds to 1."""
         # A steep map of close scores takes a small difference of large products.
         score_BM = np.asarray(score_BM, np.float64)
         if not self.knots:
-            return _sigmoid(self.scale * score_BM + self.offset)
+            return _sigmoid(self.scale * score_BM + self.offset).astype(dtype)
         score_K, probability_K = np.array(self.knots, np.float64).T
         inside_BM = np.interp(score_BM, score_K, np.log(probability_K / (1 - probability_K)))
         beyond_BM = score_BM - np.clip(score_BM, score_K[0], score_K[-1])
-        return _sigmoid(inside_BM + self.scale * beyond_BM)
+        return _sigmoid(inside_BM + self.scale * beyond_BM).astype(dtype)
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -74,8 +74,8 @@ class Calibration:
 
 
 def _sigmoid(log_odds_BM: np.ndarray) -> np.ndarray:
-    """Float32. SciPy has one, but takes half a second to import, and ranking needs nothing else of it."""
-    return (1 / (1 + np.exp(-np.clip(log_odds_BM, -60, 60).astype(np.float64)))).astype(np.float32)
+    """SciPy has one, but takes half a second to import, and ranking needs nothing else of it."""
+    return 1 / (1 + np.exp(-np.clip(log_odds_BM, -60, 60)))
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -21,6 +21,7 @@ def small():
             "STARTS": 1,
             "HIDDEN": 64,
             "FACTORS": (4,),
+            "SLOWER": (),
             "GRID": tuple(starmap(Training, product((1.0, 10.0), (1e-3, 1e-4)))),
         }.items():
             patch.setattr(factors, name, value)

@@ -402,9 +402,51 @@ def test_rerank_needs_a_response_of_everyone_to_something(trained, table):
     routers = [Router.load(trained.router)]
     with pytest.raises(SatjaxError, match=r"no responses\.parquet"):
         bench(routers, table, baselines=["rerank"], **flags)
-    none = Responses(table.candidate_ids, table.item_ids, (), np.full(table.scores_MN.shape, -1, np.int32))
+    none = np.full(table.scores_MN.shape, -1, np.int32)
+    of_val = np.where([item.split == "val" for item in table.items], 0, none).astype(np.int32)
+    only_val = Responses(table.candidate_ids, table.item_ids, ("answer",), of_val)
     with pytest.raises(SatjaxError, match="needs a response for every outcome"):
-        bench(routers, table, baselines=["rerank"], responses=none, **flags)
+        bench(routers, table, baselines=["rerank"], responses=only_val, **flags)
+
+
+def test_responses_to_calibrate_on_are_missed_before_a_router_scores(trained, table, unscored):
+    of_test = np.where([item.split == "test" for item in table.items], 0, -1) + np.zeros(table.scores_MN.shape, int)
+    responses = Responses(table.candidate_ids, table.item_ids, ("answer",), of_test.astype(np.int32))
+    given = {"encoder": resolve(f"dir:{trained.directory / 'encoder'}"), "responses": responses}
+    with pytest.raises(SatjaxError, match="calibrated on responses to validation instructions"):
+        bench([Router.load(trained.router)], table, baselines=["candidate_means", "rerank"], **given)
+    with pytest.raises(Scored):
+        bench([Router.load(trained.router)], table, **given)
+
+
+def test_some_candidates_are_measured_and_baselines_know_all(trained, table, monkeypatch):
+    monkeypatch.setattr(bench_module, "compare", lambda methods, *_: {"methods": methods})
+    encoder, two = resolve(f"dir:{trained.directory / 'encoder'}"), [table.candidate_ids[m] for m in (4, 1)]
+    few = {"encoder": encoder, "seeds": 1, "baselines": ("matrix_factorization",)}
+    router = Router.load(trained.router)
+    every, some = (bench([router], table, **few, **more)["methods"] for more in ({}, {"candidates": two}))
+    for name in ("router", "matrix_factorization"):
+        np.testing.assert_array_equal(every[name].probability_SBM[:, :, [4, 1]], some[name].probability_SBM)
+
+
+def test_who_is_left_out_or_new_to_the_router_is_named(trained, table, tmp_path, capsys):
+    router = Router.load(trained.router)
+    asked = np.array([item.id in router.aptitude_test.item_ids for item in table.items])
+    stranger = np.where(asked, np.nan, table.scores_MN[0]).astype(np.float32)
+    scores_MN = np.concatenate([table.scores_MN, table.scores_MN[:1], stranger[None]])
+    more = OutcomeTable(table.items, (*table.candidates, Candidate("newcomer"), Candidate("stranger")), scores_MN)
+    figures = bench([router], more, encoder=None, baselines=["candidate_means"])
+    assert list(figures["left_out"]) == ["stranger"]
+    assert figures["new_to_the_router"] == ["newcomer"]
+    page = written(figures, tmp_path)
+    assert "Left out: stranger (" in page
+    assert "was not trained on newcomer" in page
+    bench_table(figures)
+    assert "by their aptitude tests alone: newcomer" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SatjaxError, match="'stranger' cannot be measured: "):
+        bench([Router.load(trained.router)], more, encoder=None, baselines=[], candidates=["stranger"])
+    with pytest.raises(SatjaxError, match="unknown candidate 'nobody'"):
+        bench([Router.load(trained.router)], more, encoder=None, baselines=[], candidates=["nobody"])
 
 
 def test_rerank_stays_where_some_responses_are_missing_and_the_page_says_so(trained, table, reading, tmp_path):

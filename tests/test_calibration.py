@@ -25,6 +25,7 @@ def test_probability_by_hand():
     e = np.e
     np.testing.assert_allclose(probability, [[0.5, 1 / (1 + e**-2)], [1 / (1 + e**2), 1 / (1 + e)]], rtol=1e-6)
     assert probability.dtype == np.float32
+    assert len(set(calibration.probability(np.array([20.0, 10.0]), np.float64))) == 2, "1 both in float32"
     assert Calibration().probability(np.zeros((1, 1), np.float32)) == 0.5
 
 

@@ -145,6 +145,20 @@ def test_oracle_dominates(seed):
     assert 0 <= aiq(curve) <= aiq(oracle) + 1e-9 <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8])
+def test_the_cheapest_that_is_open_can_be_reached_however_sure_a_router_is(share):
+    """Where the cheapest of three did not answer, the other two cost nearly the same."""
+    rng, price = np.random.default_rng(0), np.array([0.1, 5.0, 6.0]) / 1000
+    outcome = (rng.random((2000, 3)) < [0.3, 0.6, 0.75]).astype(float)
+    outcome[rng.random(2000) < share, 0] = np.nan
+    cost = np.where(np.isnan(outcome), np.nan, price)
+    known = np.nan_to_num(outcome)
+    sure, unsure = (quality_cost_curve(p, outcome, cost, price) for p in (known, 0.5 + 0.2 * known))
+    for curve in (sure, unsure):
+        assert curve.hull_cost_K[0] == pytest.approx(curve.cost_range[0])
+    assert aiq(sure) == pytest.approx(aiq(unsure), abs=1e-3)
+
+
 @LIGHT
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=20))
 def test_hull_rises_bends_down_and_covers_every_point(points):

@@ -104,6 +104,19 @@ def test_known_and_new_candidates_stand_on_the_same_aptitude_items():
     np.testing.assert_array_equal(anchor.outcome_BM, expected)
 
 
+def test_aptitude_items_know_the_tests_own_tasks():
+    """Clusters of instructions, say, where the table names no tasks."""
+    table = tiny_table()
+    test = sample_aptitude_test(table, 6, 4, 0)
+    test = replace(test, tasks=tuple(replace(task, name=f"cluster {t % 2}") for t, task in enumerate(test.tasks)))
+    data = baseline_data(table, unit(np.ones((len(table.items), 3))), test)
+    cluster = {name: task.name for task in test.tasks for name in task.item_ids}
+    asked = [item for item in table.items if item.id in cluster]
+    assert data.aptitude.instructions.core_tasks == tuple(cluster[item.id] for item in asked)
+    assert data.aptitude.instructions.tasks == tuple(item.task for item in asked)
+    assert data.train.instructions.core_tasks == ()
+
+
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_tables_without_what_is_needed(missing):
     table = tiny_table()

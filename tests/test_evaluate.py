@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from satjax import metrics
+from satjax.calibration import Calibration
 from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import evaluate, scored, write_report
 from satjax.outcomes import Candidate, OutcomeTable, read_table
@@ -38,7 +39,8 @@ def test_figures_are_those_of_the_matrices(router, table):
     assert report.probability_BM.shape == report.outcome_BM.shape == (len(test.items), 6)
     np.testing.assert_array_equal(report.outcome_BM, test.scores_MN.T)
     texts = [item.text for item in test.items]
-    np.testing.assert_array_equal(report.probability_BM, router.probability(texts, table.candidate_ids))
+    single = report.probability_BM.astype(np.float32)
+    np.testing.assert_array_equal(single, router.probability(texts, table.candidate_ids))
     assert report.figures["correctness"] == metrics.correctness(report.probability_BM, report.outcome_BM)
     assert report.figures["correctness"].keys() == {
         "auroc_pooled",
@@ -74,7 +76,20 @@ def test_an_unknown_candidate_is_profiled_from_the_table(router, table):
     report = evaluate(router, with_newcomer(table, np.ones(len(table.items))))
     assert report.figures["candidates"] == [*table.candidate_ids, "newcomer"]
     assert report.figures["left_out"] == {}
+    assert report.figures["new_to_the_router"] == ["newcomer"]
     assert "newcomer" in router.candidates
+
+
+def test_large_scores_are_measured_by_their_order(router, table, monkeypatch):
+    """What float32 probabilities would be 1 alike, a router still ranks."""
+    texts, score = [item.text for item in table.split("test").items], router.score
+    score_BM, outcome_BM = score(texts), table.split("test").scores_MN.T
+    monkeypatch.setattr(router, "calibration", Calibration())
+    monkeypatch.setattr(router, "score", lambda *given: score(*given) + 25)
+    assert (router.probability(texts) == 1).all()
+    found = evaluate(router, table).figures
+    assert found["routing"]["all"]["router"] == pytest.approx(metrics.routed_outcomes(score_BM, outcome_BM).mean())
+    assert found["correctness"]["auroc_pooled"] == pytest.approx(metrics.auroc_pooled(score_BM, outcome_BM), abs=1e-3)
 
 
 def test_unknown_candidates_come_together_as_they_do_one_by_one(router, trained, table, monkeypatch):

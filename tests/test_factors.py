@@ -9,6 +9,7 @@ import pytest
 
 from satjax.evaluation.baselines import Fold, factors
 from satjax.evaluation.baselines.factors import (
+    SLOWER,
     item_response,
     item_response_unseen,
     matrix_factorization,
@@ -28,6 +29,7 @@ def small(monkeypatch):
     monkeypatch.setattr(factors, "STARTS", 2)
     monkeypatch.setattr(factors, "FACTORS", (4,))
     monkeypatch.setattr(factors, "HIDDEN", 64)
+    monkeypatch.setattr(factors, "SLOWER", ())
     monkeypatch.setattr(factors, "GRID", tuple(starmap(Training, product((1.0, 10.0), (1e-3, 1e-4)))))
 
 
@@ -121,9 +123,23 @@ def test_before_training_every_instruction_is_as_hard_as_the_mean(name):
     np.testing.assert_allclose(logits, np.tile(bias_M, (20, 1)), atol=1e-6)
 
 
+def test_few_instructions_are_fitted_at_lower_rates_too(monkeypatch):
+    case = planted("low_rank", sizes=(100, 60, 20, 20))
+    monkeypatch.setattr(factors, "GRID", (Training(1.0, 1e-2),))
+    monkeypatch.setattr(factors, "SLOWER", SLOWER)
+
+    def rates() -> list[float]:
+        return [setting["learning_rate"] for setting, _ in matrix_factorization(case.data, case.data.train, 0)]
+
+    assert rates() == [1e-2, 1e-4, 3e-4, 3e-4] == [1e-2, *(training.learning_rate for training in SLOWER)]
+    monkeypatch.setattr(factors, "FEW_INSTRUCTIONS", 100)
+    assert rates() == [1e-2]
+
+
 def test_the_chosen_settings_name_the_steps_of_each_start():
     case = planted("low_rank", sizes=(100, 60, 20, 20))
     chosen = for_seen(matrix_factorization)(case.data, 0).chosen
     assert chosen["rank"] in factors.FACTORS
-    assert Training(chosen["weight_decay"], chosen["learning_rate"], chosen["dropout"]) in factors.GRID
+    training = Training(chosen["weight_decay"], chosen["learning_rate"], chosen["dropout"])
+    assert training in factors.GRID + factors.SLOWER
     assert len(chosen["steps"]) == factors.STARTS

@@ -89,6 +89,14 @@ def test_the_best_single_was_tried_on_half_as_many_items_as_the_most_tried_one()
     assert (found["best_single_candidate"], found["n"]) == ("c1", 2)
 
 
+def test_the_best_single_was_tried_in_the_split_too():
+    """Every routing figure is of what it answered there: one that answered next to nothing would leave nothing to be measured."""
+    splits = ["train"] * 2 + ["test"] * 4
+    best, second = [1, 1, 1, NAN, NAN, NAN], [0, 1, 0, 0, 1, 1]
+    assert best_single(sparse(splits, [best, second]), "test") == (1, "train")
+    assert best_single(sparse(splits, [best, [NAN, NAN, 0, 0, 1, 1]]), "test") == (0, "train"), "there is no other"
+
+
 def test_where_nothing_is_observed_nobody_is_best():
     splits, nothing = ["train", "val", "test"], [NAN, NAN, 1]
     assert best_single(sparse(splits, [nothing, nothing]), "test") == (None, "test")

@@ -17,6 +17,12 @@ def test_profiles_by_hand():
     np.testing.assert_allclose(profile(fold), [[1, 0.5, 2 / 3], [1, NAN, 1]], rtol=1e-6)
 
 
+def test_profiles_are_of_the_tests_tasks_where_it_has_its_own():
+    outcome = np.array([[1, NAN], [0, NAN], [1, 1]], np.float32)
+    fold = Fold(Instructions(unit(np.ones((3, 2))), ("t", "t", "t"), ("y", "x", "y")), outcome)
+    np.testing.assert_allclose(profile(fold), [[0, 1, 2 / 3], [NAN, 1, 1]], rtol=1e-6)
+
+
 def test_without_aptitude_items_there_is_no_profile():
     data = planted("clusters", sizes=(60, 30, 0, 10)).data
     with pytest.raises(SatjaxError, match="baseline forest: the outcome table has none of the aptitude test's items"):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,7 +76,9 @@ class StubRouter:
     def add(self, *profiles):
         """Nobody is kept."""
 
-    def probability(self, texts, names):
+    calibration = SimpleNamespace(probability=lambda score_BM, dtype: score_BM.astype(dtype))
+
+    def score(self, texts, names):
         """Chance."""
         return np.random.default_rng(0).random((len(texts), len(names)))
 
@@ -92,7 +95,7 @@ class ShareRouter(StubRouter):
             self.share[profile.candidate] = np.nanmean(profile.item_outcome_TK)
             self.kept[profile.candidate] = ~np.isnan(profile.item_outcome_TK).ravel()
 
-    def probability(self, texts, names):
+    def score(self, texts, names):
         """The shares, of every text."""
         return np.tile(np.array([self.share[name] for name in names], np.float32), (len(texts), 1))
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 from satjax.evaluation.bench import ONE_NEW, SEEN
 from satjax.evaluation.report import write_html
+from satjax.metrics import CORRECTNESS
 
 ROUTING = {
     "router": 0.52,
@@ -53,7 +54,10 @@ FIGURES = {
     "synthetic": False,
     "methods": {
         "router": method(0.7),
-        "<b>rival</b>": method(0.6, router_gain={"mean": 0.021, "low": 0.001, "high": 0.04, "n": 50}),
+        "<b>rival</b>": {
+            **method(0.6, router_gain={"mean": 0.021, "low": 0.001, "high": 0.04, "n": 50}),
+            "router_less_it": {name: {"mean": 0.0123, "low": -0.0005, "high": 0.025, "n": 50} for name in CORRECTNESS},
+        },
     },
 }
 
@@ -72,6 +76,7 @@ def test_figures_intervals_and_gains_are_there(tmp_path):
     assert "52.00 <small>[41.0, 59.0]</small>" in page
     assert "0.7000 ± 0.0100 <small>[0.600, 0.800]</small>" in page
     assert "+2.10 <small>[0.1, 4.0]</small>" in page
+    assert page.count("<td>+0.0123 <small>[-0.0005, 0.0250]</small></td>") == len(CORRECTNESS)
     assert "48.00 <small>[35.0, 60.0]</small>" in page
     assert "9.50 <small>[-2.0, 21.0]</small>" in page
     assert "71.00 <small>[60.0, 80.0]</small>" in page
@@ -257,7 +262,8 @@ def test_a_release_stream(tmp_path):
 def test_onboarding(tmp_path):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "ece", "log_loss")
     intervals = {name: [0.65, 0.75] for name in names} | {"routed": [0.45, 0.55]}
-    size = {**dict.fromkeys(names, 0.7), "routed": 0.5, "intervals": intervals}
+    deviations = dict.fromkeys([*names, "routed"])
+    size = {**dict.fromkeys(names, 0.7), "routed": 0.5, "draws": 1, "deviations": deviations, "intervals": intervals}
     unknown = {
         **size,
         "mean_items": 60.52,

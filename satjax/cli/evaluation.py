@@ -137,6 +137,7 @@ def add_verbs(verb: Verb) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from satjax.compilation_cache import use_compilation_cache
     from satjax.evaluation.evaluate import evaluate, write_report
+    from satjax.evaluation.provenance import made_of
     from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes
     from satjax.render.evaluation import report_table
@@ -159,7 +160,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             on_progress=on_progress,
         )
     report_table(report.figures)  # before it is written: where that fails, the figures are not lost
-    path = write_report(report.figures, options.out)
+    made = made_of(options.outcomes, table, [options.router], candidates=chosen)
+    path = write_report(report.figures | {"made": made}, options.out)
     print(f"report: {path}")
     return 0
 
@@ -192,6 +194,7 @@ def _bench(options: argparse.Namespace) -> int:
     from satjax.config import EncoderWeights
     from satjax.evaluation.bench import RERANK, bench
     from satjax.evaluation.evaluate import write_report
+    from satjax.evaluation.provenance import made_of
     from satjax.evaluation.report import write_html
     from satjax.evaluation.seeds import check_seeds
     from satjax.evaluation.zoos import read_zoos
@@ -212,20 +215,20 @@ def _bench(options: argparse.Namespace) -> int:
         raise SatjaxError(
             f"--reranker reads what candidates answered; {options.outcomes} has no responses.parquet; add it, or leave the flag out"
         )
-    if chosen is not None:
-        table = table.select_candidates(chosen)
     zoos = read_zoos(options.zoos) if options.zoos else None
     check_seeds(options.router or ())
     use_compilation_cache()
     routers = (Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT])
+    encoder = resolve(EncoderWeights().weights)
     with steps() as on_progress:
         figures = bench(
             routers,
             table,
-            encoder=resolve(EncoderWeights().weights),
+            encoder=encoder,
             zoos=zoos,
             seeds=options.seeds,
             baselines=baselines,
+            candidates=chosen,
             responses=responses,
             reranker=resolve(options.reranker) if options.reranker else None,
             limit=options.limit,
@@ -233,6 +236,7 @@ def _bench(options: argparse.Namespace) -> int:
             on_progress=on_progress,
         )
     bench_table(figures)
+    figures["made"] = made_of(options.outcomes, table, options.router or [DEFAULT], encoder=encoder.source)
     path, page = write_report(figures, options.out), options.out / "report.html"
     write_html(figures, page)
     print(f"report: {path}\npage:   {page}")
@@ -244,6 +248,7 @@ def _protocol(options: argparse.Namespace) -> int:
     from satjax.config_file import load_config
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.protocols import coverage, folds, leave_out, onboarding, release_stream
+    from satjax.evaluation.provenance import made_of
     from satjax.evaluation.report import write_html
     from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes
@@ -275,6 +280,8 @@ def _protocol(options: argparse.Namespace) -> int:
     except Interrupted as error:
         return say_interrupted(error)
     protocol_tables(figures)
+    outcomes = config.data.outcomes
+    figures["made"] = made_of(outcomes, open_outcomes(outcomes), config=options.config, flags=options.config_flags)
     path = write_report(figures, options.workdir, f"report-{options.protocol}")
     page = path.with_suffix(".html")
     write_html(figures, page)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs, evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
+from satjax.outcomes.responses import NONE
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
 
@@ -82,6 +83,7 @@ def bench(
     zoos: Zoos | None = None,
     seeds: int = 5,
     baselines: Sequence[str] | None = None,
+    candidates: Sequence[str] | None = None,
     responses: Responses | None = None,
     reranker: BaseModel | None = None,
     llm: BaseModel | None = None,
@@ -96,11 +98,12 @@ def bench(
     see all outcomes of the training split, those on aptitude items too. `rerank` is among the baselines where there are `responses`, which
     the text encoder `reranker` reads (`encoder` by default); on an instruction where one is missing it gives candidates' means. `llm_text` is
     among them where it is named, and asks `llm` (the default config's).
+    With `candidates` these alone are measured; baselines are fitted on all, as the routers were trained on more than these.
     What baselines predict is kept in the directory `kept`, and read from there where they are asked the same again. With `limit` every method is measured on the same that many instructions of the split, drawn at random.
     A baseline that reads the aptitude test's items is left out, with a warning, where the table has none of them and it is not named. Raises
     SatjaxError where the routers differ in aptitude test or candidates, and, before any router scores, where the table lacks what a baseline needs.
     """
-    _check_wanted(baselines, responses, table)
+    _check_wanted(baselines, responses, table if candidates is None else table.select_candidates(candidates))
     following = iter(routers)
     first = next(following)
     test = first.aptitude_test
@@ -114,23 +117,47 @@ def bench(
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     of_routers += _others_scored(following, test, of_routers[0], table, on_progress)
-    names = of_routers[0].candidates
-    table = table.select_candidates(names)
+    known = table.select_candidates(of_routers[0].candidates)
+    names = _measured(candidates, of_routers[0])
+    table = known.select_candidates(names)
     is_held_N, is_val_N = evaluated(table, "test", test.item_ids), _is_val(table)
     instructions, val = table.select_items(is_held_N), table.select_items(is_val_N)
-    methods = {
+    of_known = {
         ROUTER: Method(np.stack([found.probability_BM for found in of_routers]), {}, None),
-        **_fitted_baselines(table, is_held_N, test, encoder, to_fit, seeds, kept, on_progress),
+        **_fitted_baselines(known, is_held_N, test, encoder, to_fit, seeds, kept, on_progress),
+    }
+    columns = [known.candidate_ids.index(name) for name in names]
+    methods = {
+        name: replace(method, probability_SBM=method.probability_SBM[:, :, columns])
+        for name, method in of_known.items()
     }
     if responses is not None and (baselines is None or RERANK in baselines):
         named = baselines is not None
         methods |= _reranked(reranker or encoder, responses, instructions, val, named, on_progress)
     if asked_llm is not None:
-        known, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
-        methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, known, instructions, draw_pairs(val, CALIBRATION_EACH), hear))
+        profiles, hear = [profile_of[name] for name in names], partial(on_progress, LLM_TEXT)
+        pairs = draw_pairs(val, CALIBRATION_EACH)
+        methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, profiles, instructions, pairs, hear))
     drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
     cost_BM = None if instructions.cost_usd_MN is None else instructions.cost_usd_MN.T
-    return compare(methods, table, "test", of_routers[0].outcome_BM, zoos or {}, cost_BM, on_progress) | drawn
+    about = {
+        "left_out": {
+            name: why for name, why in of_routers[0].left_out.items() if candidates is None or name in candidates
+        },
+        "new_to_the_router": [name for name in names if name in of_routers[0].met],
+    }
+    figures = compare(methods, table, "test", instructions.scores_MN.T, zoos or {}, cost_BM, on_progress)
+    return figures | about | drawn
+
+
+def _measured(candidates: Sequence[str] | None, found: Scored) -> tuple[str, ...]:
+    """The candidates that are measured; raises SatjaxError where none of those named could be scored."""
+    if candidates is None:
+        return found.candidates
+    names = tuple(name for name in candidates if name in found.candidates)
+    if not names:
+        raise SatjaxError(f"bench: {candidates[0]!r} cannot be measured: {found.left_out[candidates[0]]}")
+    return names
 
 
 def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, table: OutcomeTable) -> None:
@@ -142,7 +169,15 @@ def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, 
         raise SatjaxError(
             "bench: rerank reads what candidates answered; the outcomes have no responses.parquet beside them"
         )
-    if {RERANK, LLM_TEXT} & set(baselines or ()) and np.isnan(table.scores_MN[:, _is_val(table)]).all():
+    val = table.select_items(_is_val(table))
+    if RERANK in (baselines or ()) and responses is not None:
+        answered_BM = (responses.places(val) != NONE) & ~np.isnan(val.scores_MN.T)
+        if not answered_BM.any():
+            raise SatjaxError(
+                "bench: rerank is calibrated on responses to validation instructions whose outcomes are known, and responses.parquet has none; "
+                "add some, or leave rerank out of the baselines"
+            )
+    if {RERANK, LLM_TEXT} & set(baselines or ()) and np.isnan(val.scores_MN).all():
         raise SatjaxError(
             "bench: rerank and llm_text are calibrated on the validation split, where the outcome table has no outcomes; "
             "add some, or leave these baselines out"

@@ -61,7 +61,7 @@ def choices_at_prices(
 
     `lambda` is the outcome that a dollar has to buy, in 1 / US dollars: 0 ignores cost. (RouterBench maximizes
     `w * probability - mean_cost`; its willingness to pay `w` is `1 / lambda`.) The grid is 0 and 64 values in geometric steps (one more where
-    two candidates cost nearly the same), the last of them so high that the cheapest candidate is always chosen.
+    two candidates cost nearly the same), the last of them so high that the cheapest open candidate is always chosen.
 
     Args:
         probability_BM: in [0, 1].
@@ -112,14 +112,16 @@ def curve_of(choices: Choices, rows: Int[ndarray, "r"] | None = None) -> Quality
 def _lambda_grid(mean_cost_M: ndarray) -> ndarray:
     """From 0 over the price at which the whole cost range weighs 1e-3 to one at which the smallest step from the cheapest weighs 2.
 
-    A step below `SMALLEST_STEP` gets a last price of its own: evenly spread, the prices up to it would leave few for all other steps.
+    A step below `SMALLEST_STEP`, or a smaller one between dearer candidates, gets a last price of its own: the cheaper of any two is chosen there,
+    whoever is open, and evenly spread, the prices up to it would leave few for all other steps.
     """
     costs = np.unique(mean_cost_M[~np.isnan(mean_cost_M)])
     if len(costs) < 2:
         return np.zeros(1)
     width, step = costs[-1] - costs[0], costs[1] - costs[0]
     prices = np.geomspace(SMALLEST_DIFFERENCE / width, 2 / max(step, SMALLEST_STEP * width), GRID_POINTS)
-    return np.concatenate([[0.0], prices, [2 / step] if step < SMALLEST_STEP * width else []])
+    last = 2 / np.diff(costs).min()
+    return np.concatenate([[0.0], prices, [last] if last > prices[-1] * (1 + SAME_SCORE) else []])
 
 
 def nondecreasing_hull(

@@ -27,11 +27,15 @@ NewCandidates = Literal["profile", "skip"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Probabilities `[B, M]` of B instructions, the items of `held`, and its M candidates; `left_out` says why it lacks others."""
+    """Probabilities float64 `[B, M]` of B instructions, the items of `held`, and its M candidates; `left_out` says why it lacks others.
+
+    `met` are those among the M that the router did not know before: it has their profiles of the table's answers to its aptitude items.
+    """
 
     held: OutcomeTable
     left_out: Mapping[str, str]
     probability_BM: np.ndarray
+    met: tuple[str, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -67,7 +71,7 @@ def evaluate(
 
     A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
     left out (`skip`); one without such answers is left out and named in `left_out`. Candidates with a new profile are added to the router, and
-    stay. Items of the aptitude test are never evaluated.
+    stay; `new_to_the_router` names them. Items of the aptitude test are never evaluated.
     Routing is measured on every zoo of `zoos` that the table holds whole, and on `all`; the best single candidate of a zoo is chosen outside
     the evaluated split, where the table has any other. Instructions that stand in the training split too are warned of.
     """
@@ -85,6 +89,7 @@ def evaluate(
         "instructions": len(outcome_BM),
         "candidates": list(found.candidates),
         "left_out": dict(found.left_out),
+        "new_to_the_router": list(found.met),
         "synthetic": any(item.source == "synthetic" for item in found.held.items),
     }
     return Report(figures, probability_BM, outcome_BM)
@@ -99,7 +104,7 @@ def scored(
     on_progress: Callable[[int, int], Any] = lambda done, total: None,
 ) -> Scored:
     """What `evaluate` measures, of all candidates and without its figures, for callers that have figures of their own."""
-    left_out = _meet(router, table, new_candidates)
+    met, left_out = _meet(router, table, new_candidates)
     known = [name for name in table.candidate_ids if name not in left_out]
     if not known:
         raise SatjaxError(
@@ -111,15 +116,17 @@ def scored(
     table = table.select_candidates(known)
     held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
     texts = [item.text for item in held.items]
-    return Scored(held, left_out, router.probability(texts, known, lambda done: on_progress(done, len(texts))))
+    score_BM = router.score(texts, known, lambda done: on_progress(done, len(texts)))
+    # A router ranks by scores; where they are large, float32 probabilities of many candidates are 1 alike.
+    return Scored(held, left_out, router.calibration.probability(score_BM, np.float64), met)
 
 
-def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> dict[str, str]:
-    """Adds the table's unknown candidates to the router; returns those left out, with the reason."""
+def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Adds the table's unknown candidates to the router; returns their names, and those left out, with the reason."""
     known = router.candidates
     unknown = [name for name in table.candidate_ids if name not in known]
     if new_candidates == "skip":
-        return dict.fromkeys(unknown, "not in the router")
+        return (), dict.fromkeys(unknown, "not in the router")
     met, left_out = [], {}
     for name in unknown:
         try:
@@ -127,7 +134,7 @@ def _meet(router: Router, table: OutcomeTable, new_candidates: NewCandidates) ->
         except SatjaxError as error:
             left_out[name] = str(error)
     router.add(*met)  # together: a text profile's encoder reads many in one pass
-    return left_out
+    return tuple(profile.candidate for profile in met), left_out
 
 
 def write_report(figures: dict[str, Any], directory: Path, name: str = "report") -> Path:

@@ -148,14 +148,16 @@ def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
     """Column of the best candidate, and the split that it was chosen on: the training split, or another one where nothing is observed there.
 
     None, and `split` itself, where nothing is observed but there. The best is the one with the greatest of the `advantages`. Only candidates
-    that are `often_tried` can be it, since every routing figure is measured on what it answered.
+    that are `often_tried` can be it, in the split as well (where some are in both), since every routing figure is measured on what it answered there.
     """
     observed_N = ~np.isnan(table.scores_MN).all(axis=0)
     splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}
     if not splits:
         return None, split
     chosen_on = "train" if "train" in splits else sorted(splits)[0]
-    return int(np.argmax(advantages(table.split(chosen_on).scores_MN))), chosen_on
+    advantage_M = advantages(table.split(chosen_on).scores_MN)
+    in_both_M = np.isfinite(advantage_M) & often_tried(table.split(split).scores_MN)
+    return int(np.argmax(np.where(in_both_M, advantage_M, -np.inf) if in_both_M.any() else advantage_M)), chosen_on
 
 
 def advantages(scores_MN: np.ndarray) -> np.ndarray:

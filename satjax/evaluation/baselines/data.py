@@ -1,7 +1,7 @@
 """What a baseline is given, and what it gives back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from satjax.outcomes import OutcomeTable
 class Instructions:
     """B instructions without outcomes: `embedding_BE` float32 of unit length, and the name of each one's task.
 
+    `core_tasks`: of aptitude items, the test's own, which may be clusters of the table's tasks.
     Raises SatjaxError for embeddings of another type, shape or length.
     """
 
     embedding_BE: np.ndarray
     tasks: tuple[str, ...]
+    core_tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         embedding = self.embedding_BE
@@ -112,10 +114,16 @@ def fold_of(table: OutcomeTable, embedding_NE: np.ndarray, index_B: np.ndarray) 
 
 def aptitude_fold(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> Fold:
     """The aptitude test's items, in the order of the table; raises SatjaxError where it has none of them."""
-    index = aptitude_places(table, test)
-    if not len(index):
+    if not len(aptitude_places(table, test)):
         raise SatjaxError("baselines: the outcome table has none of the aptitude test's items")
-    return fold_of(table, embedding_NE, index)
+    return _aptitude_fold(table, embedding_NE, test)
+
+
+def _aptitude_fold(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeTest) -> Fold:
+    index, task_of = aptitude_places(table, test), {name: task.name for task in test.tasks for name in task.item_ids}
+    fold = fold_of(table, embedding_NE, index)
+    core_tasks = tuple(task_of[table.items[i].id] for i in index)
+    return replace(fold, instructions=replace(fold.instructions, core_tasks=core_tasks))
 
 
 def aptitude_places(table: OutcomeTable, test: AptitudeTest) -> np.ndarray:
@@ -151,4 +159,4 @@ def baseline_data(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeT
         fold_of(table, embedding_NE, np.array([i for i, item in enumerate(table.items) if item.split == name], int))
         for name in ("train", "val")
     )
-    return BaselineData(train, val, fold_of(table, embedding_NE, aptitude_places(table, test)))
+    return BaselineData(train, val, _aptitude_fold(table, embedding_NE, test))

@@ -26,7 +26,9 @@ GRID = (
     *(Training(decay, 3e-3, dropout) for decay, dropout in product((1.0, 10.0, 30.0), (0.5, 0.7))),
     Training(10.0, 3e-3, 0.8),
 )
-"""Without dropout few instructions are learned by heart before the first look at the validation fold: the lower rate is for these."""
+FEW_INSTRUCTIONS = 2000
+SLOWER = (Training(10.0, 1e-4), Training(10.0, 3e-4), Training(10.0, 3e-4, 0.5))
+"""Few instructions are learned by heart before the first look at the validation fold: below `FEW_INSTRUCTIONS` these are tried, too."""
 HIDDEN = 256
 MLP_RANKS = (16,)
 FACTORS = (16, 64)
@@ -94,7 +96,8 @@ def _fits(
     mean_M = np.clip(candidate_mean(scored.outcome_BM), 0.01, 0.99)
     width = scored.instructions.embedding_BE.shape[1]
     keys = jax.random.split(jax.random.key(seed), STARTS)
-    for rank, training in product(ranks, GRID):
+    grid = GRID if len(scored.outcome_BM) >= FEW_INSTRUCTIONS else GRID + SLOWER
+    for rank, training in product(ranks, grid):
         starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
         fits = [
             fit_logits(logits, params, scored, data.val, training, key)

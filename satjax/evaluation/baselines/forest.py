@@ -21,9 +21,9 @@ CANDIDATE_FOLDS = 3
 
 
 def profile(aptitude: Fold) -> np.ndarray:
-    """Accuracies float32 `[M, T + 1]` on the aptitude test, by task (sorted) and overall; NaN = unobserved."""
-    tasks_B = np.array(aptitude.instructions.tasks)
-    groups = [tasks_B == task for task in sorted(set(aptitude.instructions.tasks))] + [np.ones(len(tasks_B), bool)]
+    """Accuracies float32 `[M, T + 1]` on the aptitude test, by its tasks (sorted) and overall; NaN = unobserved."""
+    tasks = aptitude.instructions.core_tasks or aptitude.instructions.tasks
+    groups = [np.array(tasks) == task for task in sorted(set(tasks))] + [np.ones(len(tasks), bool)]
     columns = []
     for member_B in groups:
         observed = ~np.isnan(aptitude.outcome_BM[member_B])

@@ -16,7 +16,7 @@ from satjax import __version__
 from satjax.evaluation.baselines.data import Instructions, Predictor
 from satjax.files import replacing_file
 
-FORMAT = 3
+FORMAT = 4
 """Goes up when a baseline predicts otherwise than before from the same: what was kept is fitted again."""
 
 

@@ -54,8 +54,8 @@ def unseen_families(
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     column = {name: i for i, name in enumerate(table.candidate_ids)}
     shape = len(held), len(table.candidates)
-    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
-    one_new_FBM = np.full((len(groups), *shape), np.nan, np.float32)
+    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan) for name in (ROUTER, *baselines)}
+    one_new_FBM = np.full((len(groups), *shape), np.nan)
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
         fold = f"without-family-{family}"
@@ -101,7 +101,7 @@ def leave_category_out(
             "leave category out: the outcome table has one category only; nothing would be left to train on"
         )
     shape = len(held), len(table.candidates)
-    found = {name: np.full(shape, np.nan, np.float32) for name in (ROUTER, *baselines)}
+    found = {name: np.full(shape, np.nan) for name in (ROUTER, *baselines)}
     for done, category in enumerate(names):
         on_progress("folds", done, len(names) + 1)
         fold = f"without-category-{category}"

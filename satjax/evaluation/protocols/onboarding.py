@@ -47,7 +47,7 @@ def onboarding(
     sizes = sorted({min(size, whole) for size in sizes})
     draws = {size: DRAWS if size < whole else 1 for size in sizes}
     answered_SM = np.zeros((len(sizes), len(column)))
-    found = {size: np.full((draws[size], *outcome_BM.shape), np.nan, np.float32) for size in sizes}
+    found = {size: np.full((draws[size], *outcome_BM.shape), np.nan) for size in sizes}
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups))
         columns = [column[name] for name in names]
@@ -90,7 +90,8 @@ def _fold(
         for name, profile in zip(names, whole, strict=True)
     }
     router.add(*fewer.values())
-    probability = router.probability(texts, [profile.candidate for profile in fewer.values()])
+    score = router.score(texts, [profile.candidate for profile in fewer.values()])
+    probability = router.calibration.probability(score, np.float64)
     by_draw = probability.reshape(len(texts), -1, len(names)).swapaxes(0, 1)
     answered_SM = np.array([[fewer[size, 0, name].count_T.sum() for name in names] for size in draws])
     return np.split(by_draw, np.cumsum(list(draws.values()))[:-1]), answered_SM
