@@ -97,7 +97,7 @@ def _fold(
     return np.split(by_draw, np.cumsum(list(draws.values()))[:-1]), answered_SM
 
 
-def fewer_items(profile: CapabilityProfile, size: int, seed: Sequence[int]) -> CapabilityProfile:
+def fewer_items(profile: CapabilityProfile, size: int, seed: int | Sequence[int]) -> CapabilityProfile:
     """The profile as if only `size` of its items, drawn evenly from those observed, had been answered."""
     outcome = profile.outcomes_TK.reshape(-1)
     observed = np.flatnonzero(~np.isnan(outcome))
