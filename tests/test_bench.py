@@ -2,8 +2,10 @@
 
 import gc
 import json
+import re
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -427,6 +429,19 @@ def test_some_candidates_are_measured_and_baselines_know_all(trained, table, mon
     every, some = (bench([router], table, **few, **more)["methods"] for more in ({}, {"candidates": two}))
     for name in ("router", "matrix_factorization"):
         np.testing.assert_array_equal(every[name].probability_SBM[:, :, [4, 1]], some[name].probability_SBM)
+
+
+def test_the_documents_name_every_key_of_a_report(found, costly, reading, trained, table):
+    page = (Path(__file__).parents[1] / "docs" / "measure.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page.split("## What stands in a report")[1].split("## Calibrate")[0]))
+    single = evaluate(Router.load(trained.router), table).figures
+    keys = {*single, *found, *costly, *reading}
+    for figures in (found, costly):
+        for method in figures["methods"].values():
+            keys |= {*method, *method["correctness"], *method["correctness"]["brier"]}
+    routing = costly["methods"]["noise"]["routing"]["all"]
+    keys |= {key for key in routing if not key.endswith("_interval") and not key.startswith("best_single")}
+    assert not keys - named
 
 
 def test_who_is_left_out_or_new_to_the_router_is_named(trained, table, tmp_path, capsys):
