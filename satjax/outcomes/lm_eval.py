@@ -10,6 +10,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
+from satjax.outcomes.comparable import FirstSaid
 from satjax.outcomes.lettered import LETTERS, lettered_runs
 from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import Item, OutcomeTable
@@ -33,8 +34,6 @@ FIELDS = (
     "target_hash",
 )
 """What a sample holds beside its metrics."""
-NAMED = 3
-"""Tasks of one metric that are logged by name."""
 
 
 def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> OutcomeTable:
@@ -47,7 +46,7 @@ def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> Ou
     its request continues with; where it is a solution that ends with `#### ANSWER`, that. A candidate is named as `results_TIME.json` names it, or else as its directory. Raises SatjaxError naming file and line for anything that
     is not such a result, and naming two files of one task that would be scored by different metrics, or are of different numbers of shots or versions of it.
     """
-    collector, first = Collector(), _First()
+    collector, first = Collector(), FirstSaid()
     for path, named in _latest(paths):
         results = _results(path, named["time"])
         candidate = str(results.get("model_name") or path.absolute().parent.name.replace("__", "/"))
@@ -87,40 +86,17 @@ def _beside(path: Path, time: str) -> Path:
     return path.with_name(f"results_{time}.json")
 
 
-class _First:
-    """What the first file of each task says of it; those of all candidates must say the same to be compared."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, dict[str, tuple[Any, Path]]] = {}
-
-    def check(self, what: str, task: str, value: Any, path: Path, advice: str) -> None:
-        """Raises SatjaxError naming both files where this one says something else."""
-        before, first = self._said.setdefault(what, {}).setdefault(task, (value, path))
-        if before != value:
-            raise SatjaxError(
-                f"{path}: the {what} of task {task!r} is {str(value)[:40]!r}, and {str(before)[:40]!r} in {first}; {advice}"
-            )
-
-    def tasks(self, what: str) -> dict[Any, list[str]]:
-        """The tasks by what was said of them."""
-        found: dict[Any, list[str]] = {}
-        for task, (value, _) in self._said.get(what, {}).items():
-            found.setdefault(value, []).append(task)
-        return found
-
-
-def _check_run(path: Path, task: str, results: dict[str, Any], first: _First) -> None:
+def _check_run(path: Path, task: str, results: dict[str, Any], first: FirstSaid) -> None:
     for key, what in (("n-shot", "number of shots"), ("versions", "version")):
         value = _mapping(results, key).get(task)
         if isinstance(value, int | float | str):
             first.check(what, task, value, path, "these are different questions: leave one of them out")
 
 
-def _log_metrics(first: _First) -> None:
+def _log_metrics(first: FirstSaid) -> None:
     for score, tasks in first.tasks("metric").items():
         name, _, filtered = score.partition(",")
-        more = f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else ""
-        log.info("the score is %s, by filter %s, of %s%s", name, filtered, ", ".join(tasks[:NAMED]), more)
+        log.info("the score is %s, by filter %s, of %s", name, filtered, tasks)
 
 
 def _read(
@@ -130,7 +106,7 @@ def _read(
     results: dict[str, Any],
     metric: str | None,
     collector: Collector,
-    first: _First,
+    first: FirstSaid,
 ) -> None:
     wanted, _, filtered = (metric or "").partition(",")
     up = _mapping(_mapping(results, "higher_is_better"), task)
