@@ -36,6 +36,7 @@ MODELS = {
     "moved": "status:410",
     "sorry": "sorry",
     "offended": "status:403",
+    "exhausted": "status:424",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -138,7 +139,7 @@ def test_what_does_not_fit_a_context_goes_elsewhere(client):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "failing",
-    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry"],
+    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry", "exhausted"],
 )
 def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
     response = ask(address, text=f"best:{failing} hi", stream=stream)
@@ -237,6 +238,16 @@ def test_a_candidate_whose_streams_break_off_cools(backend, tmp_path):
         metrics = httpx.get(f"{address}/metrics").text
         assert 'satjax_attempts_total{candidate="a",end="interrupted"} 3.0' in metrics
         assert 'satjax_attempts_total{candidate="b",end="interrupted"}' not in metrics
+
+
+@pytest.mark.parametrize("status", [424, 451, 498])
+def test_a_candidate_that_fails_by_any_status_cools(backend, tmp_path, status):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": f"status:{status}", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.9, "b": 0.5}), zoo) as (address, service):
+        for strikes in range(1, 4):
+            assert not service.cooling.is_cooling("a")
+            assert ask(address).headers["x-satjax-candidate"] == "b", strikes
+        assert service.cooling.is_cooling("a")
 
 
 def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client):
