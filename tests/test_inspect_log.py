@@ -80,6 +80,18 @@ def test_values_of_scores(tmp_path, form):
     assert import_inspect([path], "match.style").scores_MN.tolist() == [[0.5]]
 
 
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_numbers_as_python_writes_them(tmp_path, form):
+    """Of a sample that was not scored Inspect writes NaN."""
+    header = EVAL | {"model_generate_config": {"seed": 2**63}, "limit": float("inf")}
+    samples = [sample(2**64, 1, epoch=2**63), sample(2, float("nan"), total_time=-float("inf"))]
+    table = import_inspect([write(tmp_path, *samples, form=form, header=header)])
+    np.testing.assert_array_equal(table.scores_MN, [[1, np.nan]])
+    assert table.item_ids[0] == f"inspect/sums/{2**64}"
+    with pytest.raises(SatjaxError, match=r"score inf of 'org/m' is outside \[0, 1\]"):
+        import_inspect([write(tmp_path, sample(1, float("inf")), form=form)])
+
+
 def test_epochs_that_failed_count_nowhere(tmp_path):
     epochs = [sample(1, "C"), sample(1, epoch=2, scores={}), sample(2, scores=None), sample(1, "I", epoch=3)]
     np.testing.assert_array_equal(import_inspect([write(tmp_path, *epochs)]).scores_MN, [[0.5, np.nan]])
