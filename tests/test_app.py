@@ -119,6 +119,14 @@ def test_tools_are_passed_through_to_a_candidate_that_has_them(client, backend):
     assert without.model == "ok-good"
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/chat/completions", "/v1/embeddings"])
+def test_what_is_not_there_says_what_is(address, path):
+    response = httpx.post(address + path, json={"model": "satjax", "input": "hello"})
+    assert response.status_code == 404
+    said = "Not Found: this server has /v1/chat/completions, /v1/models, /v1/rank"
+    assert response.json()["error"] == {"message": said, "type": "not_found_error", "param": None, "code": None}
+
+
 def test_a_candidates_name_goes_straight_there(client):
     raw = client.chat.completions.with_raw_response.create(model="good", messages=say("hi"))
     assert raw.parse().choices[0].message.content == "ok-good says hi"
