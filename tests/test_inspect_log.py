@@ -165,6 +165,7 @@ def test_a_sample_that_the_scorer_left_out_is_unobserved(tmp_path):
 
 
 def test_logs_of_other_versions_and_arguments_of_a_task(tmp_path, caplog):
+    caplog.set_level("WARNING", "satjax")
     headers = {name: EVAL | {"model": name, "task_version": 1, "task_args": {"fewshot": 0}} for name in "AB"}
     first = write(tmp_path, sample(), name="a", header=headers["A"])
     same = write(tmp_path, sample(), name="b", header=headers["B"])
