@@ -33,7 +33,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from satjax.serving.server import listen, uvicorn_config
+from satjax.serving.server import bind, uvicorn_config
 
 COMMAND = "python benchmarks/serve.py --out benchmarks/results/serve.json"
 CLIENTS, LOAD_CLIENTS, ROUTED_SHARE = 64, 500, 0.2
@@ -81,7 +81,7 @@ async def backend(scope: Any, receive: Any, send: Any) -> None:
 
 @contextlib.contextmanager
 def running(app: Any) -> Iterator[str]:
-    listening = listen("127.0.0.1", 0)
+    listening = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn_config(app, 5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

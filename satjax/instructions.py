@@ -1,7 +1,8 @@
 """Capability instructions `z = [e_c, e_x, e_p]` as token rows, in both layouts (paper section 3.3; docs/architecture.md)."""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,11 @@ CAPABILITY_FIRST_TAIL = "\nAnswer:"
 ANSWER = "\n\nAnswer:"
 TEXTS_AT_ONCE = 1024
 """What a tokenizer makes of a text takes tens of times the memory of its tokens."""
+LONG = 64
+"""Characters of an instruction for each token that there is room for, from which on only its ends are tokenized: ten times as many as tokens mostly have."""
+NEAR, AROUND = 1000, 32
+"""Characters in which a place to cut is looked for, and on each side of it those that decide whether the tokenizer splits there itself."""
+BETWEEN_WORDS = re.compile(r"[0-9A-Za-z](?= [A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,42 @@ class PromptWriter:
         room = self.config.max_tokens - len(self.start_ids) - len(self.end_ids)
         texts, rows, num_cut = list(instructions), list[np.ndarray](), 0
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            for encoding in self.tokenizer.encode_batch(texts[start : start + TEXTS_AT_ONCE], add_special_tokens=False):
-                num_cut += len(encoding) > room
-                ids = lose_middle(encoding.ids, room)
+            for ids in self._ids(texts[start : start + TEXTS_AT_ONCE], room):
+                num_cut += len(ids) > room
+                ids = lose_middle(ids, room)
                 rows.append(np.array([*self.start_ids, *ids, *self.end_ids], np.int32))
         if num_cut:
             log.warning("%d of %d instructions exceed %d tokens and lost their middle", num_cut, len(texts), room)
         return pad_rows(rows)
+
+    def _ids(self, texts: Sequence[str], room: int) -> Iterator[list[int]]:
+        """Tokens of texts; of one far too long those of both ends, more than there is room for."""
+        pieces = [self._ends(text, room) for text in texts]
+        encodings = iter(
+            self.tokenizer.encode_batch([piece for of_text in pieces for piece in of_text], add_special_tokens=False)
+        )
+        for text, of_text in zip(texts, pieces, strict=True):
+            ids = [next(encodings).ids for _ in of_text]
+            if len(ids) > 1 and min(map(len, ids)) < room:  # such as of blanks, of which many are one token
+                ids = [self.tokenizer.encode(text, add_special_tokens=False).ids]
+            yield [token for piece in ids for token in piece]
+
+    def _ends(self, text: str, room: int) -> tuple[str, ...]:
+        """The text, or both ends of one that is far too long, where it can be cut with no token at its ends another one."""
+        half = LONG * room // 2
+        if len(text) <= 2 * half + 2 * NEAR:
+            return (text,)
+        end, start = self._cut(text, half), self._cut(text, len(text) - half - NEAR)
+        return (text,) if end is None or start is None else (text[:end], text[start:])
+
+    def _cut(self, text: str, begin: int) -> int | None:
+        """A place soon after `begin` where the tokenizer splits texts before it looks at words, whatever stands further off."""
+        found, split = BETWEEN_WORDS.search(text, begin, begin + NEAR), self.tokenizer.pre_tokenizer
+        if found is None or split is None:
+            return None
+        cut = found.end()
+        pieces = split.pre_tokenize_str(text[cut - AROUND : cut + AROUND])
+        return cut if any(place == AROUND for _, (place, _) in pieces) else None
 
     def bucket(self, length: int) -> int:
         """The width that a row of `length` tokens is padded to."""

@@ -36,6 +36,9 @@ log = logging.getLogger("satjax")
 Deployment = Mapping[str, Any]
 SIZED_BY = ("tools", "functions", "max_tokens", "max_completion_tokens", "n")
 """Fields of a request that count for its price, beside its messages."""
+COSTS = ("input_cost_per_token", "output_cost_per_token")
+FREE = ("ollama", "ollama_chat")
+"""Providers whose models cost nothing where nobody says otherwise: they run on machines of one's own."""
 
 
 class SatjaxRouting(CustomRoutingStrategyBase):
@@ -45,7 +48,7 @@ class SatjaxRouting(CustomRoutingStrategyBase):
     slashes. One that the router does not know is the last resort; in a group where all are unknown, or for a request without a user's text,
     chance decides, as it does among equals. A `satjax_candidate` that the router does not know is warned of, once. A deployment's price is that
     of the whole request's tokens, as in `satjax serve` (`satjax.policy.price`), and of `output_tokens` more or as many as the request allows, by
-    `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list.
+    `input_cost_per_token` and `output_cost_per_token` of the deployment, or by LiteLLM's own list, where its `base_model` comes first.
     """
 
     def __init__(
@@ -116,14 +119,14 @@ class SatjaxRouting(CustomRoutingStrategyBase):
         plain = [each if isinstance(each, Mapping) else each.model_dump() for each in messages or ()]
         text = scored_text(plain)
         candidates = [self._candidate(deployment) for deployment in shuffled]
-        known = sorted({name for name in candidates if name is not None})
-        if not is_instruction(text) or not known:
+        if not is_instruction(text) or not any(candidates):
             return shuffled[0]
         with self._one_at_a_time:
-            probability = dict(zip(known, self.router.probability([text], known)[0].tolist(), strict=True))
-        choices = [
-            (name, deployment) for name, deployment in zip(candidates, shuffled, strict=True) if name is not None
-        ]
+            # Of one zoo, whole: a candidate may have been removed meanwhile.
+            probability = {ranked.candidate: ranked.probability for ranked in self.router.rank(text)}
+        choices = [(name, each) for name, each in zip(candidates, shuffled, strict=True) if name in probability]
+        if not choices:
+            return shuffled[0]
         fields = {name: (request or {}).get(name) for name in SIZED_BY}
         size = chat_size(plain, self.output_tokens, **fields)
         prices = [_price(deployment, size) for _, deployment in choices]
@@ -145,17 +148,29 @@ class SatjaxRouting(CustomRoutingStrategyBase):
 def _price(deployment: Deployment, size: Size) -> float:
     """US dollars, NaN where nobody says."""
     params, info = deployment.get("litellm_params") or {}, deployment.get("model_info") or {}
-    listed = _listed(str(params.get("model", "")), params.get("custom_llm_provider"))
+    says = [params, info]
+    if any(all(where.get(key) is None for where in says) for key in COSTS):
+        says.append(_listed(params, info))
     read, write = (
-        next((float(where[key]) for where in (params, info, listed) if where.get(key) is not None), float("nan"))
-        for key in ("input_cost_per_token", "output_cost_per_token")
+        next((float(where[key]) for where in says if where.get(key) is not None), float("nan")) for key in COSTS
     )
     return size.input_tokens * read + size.output_tokens * write
 
 
-def _listed(model: str, provider: str | None) -> Mapping[str, Any]:
-    """What LiteLLM's own list says of a model, whose name there mostly lacks the provider; nothing where it is not listed."""
-    try:
-        return litellm.model_cost.get(litellm.get_model_info(model, provider)["key"], {})
-    except Exception:  # LiteLLM has no narrower one
-        return {}
+def _listed(params: Mapping[str, Any], info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What LiteLLM's own list says of a deployment's model; nothing where it is not listed.
+
+    `litellm.get_model_info` asks some backends over the network.
+    """
+    provider, model = params.get("custom_llm_provider"), str(params.get("model", ""))
+    if provider and not model.startswith(f"{provider}/"):
+        model = f"{provider}/{model}"
+    for name in (info.get("base_model"), params.get("base_model"), model):
+        if name in litellm.model_cost:
+            return litellm.model_cost[name]
+    # Names there mostly lack the provider, and others may have a model of the same name.
+    provider, _, name = model.partition("/")
+    entry = litellm.model_cost.get(name) or {}
+    if str(entry.get("litellm_provider")).startswith(provider):
+        return entry
+    return dict.fromkeys(COSTS, 0.0) if provider in FREE else {}

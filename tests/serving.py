@@ -121,7 +121,7 @@ class Backend:
         elif kind == "cookie":
             headers = [(b"content-type", b"application/json"), (b"set-cookie", b"session=of-another; Path=/")]
             await self._start(send, 200, headers)
-            await send({"type": "http.response.body", "body": b'{"choices": []}'})
+            await send({"type": "http.response.body", "body": b'{"choices": [{}]}'})
         elif kind == "odd":
             await self._start(send, 200, [(b"content-type", b"text/event-stream"), (b"x-request-id", "→".encode())])
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})

@@ -36,6 +36,7 @@ MODELS = {
     "moved": "status:410",
     "sorry": "sorry",
     "offended": "status:403",
+    "exhausted": "status:424",
 }
 CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
 SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
@@ -118,6 +119,14 @@ def test_tools_are_passed_through_to_a_candidate_that_has_them(client, backend):
     assert without.model == "ok-good"
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/chat/completions", "/v1/embeddings"])
+def test_what_is_not_there_says_what_is(address, path):
+    response = httpx.post(address + path, json={"model": "satjax", "input": "hello"})
+    assert response.status_code == 404
+    said = "Not Found: this server has /v1/chat/completions, /v1/models, /v1/rank"
+    assert response.json()["error"] == {"message": said, "type": "not_found_error", "param": None, "code": None}
+
+
 def test_a_candidates_name_goes_straight_there(client):
     raw = client.chat.completions.with_raw_response.create(model="good", messages=say("hi"))
     assert raw.parse().choices[0].message.content == "ok-good says hi"
@@ -138,7 +147,7 @@ def test_what_does_not_fit_a_context_goes_elsewhere(client):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "failing",
-    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry"],
+    ["erring", "limited", "refusing", "dead", "garbled", "halved", "late", "unpaid", "moved", "sorry", "exhausted"],
 )
 def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
     response = ask(address, text=f"best:{failing} hi", stream=stream)
@@ -237,6 +246,16 @@ def test_a_candidate_whose_streams_break_off_cools(backend, tmp_path):
         metrics = httpx.get(f"{address}/metrics").text
         assert 'satjax_attempts_total{candidate="a",end="interrupted"} 3.0' in metrics
         assert 'satjax_attempts_total{candidate="b",end="interrupted"}' not in metrics
+
+
+@pytest.mark.parametrize("status", [424, 451, 498])
+def test_a_candidate_that_fails_by_any_status_cools(backend, tmp_path, status):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": f"status:{status}", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.9, "b": 0.5}), zoo) as (address, service):
+        for strikes in range(1, 4):
+            assert not service.cooling.is_cooling("a")
+            assert ask(address).headers["x-satjax-candidate"] == "b", strikes
+        assert service.cooling.is_cooling("a")
 
 
 def test_after_the_first_byte_there_is_no_way_back_and_the_client_is_told(client):

@@ -15,6 +15,7 @@ ORDER = [
         "config",
         "metrics",
         "retry_after",
+        "statuses",
         "compilation_cache",
         "progress",
     ),

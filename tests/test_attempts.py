@@ -65,6 +65,30 @@ def test_what_nobody_takes_is_answered_by_the_first_who_says_so():
     assert tried({"a": 10, "b": 20}, says)[:2] == ("a", TOO_LONG.answer)
 
 
+@pytest.mark.parametrize(
+    ("fault", "content", "said"),
+    [
+        (
+            "rejected",
+            b'{"error": {"message": "temperature must be\\n at most 2"}}',
+            "; b says: temperature must be at most 2)",
+        ),
+        ("rejected", b'[{"error": {"message": "no images"}}]', "; b says: no images)"),
+        ("too_long", b'{"error": "too long"}', "; b says: too long)"),
+        ("rejected", b'{"message": "' + b"x" * 9000 + b'"}', "; b says: " + "x" * 500 + ")"),
+        ("rejected", b"<html>", "c: server_error)"),
+        ("rejected", b"{}", "c: server_error)"),
+        ("rejected", b'{"detail": "half \\ud83d"}', "; b says: half ?)"),
+    ],
+)
+def test_where_others_are_down_the_client_hears_what_was_wrong(fault, content, said):
+    says = {"a": DOWN, "b": Failed(fault, "status 400", answer=Answer(400, {}, content)), "c": DOWN}
+    with pytest.raises(ApiError) as raised:
+        tried({"a": 10, "b": 10, "c": 20}, says)
+    assert raised.value.status == 502
+    assert raised.value.message.endswith(said)
+
+
 def test_one_forbidden_prompt_is_no_strike_twice():
     cooling = Cooling(10.0)
     forbidden = Failed("forbidden", "status 403", answer=Answer(403, {}, b"no"))

@@ -1,6 +1,7 @@
 """A stream is decided on by its first event with data: until that has come, another candidate may still answer."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from satjax.policy.zoo_file import ServedCandidate, Settings
-from satjax.serving.backends import Backends, Failed
+from satjax.serving.backends import Answer, Backends, Failed
 from tests.serving import Backend, running
 
 COMMENT, EVENT = b": keep-alive\n\n", b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
@@ -70,6 +71,66 @@ def test_a_stream_that_ends_without_data_goes_to_the_next_candidate(chunks):
         streamed(chunks)
 
 
+def answered(status: int, content: bytes) -> Answer:
+    """What a backend's answer that is not streamed comes to."""
+    reply = lambda _: httpx.Response(status, stream=Chunks([content], 0))  # noqa: E731
+
+    async def ask() -> Answer:
+        backends = Backends(Settings())
+        backends._client = httpx.AsyncClient(transport=httpx.MockTransport(reply))
+        async with backends:
+            return await backends.ask(candidate(), {}, asyncio.get_running_loop().time() + 5)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "is_said"),
+    [
+        *((status, "server_error", False) for status in (409, 424, 425, 498, 499, 500, 529)),
+        *((status, "broken", False) for status in (204, 302, 415, 418, 430, 431, 451)),
+        *((status, "refused", False) for status in (401, 402, 404, 405, 407, 410)),
+        *((status, "rejected", True) for status in (400, 422)),
+        (403, "forbidden", True),
+        (408, "timeout", False),
+        (413, "too_long", True),
+        (429, "rate_limit", False),
+    ],
+)
+def test_whatever_is_no_success_goes_to_the_next_candidate(status, fault, is_said):
+    """Only what is said of the request itself may be a client's answer."""
+    with pytest.raises(Failed) as raised:
+        answered(status, b'{"error": {"message": "no"}}')
+    assert (raised.value.fault, raised.value.answer is not None) == (fault, is_said)
+
+
+GOOD = {"message": {"content": "x"}, "finish_reason": "stop"}
+BROKE_OFF = {"message": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "gone"}}
+
+
+@pytest.mark.parametrize("choices", [[], None, [BROKE_OFF], [BROKE_OFF, {"finish_reason": "error"}], [{"error": "x"}]])
+def test_an_answer_whose_choices_are_errors_goes_to_the_next_candidate(choices):
+    with pytest.raises(Failed, match="broken"):
+        answered(200, json.dumps({"choices": choices}).encode())
+    if choices:
+        with pytest.raises(Failed, match=r"broken .*an error in place of a stream"):
+            streamed([b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n"])
+
+
+@pytest.mark.parametrize("choices", [[GOOD], [BROKE_OFF, GOOD], [GOOD | {"error": None}]])
+def test_an_answer_is_one_where_a_choice_is(choices):
+    content = json.dumps({"choices": choices}).encode()
+    assert answered(200, content).content == content
+    event = b"data: " + content + b"\n\n"
+    assert streamed([event]) == [event]
+
+
+def test_a_stream_may_begin_without_choices():
+    """As Azure's does, with what its filter found in the prompt."""
+    event = b'data: {"choices": [], "prompt_filter_results": []}\n\n'
+    assert streamed([event, EVENT]) == [event, EVENT]
+
+
 def test_comments_are_passed_on_with_the_first_event():
     assert streamed([COMMENT, COMMENT, EVENT, COMMENT, ERROR]) == [COMMENT * 2 + EVENT, COMMENT, ERROR]
     assert streamed([COMMENT, EVENT.rstrip()]) == [COMMENT + EVENT.rstrip()]
@@ -104,7 +165,7 @@ def test_an_address_keeps_its_query_and_azure_has_its_own_header(monkeypatch):
 
     def reply(request: httpx.Request) -> httpx.Response:
         seen.append((str(request.url), request.headers.get("api-key"), request.headers.get("authorization")))
-        return httpx.Response(200, stream=Chunks([b'{"choices": []}'], 0))
+        return httpx.Response(200, stream=Chunks([b'{"choices": [{}]}'], 0))
 
     async def ask(*addresses: str) -> None:
         backends = Backends(Settings())

@@ -62,6 +62,16 @@ def test_contradictions(arguments, words):
     assert str(caught.value).startswith(f"here: {words}")
 
 
+def test_unobserved_outcomes_stand_beside_any_other():
+    collector = Collector()
+    for score, cost in ((np.nan, np.nan), (1, 0.5), (np.nan, np.nan)):
+        collector.add("a", ITEM, score, "here", cost=cost)
+    collector.add("b", ITEM, np.nan, "here")
+    table = collector.table("nothing")
+    np.testing.assert_array_equal(table.scores_MN, [[1], [np.nan]])
+    np.testing.assert_array_equal(table.cost_usd_MN, [[0.5], [np.nan]])
+
+
 def test_what_rounding_puts_outside_counts_as_the_end():
     collector = Collector()
     for n, score in enumerate((1.0000000000000002, -1e-17, float(np.nextafter(np.float32(1), np.float32(2))))):

@@ -123,10 +123,28 @@ def test_what_is_no_text_is_not_written_out_as_one(tmp_path, changes, words):
         import_jsonl([write_jsonl(tmp_path / "bad.jsonl", {**row, **changes})])
 
 
+def test_several_answers_to_one_prompt_are_averaged_and_said(tmp_path, caplog):
+    header = ["text", "model_id", "score", "cost_usd"]
+    rows = [["What?", "a", "1", "1"], ["What?", "a", "0", ""], ["What?", "b", "1", ""], ["What?", "a", "0", "3"]]
+    table = import_csv([write_csv(tmp_path / "several.csv", *rows, header=header)])
+    np.testing.assert_array_equal(table.scores_MN, np.float32([[1 / 3], [1]]))
+    np.testing.assert_array_equal(table.cost_usd_MN, [[2], [np.nan]])
+    assert caplog.messages == [
+        "1 pairs of an instruction and a candidate have several scores; each counts with their mean"
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_was_asked_again_after_it_failed_counts_once(tmp_path, caplog, order):
+    rows = [["i", "What?", "a", ""], ["i", "What?", "a", "1"], ["i", "What?", "b", ""], ["i", "What?", "b", ""]]
+    table = import_csv([write_csv(tmp_path / "again.csv", *rows[::order])])
+    scores = dict(zip(table.candidate_ids, table.scores_MN[:, 0].tolist(), strict=True))
+    assert scores == {"a": 1, "b": pytest.approx(np.nan, nan_ok=True)}
+    assert caplog.messages == []
+
+
 def test_contradictions(tmp_path):
     rows = [["i", "What?", "a", "1"], ["i", "What?", "a", "1"]]
-    with pytest.raises(SatjaxError, match=r"row 3: item 'i' stands twice for candidate 'a'"):
-        import_csv([write_csv(tmp_path / "twice.csv", *rows)])
     header = [*NAMES, "split", "task", "category", "source", "answer"]
     first = ["i", "What?", "a", "1", "test", "x", "y", "z", "4"]
     for place, (name, other) in enumerate(zip(header[4:], ("train", "X", "Y", "Z", "5"), strict=True), 4):

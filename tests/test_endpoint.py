@@ -198,8 +198,26 @@ def test_a_question_that_is_declined_is_not_asked_again(stub: Stub):
 
 @pytest.mark.parametrize("content", [None, [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]])
 def test_replies_without_text_or_in_parts(content):
+    """Some leave the field out where it would be null."""
     reply = module._reply(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
     assert reply == Reply("ab" if content else "", "", 0, 0)
+    thought = {"message": {"role": "assistant", "reasoning_content": "So …"}, "finish_reason": "length"}
+    assert module._reply(json.dumps({"choices": [thought]}).encode()) == Reply("", "length", 0, 0)
+    for message in (None, "text", []):
+        with pytest.raises(AttemptFailed, match="no chat completion"):
+            module._reply(json.dumps({"choices": [{"message": message}]}).encode())
+
+
+@pytest.mark.parametrize("status", [409, 424, 498, 503])
+def test_what_may_pass_is_asked_again(status):
+    answers = [httpx.Response(status, text="later"), httpx.Response(200, json=completion("said"))]
+    transport = httpx.MockTransport(lambda request: answers.pop(0))
+
+    async def go() -> Reply:
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await ask(client, Endpoint("http://localhost/v1", "m"), "hi")
+
+    assert asyncio.run(go()).text == "said"
 
 
 BROKEN = {"code": 502, "message": "Provider disconnected from sk-0123"}

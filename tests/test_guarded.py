@@ -1,6 +1,7 @@
 import io
 import json
 
+import ijson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from satjax.outcomes import guarded
 from satjax.outcomes.guarded import DEEPEST, Guarded, check_values
 
 VALUES = st.recursive(
-    st.none() | st.integers() | st.text(alphabet='a"\\\\[]{},é', max_size=8),
+    st.none() | st.integers(1 - 10**18, 10**18 - 1) | st.text(alphabet='a"\\\\[]{},é', max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='a"\\\\[', max_size=4), inner, max_size=3)
     ),
@@ -38,6 +39,29 @@ def test_it_reads_what_is_there_and_knows_how_deep_it_is_however_it_is_cut(value
             else:
                 with pytest.raises(ValueError, match="deep"):
                     read()
+
+
+ODD = [float("nan"), float("inf"), -float("inf"), 2**63, -(2**70), 10**18]
+PLAIN = [7, -0.5, 1e300, 1e-7, True, None, "NaN", "-Infinity 9223372036854775808", '\\"', "\\"]
+
+
+@given(st.lists(st.sampled_from(ODD + PLAIN), max_size=8), st.integers(1, 40))
+@settings(database=None, max_examples=200)
+def test_numbers_that_only_python_knows_come_as_texts_however_they_are_cut(values, size):
+    content = json.dumps([values, {"x": values}]).encode()
+    stream = Guarded(io.BytesIO(content))
+    read = b"".join(iter(lambda: stream.read(size), b""))
+    expected = [json.dumps(value) if value in ODD[1:] or value != value else value for value in values]
+    assert read == json.dumps([expected, {"x": expected}]).encode()
+    [found] = ijson.items(Guarded(io.BytesIO(content)), "", use_float=True)
+    assert found == [expected, {"x": expected}]
+
+
+@pytest.mark.parametrize("number", ["0.1234567890123456789012", "12345678901234567890.5", "1234567890123456789e5"])
+def test_long_numbers_with_a_point_stay_numbers(number):
+    for size in (1, 7, 100):
+        stream = Guarded(io.BytesIO(f"[{number}]".encode()))
+        assert b"".join(iter(lambda stream=stream, size=size: stream.read(size), b"")).decode() == f"[{number}]"
 
 
 def test_only_what_one_item_holds_counts(monkeypatch):

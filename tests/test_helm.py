@@ -66,6 +66,12 @@ def test_trials_are_averaged_and_perturbed_copies_left_out(tmp_path):
     assert (table.items[0].task, table.items[0].category) == ("sums:kind=easy", "arithmetic")
 
 
+def test_numbers_as_python_writes_them(tmp_path):
+    tokens = {"completions": [{"text": "4", "logprob": -float("inf"), "seed": 2**64}]}
+    run = write(tmp_path, [state(result=tokens), state("id2")], [result(), result("id2", float("nan"))])
+    np.testing.assert_array_equal(import_helm([run]).scores_MN, [[1, np.nan]])
+
+
 def test_what_is_set_for_a_model_makes_no_other_scenario(tmp_path):
     states, results = [state(f"id{n}") for n in range(3)], [result(f"id{n}") for n in range(3)]
     for model, name in (

@@ -80,6 +80,18 @@ def test_values_of_scores(tmp_path, form):
     assert import_inspect([path], "match.style").scores_MN.tolist() == [[0.5]]
 
 
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_numbers_as_python_writes_them(tmp_path, form):
+    """Of a sample that was not scored Inspect writes NaN."""
+    header = EVAL | {"model_generate_config": {"seed": 2**63}, "limit": float("inf")}
+    samples = [sample(2**64, 1, epoch=2**63), sample(2, float("nan"), total_time=-float("inf"))]
+    table = import_inspect([write(tmp_path, *samples, form=form, header=header)])
+    np.testing.assert_array_equal(table.scores_MN, [[1, np.nan]])
+    assert table.item_ids[0] == f"inspect/sums/{2**64}"
+    with pytest.raises(SatjaxError, match=r"score inf of 'org/m' is outside \[0, 1\]"):
+        import_inspect([write(tmp_path, sample(1, float("inf")), form=form)])
+
+
 def test_epochs_that_failed_count_nowhere(tmp_path):
     epochs = [sample(1, "C"), sample(1, epoch=2, scores={}), sample(2, scores=None), sample(1, "I", epoch=3)]
     np.testing.assert_array_equal(import_inspect([write(tmp_path, *epochs)]).scores_MN, [[0.5, np.nan]])
@@ -120,6 +132,57 @@ def test_an_interrupted_log_and_a_sample_written_twice(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "C")))
     assert import_inspect([tmp_path]).scores_MN.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_candidates_of_a_task_are_scored_by_one_scorer(tmp_path, form, caplog):
+    caplog.set_level("INFO", "satjax")
+    graded = {"model_graded_qa": {"value": "C"}}
+    of_a = write(tmp_path, sample(1, "I"), sample(2, "I"), name="a", form=form, header=EVAL | {"model": "A"})
+    of_b = write(tmp_path, sample(1, scores=graded), name="b", form=form, header=EVAL | {"model": "B"})
+    other = write(tmp_path, sample(1, scores=graded), name="c", form=form, header=EVAL | {"task": "texts"})
+    with pytest.raises(SatjaxError) as caught:
+        import_inspect([of_a, of_b])
+    for words in ("the scorer of task 'sums' is 'model_graded_qa', and 'match' in", str(of_a), str(of_b)):
+        assert words in str(caught.value)
+    assert "choose one with --metric" in str(caught.value)
+    assert import_inspect([of_a, other]).scores_MN.shape == (2, 3)
+    assert caplog.messages == ["the score is match, of sums", "the score is model_graded_qa, of texts"]
+    mixed = write(tmp_path, sample(1), sample(2, scores=graded), form=form)
+    with pytest.raises(SatjaxError, match="is 'model_graded_qa', and 'match' in"):
+        import_inspect([mixed])
+
+
+def test_a_sample_that_the_scorer_left_out_is_unobserved(tmp_path):
+    both = {"match": {"value": "I"}, "includes": {"value": "C"}}
+    path = write(tmp_path, sample(1, "C"), sample(2, scores=both), sample(2, "I", epoch=2))
+    np.testing.assert_array_equal(import_inspect([path], "includes").scores_MN, [[np.nan, 1]])
+    np.testing.assert_array_equal(import_inspect([path], "match").scores_MN, [[1, 0]])
+    with pytest.raises(SatjaxError, match=r"log.eval has no score 'exact'; choose .* --metric: 'match', 'includes'"):
+        import_inspect([path], "exact")
+    unscored = write(tmp_path, sample(1, {"form": 1}), sample(2, None))
+    np.testing.assert_array_equal(import_inspect([unscored]).scores_MN, [[1, np.nan]])
+
+
+def test_logs_of_other_versions_and_arguments_of_a_task(tmp_path, caplog):
+    caplog.set_level("WARNING", "satjax")
+    headers = {name: EVAL | {"model": name, "task_version": 1, "task_args": {"fewshot": 0}} for name in "AB"}
+    first = write(tmp_path, sample(), name="a", header=headers["A"])
+    same = write(tmp_path, sample(), name="b", header=headers["B"])
+    assert import_inspect([first, same]).scores_MN.shape == (2, 1)
+    assert caplog.messages == []
+    shots = write(tmp_path, sample(), name="c", header=headers["B"] | {"task_args": {"fewshot": 5, "seed": 1}})
+    assert import_inspect([first, shots]).scores_MN.shape == (2, 1)
+    assert caplog.messages == [
+        f"{shots}: the argument fewshot of task 'sums' is '5', and '0' in {first}; where that makes them different questions, leave one of them out"
+    ]
+    version = write(tmp_path, sample(), name="d", header=headers["B"] | {"task_version": "2-A"})
+    with pytest.raises(SatjaxError) as caught:
+        import_inspect([first, version])
+    for words in (f"{version}: the version of task 'sums' is '2-A', and '1' in {first}", "leave one of them out"):
+        assert words in str(caught.value)
+    unknown = write(tmp_path, sample(), name="e", header=EVAL)
+    assert import_inspect([first, unknown]).scores_MN.shape == (2, 1)
 
 
 @pytest.mark.parametrize("form", ["eval", "json"])

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
-from satjax.instructions import INQUIRY, PromptWriter, TokenRows, answer_ids, pad_rows, prompt_writer
+from satjax.instructions import INQUIRY, LONG, PromptWriter, TokenRows, answer_ids, lose_middle, pad_rows, prompt_writer
 from satjax.weights.base import open_base
 from tests.base_models import smollm2
 from tests.tiny import tiny_tokenizer
@@ -134,6 +134,50 @@ def test_cut_instructions_are_counted_in_one_warning(caplog):
         assert caplog.messages == []
         write.encode([long, fits, long * 3])
     assert caplog.messages == [f"2 of 3 instructions exceed {room(write)} tokens and lost their middle"]
+
+
+PARTS = [
+    "alpha",
+    "gamma's",
+    "x = 1;",
+    "{",
+    "12345678",
+    "\n\n",
+    "\t  x",
+    "Ünïcödé",
+    "日本語テキスト",
+    "🙂",
+    "a\u0301b",
+    "<|im_end|>",
+    "f():\n    return",
+]
+
+
+@pytest.mark.parametrize("name", ["tiny", "smollm2"])
+def test_of_far_too_long_texts_only_the_ends_are_tokenized_and_the_rows_are_the_same(name):
+    tokens = tokenizer() if name == "tiny" else open_base(smollm2().directory).tokenizer
+    write = prompt_writer(PromptConfig(buckets=(96, 128)), tokens, bos_id=None)
+    rng, far = np.random.default_rng(0), LONG * room(write)
+    texts = [" ".join(rng.choice(PARTS, 4 * far // 5 + shift)) for shift in range(0, 2000, 100)]
+    texts += [f"a b{' ' * 500}" * (far // 200), " " * 3 * far + "x", "a" * 3 * far, "word " * far, "short"]
+    given = []
+
+    class Watched:
+        pre_tokenizer = tokens.pre_tokenizer
+
+        def encode_batch(self, texts, **options):
+            given.extend(texts)
+            return tokens.encode_batch(texts, **options)
+
+        def encode(self, text, **options):
+            return tokens.encode(text, **options)
+
+    rows = replace(write, tokenizer=Watched()).encode(texts)
+    for text, row, length in zip(texts, rows.token.tolist(), rows.length.tolist(), strict=True):
+        kept = lose_middle(tokens.encode(text, add_special_tokens=False).ids, room(write))
+        assert row[:length] == [*write.start_ids, *kept, *write.end_ids], text[:40]
+    assert len(given) > len(texts) + 10
+    assert sum(map(len, given)) < sum(map(len, texts)) / 2
 
 
 def test_many_texts_are_tokenized_a_few_at_a_time(monkeypatch, caplog):

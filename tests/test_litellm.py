@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections import Counter
 
-import numpy as np
 import openai
 import pytest
 
@@ -13,9 +12,11 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 
-from satjax.litellm import SatjaxRouting
+from satjax.litellm import SatjaxRouting, _price
 from satjax.policy.conversation import scored_text
 from satjax.policy.objective import Cheapest, Objective, Quality, Worth
+from satjax.policy.price import Size
+from satjax.router import Ranked
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
 
@@ -28,14 +29,13 @@ PROBABILITY = {
 class Router:
     """A router of three candidates that tells instructions apart by their first word."""
 
-    candidates = tuple(PROBABILITY["sort"])
-
     def __init__(self):
         self.asked = []
+        self.candidates = tuple(PROBABILITY["sort"])
 
-    def probability(self, instructions, candidates):
-        self.asked += instructions
-        return np.array([[PROBABILITY[text.split()[0]][name] for name in candidates] for text in instructions])
+    def rank(self, instruction):
+        self.asked.append(instruction)
+        return [Ranked(name, PROBABILITY[instruction.split()[0]][name]) for name in self.candidates]
 
 
 def deployment(model: str, price: float, group: str = "any", says: str | None = None, **info) -> dict:
@@ -96,6 +96,67 @@ def test_without_a_price_of_its_own_a_deployment_has_that_of_litellms_list():
     assert said(routed(Worth(30.0), named)[0], "sort these numbers") == "from openai/gpt-4o-mini"
     dear = deployment("openai/large", 1.0)
     assert said(routed(Worth(1.0), [*named, dear])[0], "prove it") == "from openai/gpt-4o"
+
+
+def unpriced(model: str, candidate: str, provider: str | None = None, **info) -> dict:
+    params = {"model": model, "api_key": "x", "mock_response": f"from {model}"}
+    params |= {"custom_llm_provider": provider} if provider else {}
+    return {"model_name": "any", "litellm_params": params, "model_info": {"satjax_candidate": candidate, **info}}
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    for method in ("get", "post"):
+        monkeypatch.setattr(litellm.module_level_client, method, lambda *_, **__: pytest.fail("asked the network"))
+
+
+SIZE = Size(1000, 0)
+GPT_4O = 1000 * 2.5e-6
+
+
+@pytest.mark.parametrize(
+    ("deployment_", "usd"),
+    [
+        (unpriced("gpt-4o", "large"), GPT_4O),
+        (unpriced("openai/gpt-4o", "large"), GPT_4O),
+        (unpriced("gpt-4o", "large", "openai"), GPT_4O),
+        (unpriced("azure/my-deployment", "large", base_model="azure/gpt-4o"), GPT_4O),
+        (unpriced("ollama_chat/my-model", "small"), 0.0),
+        (unpriced("my-model", "small", "ollama"), 0.0),
+        (unpriced("ollama/gpt-4o", "small"), 0.0),
+        (unpriced("ollama/my-model", "small", input_cost_per_token=1e-6, output_cost_per_token=1e-6), 1e-3),
+        (unpriced("ollama/my-model", "small", input_cost_per_token=1e-6), 1e-3),
+        (unpriced("huggingface/acme/model", "large"), float("nan")),
+        (unpriced("openrouter/gpt-4o", "large"), float("nan")),
+        (unpriced("azure/my-deployment", "large"), float("nan")),
+    ],
+    ids=lambda value: value["litellm_params"]["model"] if isinstance(value, dict) else None,
+)
+def test_prices_are_known_without_the_network(deployment_, usd, no_network):
+    assert _price(deployment_, SIZE) == pytest.approx(usd, nan_ok=True)
+
+
+def test_a_free_model_is_the_cheapest(no_network):
+    free, listed = unpriced("ollama_chat/my-model", "small"), unpriced("azure/x", "large", base_model="azure/gpt-4o")
+    messages = [{"role": "user", "content": "sort these numbers"}]
+    for objective, first in ((Cheapest(0.7), free), (Cheapest(0.85), listed), (Worth(10.0), listed)):
+        assert SatjaxRouting(None, Router(), objective).pick([free, listed], messages) is first
+
+
+def test_candidates_that_are_removed_meanwhile_are_no_choice():
+    class Leaving(Router):
+        def __init__(self, *gone):
+            super().__init__()
+            self.gone = gone
+
+        def rank(self, instruction):
+            self.candidates = tuple(name for name in self.candidates if name not in self.gone)
+            return super().rank(instruction)
+
+    messages = [{"role": "user", "content": "sort these numbers"}]
+    given = [unpriced(f"openai/{name}", name) for name in ("small", "large")]
+    for gone, first in ((("large",), given[:1]), (("small", "large"), given)):
+        assert SatjaxRouting(None, Leaving(*gone)).pick(given, messages) in first
 
 
 def test_a_conversation_is_scored_as_a_server_does():

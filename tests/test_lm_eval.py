@@ -220,6 +220,25 @@ def test_candidates_of_a_task_are_scored_by_one_metric(tmp_path, caplog):
         import_lm_eval([tmp_path], "exact_match")
 
 
+def test_a_task_without_a_score_of_its_items_is_left_out_and_named(tmp_path, caplog):
+    perplexity = {"metrics": ["word_perplexity"], "word_perplexity": [-310.0, 81]}
+    for name in "AB":
+        write(tmp_path / name, sample(), results={"higher_is_better": {"wikitext": {"word_perplexity": False}}})
+        write(tmp_path / name, sample(**perplexity), sample(1, **perplexity), task="wikitext")
+    table = import_lm_eval([tmp_path])
+    assert (table.item_ids, table.scores_MN.tolist()) == (("lm_eval/sums/0",), [[1], [1]])
+    said = "left out: wikitext has no metric that is 0 or 1; --metric says which one counts, of all tasks"
+    assert said in caplog.messages
+    with pytest.raises(SatjaxError, match=r"samples_wikitext.* line 1 has no metric that is 0 or 1; choose one with"):
+        import_lm_eval(sorted(tmp_path.rglob("samples_wikitext_*")))
+    # Not for one candidate alone: a first sample may happen to be neither.
+    write(tmp_path / "A", sample(metrics=["f1"], f1=1), task="texts")
+    write(tmp_path / "B", sample(metrics=["f1"], f1=0.5), task="texts")
+    with pytest.raises(SatjaxError, match="metric of task 'texts' is 'none that is 0 or 1', and 'f1,none' in"):
+        import_lm_eval([tmp_path])
+    assert import_lm_eval(sorted(tmp_path.rglob("samples_texts_*")), "f1").scores_MN.tolist() == [[1], [0.5]]
+
+
 @pytest.mark.parametrize(
     ("key", "values", "words"),
     [

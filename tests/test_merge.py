@@ -110,7 +110,7 @@ def test_responses_of_all_tables_are_kept():
     assert alone is not None
     assert alone.place_MN.tolist() == [[0, -1, -1], [1, 0, -1], [-1, -1, -1]]
     given["two"] = responses([[0, -1], [-1, -1]], "another", candidates="bc", items="jk")
-    with pytest.raises(SatjaxError, match=r"responses of candidate 'b' to item 'j' differ between two and a table"):
+    with pytest.raises(SatjaxError, match=r"responses of candidate 'b' to item 'j' differ between one and two "):
         merge_responses(given, merged)
 
 
@@ -153,9 +153,13 @@ def test_contradictions_name_both_tables():
     assert "one and two disagree on the text of item 'i'" in message(
         one, table([item("i", text="other")], ["a"], [[1]])
     )
-    assert "outcomes of candidate 'a' on item 'i' differ: 1 before, 0 in two" in message(
-        one, table([item("i")], ["a"], [[0]])
-    )
+    other = table([item("i")], ["b", "a"], [[1], [0]], [[1], [2]])
+    assert "outcomes of candidate 'a' on item 'i' differ: 1 in one, 0 in two" in message(one, other)
+    silent = table([item("j"), item("i")], ["a"], [[0, np.nan]])
+    assert "on item 'i' differ: 1 in two, 0 in three" in message(silent, one, other)
+    cheap = table([item("i")], ["a"], [[1]], [[1]])
+    dear = dataclasses.replace(cheap, cost_usd_MN=np.array([[2]], np.float32))
+    assert "costs of candidate 'a' on item 'i' differ: 1 in two, 2 in three" in message(one, cheap, dear)
     large = dataclasses.replace(one, candidates=(Candidate("a", params_b=7),))
     larger = dataclasses.replace(one, candidates=(Candidate("a", params_b=8),))
     assert "disagree on the params_b of candidate 'a' ('7' and '8')" in message(large, larger)

@@ -133,6 +133,8 @@ def test_wrong_columns_are_named_together(written):
         ("outcomes", "score", [0.0, 0, 0, 0, 0, 7], ("score 7", "beta", "i2", "rescale")),
         ("outcomes", "score", [0, 0, 0, 0, 0, 2**30 + 1], ("outside", "rescale")),
         ("outcomes", "score", [0.0, 0, 0, 0, 0, float("-inf")], ("outside",)),
+        ("outcomes", "cost_usd", [0, 0, 0, 0, 0, -0.5], ("cost -0.5", "beta", "i2", "US dollars")),
+        ("outcomes", "cost_usd", [0, float("inf"), 0, 0, 0, float("inf")], ("cost inf", "alpha", "(2 rows)")),
         ("outcomes", "item_id", ["i0", "i1", "i2", "i0", "i1", "ghost"], ("'ghost'", "items.parquet")),
         ("outcomes", "model_id", ["alpha"] * 3 + ["beta"] * 2 + ["gamma"], ("'gamma'", "models.parquet")),
         ("outcomes", "item_id", ["i0", "i1", "i2", "i0", "i1", "i1"], ("'beta'", "two outcomes", "'i1'")),
@@ -151,6 +153,7 @@ def test_wrong_contents_name_file_and_entry(written, file, column, values, words
     message = error_of(written)
     for word in (f"{file}.parquet", *words):
         assert word in message
+    assert str(written / f"{file}.parquet") in message.split(":")[0]
 
 
 LATIN_1 = pa.array([b"caf\xe9", b"b", b"c"], pa.binary()).view(pa.string())

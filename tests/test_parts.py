@@ -5,6 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from satjax.calibration import Calibration
 from satjax.errors import TryAgain
 from satjax.rank_file import parts, rank
 from tests.ranked_files import instructions, write_input
@@ -28,6 +29,17 @@ def test_several_parts_are_a_row_group(ranker, tmp_path, small_chunks):
     ranker.run(write_input(tmp_path / "in.parquet", instructions(23)), target)
     with pq.ParquetFile(target) as file:
         assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [10, 10, 3]
+
+
+def test_the_likeliest_candidate_is_that_of_a_ranking_where_all_probabilities_are_one(ranker, tmp_path, monkeypatch):
+    texts, target = instructions(12), tmp_path / "out.parquet"
+    monkeypatch.setattr(ranker.router, "calibration", Calibration(offset=100.0))
+    ranker.run(write_input(tmp_path / "in.parquet", [*texts, None]), target)
+    table = pq.read_table(target)
+    assert table["probability"].to_pylist() == [1.0] * 12 + [None]
+    first = [ranker.router.rank(text)[0].candidate for text in texts]
+    assert table["candidate"].to_pylist() == [*first, None]
+    assert set(first) != {ranker.router.candidates[0]}
 
 
 def test_a_join_that_is_cut_leaves_nothing_beside_the_target(ranker, tmp_path, small_chunks, monkeypatch):

@@ -50,31 +50,29 @@ def test_chunks_are_ranked_together_as_long_as_that_is_quick(ranker, tmp_path, m
     texts, calls = instructions(200), []
     source = write_input(tmp_path / "in.parquet", texts)
     monkeypatch.setattr(plan, "ROWS", 5)
-    once = Router.probability
-    monkeypatch.setattr(
-        Router, "probability", lambda self, some, *a: (calls.append(len(some)), once(self, some, *a))[1]
-    )
+    once = Router.score
+    monkeypatch.setattr(Router, "score", lambda self, some, *a: (calls.append(len(some)), once(self, some, *a))[1])
     for seconds, most in ((1e9, 40), (0.0, 5)):
         calls.clear()
         monkeypatch.setattr(rank, "SECONDS", seconds)
         ranker.run(source, tmp_path / f"{most}.parquet")
         assert (sum(calls), max(calls)) == (200, most)
         found = pq.read_table(tmp_path / f"{most}.parquet")["probability"].to_numpy()
-        np.testing.assert_allclose(found, once(ranker.router, texts).max(axis=1), atol=1e-6)
+        np.testing.assert_allclose(found, ranker.router.probability(texts).max(axis=1), atol=1e-6)
     assert pq.ParquetFile(tmp_path / "40.parquet").num_row_groups == 5
 
 
 def test_where_a_chunk_takes_long_it_is_done_before_the_next_begins(ranker, tmp_path, small_chunks, monkeypatch):
     source, busy, most = write_input(tmp_path / "in.parquet", instructions(30)), [], []
 
-    def probability(self, texts, names, on_batch):
+    def score(self, texts, names, on_batch):
         busy.append(None)
         most.append(len(busy))
         time.sleep(0.05)
         busy.pop()
         return np.full((len(texts), len(names)), 0.5, np.float32)
 
-    monkeypatch.setattr(Router, "probability", probability)
+    monkeypatch.setattr(Router, "score", score)
     for seconds, together in ((0.0, 1), (1e9, 2)):
         most.clear()
         monkeypatch.setattr(rank, "SECONDS", seconds)

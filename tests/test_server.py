@@ -108,6 +108,41 @@ def test_a_port_that_is_taken_is_said_before_the_router_is_loaded(capsys, tmp_pa
     assert main(["serve", "--zoo", str(zoo), "--port", "123456"]) == 2
 
 
+LOADS_LONG = """
+import sys, time
+from satjax.cli import main
+from satjax.router import Router
+
+def load(*given, **named):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+Router.load = load
+raise SystemExit(main())
+"""
+
+
+def test_while_the_router_is_loaded_clients_are_refused_and_the_server_can_be_stopped(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"gemma-7b": "m"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADS_LONG, "serve", "--zoo", str(zoo), "--port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr.readline() == "loading\n"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=15)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 75
+    assert said == "satjax: told to stop before the router was loaded\n"
+
+
 def test_what_the_zoo_file_lacks_is_said_before_the_router_is_loaded(capsys, monkeypatch, tmp_path):
     from satjax.cli import main
     from satjax.router import Router

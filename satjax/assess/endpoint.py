@@ -13,6 +13,7 @@ import tenacity
 from satjax.address import chat_url, check_address, key_header
 from satjax.errors import SatjaxError
 from satjax.retry_after import retry_after
+from satjax.statuses import REFUSALS, TRANSIENT
 
 log = logging.getLogger("satjax")
 
@@ -29,9 +30,8 @@ MOST_TOKENS = 2**53
 """Of a reply; whoever says more counts something else."""
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 """Fields of a request that cut a reply short, and change nothing of one that is shorter."""
-TRY_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
-HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 404, 405, 407, 410})
-"""What no other question will fare better with. Not 403: gateways that moderate say so of a single question."""
+HOPELESS = REFUSALS | {301, 302, 303, 307, 308}
+"""What no other question will fare better with."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
     if response.status_code == 200:
         return _reply(bytes(content), endpoint.api_key)
     said = f"HTTP {response.status_code}: {_said(bytes(content), endpoint.api_key)}"
-    if response.status_code in TRY_AGAIN:
+    if response.status_code in TRANSIENT:
         raise AttemptFailed(said, wait=retry_after(response.headers.get("Retry-After")))
     if response.status_code in HOPELESS:
         raise SatjaxError(
@@ -192,7 +192,8 @@ def _reply(content: bytes, key: str | None = None) -> Reply:
     try:
         value = json.loads(content)
         choice = value["choices"][0]
-        text, usage = choice["message"]["content"], value.get("usage") or {}
+        # Servers that leave nulls out have no content where a model only thought, or called tools.
+        text, usage = choice["message"].get("content"), value.get("usage") or {}
         if isinstance(text, list):
             text = "".join(part.get("text") or "" for part in text)
         if text is not None and not isinstance(text, str):

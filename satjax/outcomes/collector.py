@@ -12,20 +12,25 @@ DEAREST = 1e30
 
 
 class Collector:
-    """Items and candidates in the order in which they are first met, with one outcome for each pair.
+    """Items and candidates in the order in which they are first met, with one outcome for each pair, or with `repeats` the mean of several.
 
     `where` is the file and place that an outcome comes from, as errors name it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeats: bool = False) -> None:
+        self._repeats = repeats
         self._items: dict[str, Item] = {}
         self._fingerprints: dict[str, str] = {}
-        self._scores: dict[str, dict[str, float]] = {}
-        self._costs: dict[str, dict[str, float]] = {}
+        self._scores, self._costs = _Means(), _Means()
         self._characters = 0
 
     def __contains__(self, candidate: str) -> bool:
-        return candidate in self._scores
+        return candidate in self._scores.sums
+
+    @property
+    def num_repeated(self) -> int:
+        """Pairs of several outcomes."""
+        return len(self._scores.counts)
 
     def item(self, item: Item, where: str, fingerprint: str | None = None) -> Item:
         """The item as it was first met under this id.
@@ -59,7 +64,7 @@ class Collector:
         cost: float = np.nan,
         fingerprint: str | None = None,
     ) -> None:
-        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and for a second outcome of a pair."""
+        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and unless of `repeats` for a second outcome of a pair."""
         known = self.item(item, where, fingerprint)
         if not candidate:
             raise SatjaxError(f"{where}: the candidate has no name; give it one")
@@ -67,29 +72,55 @@ class Collector:
             raise SatjaxError(f"{where}: score {score:.9g} of {candidate!r} is outside [0, 1]; rescale the scores")
         if cost < 0 or cost > DEAREST:
             raise SatjaxError(f"{where}: cost {cost:g} of {candidate!r} is no amount of US dollars; mend it")
-        if candidate not in self._scores:
+        if candidate not in self:
             check_unicode(where, f"the candidate's name {candidate!r}", candidate)
-        scores = self._scores.setdefault(candidate, {})
-        if known.id in scores:
+        if known.id in self._scores.of(candidate) and score == score and not self._repeats:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
-        scores[known.id] = min(max(score, 0.0), 1.0)  # NaN, which comes first, stays
-        if cost == cost:
-            self._costs.setdefault(candidate, {})[known.id] = cost
+        self._scores.add(candidate, known.id, min(max(score, 0.0), 1.0))  # NaN, which comes first, stays
+        self._costs.add(candidate, known.id, cost)
 
     def table(self, nothing: str) -> OutcomeTable:
         """All of it; raises SatjaxError saying `nothing` where no outcome was added. Without any cost the table has none."""
-        if not self._scores:
+        names = list(self._scores.sums)
+        if not names:
             raise SatjaxError(nothing)
-        check_size(len(self._scores), len(self._items))
+        check_size(len(names), len(self._items))
         column = {name: n for n, name in enumerate(self._items)}
-        scores_MN = np.full((len(self._scores), len(column)), np.nan, np.float32)
-        cost_MN = np.full_like(scores_MN, np.nan) if self._costs else None
-        for m, (candidate, scores) in enumerate(self._scores.items()):
-            scores_MN[m, [column[item] for item in scores]] = list(scores.values())
-            if cost_MN is not None and (costs := self._costs.get(candidate)):
-                cost_MN[m, [column[item] for item in costs]] = list(costs.values())
-        candidates = tuple(Candidate(name) for name in self._scores)
-        return OutcomeTable(tuple(self._items.values()), candidates, scores_MN, cost_MN)
+        scores_MN = self._scores.matrix(names, column)
+        cost_MN = self._costs.matrix(names, column) if any(self._costs.sums.values()) else None
+        return OutcomeTable(tuple(self._items.values()), tuple(map(Candidate, names)), scores_MN, cost_MN)
+
+
+class _Means:
+    """Means of numbers by candidate and item. `counts` has those of several numbers; most are of one."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, dict[str, float]] = {}
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def of(self, candidate: str) -> dict[str, float]:
+        """Sums by item, to which the candidate may have none yet."""
+        return self.sums.setdefault(candidate, {})
+
+    def add(self, candidate: str, item: str, value: float) -> None:
+        """One more number; NaN is none."""
+        sums = self.of(candidate)
+        if value != value:
+            return
+        if item in sums:
+            self.counts[candidate, item] = self.counts.get((candidate, item), 1) + 1
+        sums[item] = sums.get(item, 0.0) + value
+
+    def matrix(self, candidates: list[str], column: dict[str, int]) -> np.ndarray:
+        """Float32 `[M, N]`, NaN where there is no number."""
+        mean_MN = np.full((len(candidates), len(column)), np.nan, np.float32)
+        for m, candidate in enumerate(candidates):
+            if sums := self.sums.get(candidate):
+                mean_MN[m, [column[item] for item in sums]] = list(sums.values())
+        row = {candidate: m for m, candidate in enumerate(candidates)}
+        for (candidate, item), count in self.counts.items():
+            mean_MN[row[candidate], column[item]] = self.sums[candidate][item] / count
+        return mean_MN
 
 
 def check_unicode(where: str, what: str, *texts: str) -> None:

@@ -1,5 +1,6 @@
 """Importer of CSV and JSONL files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from satjax.outcomes.splits import digest, folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
 from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
 
+log = logging.getLogger("satjax")
 NATIVE = {
     "item": "item_id",
     "text": "text",
@@ -38,7 +40,8 @@ def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> Out
     """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` (or `item_id=NAME`) for columns named otherwise than in the native form.
 
     Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; what one row of an item says of it
-    holds for all of them, and where none has a split, the one that goes by the text (`split_of`). Blanks around names do not count. An empty score is unobserved. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
+    holds for all of them, and where none has a split, the one that goes by the text (`split_of`). Blanks around names do not count. An empty score is unobserved;
+    several scores of one pair are averaged, and counted in a warning. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
     which is named as its column. Raises SatjaxError naming file and row for missing columns, contradictions and scores outside [0, 1].
     """
     return _import(paths, columns, "*.jsonl", lambda path: json_lines(path, "a JSONL file"))
@@ -53,7 +56,7 @@ def _import(
     names, wide = parse_columns(columns)
     needed = [names["text"], *(wide or (names["candidate"], names["score"]))]
     absent = {name for key, name in names.items() if name != NATIVE[key]}
-    collector = Collector()
+    collector = Collector(repeats=True)
     said: dict[str, dict[str, Any]] = {}
     for path in found(paths, pattern):
         seen = False
@@ -83,6 +86,11 @@ def _import(
     if absent:
         raise SatjaxError(f"no row has a column {min(absent)!r}, which --columns names; mend the name, or leave it out")
     table = collector.table("no files given; name at least one")
+    if collector.num_repeated:
+        log.warning(
+            "%d pairs of an instruction and a candidate have several scores; each counts with their mean",
+            collector.num_repeated,
+        )
     return replace(table, items=tuple(replace(item, **said[item.id]) for item in table.items))
 
 

@@ -1,11 +1,14 @@
 """Importer of Inspect's evaluation logs, `.eval` archives and `.json` files, one per task and candidate."""
 
+import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
+from satjax.outcomes.comparable import FirstSaid
 from satjax.outcomes.lettered import with_letters
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
@@ -20,6 +23,7 @@ from satjax.outcomes.upstream import (
     zip_members,
 )
 
+log = logging.getLogger("satjax")
 WHAT = "an Inspect log"
 HEADERS = ("header.json", "_journal/start.json")
 """What a finished log says of itself, and what an interrupted one does."""
@@ -33,10 +37,11 @@ def import_inspect(paths: Sequence[Path | str], metric: str | None = None) -> Ou
     """Outcomes of the candidates of these logs, or of all logs below a directory; a sample without a score is unobserved.
 
     The score is that of the scorer `metric`, or `SCORER.KEY` where a scorer gives several; it may be left out where there is only
-    one. Epochs are averaged. The text is the sample's input with its choices below, lettered. The task of the log and the sample's id are the id, the
-    dataset is the category. Raises SatjaxError naming file and sample for anything that is not such a log, and for two logs of one task by one candidate.
+    one, and is logged. A sample that this scorer gave no score is unobserved. Epochs are averaged. The text is the sample's input with its choices below, lettered. The task of the log and the sample's id are the id, the
+    dataset is the category. Raises SatjaxError naming file and sample for anything that is not such a log, and for two logs of one task by one candidate,
+    and naming two logs of one task that would be scored by different scorers, or are of different versions of it. Logs of a task with different arguments are warned of.
     """
-    collector = Collector()
+    collector, first = Collector(), FirstSaid()
     named = set(map(Path, paths))
     for path in found(paths, "*.eval", "*.json"):
         if path.name in NO_LOGS and path not in named:
@@ -47,7 +52,9 @@ def import_inspect(paths: Sequence[Path | str], metric: str | None = None) -> Ou
         else:
             header = next(json_items(path, "eval", WHAT), None)
             samples = json_items(path, "samples.item", WHAT)
-        _read(path, header, samples, metric, collector)
+        _read(path, header, samples, metric, collector, first)
+    for scorer, tasks in first.tasks("scorer").items():
+        log.info("the score is %s, of %s", scorer, tasks)
     return collector.table("no samples in these logs; name .eval or .json files of Inspect, or a directory of them")
 
 
@@ -63,15 +70,19 @@ def _samples(names: list[str]) -> list[str]:
     return [name for name in names if name.startswith("samples/") and name.endswith(".json")]
 
 
-def _read(path: Path, header: Any, samples: Iterator[Any], metric: str | None, collector: Collector) -> None:
+def _read(
+    path: Path, header: Any, samples: Iterator[Any], metric: str | None, collector: Collector, first: FirstSaid
+) -> None:
     if not isinstance(header, dict) or not all(isinstance(header.get(key), str) for key in ("task", "model")):
         raise SatjaxError(f"{path} is no Inspect log: it does not say which task and model it is of")
+    _check_task(path, header, first)
     dataset = header.get("dataset")
     category = str(dataset.get("name") or "") if isinstance(dataset, dict) else ""
     items: dict[str, Item] = {}
     scores: dict[str, list[float]] = {}
     costs: dict[str, list[float]] = {}
     epochs: set[tuple[str, str]] = set()
+    scorers: dict[str, None] = {}
     for sample in samples:
         if not isinstance(sample, dict) or "id" not in sample or "input" not in sample:
             raise SatjaxError(f"{path}: sample {len(epochs) + 1} has no id or no input; it is no sample of Inspect")
@@ -92,12 +103,17 @@ def _read(path: Path, header: Any, samples: Iterator[Any], metric: str | None, c
             answer=target if isinstance(target, str) else None,
         )
         items[name] = collector.item(item, where)
+        scorer, score = _score(sample, metric, where, scorers)
+        if score == score:
+            first.check("scorer", header["task"], scorer, path, "choose one with --metric")
         for values, value in (
-            (scores.setdefault(name, []), _score(sample, metric, where)),
+            (scores.setdefault(name, []), score),
             (costs.setdefault(name, []), _cost(sample, where)),
         ):
             if value == value:
                 values.append(value)
+    if metric is not None and scorers and metric not in scorers:
+        raise SatjaxError(f"{path} has no score {metric!r}; choose one with --metric: {listed(scorers)}")
     for name, item in items.items():
         collector.add(
             header["model"],
@@ -122,8 +138,19 @@ def _text(sample: dict[str, Any]) -> str:
     return with_letters(text, choices) if isinstance(choices, list) and choices else text
 
 
-def _score(sample: dict[str, Any], metric: str | None, where: str) -> float:
-    """Score of the chosen scorer, NaN where it gave none; samples that failed have no scores at all."""
+def _check_task(path: Path, header: dict[str, Any], first: FirstSaid) -> None:
+    """Raises SatjaxError for another version of the task than in the first log of it; another argument may be of no account, and is warned of."""
+    task, version, arguments = header["task"], header.get("task_version"), header.get("task_args")
+    if isinstance(version, int | float | str):
+        first.check("version", task, version, path, "these are different questions: leave one of them out")
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        said = json.dumps(value, sort_keys=True, ensure_ascii=False)
+        if differs := first.differs(f"argument {name}", task, said, path):
+            log.warning("%s; where that makes them different questions, leave one of them out", differs)
+
+
+def _score(sample: dict[str, Any], metric: str | None, where: str, scorers: dict[str, None]) -> tuple[str, float]:
+    """The chosen scorer and its score, NaN where it gave none; samples that failed have no scores at all. All that there are go to `scorers`."""
     values: dict[str, Any] = {}
     given = sample.get("scores")
     for scorer, score in given.items() if isinstance(given, dict) else ():
@@ -132,19 +159,16 @@ def _score(sample: dict[str, Any], metric: str | None, where: str) -> float:
             values |= {f"{scorer}.{key}": part for key, part in value.items()}
         else:
             values[scorer] = value
-    if not values:
-        return float("nan")
+    scorers |= dict.fromkeys(values)
     if metric is None and len(values) > 1:
         raise SatjaxError(f"{where} has the scores {listed(values)}; choose one with --metric")
-    name = metric or next(iter(values))
-    if name not in values:
-        raise SatjaxError(f"{where} has no score {name!r}; choose one with --metric: {listed(values)}")
-    value = values[name]
+    name = metric or next(iter(values), "")
+    value = values.get(name)
     if isinstance(value, str) and value.lower() in VALUES:
-        return VALUES[value.lower()]
+        return name, VALUES[value.lower()]
     if isinstance(value, list):
         no_number(value, where, f"score {name}")
-    return number(value, where, f"score {name}")
+    return name, number(value, where, f"score {name}")
 
 
 def _cost(sample: dict[str, Any], where: str) -> float:

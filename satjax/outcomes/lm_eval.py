@@ -10,6 +10,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
+from satjax.outcomes.comparable import FirstSaid
 from satjax.outcomes.lettered import LETTERS, lettered_runs
 from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import Item, OutcomeTable
@@ -19,6 +20,7 @@ log = logging.getLogger("satjax")
 WHAT = "samples of lm-evaluation-harness"
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d[-:]\d\d[-:]\d\d(?:\.\d+)?)\.jsonl")
 PREFERRED = ("acc", "exact_match")
+NO_METRIC = "none that is 0 or 1"
 FIELDS = (
     "doc_id",
     "doc",
@@ -33,29 +35,30 @@ FIELDS = (
     "target_hash",
 )
 """What a sample holds beside its metrics."""
-NAMED = 3
-"""Tasks of one metric that are logged by name."""
 
 
 def import_lm_eval(paths: Sequence[Path | str], metric: str | None = None) -> OutcomeTable:
     """Outcomes of the candidates of these directories, or files; the latest run of a task counts where a directory has several.
 
     The score is `metric`, a name in the samples or `NAME,FILTER` as results name it; unless given, `acc`, `exact_match`, or the first
-    that is 0 or 1 in a file's first sample, by the file's first filter; it is logged. The text is the prompt (`arguments`) of the first candidate: a
+    that is 0 or 1 in a file's first sample, by the file's first filter; it is logged. A task that has none, as of perplexities, is left out and named. The text is the prompt (`arguments`) of the first candidate: a
     document is the same by its hash, since chat templates differ between candidates. Task and document number are the id, the group of the task is
     the category. The answer is the target: where it is the index of an option, that option's letter if the text shows lettered options, else what
     its request continues with; where it is a solution that ends with `#### ANSWER`, that. A candidate is named as `results_TIME.json` names it, or else as its directory. Raises SatjaxError naming file and line for anything that
     is not such a result, and naming two files of one task that would be scored by different metrics, or are of different numbers of shots or versions of it.
     """
-    collector, first = Collector(), _First()
+    collector, first = Collector(), FirstSaid()
+    nothing = "no samples given; name a directory with samples_TASK_TIME.jsonl (lm_eval --log_samples)"
     for path, named in _latest(paths):
         results = _results(path, named["time"])
         candidate = str(results.get("model_name") or path.absolute().parent.name.replace("__", "/"))
         if _beside(path, named["time"]).is_file():
             _check_run(path, named["task"], results, first)
-        _read(path, named["task"], candidate, results, metric, collector, first)
+        if unfit := _read(path, named["task"], candidate, results, metric, collector, first):
+            nothing = unfit
+    table = collector.table(nothing)
     _log_metrics(first)
-    return collector.table("no samples given; name a directory with samples_TASK_TIME.jsonl (lm_eval --log_samples)")
+    return table
 
 
 def _latest(paths: Iterable[Path | str]) -> list[tuple[Path, re.Match[str]]]:
@@ -87,40 +90,22 @@ def _beside(path: Path, time: str) -> Path:
     return path.with_name(f"results_{time}.json")
 
 
-class _First:
-    """What the first file of each task says of it; those of all candidates must say the same to be compared."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, dict[str, tuple[Any, Path]]] = {}
-
-    def check(self, what: str, task: str, value: Any, path: Path, advice: str) -> None:
-        """Raises SatjaxError naming both files where this one says something else."""
-        before, first = self._said.setdefault(what, {}).setdefault(task, (value, path))
-        if before != value:
-            raise SatjaxError(
-                f"{path}: the {what} of task {task!r} is {str(value)[:40]!r}, and {str(before)[:40]!r} in {first}; {advice}"
-            )
-
-    def tasks(self, what: str) -> dict[Any, list[str]]:
-        """The tasks by what was said of them."""
-        found: dict[Any, list[str]] = {}
-        for task, (value, _) in self._said.get(what, {}).items():
-            found.setdefault(value, []).append(task)
-        return found
-
-
-def _check_run(path: Path, task: str, results: dict[str, Any], first: _First) -> None:
+def _check_run(path: Path, task: str, results: dict[str, Any], first: FirstSaid) -> None:
     for key, what in (("n-shot", "number of shots"), ("versions", "version")):
         value = _mapping(results, key).get(task)
         if isinstance(value, int | float | str):
             first.check(what, task, value, path, "these are different questions: leave one of them out")
 
 
-def _log_metrics(first: _First) -> None:
+def _log_metrics(first: FirstSaid) -> None:
     for score, tasks in first.tasks("metric").items():
+        if score == NO_METRIC:
+            log.warning(
+                "left out: %s has no metric that is 0 or 1; --metric says which one counts, of all tasks", tasks
+            )
+            continue
         name, _, filtered = score.partition(",")
-        more = f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else ""
-        log.info("the score is %s, by filter %s, of %s%s", name, filtered, ", ".join(tasks[:NAMED]), more)
+        log.info("the score is %s, by filter %s, of %s", name, filtered, tasks)
 
 
 def _read(
@@ -130,8 +115,9 @@ def _read(
     results: dict[str, Any],
     metric: str | None,
     collector: Collector,
-    first: _First,
-) -> None:
+    first: FirstSaid,
+) -> str | None:
+    """Adds the samples of a file, or returns what keeps them out."""
     wanted, _, filtered = (metric or "").partition(",")
     up = _mapping(_mapping(results, "higher_is_better"), task)
     lower = {name for name, higher in up.items() if higher is False}
@@ -147,7 +133,10 @@ def _read(
         filters.add(own)
         if own != filtered:
             continue
-        name = name or _default(record, lower, where)
+        name = name or _default(record, lower)
+        if not name:
+            first.check("metric", task, NO_METRIC, path, "choose one with --metric NAME,FILTER")
+            return f"{where} has no metric that is 0 or 1; choose one with --metric: {listed(n for n in _metrics(record) if n not in lower)}"
         if name not in record or name in FIELDS:
             raise SatjaxError(f"{where} has no metric {name!r}; choose one with --metric: {listed(_metrics(record))}")
         if name in lower:
@@ -166,6 +155,7 @@ def _read(
         collector.add(candidate, item, number(record[name], where, f"metric {name}"), where, fingerprint=_hash(record))
     if filters and filtered not in filters:
         raise SatjaxError(f"{path} has no filter {filtered!r}; it has {listed(sorted(filters))}")
+    return None
 
 
 def _mapping(values: dict[str, Any], key: str) -> dict[str, Any]:
@@ -187,7 +177,8 @@ def _metrics(record: dict[str, Any]) -> list[str]:
     return [name for name in record if name not in FIELDS]
 
 
-def _default(record: dict[str, Any], lower: set[str], where: str) -> str:
+def _default(record: dict[str, Any], lower: set[str]) -> str:
+    """The metric that is taken where nobody says which; empty where none is a score of one item."""
     names = [name for name in _metrics(record) if name not in lower]
     for name in PREFERRED:
         if name in names:
@@ -195,7 +186,7 @@ def _default(record: dict[str, Any], lower: set[str], where: str) -> str:
     for name in names:
         if isinstance(record[name], bool | int | float) and record[name] in (0, 1):
             return name
-    raise SatjaxError(f"{where} has no metric that is 0 or 1; choose one with --metric: {listed(names)}")
+    return ""
 
 
 def _prompt(arguments: Any) -> str:

@@ -29,11 +29,13 @@ def merge_tables(tables: Mapping[str, OutcomeTable]) -> OutcomeTable:
     shape = len(candidates), len(items)
     check_size(*shape)
     scores_MN, cost_MN = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    before: dict[str, OutcomeTable] = {}
     for name, table in tables.items():
         where = np.ix_([row[m] for m in table.candidate_ids], [column[i] for i in table.item_ids])
-        _fill(scores_MN, where, table.scores_MN, "outcomes", name, table)
+        _fill(scores_MN, where, "scores_MN", name, table, before)
         if table.cost_usd_MN is not None:
-            _fill(cost_MN, where, table.cost_usd_MN, "costs", name, table)
+            _fill(cost_MN, where, "cost_usd_MN", name, table, before)
+        before[name] = table
     costs = None if np.isnan(cost_MN).all() else cost_MN
     merged = OutcomeTable(tuple(items.values()), tuple(candidates.values()), scores_MN, costs)
     for a, b in leaks(merged):
@@ -68,7 +70,7 @@ def apart(table: OutcomeTable) -> list[tuple[Item, Item]]:
 def merge_responses(given: Mapping[str, Responses | None], table: OutcomeTable) -> Responses | None:
     """What candidates answered, of tables by name that were merged into `table`; None where none of them knows.
 
-    Raises SatjaxError naming the table where two differ on what a candidate answered to an item.
+    Raises SatjaxError naming both tables where two differ on what a candidate answered to an item.
     """
     known = {name: responses for name, responses in given.items() if responses is not None}
     if not known:
@@ -81,8 +83,9 @@ def merge_responses(given: Mapping[str, Responses | None], table: OutcomeTable) 
         differ = (place_BM != NONE) & (these_BM != NONE) & (place_BM != these_BM)
         if differ.any():
             n, m = np.argwhere(differ)[0]
+            first = next(other for other, said in known.items() if said.places(table)[n, m] != NONE)
             raise SatjaxError(
-                f"responses of candidate {table.candidate_ids[m]!r} to item {table.item_ids[n]!r} differ between {name} and a table before it "
+                f"responses of candidate {table.candidate_ids[m]!r} to item {table.item_ids[n]!r} differ between {first} and {name} "
                 f"({int(differ.sum())} pairs); leave one of them out"
             )
         place_BM = np.where(these_BM == NONE, place_BM, these_BM)
@@ -109,16 +112,36 @@ def _united(kind: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, Entr
     return kept
 
 
-def _fill(whole_MN: np.ndarray, where: tuple, part_MN: np.ndarray, what: str, name: str, table: OutcomeTable) -> None:
-    before_MN = whole_MN[where]
+WORDS = {"scores_MN": "outcomes", "cost_usd_MN": "costs"}
+
+
+def _fill(
+    whole_MN: np.ndarray,
+    where: tuple,
+    kind: str,
+    name: str,
+    table: OutcomeTable,
+    before: Mapping[str, OutcomeTable],
+) -> None:
+    """Adds one `kind` of a table's matrices to those of the tables `before` it."""
+    part_MN, before_MN = getattr(table, kind), whole_MN[where]
     differ = ~np.isnan(before_MN) & ~np.isnan(part_MN) & (before_MN != part_MN)
     if differ.any():
         m, n = np.argwhere(differ)[0]
+        candidate, item = table.candidate_ids[m], table.item_ids[n]
+        first = next(other for other, said in before.items() if not np.isnan(_value(said, kind, candidate, item)))
         raise SatjaxError(
-            f"{what} of candidate {table.candidate_ids[m]!r} on item {table.item_ids[n]!r} differ: {before_MN[m, n]:g} before, "
+            f"{WORDS[kind]} of candidate {candidate!r} on item {item!r} differ: {before_MN[m, n]:g} in {first}, "
             f"{part_MN[m, n]:g} in {name} ({int(differ.sum())} pairs); leave one of them out"
         )
     whole_MN[where] = np.where(np.isnan(part_MN), before_MN, part_MN)
+
+
+def _value(table: OutcomeTable, kind: str, candidate: str, item: str) -> float:
+    matrix_MN = getattr(table, kind)
+    if matrix_MN is None or candidate not in table.candidate_ids or item not in table.item_ids:
+        return np.nan
+    return matrix_MN[table.candidate_ids.index(candidate), table.item_ids.index(item)]
 
 
 def _short(value: object) -> str:

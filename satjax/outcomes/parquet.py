@@ -92,8 +92,15 @@ def read_table(directory: Path | str) -> OutcomeTable:
         raise SatjaxError(f"{where}: model {candidates[m].id!r} has two outcomes on item {items[n].id!r}; keep one")
     scores = np.full((len(candidates), len(items)), np.nan, np.float32)
     scores[rows, columns] = np.clip(score, 0, 1)
+    paid = _floats(outcomes["cost_usd"])
+    if len(odd := np.flatnonzero((paid < 0) | np.isinf(paid))):
+        first = odd[0]
+        raise SatjaxError(
+            f"{where}: cost {paid[first]:g} of model {candidates[rows[first]].id!r} on item {items[columns[first]].id!r} is no amount of "
+            f"US dollars; mend or empty it ({len(odd)} rows)"
+        )
     cost = np.full_like(scores, np.nan)
-    cost[rows, columns] = _floats(outcomes["cost_usd"])
+    cost[rows, columns] = paid
     try:
         return OutcomeTable(items, candidates, scores, None if np.isnan(cost).all() else cost)
     except SatjaxError as error:

@@ -15,9 +15,10 @@ GROUP = 8
 """Chunks of a row group of the output, so that these are not small."""
 
 
-def write_part(plan: FilePlan, chunk: int, rows: pa.Table, fit: np.ndarray, probability_BM: np.ndarray) -> None:
-    """Writes one chunk; `fit` bool `[B]`: whether a row holds an instruction."""
-    best_B = np.where(fit, probability_BM.argmax(axis=1), 0)
+def write_part(
+    plan: FilePlan, chunk: int, rows: pa.Table, fit: np.ndarray, best_B: np.ndarray, probability_BM: np.ndarray
+) -> None:
+    """Writes one chunk; `fit` bool `[B]`: whether a row holds an instruction; `best_B` int: the column of the likeliest candidate."""
     columns = {
         CANDIDATE: pa.array(np.array(plan.names, object)[best_B], pa.string(), mask=~fit),
         PROBABILITY: pa.array(probability_BM[np.arange(len(fit)), best_B], mask=~fit),

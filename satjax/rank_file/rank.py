@@ -150,13 +150,15 @@ def _rank_together(
         if ranked < len(instructions):
             go_on(stop)
 
-    probability_BM = np.full((len(texts), len(plan.names)), np.nan, np.float32)
+    probability_BM, best_B = np.full((len(texts), len(plan.names)), np.nan, np.float32), np.zeros(len(texts), int)
     if instructions:
-        probability_BM[fit] = router.probability(instructions, plan.names, on_batch)
+        score_BM = router.score(instructions, plan.names, on_batch)
+        # As `Router.rank` has it: float32 has only one number for all probabilities that are next to 1.
+        probability_BM[fit], best_B[fit] = router.calibration.probability(score_BM), score_BM.argmax(axis=1)
     first = 0
     for chunk, rows in chunks:
         these = slice(first, first + len(rows))
-        write_part(plan, chunk, rows, fit[these], probability_BM[these])
+        write_part(plan, chunk, rows, fit[these], best_B[these], probability_BM[these])
         first += len(rows)
     count(len(texts) - counted)
     return len(chunks), time.monotonic() - began, len(texts) - len(instructions)

@@ -12,9 +12,13 @@ from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.api_errors import ApiError
 from satjax.serving.backends import AT_ONCE, Answer, Backends, Failed
 from satjax.serving.cooling import Cooling
+from satjax.serving.overflow import message_of
 from satjax.serving.telemetry import Telemetry
 
 log = logging.getLogger("satjax")
+
+LONGEST_SAID = 500
+"""Characters of a backend's error that are told with those of others."""
 
 
 class Attempts:
@@ -47,13 +51,13 @@ class Attempts:
                 continue
             if answer.chunks is None:
                 self._cooling.worked(candidate.name)
-            self._telemetry.attempts.labels(candidate.name, "ok" if answer.status == 200 else "passed_on").inc()
+            self._telemetry.attempts.labels(candidate.name, "ok").inc()
             self._telemetry.first_byte.labels(candidate.name).observe(time.perf_counter() - started)
             for kind in ("prompt_tokens", "completion_tokens"):
                 if isinstance(count := answer.usage.get(kind), int) and 0 <= count < 2**53:
                     self._telemetry.tokens.labels(candidate.name, kind).inc(count)
             return candidate.name, answer
-        # Where some did not take the request and others could not be asked, to ask again may help, and what was said of it is no answer.
+        # Where some did not take the request and others could not be asked, to ask again may help, and what was said of it is told with it.
         said = [(name, error.answer) for name, error in failures if error.answer]
         if not said or len(said) < len(failures):
             raise _all_failed(failures)
@@ -90,6 +94,9 @@ def _roomier_first(candidates: Sequence[ServedCandidate], than: ServedCandidate)
 
 def _all_failed(failures: Sequence[tuple[str, Failed]]) -> ApiError:
     said = "; ".join(f"{name}: {error.fault}" for name, error in failures)
+    reasons = [(name, message_of(error.answer.content)) for name, error in failures if error.answer]
+    if reason := next(((name, message) for name, message in reasons if message), None):
+        said += f"; {reason[0]} says: {reason[1][:LONGEST_SAID]}"
     faults = {error.fault for _, error in failures if not error.answer}
     if faults == {"rate_limit"}:
         waits = [error.retry_after or 1.0 for _, error in failures if error.fault == "rate_limit"]

@@ -14,16 +14,13 @@ from satjax.policy.zoo_file import ServedCandidate, Settings
 from satjax.retry_after import retry_after
 from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
+from satjax.statuses import OF_THE_REQUEST, REFUSALS, TRANSIENT
 
 Fault = Literal[
     "connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "rejected", "too_long"
 ]
 AT_ONCE: tuple[Fault, ...] = ("connect", "timeout", "rate_limit", "refused")
 """Faults after which a backend is left alone for a while the first time already."""
-REFUSALS = (401, 402, 404, 405, 407, 410)
-"""Statuses that say that the zoo file does not fit the backend: its key or what is paid for it, its address or its model."""
-REJECTIONS = (400, 422)
-"""Of the request itself, by this candidate: another one may take images, more choices, or the prompt that this one's moderation does not."""
 PASSED_ON = ("content-type", "x-request-id")
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 IDLE, IDLE_SECONDS = 64, 2.0
@@ -97,8 +94,8 @@ class Backends:
     ) -> Answer:
         """Sends a chat completion request, with the candidate's own model name, and waits for the answer, or for the first bytes of its stream.
 
-        `deadline` is a time of the event loop; `on_end` hears of a stream whether all of it came. Raises Failed where another candidate may do better;
-        any other error is an answer.
+        `deadline` is a time of the event loop; `on_end` hears of a stream whether all of it came. Raises Failed for whatever is no success: another
+        candidate may do better.
         """
         streamed, settings = body.get("stream") is True, self.settings
         patience = settings.first_byte_timeout_seconds if streamed else settings.answer_timeout_seconds
@@ -227,18 +224,20 @@ class Backends:
                 value = None
             if not isinstance(value, dict):
                 raise Failed("broken", "an answer that is no JSON object")
-            if not isinstance(value.get("choices"), list):  # some report an error with status 200
+            choices = value.get("choices")
+            if not isinstance(choices, list) or not choices:  # some report an error with status 200
                 raise Failed("broken", "an answer without choices")
+            if all(map(_broke_off, choices)):
+                raise Failed("broken", "an error in place of an answer")
             return Answer(200, _passed_on(response), bytes(content), usage=usage if isinstance(usage, dict) else {})
         answer = Answer(response.status_code, _passed_on(response), self._without_key(bytes(content), candidate))
         said = f"status {answer.status}"
         if is_overflow(answer.status, answer.content):
             raise Failed("too_long", said, answer=answer)
-        if answer.status in REJECTIONS:
-            raise Failed("rejected", said, answer=answer)
         if answer.status == 403:  # of the key, or of one prompt that moderation takes offence at
             raise Failed("forbidden", said, answer=answer)
-        return answer
+        # Another candidate may take images, more choices, or the prompt that this one's moderation does not.
+        raise Failed("rejected", said, answer=answer)
 
     def _without_key(self, content: bytes, candidate: ServedCandidate) -> bytes:
         """What a backend says of an error, which may repeat the key that it was sent."""
@@ -265,7 +264,15 @@ def _is_error(data: bytes) -> bool:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and bool(value.get("error")) and not value.get("choices")
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if isinstance(choices, list) and choices:
+        return all(map(_broke_off, choices))
+    return isinstance(value, dict) and bool(value.get("error"))
+
+
+def _broke_off(choice: Any) -> bool:
+    """Whether a choice is an error, as gateways give it where the one behind them breaks off."""
+    return isinstance(choice, dict) and (bool(choice.get("error")) or choice.get("finish_reason") == "error")
 
 
 def _passed_on(response: httpx.Response) -> dict[str, str]:
@@ -281,7 +288,7 @@ def _check_status(response: httpx.Response) -> None:
         raise Failed("timeout", "status 408")
     if status in REFUSALS:
         raise Failed("refused", f"status {status}")
-    if status >= 500:
+    if status in TRANSIENT:
         raise Failed("server_error", f"status {status}", retry_after(response.headers.get("retry-after")))
-    if status != 200 and status < 400:
+    if status != 200 and status not in OF_THE_REQUEST:
         raise Failed("broken", f"status {status}")

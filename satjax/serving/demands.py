@@ -14,7 +14,7 @@ LEAST_ANSWER = 16
 
 @dataclass(frozen=True)
 class Demands:
-    """The expected size of a request, the tokens of an answer that must have room, and whether tools are called."""
+    """The expected size of a request, the tokens of an answer that must have room, and whether it has tools, or calls of them in its messages."""
 
     size: Size
     answer_tokens: int
@@ -36,7 +36,16 @@ def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected
         n=asked.n,
     )
     most = most_output_tokens(asked.max_tokens, asked.max_completion_tokens)
-    return Demands(size, LEAST_ANSWER if most is None else most, bool(asked.tools or asked.functions))
+    tools = bool(asked.tools or asked.functions) or any(map(_is_of_tools, messages))
+    return Demands(size, LEAST_ANSWER if most is None else most, tools)
+
+
+def _is_of_tools(message: Mapping[str, Any]) -> bool:
+    """Whether a message calls a tool or is what one said; who cannot read that answers without it, or not at all."""
+    return bool(message.get("tool_calls") or message.get("function_call")) or message.get("role") in (
+        "tool",
+        "function",
+    )
 
 
 def unmet(candidate: ServedCandidate, demands: Demands) -> str | None:

@@ -1,7 +1,8 @@
-"""Whether an error says that a request is too long for the model: another candidate may have the room."""
+"""What a backend's error says, and whether that is that a request is too long for the model: another candidate may have the room."""
 
 import json
 import re
+from typing import Any
 
 STATUSES = (400, 413, 422)
 CODES = {"context_length_exceeded", "exceed_context_size_error"}
@@ -28,18 +29,30 @@ def is_overflow(status: int, content: bytes) -> bool:
         return False
     if status == 413:
         return True
+    error = _error(content)
+    if isinstance(error, dict) and any(
+        isinstance(error.get(key), str) and error[key] in CODES for key in ("code", "type")
+    ):
+        return True
+    return WORDS.search(_message(error)) is not None
+
+
+def message_of(content: bytes) -> str:
+    """What a backend's error says to people, in one line of valid Unicode; empty where it says nothing that can be found."""
+    said = _message(_error(content)) if len(content) <= MOST_BYTES else ""
+    return " ".join(said.encode(errors="replace").decode().split())
+
+
+def _error(content: bytes) -> Any:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        return False
+        return None
     if isinstance(value, list) and len(value) == 1:  # Gemini's
         value = value[0]
-    error = value.get("error", value) if isinstance(value, dict) else value
-    if isinstance(error, str):
-        return WORDS.search(error) is not None
-    if not isinstance(error, dict):
-        return False
-    if any(isinstance(error.get(key), str) and error[key] in CODES for key in ("code", "type")):
-        return True
-    message = error.get("message", error.get("detail"))
-    return isinstance(message, str) and WORDS.search(message) is not None
+    return value.get("error", value) if isinstance(value, dict) else value
+
+
+def _message(error: Any) -> str:
+    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    return message if isinstance(message, str) else ""

@@ -129,7 +129,12 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return JSONResponse(of_status(status).body, status, headers)
+    said = of_status(status)
+    if status == 404:  # such as /v1/responses, which OpenAI's newer clients ask first, or an address without its /v1
+        paths = sorted({getattr(route, "path", "") for route in request.app.routes})
+        there = ", ".join(path for path in paths if path.startswith("/v1/") and "{" not in path)
+        said = ApiError(404, f"{said.message}: this server has {there}")
+    return JSONResponse(said.body, status, headers)
 
 
 async def _too_deep(request: Request, error: Exception) -> JSONResponse:
