@@ -22,6 +22,7 @@ from satjax.processes.agreement import Stop, StopVote, from_first, is_first, wai
 from satjax.processes.faults import tried_again
 from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.progress import Progress
+from satjax.sharding import as_satjax_computes
 from satjax.training.curve import plot_training_curve
 from satjax.training.data import measured_norms, place_params, training_set
 from satjax.training.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
@@ -33,6 +34,7 @@ from satjax.training.stage_loop import StageLoop, restore
 log = logging.getLogger(__name__)
 
 
+@as_satjax_computes()
 def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 

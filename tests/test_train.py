@@ -844,6 +844,16 @@ def few_steps(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, stages=tuple(dataclasses.replace(stage, steps=2) for stage in config.stages))
 
 
+def test_a_program_may_have_set_a_mesh_and_float64(home, tmp_path):
+    config = few_steps(tiny_config(home, **ABILITY_TUNED))
+    expected = Router.load(train(config, tmp_path / "plain"))
+    with jax.enable_x64(True), jax.set_mesh(jax.make_mesh((2,), ("model",), devices=jax.devices()[:2])):
+        router = train(config, tmp_path / "theirs")
+    assert {dtype for _, dtype in read_router(router).learned.values()} == {"float32"}
+    texts = ["What is 2 + 2?", "Sort the list 3, 1, 2."]
+    np.testing.assert_allclose(Router.load(router).score(texts), expected.score(texts), atol=1e-5)
+
+
 def test_a_router_that_another_run_left_is_written_anew(home, tmp_path, monkeypatch):
     """Checkpoints are removed, another config is trained, and killed just before its export."""
     first = few_steps(tiny_config(home, **ABILITY_ALONE))
