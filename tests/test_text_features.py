@@ -110,6 +110,19 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
     assert feature_store(assembly).directory == feature_store(assembly).directory
 
 
+def test_products_that_an_accelerator_rounds_are_kept_apart_from_exact_ones(parts, monkeypatch):
+    exact = feature_store(parts[0]).directory
+
+    def kept(backend: str, precision: str | None):
+        monkeypatch.setattr("jax.default_backend", lambda: backend)
+        with jax.default_matmul_precision(precision):
+            return feature_store(parts[0]).directory
+
+    assert {kept("cpu", None), kept("cpu", "default"), kept("gpu", "highest"), kept("tpu", "float32")} == {exact}
+    rounded = [kept("gpu", None), kept("tpu", None), kept("gpu", "high")]
+    assert len({exact, *rounded}) == 4
+
+
 def test_another_tokenizer_or_config_has_features_of_its_own(tmp_path):
     router = tiny_config(tmp_path, **ABILITY_ALONE).router
     places = [feature_store(assemble(router)).directory]
