@@ -34,7 +34,8 @@ class Assembly:
     """Everything of a router that is not learned; `base_params` holds the base weights by path, to be read where they are placed.
 
     A router of `items` profiles has no text encoder, and no tokenizer for it. `narrow`: on this CPU the LLM's layers multiply bfloat16 numbers, with
-    float32 sums, where they are not trained.
+    float32 sums, where they are not trained. `unmarked` are added tokens of the LLM that are text in an instruction though their file does not mark
+    them.
     """
 
     model: RouterModelConfig
@@ -43,6 +44,7 @@ class Assembly:
     base_params: dict[str, LazyTensor]
     bases: dict[str, BaseModel]
     narrow: bool = False
+    unmarked: tuple[str, ...] = ()
 
     def placed(self, path: str, shape: Sequence[int], sharding: jax.sharding.Sharding) -> jax.Array:
         """A base parameter on its devices, packed where it is used `narrow`."""
@@ -101,7 +103,7 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
             f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, model.encoder, dtype).items()
         }
     narrow = config.compute_dtype == "auto" and model.compute_dtype == "float32" and cpu_multiplies_bfloat16()
-    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases, narrow)
+    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases, narrow, llm.unmarked)
 
 
 def model_config(

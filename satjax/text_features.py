@@ -137,6 +137,8 @@ def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = 
         key["products"] = "bfloat16"
     if rounded := rounded_products(model.compute_dtype):
         key["precision"] = rounded
+    if assembly.unmarked:
+        key["text"] = assembly.unmarked
     if digest_of_tuned:
         key["tuned"] = digest_of_tuned
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

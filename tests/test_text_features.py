@@ -105,6 +105,7 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
         dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, end_ids=(1, 2))),
         dataclasses.replace(assembly, bases=other),
         dataclasses.replace(assembly, narrow=True),
+        dataclasses.replace(assembly, unmarked=("</s>",)),
     ]
     assert len({feature_store(variant).directory for variant in variants}) == len(variants)
     assert feature_store(assembly).directory == feature_store(assembly).directory
