@@ -296,7 +296,7 @@ class CheckpointConfig:
 class RouterConfig:
     """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
 
-    `param_dtype` is that of base weights that no stage trains; what is trained is float32. `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
+    `param_dtype` is that of base weights that no stage trains; what is trained is float32, and starts from the weights as published. `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
     above those that it reads are never loaded. `compute_dtype` and `attention`, the kernel of the LLM's attention, are by default what suits the machine.
     """
 
