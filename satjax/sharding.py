@@ -172,7 +172,7 @@ def as_satjax_computes() -> Iterator[None]:
     with contextlib.ExitStack() as settings:
         if not jax.sharding.get_abstract_mesh().empty:
             settings.enter_context(jax.set_mesh(Mesh(np.empty((), object), ())))
-        if jax.config.jax_enable_x64:
+        if jax.enable_x64.value:
             settings.enter_context(jax.enable_x64(False))
         yield
 

@@ -147,7 +147,7 @@ def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = 
 
 def rounded_products(compute_dtype: str) -> str:
     """How products of float32 numbers are rounded here (`jax_default_matmul_precision`), as what is kept has to say; nothing where they are not."""
-    backend, precision = jax.default_backend(), jax.config.jax_default_matmul_precision
+    backend, precision = jax.default_backend(), jax.default_matmul_precision.value
     exact = compute_dtype != "float32" or backend == "cpu" or precision in ("highest", "float32")
     return "" if exact else f"{backend} {precision or 'default'}"
 
