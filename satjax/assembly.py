@@ -16,7 +16,7 @@ from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
 from satjax.models.router_model import RouterModelConfig
 from satjax.models.text_encoder import Pooling
 from satjax.weights.adapters import merged
-from satjax.weights.base import open_base
+from satjax.weights.base import BaseFiles, open_base
 from satjax.weights.fetch import BaseModel, check_digest, resolve
 from satjax.weights.lazy import LazyTensor, lazy, place_tensor
 from satjax.weights.names import decoder_config, decoder_params, encoder_config, encoder_params
@@ -33,16 +33,19 @@ Up to 1,024, with one row on a chip, XLA keeps the scores in vector memory, and 
 class Assembly:
     """Everything of a router that is not learned; `base_params` holds the base weights by path, to be read where they are placed.
 
-    A router of `items` profiles has no text encoder, and no tokenizer for it. `narrow`: on this CPU the LLM's layers multiply bfloat16 numbers, with
-    float32 sums, where they are not trained.
+    A router of `items` profiles has no text encoder, and no tokenizer for it. `published` are the base weights in float32, not rounded to the config's
+    `param_dtype`. `narrow`: on this CPU the LLM's layers multiply bfloat16 numbers, with float32 sums, where they are not trained. `unmarked` are
+    added tokens of the LLM that are text in an instruction though their file does not mark them.
     """
 
     model: RouterModelConfig
     writer: PromptWriter
     encoder_tokenizer: Tokenizer | None
     base_params: dict[str, LazyTensor]
+    published: Mapping[str, LazyTensor]
     bases: dict[str, BaseModel]
     narrow: bool = False
+    unmarked: tuple[str, ...] = ()
 
     def placed(self, path: str, shape: Sequence[int], sharding: jax.sharding.Sharding) -> jax.Array:
         """A base parameter on its devices, packed where it is used `narrow`."""
@@ -94,14 +97,21 @@ def assemble(config: RouterConfig, expected_sha256: Mapping[str, str] | None = N
     writer = prompt_writer(config.prompt, llm.tokenizer, llm.config.get("bos_token_id"))
     pooling: Pooling = stated_pooling(bases["encoder"].directory) if encoder else "mean"
     model = model_config(config, llm.config, encoder.config if encoder else None, writer, pooling=pooling)
-    dtype = jax.numpy.dtype(config.param_dtype)
-    base = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, model.decoder, dtype).items()}
-    if encoder and model.encoder:
-        base |= {
-            f"encoder/{path}": value for path, value in encoder_params(encoder.tensors, model.encoder, dtype).items()
-        }
+    rounded = _base_params(llm, encoder, model, jax.numpy.dtype(config.param_dtype))
+    published = _base_params(llm, encoder, model, np.dtype(np.float32))
     narrow = config.compute_dtype == "auto" and model.compute_dtype == "float32" and cpu_multiplies_bfloat16()
-    return Assembly(model, writer, encoder.tokenizer if encoder else None, base, bases, narrow)
+    encoder_tokenizer = encoder.tokenizer if encoder else None
+    return Assembly(model, writer, encoder_tokenizer, rounded, published, bases, narrow, llm.unmarked)
+
+
+def _base_params(
+    llm: BaseFiles, encoder: BaseFiles | None, model: RouterModelConfig, dtype: np.dtype
+) -> dict[str, LazyTensor]:
+    params = {f"llm/{path}": value for path, value in decoder_params(llm.tensors, model.decoder, dtype).items()}
+    if encoder and model.encoder:
+        of_encoder = encoder_params(encoder.tensors, model.encoder, dtype)
+        params |= {f"encoder/{path}": value for path, value in of_encoder.items()}
+    return params
 
 
 def model_config(

@@ -140,7 +140,7 @@ class PromptConfig:
     """Layout of the capability instruction, its longest text in tokens, and the buckets that lengths are rounded up to.
 
     `ending`: an instruction ends with the `inquiry` that the LLM answers, or with the words before an `answer` of its own, for an ability
-    head that reads how sure the LLM would be of it.
+    head that reads how sure the LLM would be of it. `tail` follows each candidate's soft tokens where the instruction stands first.
     """
 
     layout: Layout = "instruction_first"
@@ -199,6 +199,10 @@ class BatchConfig:
         _at_least("batch", self, hidden_items=0, hidden_features=0)
         if self.strength > STRONGEST:
             raise SatjaxError(f"config batch.strength = {self.strength} must be at most {STRONGEST}")
+        if self.strength and not self.candidates:
+            raise SatjaxError(
+                f"config batch.strength = {self.strength} needs batch.candidates > 0: where every instruction meets all candidates, none are drawn"
+            )
         for what in ("items", "features"):
             share = getattr(self, f"hidden_{what}")
             if share >= 1:
@@ -292,7 +296,7 @@ class CheckpointConfig:
 class RouterConfig:
     """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
 
-    `param_dtype` is that of base weights that no stage trains; what is trained is float32. `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
+    `param_dtype` is that of base weights that no stage trains; what is trained is float32, and starts from the weights as published. `head` is how the LLM's answer becomes a score; with `none` there is no answer, the ability head alone scores, and the LLM's layers
     above those that it reads are never loaded. `compute_dtype` and `attention`, the kernel of the LLM's attention, are by default what suits the machine.
     """
 
@@ -375,6 +379,12 @@ class TrainConfig:
         if self.batch.widths and self.batch.widths[-1] != self.router.prompt.max_tokens:
             raise SatjaxError(
                 f"config batch.widths = {self.batch.widths}: the last one has to be that of router.prompt.buckets, {self.router.prompt.max_tokens}"
+            )
+        prompt = self.router.prompt
+        if prompt.layout == "capability_first" and prompt.tail != PromptConfig.tail:
+            raise SatjaxError(
+                f"config router.prompt.tail = {prompt.tail!r} is of router.prompt.layout = 'instruction_first' only; leave it at {PromptConfig.tail!r} "
+                "otherwise"
             )
         if self.batch.hidden_items and self.router.profile_encoder.kind != "tasks":
             raise SatjaxError(

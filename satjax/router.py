@@ -25,7 +25,7 @@ from satjax.pretrained import DEFAULT, router_directory
 from satjax.progress import unheard
 from satjax.scoring import FeatureScorer, Scorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens, profile_reader
-from satjax.sharding import as_ours, place, replicated
+from satjax.sharding import as_ours, as_satjax_computes, place, replicated
 from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
@@ -88,6 +88,7 @@ class Router:
         self._zoo = Zoo(named, {name: measured[name] if name in measured else soft[name] for name in named})
 
     @classmethod
+    @as_satjax_computes()
     def load(
         cls,
         directory: str | Path = DEFAULT,
@@ -104,7 +105,8 @@ class Router:
         Whether a GPU or TPU rounds the factors of float32 products is JAX's setting `jax_default_matmul_precision`; "highest" does not.
         `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores the same
         instructions again. `mesh`: many instructions at
-        once are split over its devices, and parameters lie on each of them; without one, on the first device of this process. `serving`: a few
+        once are split over its devices, and parameters lie on each of them; without one, on the first device of this process, whatever mesh the
+        program has set (`jax.set_mesh`). `serving`: a few
         instructions at a time meet in batches of several sizes and more widths, which costs more programs to compile (`warm_up`) and less time
         for each.
         Raises SatjaxError where a file is missing or altered, the base weights are not the ones it was trained on, or `mesh` has other axes
@@ -150,6 +152,7 @@ class Router:
         """The zoo's profiles, in the same order."""
         return tuple(self._zoo.profiles.values())
 
+    @as_satjax_computes()
     def add(self, *profiles: CapabilityProfile | str | Path) -> None:
         """Adds candidates from profiles or profile files; one of the same name is replaced. Nothing is added if any is unfit."""
         read = [
@@ -205,6 +208,7 @@ class Router:
         names = tuple(_named(candidates, zoo))
         return ranking(names, self._score(zoo, [instruction], names)[0], self.calibration, top)
 
+    @as_satjax_computes()
     def task_likeness(self, instruction: str) -> np.ndarray | None:
         """How alike the demands of an instruction and of each core task of the aptitude test are, float32 `[T]` in [-1, 1].
 
@@ -226,9 +230,16 @@ class Router:
         ready.
         """
         zoo = self._zoo
-        if zoo.profiles:
-            yield from self._scorer.warm_up(zoo.soft_MOKD, most)
+        if not zoo.profiles:
+            return
+        # Entered for each program: between them the caller goes on.
+        with as_satjax_computes():
+            programs = self._scorer.warm_up(zoo.soft_MOKD, most)
+        next_one = as_satjax_computes()(lambda: next(programs, None))
+        while ready := next_one():
+            yield ready
 
+    @as_satjax_computes()
     def _score(
         self,
         zoo: Zoo,

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -164,6 +164,17 @@ def fetched(mesh: Mesh | None, program: Callable[..., jax.Array], *given: Any) -
     with starting(mesh):
         found = program(*given)
     return np.asarray(found)
+
+
+@contextlib.contextmanager
+def as_satjax_computes() -> Iterator[None]:
+    """Inside, what the calling program has set of jax means nothing: a mesh (`jax.set_mesh`), where ours are named or none, and float64 numbers."""
+    with contextlib.ExitStack() as settings:
+        if not jax.sharding.get_abstract_mesh().empty:
+            settings.enter_context(jax.set_mesh(Mesh(np.empty((), object), ())))
+        if jax.enable_x64.value:
+            settings.enter_context(jax.enable_x64(False))
+        yield
 
 
 def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:

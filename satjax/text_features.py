@@ -135,10 +135,21 @@ def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = 
         key["weights"] = weights
     if assembly.narrow:
         key["products"] = "bfloat16"
+    if rounded := rounded_products(model.compute_dtype):
+        key["precision"] = rounded
+    if assembly.unmarked:
+        key["text"] = assembly.unmarked
     if digest_of_tuned:
         key["tuned"] = digest_of_tuned
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return VectorStore(Path(os.environ.get("SATJAX_FEATURES") or cache_dir() / "features") / digest[:32])
+
+
+def rounded_products(compute_dtype: str) -> str:
+    """How products of float32 numbers are rounded here (`jax_default_matmul_precision`), as what is kept has to say; nothing where they are not."""
+    backend, precision = jax.default_backend(), jax.default_matmul_precision.value
+    exact = compute_dtype != "float32" or backend == "cpu" or precision in ("highest", "float32")
+    return "" if exact else f"{backend} {precision or 'default'}"
 
 
 def _effect(tuned: Iterable[tuple[str, np.ndarray]]) -> str:

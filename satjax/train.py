@@ -22,9 +22,10 @@ from satjax.processes.agreement import Stop, StopVote, from_first, is_first, wai
 from satjax.processes.faults import tried_again
 from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.progress import Progress
+from satjax.sharding import as_satjax_computes
 from satjax.training.curve import plot_training_curve
 from satjax.training.data import measured_norms, place_params, training_set
-from satjax.training.device_memory import SMALLER_LLM, SMALLER_STEP, explain_full_memory
+from satjax.training.device_memory import SMALLER_LLM, explain_full_memory, smaller_step
 from satjax.training.finish import origin, write_trained_router
 from satjax.training.job import Job, prepare, reads_features
 from satjax.training.run_log import RunLog, Silent
@@ -33,6 +34,7 @@ from satjax.training.stage_loop import StageLoop, restore
 log = logging.getLogger(__name__)
 
 
+@as_satjax_computes()
 def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 
@@ -129,7 +131,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
             loop = StageLoop(job, graphdef, number, stage, first, data)
             # Handed over, so that nothing here keeps what the first step replaces.
             handed, opt_state = [opt_state if done > first else None], None
-            with explain_full_memory(f"a step of stage {stage.name!r}", SMALLER_STEP):
+            with explain_full_memory(f"a step of stage {stage.name!r}", smaller_step(config.batch)):
                 params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
             done = first + stage.steps
     return params

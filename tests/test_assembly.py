@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from satjax.assembly import SPLASH_FROM, assemble, attention_kernel, with_tuned_
 from satjax.errors import SatjaxError
 from satjax.models.router_model import abstract_model
 from satjax.scoring.llm import score_step
+from satjax.training.job import prepare
 from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params, write_tiny_llm
 
 
@@ -131,6 +133,17 @@ def test_what_follows_the_longest_prompt_has_to_fit_too(tmp_path):
 def test_parameters_in_bfloat16(tmp_path):
     assembly = assemble(tiny_config(tmp_path, router__param_dtype="bfloat16").router)
     assert {str(value.dtype) for value in assembly.base_params.values()} == {"bfloat16"}
+
+
+def test_what_training_starts_from_is_never_rounded(tmp_path):
+    published = assemble(tiny_config(tmp_path).router).base_params
+    config = tiny_config(tmp_path, router__param_dtype="bfloat16")
+    stage = dataclasses.replace(config.stages[0], trainable=("connector/.*", "encoder/.*"))
+    job = prepare(dataclasses.replace(config, stages=(stage,)), tmp_path / "run")
+    for path, value in job.assembly.base_params.items():
+        assert value.dtype == ("float32" if path.startswith("encoder/") else "bfloat16"), path
+    for path in ("encoder/embedding", "encoder/layers/up/kernel"):
+        np.testing.assert_array_equal(np.asarray(job.assembly.base_params[path]), np.asarray(published[path]))
 
 
 def on_gpu(monkeypatch, capability):

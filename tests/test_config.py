@@ -133,6 +133,14 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: BatchConfig(instructions=0), "config batch.instructions = 0 must be at least 1"),
         (lambda: BatchConfig(candidates=-1), "config batch.candidates = -1 must be at least 0"),
         (lambda: BatchConfig(strength=-0.5), "config batch.strength = -0.5 must be at least 0"),
+        (
+            lambda: BatchConfig(strength=1.0),
+            "config batch.strength = 1.0 needs batch.candidates > 0: where every instruction meets all candidates, none are drawn",
+        ),
+        (
+            lambda: train(router=RouterConfig(prompt=PromptConfig("capability_first", tail=""))),
+            "config router.prompt.tail = '' is of router.prompt.layout = 'instruction_first' only",
+        ),
         (lambda: BatchConfig(strength=100.5), "config batch.strength = 100.5 must be at most 100"),
         (lambda: BatchConfig(accumulate=0), "config batch.accumulate = 0 must be at least 1"),
         (lambda: BatchConfig(hidden_items=-0.1), "config batch.hidden_items = -0.1 must be at least 0"),
@@ -200,7 +208,7 @@ def test_a_config_made_in_python_may_have_lists():
 
 def test_the_least_that_is_allowed_is_allowed():
     stage(warmup_steps=2)
-    BatchConfig(strength=100.0)
+    BatchConfig(strength=100.0, candidates=2)
     AptitudeConfig(num_tasks=1, shots=1, seed=0)
     BatchConfig(groups=4, accumulate=2, one_positive=True, candidates=1, instructions=2)
     LossConfig(0.0, 0.0, 0.1)
@@ -272,7 +280,9 @@ def test_missing_settings_are_named():
 
 
 def test_integers_are_taken_for_floats():
-    config = from_mapping(TrainConfig, settings(batch={"strength": 2}, stages=({**STAGE, "learning_rate": 1},)))
+    config = from_mapping(
+        TrainConfig, settings(batch={"strength": 2, "candidates": 3}, stages=({**STAGE, "learning_rate": 1},))
+    )
     assert (config.batch.strength, config.stages[0].learning_rate) == (2.0, 1.0)
     assert isinstance(config.batch.strength, float)
     assert isinstance(config.stages[0].learning_rate, float)
@@ -292,7 +302,13 @@ def test_a_config_dict_and_json_give_the_same_config():
 
 
 @given(
-    st.builds(BatchConfig, groups=st.integers(1, 9), instructions=st.integers(1, 9), strength=st.floats(0, 9)),
+    st.builds(
+        BatchConfig,
+        groups=st.integers(1, 9),
+        instructions=st.integers(1, 9),
+        candidates=st.integers(2, 9),
+        strength=st.floats(0, 9),
+    ),
     st.builds(PromptConfig, buckets=st.sets(st.integers(1, 999), min_size=1).map(sorted).map(tuple), tail=st.text()),
     st.lists(st.builds(StageConfig, st.text(), st.integers(1), st.floats(1e-9, 1), st.just(("a",))), min_size=1),
 )

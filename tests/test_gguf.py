@@ -202,6 +202,7 @@ def test_an_output_matrix_means_an_untied_head(tmp_path):
         ({"tokenizer__ggml__model": "llama"}, "tokenizer model 'llama' is not supported"),
         ({"tokenizer__ggml__pre": "llama-bpe"}, "pre-tokenizer 'llama-bpe' is not supported"),
         ({"tokenizer__ggml__merges": ["no such"]}, "truncated or no GGUF file"),
+        ({"tokenizer__ggml__token_type": [3, 1]}, "truncated or no GGUF file"),
         ({"leave_out": "tokenizer.ggml.merges"}, "truncated or no GGUF file"),
         ({"leave_out": "llama.block_count"}, "llama.block_count is missing"),
     ],

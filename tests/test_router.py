@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from satjax.aptitude import profile_from_outcomes
 from satjax.calibration import Calibration
+from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 from satjax.export import read_router
 from satjax.outcomes import read_table
 from satjax.pretrained import DEFAULT
 from satjax.router import Ranked, Router, ranking
+from satjax.sharding import make_mesh
 from tests.trained import Trained
 
 TEXTS = ["What is 17 percent of 240?", "Reverse the word 'lantern'.", "Sort the list 3, 1, 2."]
@@ -94,6 +96,20 @@ def test_a_mesh_of_other_axes_is_refused_before_anything_is_read(tmp_path):
 def test_a_mesh_that_jax_made_will_do(router, trained):
     mesh = jax.make_mesh((2, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:2])
     np.testing.assert_allclose(Router.load(trained.router, mesh=mesh).score(TEXTS), router.score(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(("model",), (2,)), (("data", "fsdp", "tensor"), (2, 1, 1))])
+def test_a_program_may_have_set_a_mesh_and_float64(router, trained, axes, shape):
+    profile, expected = router.profiles[0], router.score(TEXTS)
+    theirs = jax.make_mesh(shape, axes, devices=jax.devices()[:2])
+    ours = make_mesh(MeshConfig(2, 1, 1), jax.devices()[2:4])
+    with jax.enable_x64(True), jax.set_mesh(theirs):
+        for one in (router, Router.load(trained.router), Router.load(trained.router, mesh=ours)):
+            for _ in one.warm_up(1):
+                assert jax.sharding.get_mesh() == theirs
+            one.add(profile)
+            np.testing.assert_allclose(one.score(TEXTS), expected, atol=1e-5)
+        assert jax.numpy.ones(()).dtype == np.float64
 
 
 def test_on_a_cpu_that_multiplies_bfloat16(router, trained, monkeypatch):

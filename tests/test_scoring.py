@@ -177,6 +177,7 @@ def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypa
     assert [sets_at_once("capability_first", rows, 128) for rows in (1, 32, 1000)] == [256, 8, 1]
     first = {
         "router__prompt__layout": "capability_first",
+        "router__prompt__tail": "\nAnswer:",
         "router__llm__join_layer": 0,
         "router__llm__lora_tokens": "all",
     }

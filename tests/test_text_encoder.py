@@ -1,11 +1,13 @@
 """The text encoder against transformers: MiniLM from its real file, and a random BERT of E5's shape."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from satjax.instructions import pad_rows
+from satjax.models.text_encoder import EncoderConfig, TextEncoder
 from satjax.weights.base import open_base
 from tests.base_models import minilm
 from tests.hf import our_encoder, randomize, tensors_of
@@ -108,3 +110,16 @@ def test_padding_changes_nothing_and_an_empty_row_is_zero():
     one, both = embed(encoder, tight.token, tight.length), embed(encoder, wide.token, wide.length)
     np.testing.assert_allclose(one[0], both[0], atol=1e-6)
     np.testing.assert_array_equal(both[1], 0)
+
+
+def test_tables_in_bfloat16_are_added_in_the_dtype_of_the_computation():
+    """The same numbers, stored in either dtype."""
+    config = EncoderConfig(vocab_size=50, width=64, num_layers=1, num_heads=4, mlp_width=96)
+    graphdef, state = nnx.split(TextEncoder(config, nnx.Rngs(0)))
+    stored = jax.tree.map(lambda value: value.astype(jnp.bfloat16), state)
+    token, length = np.arange(20, dtype=np.int32).reshape(2, 10), np.array([10, 6], np.int32)
+    narrow, wide = (
+        embed(nnx.merge(graphdef, given), token, length)
+        for given in (stored, jax.tree.map(lambda value: value.astype(jnp.float32), stored))
+    )
+    np.testing.assert_allclose(narrow, wide, atol=1e-6)

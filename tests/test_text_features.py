@@ -105,9 +105,23 @@ def test_other_layers_prompts_and_weights_are_kept_apart(parts):
         dataclasses.replace(assembly, writer=dataclasses.replace(assembly.writer, end_ids=(1, 2))),
         dataclasses.replace(assembly, bases=other),
         dataclasses.replace(assembly, narrow=True),
+        dataclasses.replace(assembly, unmarked=("</s>",)),
     ]
     assert len({feature_store(variant).directory for variant in variants}) == len(variants)
     assert feature_store(assembly).directory == feature_store(assembly).directory
+
+
+def test_products_that_an_accelerator_rounds_are_kept_apart_from_exact_ones(parts, monkeypatch):
+    exact = feature_store(parts[0]).directory
+
+    def kept(backend: str, precision: str | None):
+        monkeypatch.setattr("jax.default_backend", lambda: backend)
+        with jax.default_matmul_precision(precision):
+            return feature_store(parts[0]).directory
+
+    assert {kept("cpu", None), kept("cpu", "default"), kept("gpu", "highest"), kept("tpu", "float32")} == {exact}
+    rounded = [kept("gpu", None), kept("tpu", None), kept("gpu", "high")]
+    assert len({exact, *rounded}) == 4
 
 
 def test_another_tokenizer_or_config_has_features_of_its_own(tmp_path):

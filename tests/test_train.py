@@ -27,7 +27,7 @@ from satjax.aptitude import AptitudeTest, accuracy_and_count, profile_from_outco
 from satjax.calibration import Calibration
 from satjax.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
-from satjax.config import AptitudeConfig, MeshConfig, TrainConfig
+from satjax.config import AptitudeConfig, BatchConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export import RouterFiles, _seal, read_router, rewrite_router
 from satjax.models.narrow import PACKED
@@ -41,6 +41,7 @@ from satjax.sharding import make_mesh
 from satjax.text_features import FeatureReader
 from satjax.train import alone, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
+from satjax.training.device_memory import smaller_step
 from satjax.training.finish import lasting, write_trained_router
 from satjax.training.job import Job, clusters_of, prepare
 from satjax.training.run_log import Silent, read_metrics
@@ -186,7 +187,9 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 43890420928 bytes.\nmore")
 
     monkeypatch.setattr("satjax.train.StageLoop.run", full)
-    with pytest.raises(SatjaxError, match=r"stage 'connector' does not fit in memory .*43890420928 bytes.*accumulate"):
+    with pytest.raises(
+        SatjaxError, match=r"stage 'connector' does not fit in memory .*43890420928 bytes.*instructions"
+    ):
         train(tiny_config(home), tmp_path)
     monkeypatch.setattr("satjax.train.training_set", full)
     with pytest.raises(SatjaxError, match=r"^reading the instructions does not fit in memory .*take a smaller LLM"):
@@ -194,6 +197,13 @@ def test_a_step_that_does_not_fit_in_memory_is_one_line(home, tmp_path, monkeypa
     monkeypatch.setattr("satjax.train.place_params", full)
     with pytest.raises(SatjaxError, match=r"^what the LLM is made of does not fit in memory .*mesh.fsdp"):
         train(tiny_config(home), tmp_path)
+
+
+@pytest.mark.parametrize(("groups", "accumulate", "more"), [(1, 1, False), (4, 4, False), (4, 1, True), (4, 2, True)])
+def test_more_passes_are_only_advised_where_there_are_groups_for_them(groups, accumulate, more):
+    advice = smaller_step(BatchConfig(groups=groups, accumulate=accumulate))
+    assert ("accumulate, which has to divide batch.groups" in advice) == more
+    assert "lower batch.instructions" in advice
 
 
 def test_a_device_or_a_share_that_fails_is_tried_again_once_a_step_was_done(home, tmp_path, monkeypatch):
@@ -842,6 +852,16 @@ def test_metrics_name_every_objective(home, tmp_path):
 
 def few_steps(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, stages=tuple(dataclasses.replace(stage, steps=2) for stage in config.stages))
+
+
+def test_a_program_may_have_set_a_mesh_and_float64(home, tmp_path):
+    config = few_steps(tiny_config(home, **ABILITY_TUNED))
+    expected = Router.load(train(config, tmp_path / "plain"))
+    with jax.enable_x64(True), jax.set_mesh(jax.make_mesh((2,), ("model",), devices=jax.devices()[:2])):
+        router = train(config, tmp_path / "theirs")
+    assert {dtype for _, dtype in read_router(router).learned.values()} == {"float32"}
+    texts = ["What is 2 + 2?", "Sort the list 3, 1, 2."]
+    np.testing.assert_allclose(Router.load(router).score(texts), expected.score(texts), atol=1e-5)
 
 
 def test_a_router_that_another_run_left_is_written_anew(home, tmp_path, monkeypatch):

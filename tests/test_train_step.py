@@ -133,6 +133,7 @@ def trains_psi(tmp_path_factory):
         router__llm__join_layer=0,
         router__profile_encoder={"kind": "text", "orders": 1},
         router__prompt__layout="capability_first",
+        router__prompt__tail="\nAnswer:",
         batch={"instructions": 8, "candidates": 2},
         stages=(stage,),
     )

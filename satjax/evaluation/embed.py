@@ -14,6 +14,7 @@ from satjax.cache import cache_dir
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
 from satjax.row_batches import row_batches
+from satjax.text_features import rounded_products
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel
@@ -45,7 +46,8 @@ def embed(
     """
     check_modules(base.directory)
     pooling = stated_pooling(base.directory)
-    parts = [FORMAT, base.sha256, MAX_TOKENS, query_prefix, *([] if pooling == "mean" else [pooling])]
+    unusual = [pooling if pooling != "mean" else "", rounded_products("float32")]
+    parts = [FORMAT, base.sha256, MAX_TOKENS, query_prefix, *filter(None, unusual)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     store = VectorStore(cache_dir() / "embeddings" / key)
     return vectors_of(texts, lambda missing: _embed(base, missing, query_prefix, pooling), store, on_progress)

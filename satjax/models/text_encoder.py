@@ -70,7 +70,9 @@ class TextEncoder(nnx.Module):
     ) -> Float[Array, "b e"]:
         """Embeddings, float32 `[B, E]`; L must not exceed `max_positions`. A row of length 0 gives zeros."""
         num_tokens = token_BL.shape[1]
-        x = looked_up(self.embedding[...][token_BL]) + self.positions[...][:num_tokens] + self.segments[...][0]
+        wider = jnp.promote_types(self.embedding[...].dtype, dtype)  # tables of base weights may be the narrower ones
+        positions, segment = self.positions[...][:num_tokens].astype(wider), self.segments[...][0].astype(wider)
+        x = looked_up(self.embedding[...][token_BL].astype(wider)) + positions + segment
         x, _ = run_stack(self.layers, self.norm(x.astype(dtype)), length_B, path="encoder/layers")
         x = x.astype(jnp.float32)
         if self.config.pooling == "cls":

@@ -23,7 +23,7 @@ from satjax.preflight.steps import (
     zoo_sets,
 )
 from satjax.progress import Steps, unheard
-from satjax.sharding import batch_shards, make_mesh
+from satjax.sharding import as_satjax_computes, batch_shards, make_mesh
 from satjax.training.train_step import rows_of_a_pass
 
 ROWS_PER_CHIP = (1, 2, 4)
@@ -32,6 +32,7 @@ SCALES = (4, 16, 64, 256)
 """Chips of the weak-scaling curve."""
 
 
+@as_satjax_computes()
 def preflight(
     config: TrainConfig,
     topology_name: str,

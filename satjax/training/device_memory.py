@@ -6,14 +6,21 @@ from contextlib import contextmanager
 
 import jax
 
+from satjax.config import BatchConfig
 from satjax.errors import SatjaxError
 
 SMALLER_LLM = "take a smaller LLM, set router.param_dtype to 'bfloat16', or take more devices with mesh.fsdp"
-SMALLER_STEP = (
-    "raise config batch.accumulate, lower batch.groups, batch.instructions or batch.candidates, set router.llm.remat to 'full', "
-    "or take more devices with mesh.fsdp"
-)
 OTHER_KERNEL = "set router.attention to 'xla', whose kernels take less of a TPU's vector memory"
+
+
+def smaller_step(batch: BatchConfig) -> str:
+    """How a step with such batches takes less. Passes are whole groups: where each is one, there can be no more of them."""
+    passes = (
+        "raise config batch.accumulate, which has to divide batch.groups, or "
+        if batch.accumulate < batch.groups
+        else ""
+    )
+    return f"{passes}lower batch.instructions or batch.candidates, set router.llm.remat to 'full', or take more devices with mesh.fsdp"
 
 
 def lacks_vector_memory(message: str) -> bool:

@@ -156,7 +156,7 @@ def for_training(
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
     # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
-    base = {path: t.astype(np.float32) if path in learned else t for path, t in assembly.base_params.items()}
+    base = {path: assembly.published[path] if path in learned else t for path, t in assembly.base_params.items()}
     # Only where the LLM is read and not trained, and lies on one device.
     narrow = assembly.narrow and mesh.size == 1 and reads_features(config, learned, len(config.stages) - 1)
     writer = with_buckets(assembly.writer, config.batch.widths) if config.batch.widths else assembly.writer

@@ -112,7 +112,8 @@ def make_train_step(
             score_RM = model.score_features(feature_RF, soft_RMKD, kept_RF)
         else:
             score_RM = model.score(text["token"], text["length"], soft_RMKD)
-        # A few kilobytes: every device takes the loss of the whole batch, or the groups would be sent around in pieces.
+        # Few numbers: every device takes the loss of the whole batch, or the groups would be sent around in pieces. Their pairs are many, and are
+        # never held all at once (`satjax.losses`).
         score_RM = constrain(score_RM)
         return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
 

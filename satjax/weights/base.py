@@ -20,12 +20,13 @@ class BaseFiles:
     """A model as Hugging Face would name it.
 
     `config` has the keys of a `config.json`. `tensors` hold linear maps as `[out, in]`: float32 from a GGUF file, their own dtype
-    from safetensors. `tokenizer` neither cuts nor pads.
+    from safetensors. `tokenizer` neither cuts nor pads. `unmarked` are those of its added tokens that its file does not call special, as it should.
     """
 
     config: dict[str, Any]
     tensors: Mapping[str, LazyTensor]
     tokenizer: Tokenizer
+    unmarked: tuple[str, ...] = ()
 
 
 def open_base(directory: Path) -> BaseFiles:
@@ -37,7 +38,8 @@ def open_base(directory: Path) -> BaseFiles:
     if files[0].suffix == ".gguf":
         gguf = GGUFFile(files[0])
         return BaseFiles(gguf.config(), gguf, gguf.tokenizer())
-    return BaseFiles(_config(directory), SafetensorsDir(directory), _tokenizer(directory))
+    tokenizer = _tokenizer(directory)
+    return BaseFiles(_config(directory), SafetensorsDir(directory), tokenizer, _marked_special(tokenizer))
 
 
 def _config(directory: Path) -> dict[str, Any]:
@@ -59,3 +61,16 @@ def _tokenizer(directory: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _marked_special(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Makes special tokens of all that were added but blanks, and gives those that were none.
+
+    Phi's end of a sequence and Qwen's names of files are not marked in their `tokenizer.json`, where a GGUF file tells control tokens from words.
+    """
+    added = (token for _, token in sorted(tokenizer.get_added_tokens_decoder().items()))
+    unmarked = [token for token in added if not token.special and token.content.strip()]
+    for token in unmarked:
+        token.special = True
+    tokenizer.add_special_tokens(unmarked)
+    return tuple(token.content for token in unmarked)

