@@ -232,9 +232,8 @@ class Router:
         zoo = self._zoo
         if not zoo.profiles:
             return
-        # Entered for each program: between them the caller goes on.
-        with as_satjax_computes():
-            programs = self._scorer.warm_up(zoo.soft_MOKD, most)
+        programs = self._scorer.warm_up(zoo.soft_MOKD, most)
+        # For each program anew: between them the caller goes on.
         next_one = as_satjax_computes()(lambda: next(programs, None))
         while ready := next_one():
             yield ready

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench as bench_module
 from satjax.evaluation.baselines import BASELINES
 from satjax.evaluation.bench import Method, bench, compare
 from satjax.evaluation.evaluate import evaluate, write_report
+from satjax.evaluation.intervals import RESAMPLES
 from satjax.evaluation.report import write_html
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
@@ -444,6 +446,32 @@ def test_the_documents_name_every_key_of_a_report(found, costly, reading, traine
     assert not keys - named
 
 
+def test_routers_have_to_know_the_same_of_those_that_are_measured(trained, table):
+    """One of them has met a candidate that the table alone makes no profile of."""
+    routers = [Router.load(trained.router) for _ in range(2)]
+    asked = np.array([item.id in routers[0].aptitude_test.item_ids for item in table.items])
+    stranger = np.where(asked, np.nan, table.scores_MN[0]).astype(np.float32)
+    scores_MN = np.concatenate([table.scores_MN, stranger[None]])
+    more = OutcomeTable(table.items, (*table.candidates, Candidate("stranger")), scores_MN)
+    routers[0].add(replace(routers[0].profiles[0], candidate="stranger"))
+    with pytest.raises(SatjaxError, match="the routers know different candidates, such as 'stranger'"):
+        bench(routers, more, encoder=None, baselines=[])
+    two = table.candidate_ids[:2]
+    figures = bench(routers, more, encoder=None, baselines=[], candidates=two)
+    assert figures["candidates"] == list(two)
+    assert figures["left_out"] == {}
+
+
+def test_correctness_is_measured_once_for_each_resample_of_a_method(trained, table, monkeypatch):
+    counted, correctness = [], metrics.correctness
+    monkeypatch.setattr(metrics, "correctness", lambda *given: counted.append(0) or correctness(*given))
+    outcome = table.split("test").scores_MN.T
+    noise = np.random.default_rng(0).random((3, 1, *outcome.shape))
+    methods = dict(zip(("router", "one", "two"), (Method(fits, {}, None) for fits in noise), strict=True))
+    compare(methods, table, "test", outcome, {})
+    assert len(counted) == 3 * (1 + RESAMPLES)
+
+
 def test_who_is_left_out_or_new_to_the_router_is_named(trained, table, tmp_path, capsys):
     router = Router.load(trained.router)
     asked = np.array([item.id in router.aptitude_test.item_ids for item in table.items])
@@ -455,9 +483,11 @@ def test_who_is_left_out_or_new_to_the_router_is_named(trained, table, tmp_path,
     assert figures["new_to_the_router"] == ["newcomer"]
     page = written(figures, tmp_path)
     assert "Left out: stranger (" in page
-    assert "was not trained on newcomer" in page
+    assert "Not in the router before: newcomer." in page
     bench_table(figures)
-    assert "by their aptitude tests alone: newcomer" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "by their aptitude tests alone: newcomer" in printed
+    assert "left out: stranger" in printed
     with pytest.raises(SatjaxError, match="'stranger' cannot be measured: "):
         bench([Router.load(trained.router)], more, encoder=None, baselines=[], candidates=["stranger"])
     with pytest.raises(SatjaxError, match="unknown candidate 'nobody'"):

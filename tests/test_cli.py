@@ -191,6 +191,8 @@ def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path)
     assert main(arguments) == 0
     figures = json.loads((tmp_path / "folds" / "report-coverage.json").read_text())
     assert figures["protocol"] == "coverage"
+    assert figures["made"]["config_file"] == str(config_file)
+    assert len(figures["made"]["config_sha256"]) == len(figures["made"]["outcomes"]["sha256"]) == 64
     out = capsys.readouterr().out
     assert out.startswith(f"{figures['best_candidate']} is right on")
     page = tmp_path / "folds" / "report-coverage.html"

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -134,3 +135,10 @@ def test_minilm_tells_alike_from_unlike():
     texts = ["How do I bake bread?", "A recipe for a loaf of sourdough", "The derivative of x squared"]
     embedding_BE = embed(base, texts)
     assert embedding_BE[0] @ embedding_BE[1] > 0.3 + embedding_BE[0] @ embedding_BE[2]
+
+
+def test_a_mesh_that_the_program_has_set_changes_nothing(base, cache):
+    expected = embed(base, TEXTS)
+    shutil.rmtree(cache)
+    with jax.set_mesh(jax.make_mesh((2,), ("model",), devices=jax.devices()[:2])):
+        np.testing.assert_allclose(embed(base, TEXTS), expected, atol=1e-6)

@@ -5,7 +5,8 @@ from satjax import metrics
 from satjax.evaluation.figures import (
     best_single,
     correctness_differences,
-    figure_over_seeds,
+    correctness_of,
+    correctness_over_seeds,
     over_seeds,
     routed_by_zoo,
     routing_of_zoos,
@@ -127,13 +128,13 @@ def test_ends_of_a_mean_over_seeds_stay_in_the_figures_range():
     outcome = (np.random.default_rng(0).random((60, 3)) < 0.5).astype(float)
     rough = np.clip(outcome + np.random.default_rng(1).normal(0, 0.45, outcome.shape), 0, 1)
     both = np.stack([rough, np.abs(outcome - 1e-3), np.abs(outcome - 1e-3)])
-    for figure in (metrics.auroc_pooled, metrics.auroc_within_instruction, metrics.brier, metrics.ece):
-        found = figure_over_seeds(figure, both, outcome)
-        assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 1
-    assert figure_over_seeds(metrics.ece, both, outcome)["low"] == 0
-    assert figure_over_seeds(metrics.auroc_pooled, both, outcome)["high"] == 1
+    found = correctness_over_seeds(correctness_of(both, outcome))
+    for name in ("auroc_pooled", "auroc_within_instruction", "brier", "ece"):
+        assert 0 <= found[name]["low"] <= found[name]["mean"] <= found[name]["high"] <= 1
+    assert found["ece"]["low"] == 0
+    assert found["auroc_pooled"]["high"] == 1
     bad = np.stack([1 - outcome, 1 - outcome])
-    assert figure_over_seeds(metrics.log_loss, bad, outcome)["high"] > 13
+    assert correctness_over_seeds(correctness_of(bad, outcome))["log_loss"]["high"] > 13
 
 
 def test_differences_are_paired():
@@ -142,11 +143,13 @@ def test_differences_are_paired():
     outcome = (rng.random((80, 3)) < 0.5).astype(float)
     error = rng.uniform(0.1, 0.9, outcome.shape)
     ours, theirs = np.abs(outcome - error), np.abs(outcome - np.sqrt(error**2 + 0.05))
-    single = [figure_over_seeds(metrics.brier, each[None], outcome) for each in (ours, theirs)]
+    single = [correctness_over_seeds(correctness_of(each[None], outcome))["brier"] for each in (ours, theirs)]
     assert single[0]["high"] > single[1]["low"]
     outcome = np.concatenate([outcome, np.full((5, 3), np.nan)])
     ours, theirs = (np.concatenate([each, rng.random((5, 3))]) for each in (ours, theirs))
-    found = correctness_differences(np.stack([ours, ours]), theirs[None], outcome)
+    found = correctness_differences(
+        correctness_of(np.stack([ours, ours]), outcome), correctness_of(theirs[None], outcome)
+    )
     assert list(found) == list(metrics.CORRECTNESS)
     assert found["brier"] == pytest.approx({"mean": -0.05, "low": -0.05, "high": -0.05, "n": 80})
     assert found["auroc_pooled"]["low"] < found["auroc_pooled"]["mean"] < found["auroc_pooled"]["high"]
@@ -155,9 +158,10 @@ def test_differences_are_paired():
 def test_differences_of_fits_are_of_their_means_and_where_nothing_is_known_there_are_none():
     outcome = (np.random.default_rng(1).random((40, 3)) < 0.5).astype(float)
     fits = np.random.default_rng(2).random((3, 40, 3))
-    found = correctness_differences(fits[:2], fits[2:], outcome)
+    found = correctness_differences(correctness_of(fits[:2], outcome), correctness_of(fits[2:], outcome))
     brier = [metrics.brier(fit, outcome) for fit in fits]
     assert found["brier"]["mean"] == pytest.approx((brier[0] + brier[1]) / 2 - brier[2])
-    one_class = correctness_differences(fits, fits, np.ones_like(outcome))
+    right = correctness_of(fits, np.ones_like(outcome))
+    one_class = correctness_differences(right, right)
     assert one_class["auroc_pooled"] == {"mean": None, "low": None, "high": None, "n": 40}
     assert one_class["brier"]["mean"] == 0

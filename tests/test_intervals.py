@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from satjax import metrics
+from satjax.evaluation.figures import correctness_of
 from satjax.evaluation.intervals import (
+    RESAMPLES,
     Interval,
     figure_intervals,
+    interval_about,
     mean_interval,
     paired_interval,
-    statistic_interval,
 )
 
 NAN = np.nan
@@ -90,6 +92,14 @@ def test_coverage_of_paired_outcomes():
     assert 0.92 <= inside / 400 <= 0.98
 
 
+def statistic_interval(statistic, probability: np.ndarray, outcome: np.ndarray, resamples: int = RESAMPLES) -> Interval:
+    """The interval of one figure of whole matrices."""
+    (found,) = figure_intervals(
+        lambda rows: [statistic(probability[rows], outcome[rows])], len(outcome), resamples=resamples
+    )
+    return found
+
+
 def test_statistic_interval_of_a_mean_is_the_mean_interval():
     outcome = (np.random.default_rng(0).random((300, 1)) < 0.4).astype(float)
     found = statistic_interval(lambda p, y: float(y.mean()), outcome, outcome, resamples=2000)
@@ -128,6 +138,13 @@ def test_a_share_has_no_end_beyond_1():
     assert 0 <= found.low <= found.mean == found.high == 1.0
 
 
+def test_a_difference_may_be_on_either_side_of_0():
+    """All resamples happen to lie above 0, and the figure so near to it that the lower end does not."""
+    drawn = [0.0, 0.1, 0.2, 0.3]
+    assert interval_about(0.02, drawn, 9, is_difference=True).low < 0
+    assert interval_about(0.02, drawn, 9).low == 0
+
+
 def test_candidates_of_one_instruction_are_one_piece_of_evidence():
     rng = np.random.default_rng(0)
     probability, outcome = rng.random((100, 1)), (rng.random((100, 1)) < 0.5).astype(float)
@@ -139,10 +156,12 @@ def test_candidates_of_one_instruction_are_one_piece_of_evidence():
 def test_rows_without_outcomes_do_not_count():
     probability, outcome = np.random.default_rng(0).random((2, 20, 3))
     outcome[5:] = NAN
-    found = statistic_interval(metrics.brier, probability, outcome)
-    assert found == statistic_interval(metrics.brier, probability[:5], outcome[:5])
-    assert found.n == 5
-    assert statistic_interval(metrics.brier, probability[5:], outcome[5:]) == Interval(None, None, None, 0)
+    found = correctness_of(probability[None], outcome)
+    assert found == correctness_of(probability[None, :5], outcome[:5])
+    assert (found.n, len(found.resamples)) == (5, RESAMPLES)
+    none = correctness_of(probability[None, 5:], outcome[5:])
+    assert (none.n, none.resamples, set(none.fits[0].values())) == (0, [], {None})
+    assert statistic_interval(metrics.brier, probability[5:5], outcome[5:5]) == Interval(None, None, None, 0)
     assert statistic_interval(metrics.brier, probability[:1], outcome[:1]).low is None
 
 

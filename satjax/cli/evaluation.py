@@ -149,6 +149,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     zoos = read_zoos(options.zoos) if options.zoos else None
     use_compilation_cache()
     router = Router.load(options.router, keep_features=True)
+    made = made_of(options.outcomes, table, [options.router], candidates=chosen)
     with progress("scoring") as on_progress:
         report = evaluate(
             router,
@@ -160,7 +161,6 @@ def _evaluate(options: argparse.Namespace) -> int:
             on_progress=on_progress,
         )
     report_table(report.figures)  # before it is written: where that fails, the figures are not lost
-    made = made_of(options.outcomes, table, [options.router], candidates=chosen)
     path = write_report(report.figures | {"made": made}, options.out)
     print(f"report: {path}")
     return 0
@@ -220,6 +220,7 @@ def _bench(options: argparse.Namespace) -> int:
     use_compilation_cache()
     routers = (Router.load(directory, keep_features=True) for directory in options.router or [DEFAULT])
     encoder = resolve(EncoderWeights().weights)
+    made = made_of(options.outcomes, table, options.router or [DEFAULT], encoder=encoder.source)
     with steps() as on_progress:
         figures = bench(
             routers,
@@ -236,7 +237,7 @@ def _bench(options: argparse.Namespace) -> int:
             on_progress=on_progress,
         )
     bench_table(figures)
-    figures["made"] = made_of(options.outcomes, table, options.router or [DEFAULT], encoder=encoder.source)
+    figures["made"] = made
     path, page = write_report(figures, options.out), options.out / "report.html"
     write_html(figures, page)
     print(f"report: {path}\npage:   {page}")
@@ -262,6 +263,8 @@ def _protocol(options: argparse.Namespace) -> int:
         )
     config = load_config(options.config, options.config_flags)
     zoos = read_zoos(options.zoos) if options.zoos else None
+    outcomes, command = config.data.outcomes, {"config_file": options.config, "flags": options.config_flags}
+    made = made_of(outcomes, open_outcomes(outcomes), config=config, **command)
     use_compilation_cache()
     try:
         with steps() as on_progress:
@@ -280,8 +283,7 @@ def _protocol(options: argparse.Namespace) -> int:
     except Interrupted as error:
         return say_interrupted(error)
     protocol_tables(figures)
-    outcomes = config.data.outcomes
-    figures["made"] = made_of(outcomes, open_outcomes(outcomes), config=options.config, flags=options.config_flags)
+    figures["made"] = made
     path = write_report(figures, options.workdir, f"report-{options.protocol}")
     page = path.with_suffix(".html")
     write_html(figures, page)

@@ -29,9 +29,11 @@ from satjax.evaluation.cost_figures import quality_against_cost, strong_against_
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import Scored, scored
 from satjax.evaluation.figures import (
+    Correctness,
     Zoos,
     correctness_differences,
-    figure_over_seeds,
+    correctness_of,
+    correctness_over_seeds,
     routed_by_zoo,
     routing_of_zoos,
 )
@@ -42,6 +44,7 @@ from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.outcomes.responses import NONE
 from satjax.router import Router
+from satjax.sharding import as_satjax_computes
 from satjax.weights.fetch import BaseModel, resolve
 
 log = logging.getLogger("satjax")
@@ -59,7 +62,7 @@ CALIBRATION_EACH = 10
 
 @dataclass(frozen=True)
 class Method:
-    """One method's probabilities on the evaluated split, float32 `[S, B, M]` for S fits, and how they came about.
+    """One method's probabilities on the evaluated split, float `[S, B, M]` for S fits, and how they came about.
 
     `differ_in` says what the fits differ in, as a plural: seeds, or what is left out in turn. `fit_seconds` is None where nothing is fitted, or nobody
     measured it.
@@ -75,6 +78,7 @@ Progress = Callable[[str, int, int], Any]
 """Hears what is being done, how much of it is done, and how much there is."""
 
 
+@as_satjax_computes()
 def bench(
     routers: Iterable[Router],
     table: OutcomeTable,
@@ -117,13 +121,13 @@ def bench(
     profile_of = {profile.candidate: profile for profile in first.profiles}  # with those of the table's new candidates
     del first
     of_routers += _others_scored(following, test, of_routers[0], table, on_progress)
-    known = table.select_candidates(of_routers[0].candidates)
-    names = _measured(candidates, of_routers[0])
+    names = _measured(candidates, of_routers)
+    known = table.select_candidates(_known_to_all(of_routers))
     table = known.select_candidates(names)
     is_held_N, is_val_N = evaluated(table, "test", test.item_ids), _is_val(table)
     instructions, val = table.select_items(is_held_N), table.select_items(is_val_N)
     of_known = {
-        ROUTER: Method(np.stack([found.probability_BM for found in of_routers]), {}, None),
+        ROUTER: Method(np.stack([_columns(found, known.candidate_ids) for found in of_routers]), {}, None),
         **_fitted_baselines(known, is_held_N, test, encoder, to_fit, seeds, kept, on_progress),
     }
     columns = [known.candidate_ids.index(name) for name in names]
@@ -150,14 +154,29 @@ def bench(
     return figures | about | drawn
 
 
-def _measured(candidates: Sequence[str] | None, found: Scored) -> tuple[str, ...]:
-    """The candidates that are measured; raises SatjaxError where none of those named could be scored."""
-    if candidates is None:
-        return found.candidates
-    names = tuple(name for name in candidates if name in found.candidates)
-    if not names:
-        raise SatjaxError(f"bench: {candidates[0]!r} cannot be measured: {found.left_out[candidates[0]]}")
+def _known_to_all(of_routers: Sequence[Scored]) -> tuple[str, ...]:
+    """The candidates that every router could score, in the order of the table."""
+    return tuple(name for name in of_routers[0].candidates if all(name in found.candidates for found in of_routers))
+
+
+def _measured(candidates: Sequence[str] | None, of_routers: Sequence[Scored]) -> tuple[str, ...]:
+    """The candidates that are measured; raises SatjaxError where routers differ in which of them they know, or know none of those named."""
+    wanted = {name for found in of_routers for name in found.candidates}
+    if candidates is not None:
+        wanted &= set(candidates)
+    known = _known_to_all(of_routers)
+    if not wanted <= set(known):
+        raise SatjaxError(
+            f"bench: the routers know different candidates, such as {min(wanted - set(known))!r}; add the missing profiles first"
+        )
+    names = known if candidates is None else tuple(name for name in candidates if name in known)
+    if candidates is not None and not names:
+        raise SatjaxError(f"bench: {candidates[0]!r} cannot be measured: {of_routers[0].left_out[candidates[0]]}")
     return names
+
+
+def _columns(found: Scored, names: Sequence[str]) -> np.ndarray:
+    return found.probability_BM[:, [found.candidates.index(name) for name in names]]
 
 
 def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, table: OutcomeTable) -> None:
@@ -196,7 +215,7 @@ def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progr
 def _others_scored(
     routers: Iterator[Router], test: AptitudeTest, first: Scored, table: OutcomeTable, on_progress: Progress
 ) -> list[Scored]:
-    """The scores of the routers after the first; raises SatjaxError for one with another aptitude test or other candidates.
+    """The scores of the routers after the first; raises SatjaxError for one with another aptitude test.
 
     Each is let go before the next one is made, since it holds base weights of its own.
     """
@@ -206,8 +225,6 @@ def _others_scored(
             raise SatjaxError("bench: the routers were made with different aptitude tests; compare seeds of one recipe")
         others.append(_scored(router, len(others) + 2, table, on_progress))
         del router
-    if any(found.candidates != first.candidates for found in others):
-        raise SatjaxError("bench: the routers know different candidates; add the missing profiles first")
     return others
 
 
@@ -313,9 +330,10 @@ def compare(
         name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
         for name, method in methods.items()
     }
-    figures = {}
+    figures, correctness = {}, dict[str, Correctness]()
     for done, (name, method) in enumerate(methods.items()):
         on_progress("intervals", done, len(methods))
+        correctness[name] = correctness_of(method.probability_SBM, outcome_BM)
         zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM, outcome_BM)
         if ROUTER in methods and name != ROUTER:
             for zoo, found in zoo_figures.items():
@@ -326,16 +344,13 @@ def compare(
             "differ_in": method.differ_in,
             "fit_seconds": method.fit_seconds,
             "chosen": dict(method.chosen),
-            "correctness": {
-                figure: figure_over_seeds(function, method.probability_SBM, outcome_BM)
-                for figure, function in metrics.CORRECTNESS.items()
-            },
+            "correctness": correctness_over_seeds(correctness[name]),
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
             "routing": zoo_figures,
         }
-        if ROUTER in methods and name != ROUTER:
-            ours_SBM = methods[ROUTER].probability_SBM
-            figures[name]["router_less_it"] = correctness_differences(ours_SBM, method.probability_SBM, outcome_BM)
+    if ROUTER in methods:
+        for name in methods.keys() - {ROUTER}:
+            figures[name]["router_less_it"] = correctness_differences(correctness[ROUTER], correctness[name])
     on_progress("intervals", len(methods), len(methods))
     # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
     probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}

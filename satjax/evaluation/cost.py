@@ -121,7 +121,8 @@ def _lambda_grid(mean_cost_M: ndarray) -> ndarray:
     width, step = costs[-1] - costs[0], costs[1] - costs[0]
     prices = np.geomspace(SMALLEST_DIFFERENCE / width, 2 / max(step, SMALLEST_STEP * width), GRID_POINTS)
     last = 2 / np.diff(costs).min()
-    return np.concatenate([[0.0], prices, [last] if last > prices[-1] * (1 + SAME_SCORE) else []])
+    is_higher = last > prices[-1] and not np.isclose(last, prices[-1])  # geomspace rounds its ends
+    return np.concatenate([[0.0], prices, [last] if is_higher else []])
 
 
 def nondecreasing_hull(

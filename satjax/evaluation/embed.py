@@ -14,6 +14,7 @@ from satjax.cache import cache_dir
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
 from satjax.row_batches import row_batches
+from satjax.sharding import as_satjax_computes
 from satjax.text_features import rounded_products
 from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
@@ -30,6 +31,7 @@ BUCKETS = (32, 64, 128, 192, 256)
 Progress = Callable[[int, int], Any]
 
 
+@as_satjax_computes()
 def embed(
     base: BaseModel,
     texts: Sequence[str],

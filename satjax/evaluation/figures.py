@@ -1,13 +1,20 @@
 """Figures of one method's probabilities on one split, with what they are compared to; a router and a baseline get the same ones."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from satjax import metrics
-from satjax.evaluation.intervals import Interval, figure_intervals, mean_interval, paired_interval, statistic_interval
+from satjax.evaluation.intervals import (
+    Interval,
+    figure_intervals,
+    interval_about,
+    mean_interval,
+    paired_interval,
+    resampled,
+)
 from satjax.evaluation.zoos import columns_of_zoos
 from satjax.outcomes import OutcomeTable
 from satjax.outcomes.table import often_tried
@@ -36,41 +43,57 @@ def over_seeds(values: Sequence[float | None], interval: Interval) -> dict[str, 
     }
 
 
-def figure_over_seeds(
-    function: Callable[[np.ndarray, np.ndarray], float | None], probability_SBM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, Any]:
-    """A figure of P(handled), `over_seeds` of S fits, float `[S, B, M]`: the interval is the first one's, set about the mean."""
-    values = [function(probability, outcome_BM) for probability in probability_SBM]
-    found = over_seeds(values, statistic_interval(function, probability_SBM[0], outcome_BM))
-    if function is not metrics.log_loss and found["low"] is not None:
-        # The mean over seeds may lie nearer to 0 or 1 than the first seed, about which they were set.
-        found |= {"low": max(0.0, found["low"]), "high": min(1.0, found["high"])}
-    return found
+@dataclass(frozen=True)
+class Correctness:
+    """Every figure of P(handled) by name, on n instructions with an outcome: of each of several fits, and of resamples of the first one's."""
+
+    fits: list[dict[str, float | None]]
+    resamples: list[dict[str, float | None]]
+    n: int
 
 
-def correctness_differences(
-    ours_SBM: np.ndarray, theirs_SBM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    """Every figure of P(handled) of our fits less that of theirs, means over the fits of each, with 95 % intervals.
-
-    Both are drawn together, as in `paired_interval`, of the first fit of each; the interval is set about the difference of the means.
-    """
+def correctness_of(probability_SBM: np.ndarray, outcome_BM: np.ndarray) -> Correctness:
+    """Figures of S fits, float `[S, B, M]`; outcomes are NaN where unobserved."""
     answered_B = ~np.isnan(outcome_BM).all(axis=1)
-    ours_SNM, theirs_SNM, outcome_NM = ours_SBM[:, answered_B], theirs_SBM[:, answered_B], outcome_BM[answered_B]
+    probability_SNM, outcome_NM = probability_SBM[:, answered_B], outcome_BM[answered_B]
+    fits = [metrics.correctness(probability_NM, outcome_NM) for probability_NM in probability_SNM]
+    first_NM = probability_SNM[0]
+    resamples = resampled(lambda rows: metrics.correctness(first_NM[rows], outcome_NM[rows]), len(outcome_NM))
+    return Correctness(fits, resamples, len(outcome_NM))
 
-    def differences(rows: np.ndarray) -> list[float | None]:
-        ours, theirs = (
-            metrics.correctness(fits[0][rows], outcome_NM[rows]).values() for fits in (ours_SNM, theirs_SNM)
-        )
-        return [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
 
-    found = {}
-    intervals = figure_intervals(differences, len(outcome_NM))
-    for (name, function), interval in zip(metrics.CORRECTNESS.items(), intervals, strict=True):
-        ours, theirs = (mean_of_known([function(fit, outcome_NM) for fit in fits]) for fits in (ours_SNM, theirs_SNM))
-        difference = None if ours is None or theirs is None else ours - theirs
-        found[name] = {key: value for key, value in over_seeds([difference], interval).items() if key != "deviation"}
-    return found
+def correctness_over_seeds(found: Correctness) -> dict[str, dict[str, Any]]:
+    """Each figure `over_seeds` of the fits: the interval is the first one's, set about the mean."""
+    figures = {}
+    for name in metrics.CORRECTNESS:
+        values = [fit[name] for fit in found.fits]
+        interval = interval_about(values[0], [drawn[name] for drawn in found.resamples], found.n)
+        figures[name] = over_seeds(values, interval)
+        if name != "log_loss" and interval.low is not None:
+            # The mean over seeds may lie nearer to 0 or 1 than the first seed, about which they were set.
+            low, high = figures[name]["low"], figures[name]["high"]
+            figures[name] |= {"low": max(0.0, low), "high": min(1.0, high)}
+    return figures
+
+
+def correctness_differences(ours: Correctness, theirs: Correctness) -> dict[str, dict[str, Any]]:
+    """Each figure of our fits less that of theirs, on the same instructions: means over the fits of each, with 95 % intervals.
+
+    Resamples are paired, as in `paired_interval`, of the first fit of each; the interval is set about the difference of the means.
+    """
+
+    def less(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a - b
+
+    figures = {}
+    for name in metrics.CORRECTNESS:
+        pairs = zip(ours.resamples, theirs.resamples, strict=True)
+        drawn = [less(our[name], their[name]) for our, their in pairs]
+        first = less(ours.fits[0][name], theirs.fits[0][name])
+        interval = interval_about(first, drawn, ours.n, is_difference=True)
+        means = [mean_of_known([fit[name] for fit in found.fits]) for found in (ours, theirs)]
+        figures[name] = {k: v for k, v in over_seeds([less(*means)], interval).items() if k != "deviation"}
+    return figures
 
 
 def routing_of_zoos(

@@ -6,6 +6,7 @@ instruction are not independent evidence, and two routers compared on the same i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +17,10 @@ LEVEL = 0.95
 SEED = 0
 """One drawing for everybody: figures of the same instructions share their luck."""
 NUMBERS_AT_ONCE = 2**22
+RESAMPLES = 200
+"""For figures that are no means; means take more, which cost less."""
+
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -60,33 +65,11 @@ def paired_interval(a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resam
     return mean_interval(a_B - b_B, resamples=resamples)
 
 
-def statistic_interval(
-    statistic: Callable[[ndarray, ndarray], float | None],
-    probability_BM: Float[ndarray, "b m"],
-    outcome_BM: Float[ndarray, "b m"],
-    *,
-    resamples: int = 200,
-) -> Interval:
-    """Interval for a figure of whole matrices, such as those of `satjax.metrics`; `mean` is the figure of all instructions.
-
-    A row without any observed outcome is left out beforehand; `statistic` sees every other NaN and leaves it out itself. None and missing
-    ends are those of `figure_intervals`.
-    """
-    answered = ~np.isnan(outcome_BM).all(axis=1)
-    probability_BM, outcome_BM = probability_BM[answered], outcome_BM[answered]
-    (interval,) = figure_intervals(
-        lambda rows: [statistic(probability_BM[rows], outcome_BM[rows])],
-        len(outcome_BM),
-        resamples=resamples,
-    )
-    return interval
-
-
 def figure_intervals(
     figures: Callable[[Int[ndarray, "n"]], Sequence[float | None]],
     n: int,
     *,
-    resamples: int = 200,
+    resamples: int = RESAMPLES,
 ) -> list[Interval]:
     """Intervals for figures of n instructions; `mean` is each figure of all of them.
 
@@ -98,19 +81,28 @@ def figure_intervals(
     noise, such as ECE, would else have it twice and could lie below its own interval. A figure that stays within [0, 1] has its ends there.
     """
     values = figures(np.arange(n))
-    if n < 2:
-        return [Interval(value, None, None, n) for value in values]
+    draws = resampled(figures, n, resamples) if any(value is not None for value in values) else []
+    return [interval_about(value, [drawn[i] for drawn in draws], n) for i, value in enumerate(values)]
+
+
+def resampled(figures: Callable[[Int[ndarray, "n"]], Drawn], n: int, resamples: int = RESAMPLES) -> list[Drawn]:
+    """What `figures(rows)` gives for each resample of n instructions, the same ones in every call with this n; nothing for fewer than 2."""
     # Not scipy's bootstrap: there, one resample without a figure makes both ends NaN.
     rng = np.random.default_rng(SEED)
-    draws = [figures(rng.integers(n, size=n)) for _ in range(resamples if any(v is not None for v in values) else 0)]
-    intervals = []
-    for i, value in enumerate(values):
-        known = [figure for figure in (drawn[i] for drawn in draws) if figure is not None]
-        if value is None or 2 * len(known) < resamples:
-            intervals.append(Interval(value, None, None, n))
-        else:
-            ends = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (value - np.mean(known))
-            if min(known) >= 0 and max(known) <= 1:
-                ends = ends.clip(0, 1)
-            intervals.append(Interval(value, float(ends[0]), float(ends[1]), n))
-    return intervals
+    return [figures(rng.integers(n, size=n)) for _ in range(resamples if n > 1 else 0)]
+
+
+def interval_about(
+    value: float | None, drawn: Sequence[float | None], n: int, *, is_difference: bool = False
+) -> Interval:
+    """The interval of `figure_intervals` about a figure of n instructions, by what it is in each resample.
+
+    A difference of figures has no range that its ends would have to stay in.
+    """
+    known = [figure for figure in drawn if figure is not None]
+    if value is None or not known or 2 * len(known) < len(drawn):
+        return Interval(value, None, None, n)
+    ends = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + (value - np.mean(known))
+    if not is_difference and min(known) >= 0 and max(known) <= 1:
+        ends = ends.clip(0, 1)
+    return Interval(value, float(ends[0]), float(ends[1]), n)

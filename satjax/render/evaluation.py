@@ -107,6 +107,8 @@ def _about(figures: dict[str, Any]) -> Console:
     console.print(
         f"{figures['instructions']} instructions ({figures['split']}{drawn}), {len(figures['candidates'])} candidates"
     )
+    if left_out := figures.get("left_out"):
+        console.print(Text(f"left out: {', '.join(left_out)}"), soft_wrap=True)
     if new := figures.get("new_to_the_router"):
         console.print(Text(f"known to the router by their aptitude tests alone: {', '.join(new)}"), soft_wrap=True)
     return console

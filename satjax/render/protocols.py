@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
+from satjax.evaluation.formats import spread
 from satjax.render.console import number, open_console, percent, plain_table
 from satjax.render.evaluation import bench_table
 
@@ -25,7 +26,12 @@ def protocol_tables(figures: dict[str, Any]) -> None:
             for size, found in figures["sizes"].items():
                 names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
                 mean = f" (mean {found['mean_items']:.1f})" if "mean_items" in found else ""
-                table.add_row(f"{size}{mean}", *(number(found[name]) for name in names), percent(found["routed"]))
+                far = spread(found["deviations"]["routed"], 100, 1)
+                table.add_row(f"{size}{mean}", *(number(found[name]) for name in names), percent(found["routed"]) + far)
+            most = max(found["draws"] for found in figures["sizes"].values())
+            console.print(
+                f"means over {most} draws of items for each candidate; ± is how far a single draw is from them"
+            )
         case "release stream":
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")

@@ -70,7 +70,7 @@ def trained_and_scored(
     candidates: Sequence[str] = (),
     categories: Sequence[str] = (),
 ) -> tuple[np.ndarray, AptitudeTest]:
-    """Probabilities of all candidates on the table's test split, float32 `[B, M]`, by the router that is `trained` without these, and its aptitude test.
+    """Probabilities of all candidates on the table's test split, float64 `[B, M]`, by the router that is `trained` without these, and its aptitude test.
 
     The router itself is let go: it holds base weights on the device, where the next fold is trained. Raises SatjaxError for a candidate that
     it cannot know.

@@ -10,7 +10,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import CapabilityProfile, accuracy_and_count, profile_from_outcomes
 from satjax.config import TrainConfig
-from satjax.evaluation.figures import figure_over_seeds, over_seeds
+from satjax.evaluation.figures import correctness_of, correctness_over_seeds, over_seeds
 from satjax.evaluation.intervals import mean_interval
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families_to_leave_out, trained
@@ -111,9 +111,9 @@ def fewer_items(profile: CapabilityProfile, size: int, seed: int | Sequence[int]
 
 def _figures(probability_DBM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, Any]:
     routed_DB = np.array([metrics.routed_outcomes(drawn, outcome_BM) for drawn in probability_DBM])
-    found = {
-        name: figure_over_seeds(figure, probability_DBM, outcome_BM) for name, figure in metrics.CORRECTNESS.items()
-    } | {"routed": over_seeds(_means(routed_DB), mean_interval(routed_DB.mean(axis=0)))}
+    found = correctness_over_seeds(correctness_of(probability_DBM, outcome_BM)) | {
+        "routed": over_seeds(_means(routed_DB), mean_interval(routed_DB.mean(axis=0)))
+    }
     return {
         **{name: each["mean"] for name, each in found.items()},
         "draws": len(probability_DBM),
