@@ -37,7 +37,8 @@ def made_of(
 
 def table_sha256(table: OutcomeTable) -> str:
     """Of items, candidates, outcomes and costs, in their order."""
-    described = canonical_json([asdict(each) for each in (*table.items, *table.candidates)]).encode()
+    items, candidates = map(asdict, table.items), map(asdict, table.candidates)
+    described = canonical_json([*items, *candidates]).encode()
     costs = b"" if table.cost_usd_MN is None else table.cost_usd_MN.tobytes()
     return _sha256(b"\n".join([described, table.scores_MN.tobytes(), costs]))
 
