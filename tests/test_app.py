@@ -479,7 +479,7 @@ def test_a_ranking_is_what_a_request_of_the_same_content_follows(address, more):
     assert chosen.headers["x-satjax-candidate"] == names[0]
     left_out = {entry["candidate"]: entry["reason"] for entry in ranked["left_out"]}
     assert sorted([*names, *left_out]) == sorted(MODELS)
-    reason = {"tools": "tools = false, and the request has tools"}
+    reason = {"tools": "tools = false, and the request or its messages have tools"}
     assert left_out.get("good") == reason.get("tools" if {"tools", "functions"} & set(more) else "")
     if "max_completion_tokens" in more:
         assert left_out["best"] == "context_tokens = 2000, and the request takes about 3 and 8000 of an answer"
