@@ -28,6 +28,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 try:
     import litellm
     from litellm.types.router import CustomRoutingStrategyBase
+    from litellm.utils import lookup_catalog_model_info
 except ImportError as error:
     raise SatjaxError(f"LiteLLM is not installed: {how_to_install('litellm')}") from error
 
@@ -173,4 +174,9 @@ def _listed(params: Mapping[str, Any], info: Mapping[str, Any]) -> Mapping[str, 
     entry = litellm.model_cost.get(name) or {}
     if str(entry.get("litellm_provider")).startswith(provider):
         return entry
+    # LiteLLM knows how the names of fine-tunes, regions and versions come from those of its list.
+    known = provider in litellm.provider_list
+    found = lookup_catalog_model_info(name if known else model, provider if known else None)
+    if isinstance(found, Mapping):  # whose costs are 0 where the list has none
+        return litellm.model_cost.get(found["key"], {})
     return dict.fromkeys(COSTS, 0.0) if provider in FREE else {}

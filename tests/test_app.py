@@ -248,7 +248,19 @@ def test_a_candidate_whose_streams_break_off_cools(backend, tmp_path):
         assert 'satjax_attempts_total{candidate="b",end="interrupted"}' not in metrics
 
 
-@pytest.mark.parametrize("status", [424, 451, 498])
+@pytest.mark.parametrize("status", [415, 451])
+def test_a_candidate_that_does_not_take_one_request_says_why_and_cools_not(backend, tmp_path, status):
+    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": f"status:{status}", "b": "ok-b"})
+    with serving(FakeRouter({"a": 0.9, "b": 0.5}), zoo) as (address, service):
+        for _ in range(4):
+            assert ask(address).headers["x-satjax-candidate"] == "b"
+            named = ask(address, model="a")
+            assert named.status_code == status
+            assert named.json()["error"]["message"].startswith("no: ")
+        assert not service.cooling.is_cooling("a")
+
+
+@pytest.mark.parametrize("status", [418, 424, 498])
 def test_a_candidate_that_fails_by_any_status_cools(backend, tmp_path, status):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": f"status:{status}", "b": "ok-b"})
     with serving(FakeRouter({"a": 0.9, "b": 0.5}), zoo) as (address, service):
@@ -467,7 +479,7 @@ def test_a_ranking_is_what_a_request_of_the_same_content_follows(address, more):
     assert chosen.headers["x-satjax-candidate"] == names[0]
     left_out = {entry["candidate"]: entry["reason"] for entry in ranked["left_out"]}
     assert sorted([*names, *left_out]) == sorted(MODELS)
-    reason = {"tools": "tools = false, and the request has tools"}
+    reason = {"tools": "tools = false, and the request or its messages have tools"}
     assert left_out.get("good") == reason.get("tools" if {"tools", "functions"} & set(more) else "")
     if "max_completion_tokens" in more:
         assert left_out["best"] == "context_tokens = 2000, and the request takes about 3 and 8000 of an answer"

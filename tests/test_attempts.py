@@ -79,6 +79,13 @@ def test_what_nobody_takes_is_answered_by_the_first_who_says_so():
         ("rejected", b"<html>", "c: server_error)"),
         ("rejected", b"{}", "c: server_error)"),
         ("rejected", b'{"detail": "half \\ud83d"}', "; b says: half ?)"),
+        (
+            "rejected",
+            b'{"detail": [{"loc": ["n"], "msg": "Too few"}, {"msg": 1}, {"msg": "Too many"}]}',
+            "Too few; Too many)",
+        ),
+        ("rejected", b'{"error": {"message": null, "detail": "no images"}}', "; b says: no images)"),
+        ("rejected", b'{"detail": [1]}', "c: server_error)"),
     ],
 )
 def test_where_others_are_down_the_client_hears_what_was_wrong(fault, content, said):

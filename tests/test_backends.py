@@ -88,9 +88,9 @@ def answered(status: int, content: bytes) -> Answer:
     ("status", "fault", "is_said"),
     [
         *((status, "server_error", False) for status in (409, 424, 425, 498, 499, 500, 529)),
-        *((status, "broken", False) for status in (204, 302, 415, 418, 430, 431, 451)),
+        *((status, "broken", False) for status in (204, 302, 418, 430)),
         *((status, "refused", False) for status in (401, 402, 404, 405, 407, 410)),
-        *((status, "rejected", True) for status in (400, 422)),
+        *((status, "rejected", True) for status in (400, 406, 414, 415, 416, 422, 431, 451)),
         (403, "forbidden", True),
         (408, "timeout", False),
         (413, "too_long", True),

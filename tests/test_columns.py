@@ -136,10 +136,17 @@ def test_several_answers_to_one_prompt_are_averaged_and_said(tmp_path, caplog):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_was_asked_again_after_it_failed_counts_once(tmp_path, caplog, order):
-    rows = [["i", "What?", "a", ""], ["i", "What?", "a", "1"], ["i", "What?", "b", ""], ["i", "What?", "b", ""]]
-    table = import_csv([write_csv(tmp_path / "again.csv", *rows[::order])])
+    rows = [
+        ["i", "What?", "a", "", "1"],
+        ["i", "What?", "a", "1", "3"],
+        ["i", "What?", "b", "", "1"],
+        ["i", "What?", "b", "", "1"],
+    ]
+    table = import_csv([write_csv(tmp_path / "again.csv", *rows[::order], header=[*NAMES, "cost_usd"])])
     scores = dict(zip(table.candidate_ids, table.scores_MN[:, 0].tolist(), strict=True))
     assert scores == {"a": 1, "b": pytest.approx(np.nan, nan_ok=True)}
+    costs = dict(zip(table.candidate_ids, table.cost_usd_MN[:, 0].tolist(), strict=True))
+    assert costs == {"a": 3, "b": 1}
     assert caplog.messages == []
 
 

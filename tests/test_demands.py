@@ -29,7 +29,7 @@ PLAIN = ServedCandidate("a", "http://h/v1", "m", 1.0, 1.0, 8192, False)
 def test_tools_are_in_a_request_that_lists_them_or_has_called_them(fields, messages, has_tools):
     demands = demands_of(RankRequest(messages=messages, **fields), messages, 512)
     assert demands.tools is has_tools
-    assert unmet(PLAIN, demands) == ("tools = false, and the request has tools" if has_tools else None)
+    assert unmet(PLAIN, demands) == ("tools = false, and the request or its messages have tools" if has_tools else None)
 
 
 def test_what_fits_no_context_is_said():

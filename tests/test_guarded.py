@@ -64,6 +64,14 @@ def test_long_numbers_with_a_point_stay_numbers(number):
         assert b"".join(iter(lambda stream=stream, size=size: stream.read(size), b"")).decode() == f"[{number}]"
 
 
+def test_floats_are_not_looked_at_one_by_one(monkeypatch):
+    """What does so takes longer than ijson itself."""
+    monkeypatch.setattr(guarded, "_with_texts", lambda *_: pytest.fail("looked at"))
+    content = json.dumps([0.0012345678901234567, -1.5e-300, {"x": 0.0012345678901234567}] * 1000).encode()
+    stream = Guarded(io.BytesIO(content))
+    assert b"".join(iter(lambda: stream.read(2**10), b"")) == content
+
+
 def test_only_what_one_item_holds_counts(monkeypatch):
     monkeypatch.setattr(guarded, "MOST_VALUES", 10)
     stream = Guarded(io.BytesIO(b"[1,2,3,4]" * 4))

@@ -173,8 +173,9 @@ def test_logs_of_other_versions_and_arguments_of_a_task(tmp_path, caplog):
     assert caplog.messages == []
     shots = write(tmp_path, sample(), name="c", header=headers["B"] | {"task_args": {"fewshot": 5, "seed": 1}})
     assert import_inspect([first, shots]).scores_MN.shape == (2, 1)
+    advice = "where that makes them different questions, leave one of them out"
     assert caplog.messages == [
-        f"{shots}: the argument fewshot of task 'sums' is '5', and '0' in {first}; where that makes them different questions, leave one of them out"
+        f"{shots}: arguments of task 'sums' differ from those in {first}: fewshot is 5 (0 there), seed is 1 (not given there); {advice}"
     ]
     version = write(tmp_path, sample(), name="d", header=headers["B"] | {"task_version": "2-A"})
     with pytest.raises(SatjaxError) as caught:
@@ -182,7 +183,22 @@ def test_logs_of_other_versions_and_arguments_of_a_task(tmp_path, caplog):
     for words in (f"{version}: the version of task 'sums' is '2-A', and '1' in {first}", "leave one of them out"):
         assert words in str(caught.value)
     unknown = write(tmp_path, sample(), name="e", header=EVAL)
+    caplog.clear()
     assert import_inspect([first, unknown]).scores_MN.shape == (2, 1)
+    assert caplog.messages == []
+    silent = write(tmp_path, sample(), name="f", header=headers["B"] | {"task_args": {}})
+    assert import_inspect([silent, first]).scores_MN.shape == (2, 1)
+    assert caplog.messages == [
+        f"{first}: arguments of task 'sums' differ from those in {silent}: fewshot is 0 (not given there); {advice}"
+    ]
+
+
+def test_where_long_arguments_differ_is_shown(tmp_path, caplog):
+    for name in "ab":
+        header = EVAL | {"model": name, "task_args": {"files": [f"data/{n}.json" for n in range(9)] + [name]}}
+        write(tmp_path, sample(), name=name, header=header)
+    import_inspect([tmp_path])
+    assert """: files is …n", "data/8.json", "b"] (…n", "data/8.json", "a"] there); where""" in caplog.text
 
 
 @pytest.mark.parametrize("form", ["eval", "json"])

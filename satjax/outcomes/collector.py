@@ -22,6 +22,8 @@ class Collector:
         self._items: dict[str, Item] = {}
         self._fingerprints: dict[str, str] = {}
         self._scores, self._costs = _Means(), _Means()
+        # Of calls that may have failed, and been made again.
+        self._costs_unscored = _Means()
         self._characters = 0
 
     def __contains__(self, candidate: str) -> bool:
@@ -64,7 +66,10 @@ class Collector:
         cost: float = np.nan,
         fingerprint: str | None = None,
     ) -> None:
-        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; raises SatjaxError for any other, and unless of `repeats` for a second outcome of a pair."""
+        """Score in [0, 1] but for `ROUNDING`, and cost in US dollars, NaN where unobserved; a cost without a score counts only where the pair gets none.
+
+        Raises SatjaxError for any other, and unless of `repeats` for a second outcome of a pair.
+        """
         known = self.item(item, where, fingerprint)
         if not candidate:
             raise SatjaxError(f"{where}: the candidate has no name; give it one")
@@ -77,7 +82,7 @@ class Collector:
         if known.id in self._scores.of(candidate) and score == score and not self._repeats:
             raise SatjaxError(f"{where}: item {known.id!r} stands twice for candidate {candidate!r}; keep one")
         self._scores.add(candidate, known.id, min(max(score, 0.0), 1.0))  # NaN, which comes first, stays
-        self._costs.add(candidate, known.id, cost)
+        (self._costs if score == score else self._costs_unscored).add(candidate, known.id, cost)
 
     def table(self, nothing: str) -> OutcomeTable:
         """All of it; raises SatjaxError saying `nothing` where no outcome was added. Without any cost the table has none."""
@@ -87,7 +92,10 @@ class Collector:
         check_size(len(names), len(self._items))
         column = {name: n for n, name in enumerate(self._items)}
         scores_MN = self._scores.matrix(names, column)
-        cost_MN = self._costs.matrix(names, column) if any(self._costs.sums.values()) else None
+        cost_MN = None
+        if any(any(costs.sums.values()) for costs in (self._costs, self._costs_unscored)):
+            scored_MN, unscored_MN = (costs.matrix(names, column) for costs in (self._costs, self._costs_unscored))
+            cost_MN = np.where(np.isnan(scores_MN), unscored_MN, scored_MN)
         return OutcomeTable(tuple(self._items.values()), tuple(map(Candidate, names)), scores_MN, cost_MN)
 
 

@@ -15,7 +15,9 @@ DEEPEST = 1000
 """Levels of JSON in JSON: ijson keeps the path of each."""
 _ODD_NUMBER = re.compile(rb"NaN|-?Infinity|(?<![\w.+-])-?[0-9]{19,}(?![0-9.eE])")
 """What Python writes into JSON, and its `json` reads, but not ijson: it knows integers of 63 bits, and no more than the standard says."""
-_LONG = re.compile(rb"[0-9]{19}")
+_BEGINS = bytes.maketrans(b"0123456789 \n\r\t:[-", b"0" * 10 + b"," * 7)
+_LONG = b"," + b"0" * 19
+"""How so large an integer begins, by `_BEGINS`: nearly every piece with floats has as many digits behind a point."""
 LONGEST_NUMBER = 1000
 """Bytes of a number that stands in two chunks and is still seen as one."""
 _OF_NUMBERS = b"+-.0123456789" + string.ascii_letters.encode()
@@ -69,7 +71,8 @@ class Guarded:
         parts[-1] = parts[-1][: len(parts[-1]) - keep]
         bare = b"".join(itertools.islice(parts, int(self._in_text), None, 2))
         self._check(bare)
-        if b"N" in bare or b"I" in bare or _LONG.search(bare):  # sooner found than where each of them ends
+        # Sooner found than where each of them ends.
+        if b"N" in bare or b"I" in bare or _LONG in (b"," + bare).translate(_BEGINS):
             content = _with_texts(content, parts, self._in_text)
         self._in_text = ends_in_text
         return content

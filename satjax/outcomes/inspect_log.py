@@ -8,7 +8,7 @@ from typing import Any
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.collector import Collector
-from satjax.outcomes.comparable import FirstSaid
+from satjax.outcomes.comparable import FirstSaid, apart
 from satjax.outcomes.lettered import with_letters
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
@@ -27,6 +27,7 @@ log = logging.getLogger("satjax")
 WHAT = "an Inspect log"
 HEADERS = ("header.json", "_journal/start.json")
 """What a finished log says of itself, and what an interrupted one does."""
+ABSENT = "not given"
 NO_LOGS = ("logs.json", "eval-set.json")
 """What an `eval_set` writes of itself beside its logs."""
 VALUES = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
@@ -143,10 +144,23 @@ def _check_task(path: Path, header: dict[str, Any], first: FirstSaid) -> None:
     task, version, arguments = header["task"], header.get("task_version"), header.get("task_args")
     if isinstance(version, int | float | str):
         first.check("version", task, version, path, "these are different questions: leave one of them out")
-    for name, value in arguments.items() if isinstance(arguments, dict) else ():
-        said = json.dumps(value, sort_keys=True, ensure_ascii=False)
-        if differs := first.differs(f"argument {name}", task, said, path):
-            log.warning("%s; where that makes them different questions, leave one of them out", differs)
+    if not isinstance(arguments, dict):
+        return
+    said = {name: json.dumps(value, sort_keys=True) for name, value in sorted(arguments.items())}
+    before, there = first.first("arguments", task, said, path)
+    pairs = {
+        name: apart(said.get(name, ABSENT), before.get(name, ABSENT))
+        for name in said | before
+        if said.get(name) != before.get(name)
+    }
+    if pairs:
+        log.warning(
+            "%s: arguments of task %r differ from those in %s: %s; where that makes them different questions, leave one of them out",
+            path,
+            task,
+            there,
+            ", ".join(f"{name} is {here} ({other} there)" for name, (here, other) in pairs.items()),
+        )
 
 
 def _score(sample: dict[str, Any], metric: str | None, where: str, scorers: dict[str, None]) -> tuple[str, float]:

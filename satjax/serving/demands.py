@@ -51,7 +51,7 @@ def _is_of_tools(message: Mapping[str, Any]) -> bool:
 def unmet(candidate: ServedCandidate, demands: Demands) -> str | None:
     """Why a candidate cannot take the request, in words of the zoo file, or None where it can."""
     if demands.tools and not candidate.tools:
-        return "tools = false, and the request has tools"
+        return "tools = false, and the request or its messages have tools"
     if not fits(candidate, demands.size, demands.answer_tokens):
         return (
             f"context_tokens = {candidate.context_tokens}, and the request takes about {demands.size.input_tokens} and "

@@ -54,5 +54,8 @@ def _error(content: bytes) -> Any:
 
 
 def _message(error: Any) -> str:
-    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    message = (error.get("message") or error.get("detail")) if isinstance(error, dict) else error
+    if isinstance(message, list):  # FastAPI's: one for each field
+        said = (each.get("msg") for each in message if isinstance(each, dict))
+        message = "; ".join(one for one in said if isinstance(one, str))
     return message if isinstance(message, str) else ""
