@@ -20,6 +20,8 @@ class SatjaxError(Exception):
     """
 
     exit_code = USER_ERROR
+    details = ""
+    """Lines for whoever looks closer, which the command line prints before that one."""
 
     def __str__(self) -> str:
         """The line; where something very long was quoted in it, its two ends."""

@@ -186,6 +186,17 @@ def test_the_router_of_the_package_ranks_unless_another_is_named(capsys):
     assert entry["ranking"][0]["candidate"] in Router.load().candidates
 
 
+def test_what_else_is_known_of_an_error_stands_before_it(capsys, monkeypatch):
+    def fails(options):
+        error = SatjaxError("a device failed")
+        error.details = "Traceback …\n"
+        raise error
+
+    monkeypatch.setattr("satjax.cli._doctor", fails)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "Traceback …\nsatjax: a device failed\n"
+
+
 def test_a_protocol_writes_its_report_and_says_it(config_file, capsys, tmp_path):
     arguments = ["protocol", "coverage", "--config", str(config_file), "--workdir", str(tmp_path / "folds")]
     assert main(arguments) == 0

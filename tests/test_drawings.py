@@ -41,6 +41,7 @@ SIZE = {
     "auroc_per_candidate": None,
     "auroc_within_instruction": 0.6,
     "routed": 0.5,
+    "deviations": dict.fromkeys(["auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "routed"]),
     "intervals": {
         "auroc_pooled": [0.6, 0.8],
         "auroc_per_candidate": [None, None],
@@ -155,6 +156,14 @@ def test_protocols_are_drawn_with_what_is_missing_left_out(drawn):
     assert of_best_single == []
     for (path,), ends in ((of_oracle, [80, 95]), (of_router, [40, 55]), (of_random, [5, 15])):
         np.testing.assert_allclose(np.unique(path.vertices[:, 1]), ends)
+
+
+def test_how_far_single_draws_are_is_a_band(drawn):
+    far = {**SIZE, "deviations": {**SIZE["deviations"], "routed": 0.2}}
+    drawings.onboarding({"16": far, "64": SIZE})
+    bars, band = drawn[0].axes[1].collections
+    np.testing.assert_allclose([bar[:, 1] for bar in bars.get_segments()], [[40, 55]] * 2)
+    np.testing.assert_allclose(np.unique(band.get_paths()[0].vertices[:, 1]), [30, 50, 70])
 
 
 def test_coverage_without_weaker_candidates_or_ends_is_drawn(drawn):

@@ -115,13 +115,13 @@ def test_figures_are_shown_before_they_are_written(verb, monkeypatch, tmp_path):
     """A place that cannot be written costs no figures."""
     from satjax.cli import main
 
-    made = []
-    found = SimpleNamespace(figures=made, calibration=None)
+    made, figures = [], {}
+    found = SimpleNamespace(figures=figures, calibration=None)
     for where, result in (
         ("satjax.router.Router.load", None),
         ("satjax.evaluation.evaluate.evaluate", found),
-        ("satjax.evaluation.bench.bench", made),
-        ("satjax.evaluation.protocols.onboarding.onboarding", made),
+        ("satjax.evaluation.bench.bench", figures),
+        ("satjax.evaluation.protocols.onboarding.onboarding", figures),
         ("satjax.evaluation.calibrate.recalibrate", found),
     ):
         monkeypatch.setattr(where, lambda *_, result=result, **__: result)

@@ -58,7 +58,7 @@ def _unknown_argument(options: argparse.Namespace, argument: str) -> SatjaxError
 
 
 def _fail(error: SatjaxError) -> int:
-    print(f"satjax: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{error.details}satjax: {' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code
 
 

@@ -160,9 +160,10 @@ def onboarding(sizes: dict[str, Any]) -> str:
     def draw(axes: "Axes", name: str, scale: float, **style: Any) -> None:
         value = scale * np.array([found[name] for found in sizes.values()], float)
         ends = scale * np.array([found["intervals"][name] for found in sizes.values()], float).T
-        deviation = scale * np.array([found["deviations"][name] or 0 for found in sizes.values()], float)
         (line, *_) = axes.errorbar(x, value, abs(ends - value), capsize=4, **style)
-        axes.fill_between(x, value - deviation, value + deviation, color=line.get_color(), alpha=0.12, linewidth=0)
+        far = scale * np.array([found["deviations"][name] or 0 for found in sizes.values()], float)
+        if far.any():
+            axes.fill_between(x, value - far, value + far, color=line.get_color(), alpha=0.12, linewidth=0)
 
     draw(aurocs, "auroc_pooled", 1, color="black", marker="o", linewidth=2.5, label="pooled")
     for name, marker in (("per_candidate", "s"), ("within_instruction", "^")):

@@ -130,7 +130,9 @@ def together(cluster: Cluster | None, timeout: float = JOIN_TIMEOUT) -> Iterator
         )
         yield
     except SatjaxError as error:
-        roll_call.fail(error.exit_code, _line(str(error)))
+        line = _line(str(error))
+        # Not before another process that was lost is given as the reason.
+        roll_call.fail(error.exit_code, line, f"{error.details}satjax: {line}" if error.details else "")
     except KeyboardInterrupt:
         roll_call.fail(130, "interrupted")
     except BaseException as error:

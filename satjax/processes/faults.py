@@ -2,8 +2,8 @@
 
 import contextlib
 import errno
-import logging
 import re
+import traceback
 from collections.abc import Callable, Iterator
 
 import jax
@@ -27,8 +27,6 @@ OF_STORAGE = frozenset(
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 """In what TensorStore says, which raises ValueError for everything."""
 
-log = logging.getLogger("satjax")
-
 
 def is_fault(error: BaseException) -> bool:
     """Whether it is one of device, network or storage, by what it says; so may some bugs, which come again however often they are tried."""
@@ -46,7 +44,7 @@ def is_fault(error: BaseException) -> bool:
 def tried_again(has_worked: Callable[[], bool]) -> Iterator[None]:
     """Raises TryAgain for a fault in what `has_worked` before, and so may well work again; where it has not, any error is as good as a bug's.
 
-    Its traceback is logged, for those that come at every try.
+    Its traceback is in the details, for those that come at every try.
     """
     try:
         yield
@@ -55,9 +53,10 @@ def tried_again(has_worked: Callable[[], bool]) -> Iterator[None]:
     except Exception as error:
         if not is_fault(error) or not has_worked():
             raise
-        log.exception("a fault of device, network or storage")
         line = " ".join(str(error).split())[:300]
-        raise TryAgain(
+        again = TryAgain(
             f"a device, the network or the storage failed ({type(error).__name__}: {line}); run the same command again: "
             "it goes on from the last checkpoint; where it ends so every time, look into the log above"
-        ) from error
+        )
+        again.details = traceback.format_exc()
+        raise again from error
