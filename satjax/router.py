@@ -232,7 +232,8 @@ class Router:
         zoo = self._zoo
         if not zoo.profiles:
             return
-        programs = self._scorer.warm_up(zoo.soft_MOKD, most)
+        with as_satjax_computes():  # which is where the zoo's tokens become an array
+            programs = self._scorer.warm_up(zoo.soft_MOKD, most)
         # For each program anew: between them the caller goes on.
         next_one = as_satjax_computes()(lambda: next(programs, None))
         while ready := next_one():

@@ -5,12 +5,17 @@ from satjax.render.protocols import protocol_tables
 
 def test_what_protocols_found(capsys):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-    sizes = {"16": {**dict.fromkeys(names, 0.7), "routed": 0.5}}
+    sizes = {"16": {**dict.fromkeys(names, 0.7), "routed": 0.5, "draws": 1, "deviations": {"routed": None}}}
     protocol_tables({"protocol": "onboarding", "sizes": sizes})
     assert ["16", "0.7000", "0.7000", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
     sizes["16"] |= {"mean_items": 14.25, "auroc_per_candidate": None}
     protocol_tables({"protocol": "onboarding", "sizes": sizes})
     assert ["16", "(mean", "14.2)", "0.7000", "None", "0.7000", "0.7000", "50.00", "%"] in rows_of(capsys)
+    sizes["16"] |= {"draws": 10, "deviations": {"routed": 0.0123}}
+    protocol_tables({"protocol": "onboarding", "sizes": sizes})
+    rows = rows_of(capsys)
+    assert rows[0][:5] == ["means", "over", "10", "draws", "of"]
+    assert ["0.7000", "50.00", "%", "±", "1.2"] in [row[-5:] for row in rows]
     step = {
         "release_date": "2024-01",
         "newest": "[b]x",

@@ -29,9 +29,8 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                 far = spread(found["deviations"]["routed"], 100, 1)
                 table.add_row(f"{size}{mean}", *(number(found[name]) for name in names), percent(found["routed"]) + far)
             most = max(found["draws"] for found in figures["sizes"].values())
-            console.print(
-                f"means over {most} draws of items for each candidate; ± is how far a single draw is from them"
-            )
+            if most > 1:
+                console.print(f"means over {most} draws of items for each candidate; ± is how far a single one is off")
         case "release stream":
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")
