@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.zoos import read_zoos
 from satjax.files import locked, write_text

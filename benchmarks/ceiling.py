@@ -25,7 +25,7 @@ from satjax.aptitude import AptitudeTest
 from satjax.calibration import fit_calibration
 from satjax.checkpoint import Checkpoints
 from satjax.config import TrainConfig
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.evaluation.evaluate import evaluate
 from satjax.metrics import correctness
 from satjax.outcomes import OutcomeTable, open_outcomes, write_table

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from satjax.aptitude import profile_from_outcomes
+from satjax.aptitude.measurement import PREFIX, AbilityScale
 from satjax.checkpoint import load_arrays
 from satjax.evaluation.protocols.onboarding import fewer_items
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.files import write_text
-from satjax.measurement import PREFIX, AbilityScale
 from satjax.outcomes import read_outcomes
 from satjax.pretrained import DEFAULT
 

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from satjax.config import EncoderWeights, TrainConfig
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.evaluation.bench import bench
 from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.provenance import made_of

@@ -23,18 +23,18 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from satjax.batches import BatchPlan, TrainingSet
 from satjax.calibration import fit_calibration
 from satjax.config import AbilityHeadConfig, TrainConfig
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.files import write_text
-from satjax.losses import total_loss
 from satjax.metrics import auroc_pooled
 from satjax.models.ability_head import AbilityHead
-from satjax.optimizer import make_optimizer
+from satjax.training.batches import BatchPlan, TrainingSet
 from satjax.training.data import feature_reader, place_params
 from satjax.training.feature_norms import feature_norms
 from satjax.training.job import prepare
+from satjax.training.losses import total_loss
+from satjax.training.optimizer import make_optimizer
 from satjax.training.train_step import kept_features
 
 ROOT = Path(__file__).parents[1]

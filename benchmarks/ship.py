@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from satjax.checkpoint import load_arrays
-from satjax.export import RouterFiles, read_router, write_router
-from satjax.model_card import facts
+from satjax.export.directory import RouterFiles, read_router, write_router
+from satjax.export.model_card import facts
 from satjax.pretrained import HERE
 
 MEASURES = {

@@ -21,12 +21,12 @@ from satjax.config import (
     RouterConfig,
     StageConfig,
 )
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.models.narrow import packs
 from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig, abstract_model
-from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.preflight.steps import make_plan
 from satjax.sharding import abstract_on_mesh, make_mesh, param_shardings
+from satjax.training.optimizer import make_optimizer, partition, trainable_paths
 from satjax.training.train_step import make_train_step
 
 CANDIDATES = 25

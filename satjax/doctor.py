@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from satjax.cache import cache_dir
-from satjax.compilation_cache import compilation_cache_dir
+from satjax.cache.compiled import compilation_cache_dir
+from satjax.cache.folder import cache_dir
 from satjax.config import EncoderWeights, LLMConfig
 from satjax.errors import how_to_install
 from satjax.render.console import open_console

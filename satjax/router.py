@@ -13,20 +13,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, check_same_test
+from satjax.aptitude.measurement import AbilityScale
 from satjax.assembly import assemble, with_tuned_llm
 from satjax.calibration import Calibration
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError, unknown_name
-from satjax.export import read_router
+from satjax.export.directory import read_router
+from satjax.features.reader import feature_store
 from satjax.instructions import with_short_buckets
-from satjax.measurement import AbilityScale
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.progress import unheard
 from satjax.scoring import FeatureScorer, Scorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens, profile_reader
 from satjax.sharding import as_ours, as_satjax_computes, place, replicated
-from satjax.text_features import feature_store
 
 SERVING_SIZES = (1, 4, 16, 32)
 """Instructions that a server scores at once, in one of its programs, where they do not make a full batch."""

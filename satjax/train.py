@@ -14,10 +14,9 @@ from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.files import exclusive, explain_full_disk
 from satjax.models.router_model import Params, abstract_model
-from satjax.optimizer import trainable_paths
 from satjax.processes.agreement import Stop, StopVote, from_first, is_first, wait_for_all
 from satjax.processes.faults import tried_again
 from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_requests
@@ -28,6 +27,7 @@ from satjax.training.data import measured_norms, place_params, training_set
 from satjax.training.device_memory import SMALLER_LLM, explain_full_memory, smaller_step
 from satjax.training.finish import origin, write_trained_router
 from satjax.training.job import Job, prepare, reads_features
+from satjax.training.optimizer import trainable_paths
 from satjax.training.run_log import RunLog, Silent
 from satjax.training.stage_loop import StageLoop, restore
 

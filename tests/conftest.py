@@ -30,7 +30,7 @@ settings.register_profile("satjax", deadline=None)
 settings.load_profile("satjax")
 
 # Shapes in our own signatures are checked under test.
-install_import_hook(["satjax.losses", "satjax.models", "satjax.metrics"], "beartype.beartype")
+install_import_hook(["satjax.training.losses", "satjax.models", "satjax.metrics"], "beartype.beartype")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -54,7 +54,7 @@ def _vectors_apart(tmp_path_factory):
     directory = tmp_path_factory.mktemp("vectors")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SATJAX_FEATURES", raising=False)
-        patch.setattr("satjax.text_features.cache_dir", lambda: directory)
+        patch.setattr("satjax.features.reader.cache_dir", lambda: directory)
         patch.setattr("satjax.evaluation.embed.cache_dir", lambda: directory)
         patch.setattr("satjax.evaluation.baselines.llm_text.cache_dir", lambda: directory)
         yield

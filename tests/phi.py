@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from satjax.config import TrainConfig, from_mapping
+from satjax.config import TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.preflight.steps import Plan, make_plan
 from satjax.weights.published import PUBLISHED
 

@@ -1,6 +1,6 @@
 import pytest
 
-from satjax.address import chat_url, check_address, key_header
+from satjax.endpoints.address import chat_url, check_address, key_header
 from satjax.errors import SatjaxError
 
 AZURE = "https://r.openai.azure.com/openai/deployments/gpt-4o"

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from satjax.arrow_types import is_text, value_type
+from satjax.outcomes.arrow_types import is_text, value_type
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)

@@ -16,7 +16,7 @@ from satjax.aptitude import CapabilityProfile
 from satjax.assess.result import add_to_router
 from satjax.assess.run import questions_in_order
 from satjax.cli import main
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.outcomes import read_outcomes
 from satjax.pretrained import DEFAULT
 from satjax.router import Router

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import sample_aptitude_test
-from satjax.batches import Batch, BatchPlan, TrainingSet, check_batches, training_table
 from satjax.config import STRONGEST, BatchConfig, StageConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import pad_rows
 from satjax.outcomes import Candidate, Item, OutcomeTable
+from satjax.training.batches import Batch, BatchPlan, TrainingSet, check_batches, training_table
 from tests.tiny import tiny_table
 
 NAN = float("nan")

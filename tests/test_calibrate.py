@@ -9,7 +9,7 @@ from satjax.calibration import read_calibration
 from satjax.cli import main
 from satjax.errors import SatjaxError
 from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, recalibrate, thresholds
-from satjax.export import router_sha256
+from satjax.export.directory import router_sha256
 from satjax.outcomes import OutcomeTable, read_outcomes
 from satjax.policy.objective import Cheapest, order
 from satjax.policy.zoo_file import ServedCandidate, ZooFile

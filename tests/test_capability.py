@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, CoreTask, render, render_sentences
-from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms, hide_items
+from satjax.aptitude.capability import AccuracyNorms, ProfileReader, accuracy_norms, hide_items
 from satjax.config import ProfileEncoderConfig
 from satjax.errors import SatjaxError
 from satjax.models.text_encoder import EncoderConfig

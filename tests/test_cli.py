@@ -19,7 +19,7 @@ import pytest
 from satjax.aptitude import profile_from_outcomes
 from satjax.cli import _build_parser, main
 from satjax.errors import SatjaxError
-from satjax.export import read_router, router_sha256
+from satjax.export.directory import read_router, router_sha256
 from satjax.outcomes import read_table, synthetic_zoo, write_table
 from satjax.router import Router
 from tests.tiny import write_tiny_config
@@ -378,7 +378,7 @@ def test_verbs_that_compile_keep_what_they_compile(arguments, config_file, tmp_p
 
     kept = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("satjax.compilation_cache.use_compilation_cache", lambda workdir=None: kept.append(workdir))
+    monkeypatch.setattr("satjax.cache.compiled.use_compilation_cache", lambda workdir=None: kept.append(workdir))
     monkeypatch.setattr(Router, "load", start)
     monkeypatch.setattr("satjax.evaluation.protocols.onboarding.onboarding", start)
     shutil.copy(Path(__file__).parents[1] / "configs" / "serve_zoo.toml", "zoo.toml")

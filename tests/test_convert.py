@@ -9,9 +9,9 @@ import pytest
 
 from satjax.assembly import assemble
 from satjax.cli import main
-from satjax.convert import convert
 from satjax.errors import SatjaxError
-from satjax.export import read_router, write_router
+from satjax.export.convert import convert
+from satjax.export.directory import read_router, write_router
 from satjax.models.router_model import abstract_model, bind
 from satjax.pretrained import DEFAULT
 from satjax.router import Router

@@ -175,7 +175,7 @@ def test_a_process_that_fails_takes_the_others_with_it(home, tmp_path):
 @pytest.mark.slow
 def test_what_differs_between_processes_is_named(home, tmp_path):
     other = """
-import satjax.config_file as module
+import satjax.config.load as module
 load = module.load_config
 module.load_config = lambda file, rest: load(file, [*rest, "--config.seed=5"])
 """

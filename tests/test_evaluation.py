@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from satjax.render.evaluation import bench_table, report_table
-from tests.test_config_file import CONFIGS
+from tests.test_load import CONFIGS
 
 FIGURES = {
     "synthetic": True,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.files import locked, replacing
 from satjax.train import train
 from satjax.training.finish import remove_cut_off

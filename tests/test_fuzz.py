@@ -12,7 +12,7 @@ import pytest
 from satjax.aptitude import AptitudeTest, CapabilityProfile
 from satjax.calibration import read_calibration
 from satjax.errors import SatjaxError
-from satjax.export import _digests, _seal, read_router
+from satjax.export.directory import _digests, _seal, read_router
 from satjax.policy.zoo_file import read_zoo_file
 from tests.damage import STRANGE, damage, mutated, nested
 from tests.trained import Trained

@@ -94,7 +94,7 @@ def test_sigterm_is_heard_after_the_last_step(first_of_its_container, capsys, mo
         send(signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr("satjax.config_file.load_config", lambda *given: None)
+    monkeypatch.setattr("satjax.config.load.load_config", lambda *given: None)
     monkeypatch.setattr("satjax.train.train", export)
     assert main(["train", "--config", "absent.py", "--workdir", "absent"]) == 75
     assert capsys.readouterr().err == "satjax: interrupted; run the same command again\n"

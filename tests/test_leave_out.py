@@ -20,7 +20,7 @@ from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _hel
 from satjax.evaluation.protocols.onboarding import onboarding
 from satjax.evaluation.protocols.release_stream import release_stream
 from satjax.evaluation.report import write_html
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satjax.config import LossConfig
-from satjax.losses import OBJECTIVES, contrast, over_candidates, over_instructions, pointwise, total_loss
+from satjax.training.losses import OBJECTIVES, contrast, over_candidates, over_instructions, pointwise, total_loss
 
 NAN = math.nan
 
@@ -102,7 +102,7 @@ def test_nothing_observed_is_zero_not_nan():
 def test_what_weighs_nothing_is_not_differentiated(monkeypatch):
     """Of many candidates the gradient of a comparison in pairs is most of a step."""
     broken = {**OBJECTIVES, "over_instructions": lambda score, outcome: jnp.sqrt(jnp.sum(0 * score))}
-    monkeypatch.setattr("satjax.losses.OBJECTIVES", broken)
+    monkeypatch.setattr("satjax.training.losses.OBJECTIVES", broken)
     score, outcome = jnp.ones((1, 3, 2)), jnp.ones((1, 3, 2))
     weights = LossConfig(over_instructions=0.0, over_candidates=0.0, pointwise=1.0)
     gradient = jax.grad(lambda score: total_loss(score, outcome, weights)[0])(score)
@@ -125,7 +125,7 @@ def test_in_parts_the_loss_and_its_gradient_are_the_same(monkeypatch, pairs):
         functools.partial(total_loss, config=LossConfig(over_instructions=0.5, over_candidates=0.25)), has_aux=True
     )
     (whole, parts), gradient = value_and_grad(score, outcome)
-    monkeypatch.setattr("satjax.losses.PAIRS_AT_ONCE", pairs)
+    monkeypatch.setattr("satjax.training.losses.PAIRS_AT_ONCE", pairs)
     (value, parts_of_it), other = value_and_grad(score, outcome)
     np.testing.assert_allclose(value, whole, rtol=1e-6)
     for name, part in parts.items():

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from satjax.aptitude import CapabilityProfile, accuracy_and_count
+from satjax.aptitude.measurement import AbilityScale, population
 from satjax.calibration import Calibration
 from satjax.errors import SatjaxError
-from satjax.measurement import AbilityScale, population
 
 R = 3
 SCORES = np.array([1, 0], np.float32)

@@ -6,8 +6,8 @@ import pytest
 
 from satjax.calibration import Calibration
 from satjax.config import AbilityHeadConfig, PromptConfig, RouterConfig
-from satjax.export import read_router
-from satjax.model_card import calibration_fact, code, model_card, with_fact, with_section
+from satjax.export.directory import read_router
+from satjax.export.model_card import calibration_fact, code, model_card, with_fact, with_section
 from satjax.outcomes import read_table
 from tests.trained import Trained
 

@@ -7,7 +7,14 @@ import pytest
 
 from satjax.config import OptimizerConfig, StageConfig
 from satjax.errors import SatjaxError
-from satjax.optimizer import is_trainable, learning_rate_scale, make_optimizer, partition, schedule, trainable_paths
+from satjax.training.optimizer import (
+    is_trainable,
+    learning_rate_scale,
+    make_optimizer,
+    partition,
+    schedule,
+    trainable_paths,
+)
 
 PATHS = (
     "connector/project/kernel",

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from satjax.arrow_types import is_text
 from satjax.errors import SatjaxError
+from satjax.outcomes.arrow_types import is_text
 from satjax.outcomes.parquet import read_responses, read_table, write_table
 from satjax.outcomes.responses import Responses
 from satjax.outcomes.table import Candidate, Item, OutcomeTable

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from satjax.assembly import assemble
-from satjax.config import RouterConfig, from_mapping
+from satjax.config import RouterConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError
 from satjax.evaluation.embed import embed
 from satjax.training.job import prepare

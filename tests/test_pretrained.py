@@ -14,7 +14,7 @@ from satjax.evaluation.evaluate import evaluate
 from satjax.evaluation.zoos import read_zoos
 from satjax.outcomes import read_table
 from satjax.pretrained import DEFAULT, HERE, SHIPPED, is_shipped, router_directory
-from tests.test_config_file import CONFIGS
+from tests.test_load import CONFIGS
 
 RECIPES = {"default": "smollm2.py", "large": "qwen25_coder.py"}
 CARDS = {name: (HERE / name / "README.md").read_text(encoding="utf-8") for name in SHIPPED}
@@ -138,7 +138,7 @@ def test_the_figures_of_the_card_hold(table, router_name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_was_made_by_its_config(name):
-    from satjax.config_file import load_config
+    from satjax.config.load import load_config
 
     made = json.loads((HERE / name / "config.json").read_text(encoding="utf-8"))["router"]
     config = load_config(str(CONFIGS / RECIPES[name])).router

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from satjax.cli import main
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.evaluation.provenance import made_of, table_sha256
-from satjax.export import router_sha256
+from satjax.export.directory import router_sha256
 from satjax.outcomes import read_table
 from satjax.weights import fetch
 from tests.trained import Trained

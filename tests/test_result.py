@@ -5,12 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from satjax import export
 from satjax.aptitude import CapabilityProfile
 from satjax.assess.result import add_to_router, check_addable, profile_of, standard_error
 from satjax.assess.run import Assessment
 from satjax.errors import SatjaxError
-from satjax.export import read_router, rewrite_router, router_sha256
+from satjax.export import directory as export
+from satjax.export.directory import read_router, rewrite_router, router_sha256
 from satjax.pretrained import DEFAULT
 from satjax.router import Router
 from tests.trained import Trained

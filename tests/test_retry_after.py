@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satjax.retry_after import retry_after
+from satjax.endpoints.retry_after import retry_after
 
 
 def test_retry_after_in_its_two_forms():

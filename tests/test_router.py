@@ -16,7 +16,7 @@ from satjax.aptitude import profile_from_outcomes
 from satjax.calibration import Calibration
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.outcomes import read_table
 from satjax.pretrained import DEFAULT
 from satjax.router import Ranked, Router, ranking

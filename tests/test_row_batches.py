@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satjax.instructions import pad_rows
-from satjax.row_batches import (
+from satjax.features.row_batches import (
     MIDDLE_OF_AN_ACCELERATOR,
     TOKENS_OF_AN_ACCELERATOR,
     TOKENS_PER_CALL,
@@ -12,6 +11,7 @@ from satjax.row_batches import (
     row_batches,
     sizes_for,
 )
+from satjax.instructions import pad_rows
 
 BUCKETS = (64, 256, 1024)
 

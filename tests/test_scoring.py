@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
+from satjax.aptitude.capability import ProfileReader, accuracy_norms
 from satjax.assembly import assemble
-from satjax.capability import ProfileReader, accuracy_norms
 from satjax.scoring import FeatureScorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder
 from satjax.scoring.llm import sets_at_once
@@ -104,7 +104,7 @@ def test_texts_of_many_profiles_are_read_a_few_at_a_time_by_one_program(tmp_path
     kind = {"kind": "text", "orders": 2}
     _, encoder, profiles = scorer_of(tmp_path, router__profile_encoder=kind, router__prompt__buckets=(320,))
     at_once = encoder.soft_tokens(profiles)
-    monkeypatch.setattr("satjax.capability.PROFILES", 4)
+    monkeypatch.setattr("satjax.aptitude.capability.PROFILES", 4)
     sizes = []
     encode = encoder._encode
 
@@ -216,7 +216,7 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
 
 
 def test_on_an_accelerator_a_few_instructions_make_one_small_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("satjax.row_batches.jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr("satjax.features.row_batches.jax.default_backend", lambda: "gpu")
     scorer, encoder, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft, rows = encoder.soft_tokens(profiles), []
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (8, 160)]

@@ -8,7 +8,7 @@ from satjax.cli import main
 from satjax.errors import SatjaxError
 from satjax.evaluation import seeds as module
 from satjax.evaluation.seeds import check_seeds
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from tests.trained import Trained
 
 

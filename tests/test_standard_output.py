@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.standard_output import can_print, safe_output
+from satjax.render.standard_output import can_print, safe_output
 
 QUIET = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 """With it Python writes at once, and not at its end."""
 
 
 HELP = ["-m", "satjax", "--help"]
-MUCH = ["-c", "from satjax.standard_output import safe_output\nwith safe_output(): print('x' * 100_000)"]
+MUCH = ["-c", "from satjax.render.standard_output import safe_output\nwith safe_output(): print('x' * 100_000)"]
 """More than Python keeps until the end."""
 
 

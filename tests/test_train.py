@@ -24,12 +24,13 @@ import numpy as np
 import pytest
 
 from satjax.aptitude import AptitudeTest, accuracy_and_count, profile_from_outcomes
+from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.calibration import Calibration
-from satjax.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, BatchConfig, MeshConfig, TrainConfig
 from satjax.errors import SatjaxError, TryAgain
-from satjax.export import RouterFiles, _seal, read_router, rewrite_router
+from satjax.export.directory import RouterFiles, _seal, read_router, rewrite_router
+from satjax.features.reader import FeatureReader
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -38,7 +39,6 @@ from satjax.processes.agreement import Stop
 from satjax.processes.interruption import Interrupted
 from satjax.router import Router
 from satjax.sharding import make_mesh
-from satjax.text_features import FeatureReader
 from satjax.train import alone, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
@@ -244,7 +244,7 @@ def test_what_a_later_stage_lacks_is_said_before_the_llm_is_opened(home, tmp_pat
     config = tiny_config(home, batch={"instructions": 8, "candidates": 60})
     with pytest.raises(SatjaxError, match=r"config batch\.candidates = 60: there are 6 to train on"):
         prepare(config, tmp_path / "run")
-    monkeypatch.setattr("satjax.batches.of_tasks", lambda table, tasks: np.zeros(len(table.items), bool))
+    monkeypatch.setattr("satjax.training.batches.of_tasks", lambda table, tasks: np.zeros(len(table.items), bool))
     later = dataclasses.replace(tiny_config(home).stages[1], instructions="aptitude_tasks")
     config = dataclasses.replace(tiny_config(home), stages=(tiny_config(home).stages[0], later))
     with pytest.raises(
@@ -520,7 +520,7 @@ def test_texts_of_many_profiles_are_read_a_few_at_a_time(paper, monkeypatch):
     job, params = paper
     loop = loop_of(job, params, 0)
     at_once = np.asarray(loop._embedded(params, loop.inputs[0]))
-    monkeypatch.setattr("satjax.capability.PROFILES", 4)
+    monkeypatch.setattr("satjax.aptitude.capability.PROFILES", 4)
     assert len(profile_parts(loop.inputs[0])) > 1
     np.testing.assert_allclose(loop._embedded(params, loop.inputs[0]), at_once, atol=1e-5)
 

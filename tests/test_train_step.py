@@ -6,16 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from satjax.batches import Batch, BatchPlan, TrainingSet
 from satjax.config import BatchConfig, MeshConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
-from satjax.losses import total_loss
 from satjax.models.router_model import RouterModel, abstract_model, bind
-from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.sharding import make_mesh, replicated
+from satjax.training.batches import Batch, BatchPlan, TrainingSet
 from satjax.training.data import place_params, training_set
 from satjax.training.job import prepare
+from satjax.training.losses import total_loss
+from satjax.training.optimizer import make_optimizer, partition, trainable_paths
 from satjax.training.stage_loop import StageLoop, initial_optimizer_state
 from satjax.training.train_step import kept_features, make_train_step, place_batch, profiles_of
 from tests.tiny import tiny_config

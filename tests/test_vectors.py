@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from satjax.vectors import VectorStore, vectors_of
+from satjax.features.vectors import VectorStore, vectors_of
 
 VECTORS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 

@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from satjax.assembly import Assembly
-from satjax.config import TrainConfig, from_mapping
+from satjax.config import TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.models.router_model import Params, initial_params
 from satjax.outcomes import OutcomeTable, synthetic_zoo
 from satjax.outcomes.parquet import write_table

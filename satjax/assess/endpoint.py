@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import tenacity
 
-from satjax.address import chat_url, check_address, key_header
+from satjax.endpoints.address import chat_url, check_address, key_header
+from satjax.endpoints.retry_after import retry_after
+from satjax.endpoints.statuses import REFUSALS, TRANSIENT
 from satjax.errors import SatjaxError
-from satjax.retry_after import retry_after
-from satjax.statuses import REFUSALS, TRANSIENT
 
 log = logging.getLogger("satjax")
 

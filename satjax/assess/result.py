@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from satjax.aptitude import CapabilityProfile, profile_from_scores
+from satjax.aptitude.measurement import PREFIX, AbilityScale
 from satjax.assess.run import Assessment
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
-from satjax.export import RouterFiles, rewrite_router
+from satjax.export.directory import RouterFiles, rewrite_router
+from satjax.export.model_card import with_section
 from satjax.files import safe_name, write_text
-from satjax.measurement import PREFIX, AbilityScale
-from satjax.model_card import with_section
 
 ADDED = "Added after training"
 

@@ -11,7 +11,7 @@ from satjax import __version__
 from satjax.cli import assessment, evaluation, outcomes, ranking, serving, training
 from satjax.cli.parser import Parser, verb_adder
 from satjax.errors import SatjaxError
-from satjax.standard_output import safe_output
+from satjax.render.standard_output import safe_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from satjax.pretrained import DEFAULT, is_shipped, router_directory
 if TYPE_CHECKING:
     from satjax.aptitude import AptitudeTest
     from satjax.assess.endpoint import Endpoint
-    from satjax.export import RouterFiles
+    from satjax.export.directory import RouterFiles
 
 log = logging.getLogger("satjax")
 
@@ -179,7 +179,7 @@ def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, "Router
     there.
     """
     from satjax.assess.result import check_addable
-    from satjax.export import check_free, extends, read_router
+    from satjax.export.directory import check_free, extends, read_router
 
     target = options.router if options.add else options.out_router
     if target is None:

@@ -135,7 +135,7 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from satjax.compilation_cache import use_compilation_cache
+    from satjax.cache.compiled import use_compilation_cache
     from satjax.evaluation.evaluate import evaluate, write_report
     from satjax.evaluation.provenance import made_of
     from satjax.evaluation.zoos import read_zoos
@@ -167,9 +167,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from satjax.compilation_cache import use_compilation_cache
+    from satjax.cache.compiled import use_compilation_cache
     from satjax.evaluation.calibrate import recalibrate, write_calibrated
-    from satjax.export import check_free
+    from satjax.export.directory import check_free
     from satjax.outcomes import open_outcomes
     from satjax.policy.zoo_file import read_zoo_file
     from satjax.render.progress import progress
@@ -190,7 +190,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from satjax.compilation_cache import use_compilation_cache
+    from satjax.cache.compiled import use_compilation_cache
     from satjax.config import EncoderWeights
     from satjax.evaluation.bench import RERANK, bench
     from satjax.evaluation.evaluate import write_report
@@ -245,8 +245,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _protocol(options: argparse.Namespace) -> int:
-    from satjax.compilation_cache import use_compilation_cache
-    from satjax.config_file import load_config
+    from satjax.cache.compiled import use_compilation_cache
+    from satjax.config.load import load_config
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.protocols import coverage, folds, leave_out, onboarding, release_stream
     from satjax.evaluation.provenance import made_of

@@ -129,7 +129,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _profile(options: argparse.Namespace) -> int:
     from satjax.aptitude import profile_from_outcomes
-    from satjax.export import read_router
+    from satjax.export.directory import read_router
     from satjax.outcomes import open_outcomes
 
     table, test = open_outcomes(options.outcomes), read_router(options.router).test

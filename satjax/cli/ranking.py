@@ -7,7 +7,7 @@ from pathlib import Path
 from satjax.cli.parser import ROUTER_HELP, SEVERAL_HOSTS, Verb, add_host_flags, names_in
 from satjax.errors import SatjaxError
 from satjax.pretrained import DEFAULT, router_directory
-from satjax.standard_output import can_print
+from satjax.render.standard_output import can_print
 
 
 def add_verbs(verb: Verb) -> None:
@@ -62,8 +62,8 @@ def _rank(options: argparse.Namespace) -> int:
             raise SatjaxError("an instruction is empty; give every instruction as non-empty text")
     chosen = names_in(options.candidates, "--candidates")
     # Not before: these take seconds, which no mistake above needs.
-    from satjax.compilation_cache import use_compilation_cache
-    from satjax.export import check_candidates
+    from satjax.cache.compiled import use_compilation_cache
+    from satjax.export.directory import check_candidates
     from satjax.render.ranking import ranking_table
     from satjax.router import Router, ranking
 
@@ -103,9 +103,9 @@ def _rank_file(options: argparse.Namespace) -> int:
     with ended_by_interrupt(), together(cluster, options.join_timeout):
         import jax
 
-        from satjax.compilation_cache import use_compilation_cache
+        from satjax.cache.compiled import use_compilation_cache
         from satjax.config import MeshConfig
-        from satjax.export import check_candidates
+        from satjax.export.directory import check_candidates
         from satjax.processes.agreement import is_first
         from satjax.rank_file.plan import check_files
         from satjax.rank_file.rank import rank_file

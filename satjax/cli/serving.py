@@ -45,7 +45,7 @@ def add_verbs(verb: Verb) -> None:
 def _serve(options: argparse.Namespace) -> int:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise SatjaxError(f"`satjax serve` needs {', '.join(missing)}: {how_to_install('serve')}")
-    from satjax.compilation_cache import use_compilation_cache
+    from satjax.cache.compiled import use_compilation_cache
     from satjax.serving.keys import read_keys
     from satjax.serving.server import check_open, serve
 

@@ -25,7 +25,7 @@ def add_verbs(verb: Verb) -> None:
         "--config",
         required=True,
         metavar="FILE",
-        help="a recipe, such as configs/smollm2.py; --config.a.b=v changes one value (satjax/config.py lists them)",
+        help="a recipe, such as configs/smollm2.py; --config.a.b=v changes one value (satjax/config/settings.py lists them)",
     )
     train.add_argument(
         "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
@@ -83,8 +83,8 @@ def _train(options: argparse.Namespace) -> int:
     cluster = find_cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
     with together(cluster, options.join_timeout):
         # Not before: these take seconds, and who is missing is known without them.
-        from satjax.compilation_cache import use_compilation_cache
-        from satjax.config_file import load_config
+        from satjax.cache.compiled import use_compilation_cache
+        from satjax.config.load import load_config
         from satjax.processes.agreement import is_first
         from satjax.train import train
 
@@ -100,7 +100,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    from satjax.config_file import load_config
+    from satjax.config.load import load_config
     from satjax.files import write_text
     from satjax.preflight import preflight
     from satjax.preflight.plot import plot_preflight
@@ -137,7 +137,7 @@ def _preflight(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from satjax.convert import convert
+    from satjax.export.convert import convert
 
     print(f"model: {convert(options.router, options.out)}")
     return 0

@@ -18,9 +18,9 @@ from satjax.evaluation.cost_figures import expected_costs
 from satjax.evaluation.figures import best_single
 from satjax.evaluation.prices import expected_prices
 from satjax.evaluation.sample import evaluated
-from satjax.export import rewrite_router
+from satjax.export.directory import rewrite_router
+from satjax.export.model_card import calibration_fact, with_fact, with_section
 from satjax.files import write_text
-from satjax.model_card import calibration_fact, with_fact, with_section
 from satjax.outcomes import OutcomeTable, leaks
 from satjax.policy.zoo_file import ZooFile
 from satjax.router import Router

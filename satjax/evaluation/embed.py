@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
+from satjax.features.reader import rounded_products
+from satjax.features.row_batches import row_batches
+from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
-from satjax.row_batches import row_batches
 from satjax.sharding import as_satjax_computes
-from satjax.text_features import rounded_products
-from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel
 from satjax.weights.names import encoder_config, encoder_params

@@ -8,7 +8,7 @@ from typing import Any
 
 from satjax import __version__
 from satjax.config import TrainConfig
-from satjax.export import router_sha256
+from satjax.export.directory import router_sha256
 from satjax.files import canonical_json
 from satjax.outcomes import OutcomeTable
 from satjax.pretrained import is_shipped, router_directory

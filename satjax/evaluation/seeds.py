@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.export import RouterFiles, read_router
+from satjax.export.directory import RouterFiles, read_router
 
 LEARNED = "params/"
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from satjax.arrow_types import is_text, value_type
 from satjax.errors import SatjaxError
 from satjax.files import replacing
+from satjax.outcomes.arrow_types import is_text, value_type
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from satjax.address import check_address
-from satjax.config import from_mapping
+from satjax.config.mapping import from_mapping
+from satjax.endpoints.address import check_address
 from satjax.errors import SatjaxError, unknown_name
 from satjax.policy.objective import Objective, Quality, parse_objective
 

@@ -12,15 +12,15 @@ from tokenizers import Tokenizer, models
 
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
+from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
 from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.narrow import packs
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
 from satjax.models.text_encoder import Pooling
-from satjax.optimizer import make_optimizer, partition, trainable_paths
-from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
 from satjax.scoring.llm import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.training.job import reads_features
+from satjax.training.optimizer import make_optimizer, partition, trainable_paths
 from satjax.training.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
@@ -140,7 +140,7 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 
 def rank_rows(plan: Plan, mesh: Mesh) -> int:
-    """Instructions of a full batch of the longest bucket (`satjax.row_batches`)."""
+    """Instructions of a full batch of the longest bucket (`satjax.features.row_batches`)."""
     largest = TOKENS_OF_AN_ACCELERATOR if plan.config.router.head == "none" else 0
     return batch_sizes(plan.bucket, batch_shards(mesh), largest_tokens=largest)[-1]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.arrow_types import is_text
 from satjax.errors import SatjaxError, TryAgain, unknown_name
-from satjax.export import router_sha256
+from satjax.export.directory import router_sha256
+from satjax.outcomes.arrow_types import is_text
 from satjax.router import Router
 
 ROWS = 512

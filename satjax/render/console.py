@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from satjax.standard_output import discard_output
+from satjax.render.standard_output import discard_output
 
 WIDTH_OF_FILES = 160
 """Columns of what is written to a file or a pipe, which has no width of its own."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
+from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params
 from satjax.scoring.features import FeatureScorer
 from satjax.scoring.llm import LLMScorer
-from satjax.vectors import VectorStore
 
 Scorer = LLMScorer | FeatureScorer
 

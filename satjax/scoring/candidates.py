@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
+from satjax.aptitude.capability import AccuracyNorms, ProfileReader, profile_parts
+from satjax.aptitude.measurement import AbilityScale
 from satjax.assembly import Assembly
-from satjax.capability import AccuracyNorms, ProfileReader, profile_parts
-from satjax.measurement import AbilityScale
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind
 from satjax.sharding import place_on, replicated
 

@@ -10,13 +10,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
+from satjax.features.reader import FeatureReader
+from satjax.features.row_batches import batch_sizes, middle_sizes, sizes_for
+from satjax.features.vectors import VectorStore
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.progress import unheard
-from satjax.row_batches import batch_sizes, middle_sizes, sizes_for
 from satjax.sharding import batch_shards, fetched, place_on, replicated
-from satjax.text_features import FeatureReader
-from satjax.vectors import VectorStore
 
 ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""

@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
 from satjax.config import Layout
+from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, middle_sizes, row_batches, sizes_for
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.progress import unheard
-from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, middle_sizes, row_batches, sizes_for
 from satjax.sharding import batch_sharding, batch_shards, constrain, fetched, on_mesh, place_on, replicated
 
 SETS = 512

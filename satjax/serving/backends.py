@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import httpx
 
-from satjax.address import chat_url, key_header
+from satjax.endpoints.address import chat_url, key_header
+from satjax.endpoints.retry_after import retry_after
+from satjax.endpoints.statuses import OF_THE_REQUEST, REFUSALS, TRANSIENT
 from satjax.policy.zoo_file import ServedCandidate, Settings
-from satjax.retry_after import retry_after
 from satjax.serving.keys import secret
 from satjax.serving.overflow import is_overflow
-from satjax.statuses import OF_THE_REQUEST, REFUSALS, TRANSIENT
 
 Fault = Literal[
     "connect", "timeout", "rate_limit", "server_error", "refused", "forbidden", "broken", "rejected", "too_long"

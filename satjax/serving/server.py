@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from satjax.errors import SatjaxError
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.policy.zoo_file import read_zoo_file
 from satjax.processes.interruption import ended_by_sigterm
 from satjax.router import Router

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 
-from satjax.batches import TrainingSet, of_tasks
+from satjax.features.reader import FeatureReader, feature_store
+from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params, abstract_model, initial_params
 from satjax.progress import Progress, unheard
 from satjax.sharding import param_shardings, place, replicated
-from satjax.text_features import FeatureReader, feature_store
+from satjax.training.batches import TrainingSet, of_tasks
 from satjax.training.feature_norms import SAMPLE, feature_norms
 from satjax.training.job import Job, reads_features
-from satjax.vectors import VectorStore
 
 
 def place_params(job: Job) -> Params:

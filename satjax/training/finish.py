@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from satjax.aptitude.measurement import AbilityScale
 from satjax.calibration import Calibration, fit_calibration
 from satjax.config import RouterConfig
-from satjax.export import RouterFiles, write_router
+from satjax.export.directory import RouterFiles, write_router
+from satjax.export.model_card import model_card
 from satjax.files import canonical_json, locked
-from satjax.measurement import AbilityScale
-from satjax.model_card import model_card
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.processes.agreement import is_first
 from satjax.scoring import make_scorer

@@ -15,20 +15,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile, known_profiles, sample_aptitude_test
+from satjax.aptitude.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.assembly import Assembly, assemble
-from satjax.batches import check_batches, trained_candidates, training_table
-from satjax.capability import AccuracyNorms, ProfileReader, accuracy_norms
 from satjax.checkpoint import CHECKPOINTS, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.files import canonical_json, write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
-from satjax.optimizer import is_trainable, trainable_paths
 from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
 from satjax.processes.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
+from satjax.training.batches import check_batches, trained_candidates, training_table
+from satjax.training.optimizer import is_trainable, trainable_paths
 from satjax.training.train_step import rows_of_a_pass
 from satjax.weights.pooling import check_modules
 

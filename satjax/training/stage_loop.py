@@ -12,17 +12,17 @@ import numpy as np
 from flax import nnx
 
 from satjax.aptitude import accuracy_and_count
-from satjax.batches import BatchPlan, TrainingSet
-from satjax.capability import hide_items, profile_parts
+from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import StageConfig
 from satjax.errors import SatjaxError
 from satjax.models.router_model import Params, ProfileInputs, bind, no_profiles
-from satjax.optimizer import make_optimizer, partition, trainable_paths
 from satjax.processes.agreement import Stop
 from satjax.processes.interruption import Interrupted
 from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
+from satjax.training.batches import BatchPlan, TrainingSet
 from satjax.training.job import Job
+from satjax.training.optimizer import make_optimizer, partition, trainable_paths
 from satjax.training.run_log import RunLog, Silent
 from satjax.training.train_step import make_train_step, place_batch
 

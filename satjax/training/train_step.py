@@ -11,11 +11,11 @@ from einops import repeat
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from satjax.batches import Batch
 from satjax.config import BatchConfig, LossConfig
-from satjax.losses import total_loss
 from satjax.models.router_model import Params, ProfileInputs, bind
 from satjax.sharding import RULES, check_batch, constrain, on_mesh, param_shardings, place, replicated
+from satjax.training.batches import Batch
+from satjax.training.losses import total_loss
 
 Metrics = dict[str, jax.Array]
 
@@ -113,7 +113,7 @@ def make_train_step(
         else:
             score_RM = model.score(text["token"], text["length"], soft_RMKD)
         # Few numbers: every device takes the loss of the whole batch, or the groups would be sent around in pieces. Their pairs are many, and are
-        # never held all at once (`satjax.losses`).
+        # never held all at once (`satjax.training.losses`).
         score_RM = constrain(score_RM)
         return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
 

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.weights.safetensors_dir import shards

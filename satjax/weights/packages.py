@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, unknown_name
 from satjax.files import explain_full_disk, lock
 from satjax.weights.digests import file_sha256

@@ -17,16 +17,16 @@ import numpy as np
 from flax import nnx
 
 from satjax.aptitude import CapabilityProfile, render
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.zero_shot import ZeroShot, fit_order
+from satjax.features.row_batches import row_batches
+from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import PromptWriter, check_instructions, prompt_writer
 from satjax.models.decoder import Decoder
 from satjax.models.prefix import Prefix, continue_prefix, read_prefix
 from satjax.outcomes import OutcomeTable
-from satjax.row_batches import row_batches
-from satjax.vectors import Computed, VectorStore, vectors_of
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel
 from satjax.weights.names import decoder_config, decoder_params

@@ -13,10 +13,10 @@ import pytest
 from satjax.assembly import assemble
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
+from satjax.features.reader import FeatureReader, FirstStore, feature_store
+from satjax.features.vectors import VectorStore
 from satjax.models.router_model import abstract_model, bind
 from satjax.sharding import make_mesh, param_shardings
-from satjax.text_features import FeatureReader, FirstStore, feature_store
-from satjax.vectors import VectorStore
 from tests.tiny import ABILITY_ALONE, tiny_config, untrained_params
 
 TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 5)}" for n in range(23)]
@@ -152,7 +152,7 @@ def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monk
     """A key of other fields than these would lose what users have kept."""
     keys = []
     spy = SimpleNamespace(sha256=lambda key: keys.append(json.loads(key)) or hashlib.sha256(key))
-    monkeypatch.setattr("satjax.text_features.hashlib", spy)
+    monkeypatch.setattr("satjax.features.reader.hashlib", spy)
     model = parts[0].model
     splash = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, attention="splash"))
     assert feature_store(dataclasses.replace(parts[0], model=splash)).directory == feature_store(parts[0]).directory
@@ -176,18 +176,18 @@ def test_what_is_kept_goes_to_other_processes_in_pieces(monkeypatch):
     texts = [str(i) for i in range(40_000)]
     kept = {i: np.full(1000, i, np.float32) for i in range(0, len(texts), 2)}
     handed: list[np.ndarray] = []
-    monkeypatch.setattr("satjax.text_features.from_first", lambda value: handed.append(value) or value)
+    monkeypatch.setattr("satjax.features.reader.from_first", lambda value: handed.append(value) or value)
     first = FirstStore(SimpleNamespace(find=lambda asked: dict(kept))).find(texts)
     assert max(value.nbytes for value in handed) <= 2**26
     assert sum(value.ndim == 2 for value in handed) == 2
-    monkeypatch.setattr("satjax.text_features.is_first", lambda: False)
+    monkeypatch.setattr("satjax.features.reader.is_first", lambda: False)
 
     def received(value):
         sent = handed.pop(0)
         assert (sent.shape, sent.dtype) == (value.shape, value.dtype)
         return sent
 
-    monkeypatch.setattr("satjax.text_features.from_first", received)
+    monkeypatch.setattr("satjax.features.reader.from_first", received)
     other = FirstStore(SimpleNamespace(find=lambda asked: pytest.fail("the first one's counts"))).find(texts)
     assert not handed
     assert first.keys() == other.keys() == kept.keys()
@@ -195,7 +195,7 @@ def test_what_is_kept_goes_to_other_processes_in_pieces(monkeypatch):
 
 
 def test_nothing_kept_is_nothing_handed_over(monkeypatch):
-    monkeypatch.setattr("satjax.text_features.from_first", lambda value: value)
+    monkeypatch.setattr("satjax.features.reader.from_first", lambda value: value)
     assert FirstStore(SimpleNamespace(find=lambda asked: {})).find(["a", "b"]) == {}
 
 

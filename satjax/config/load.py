@@ -8,7 +8,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from satjax.config import TrainConfig, from_mapping
+from satjax.config import TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, unknown_name
 
 

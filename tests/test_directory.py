@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from satjax import export
 from satjax.errors import SatjaxError
-from satjax.export import read_router, rewrite_router
+from satjax.export import directory as export
+from satjax.export.directory import read_router, rewrite_router
 from satjax.files import safe_name
 from satjax.router import Router
 from satjax.train import train

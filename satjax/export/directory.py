@@ -16,10 +16,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from satjax.aptitude import AptitudeTest, CapabilityProfile
+from satjax.aptitude.capability import AccuracyNorms
 from satjax.calibration import Calibration, read_calibration
-from satjax.capability import AccuracyNorms
 from satjax.checkpoint import save_params
-from satjax.config import RouterConfig, from_mapping
+from satjax.config import RouterConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, unknown_name
 from satjax.files import canonical_json, locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped

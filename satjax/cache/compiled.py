@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, TryAgain
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"

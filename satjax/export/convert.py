@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError
-from satjax.export import read_router
+from satjax.export.directory import read_router
 from satjax.files import check_space, replacing
 from satjax.weights.adapters import merged
 from satjax.weights.base import BaseFiles, open_base

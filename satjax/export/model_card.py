@@ -6,7 +6,7 @@ from typing import Any
 
 from satjax.calibration import Calibration
 from satjax.config import RouterConfig, TrainConfig
-from satjax.export import RouterFiles
+from satjax.export.directory import RouterFiles
 from satjax.outcomes import OutcomeTable
 
 CARD = """# A satjax router

@@ -16,14 +16,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
-from satjax.cache import cache_dir
+from satjax.cache.folder import cache_dir
+from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
+from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.processes.agreement import from_first, is_first
 from satjax.progress import Progress, unheard
-from satjax.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated
-from satjax.vectors import Computed, VectorStore, vectors_of
 
 FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""

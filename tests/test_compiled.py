@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from satjax.compilation_cache import VARIABLE, compilation_cache_dir, use_compilation_cache
+from satjax.cache.compiled import VARIABLE, compilation_cache_dir, use_compilation_cache
 from satjax.errors import SatjaxError, TryAgain
 
 
@@ -93,7 +93,7 @@ def test_a_device_that_does_not_answer_yet_is_tried_again(updates, monkeypatch, 
 DOCTOR_AND_VERB = """
 import sys
 from satjax.cli import main
-from satjax.compilation_cache import use_compilation_cache
+from satjax.cache.compiled import use_compilation_cache
 print(main(["doctor"]))
 sys.stdout.flush()
 use_compilation_cache()

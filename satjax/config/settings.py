@@ -1,13 +1,9 @@
-"""Configuration as frozen, validated dataclasses, made once from the `ConfigDict` of a file in `configs/`."""
+"""Every value of a config, with what it means and may be, as frozen, validated dataclasses."""
 
-import dataclasses
-import math
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from satjax.errors import SatjaxError, unknown_name
+from satjax.errors import SatjaxError
 
 STRONGEST = 100.0
 """Exponent at which the weakest candidate of all can still be drawn: at 103 its share is 0 in float64."""
@@ -90,7 +86,7 @@ class ProfileEncoderConfig:
     """How a profile becomes `soft_tokens` tokens; `orders` random task orders are averaged by the `text` kind when ranking.
 
     `text` is the paper's encoder of the whole profile, `tasks` reads the accuracies as numbers. `items` makes no token: it measures the
-    ability head's abilities by the outcome of each item (`satjax.measurement`), and needs no text encoder.
+    ability head's abilities by the outcome of each item (`satjax.aptitude.measurement`), and needs no text encoder.
     """
 
     kind: ProfileEncoderKind = "tasks"
@@ -160,7 +156,7 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the objectives, all read off the score matrix (`satjax.losses`)."""
+    """Weights of the objectives, all read off the score matrix (`satjax.training.losses`)."""
 
     over_instructions: float = 0.0
     over_candidates: float = 1.0
@@ -180,7 +176,7 @@ class BatchConfig:
     does not. `strength` is the exponent with which better candidates are drawn more often (0 = evenly).
     `accumulate` splits the groups into that many passes. `widths` are the buckets of training where they are not those of the prompt: fewer have
     more padding, and fewer programs to compile, which is most of a short run on an accelerator. `hidden_items` is the largest share of a profile's aptitude items that a step hides
-    (`satjax.capability.hide_items`; `tasks` profiles only), `hidden_features` the share of an instruction's features (dropout; head `none` only).
+    (`satjax.aptitude.capability.hide_items`; `tasks` profiles only), `hidden_features` the share of an instruction's features (dropout; head `none` only).
     """
 
     groups: int = 1
@@ -409,49 +405,6 @@ class TrainConfig:
                 return number, first
             first += stage.steps
         raise ValueError(f"step {step} of {self.total_steps}")
-
-
-Config = TypeVar("Config")
-
-
-def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str = "config") -> Config:
-    """Builds a config dataclass from nested mappings (a `ConfigDict`, or JSON), checking every key and type on the way."""
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise unknown_name("config key", f"{where}.{key}", (f"{where}.{name}" for name in hints))
-    try:
-        return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
-    except TypeError as error:
-        raise SatjaxError(f"{where}: {error}") from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping) and not hasattr(value, "items"):
-            raise SatjaxError(f"{where} = {value!r}: a group of settings is expected")
-        return from_mapping(typing.cast(type, hint), dict(value.items()), where)
-    if origin is Literal:
-        if value not in arguments:
-            raise SatjaxError(f"{where} = {value!r}: choose one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin is tuple:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise SatjaxError(f"{where} = {value!r}: a list is expected")
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
-        entries = tuple(value)
-        if len(entries) != len(arguments):
-            raise SatjaxError(f"{where} = {value!r}: {len(arguments)} entries are expected")
-        return tuple(_convert(arguments[i], entry, f"{where}[{i}]") for i, entry in enumerate(entries))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, float) and not math.isfinite(value):
-        raise SatjaxError(f"{where} = {value}: a finite number is expected")
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise SatjaxError(f"{where} = {value!r}: {hint.__name__} is expected")
-    return value
 
 
 def _lists_as_tuples(config: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from satjax.config import TrainConfig
-from satjax.config_file import load_config
+from satjax.config.load import load_config
 from satjax.errors import SatjaxError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
