@@ -94,7 +94,7 @@ setup(
     packages=find_packages(include=["satjax", "satjax.*"]),
     package_data={
         "satjax": ["py.typed"],
-        "satjax.evaluation": ["*.j2"],
+        "satjax.evaluation.report": ["*.j2"],
         "satjax.pretrained": ["default/**", "large/**"],
         "satjax.serving": ["*.html"],
     },

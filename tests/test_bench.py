@@ -17,7 +17,7 @@ from satjax.evaluation.baselines import BASELINES
 from satjax.evaluation.bench import Method, bench, compare
 from satjax.evaluation.evaluate import evaluate, write_report
 from satjax.evaluation.intervals import RESAMPLES
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.evaluation.sample import draw_items
 from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
 from satjax.render.evaluation import bench_table

@@ -1,5 +1,5 @@
-from satjax.evaluation import bench_tables
 from satjax.evaluation.bench import APART
+from satjax.evaluation.report import bench_tables
 
 
 def figure(mean: float | None, deviation: float | None = None) -> dict:

@@ -13,7 +13,7 @@ from satjax.evaluation.cost_figures import (
     strong_and_weak,
     zero_router,
 )
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.outcomes import Candidate, Item, OutcomeTable, read_table
 from satjax.render.evaluation import bench_table
 from tests.costly import costly_zoo, quality_cost_curve

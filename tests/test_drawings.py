@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from satjax.evaluation import drawings
+from satjax.evaluation.report import drawings
 
 HULL = {"cost": [1e-4, 4e-3], "outcome": [0.5, 0.9]}
 STEP = {

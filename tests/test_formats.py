@@ -1,4 +1,4 @@
-from satjax.evaluation.formats import dollars, ends, figure, gain, percent
+from satjax.evaluation.report.formats import dollars, ends, figure, gain, percent
 
 
 def test_figures_as_text():

@@ -19,7 +19,7 @@ from satjax.evaluation.protocols import onboarding as onboarding_module
 from satjax.evaluation.protocols.leave_out import ONE_NEW, SEEN, _compared, _held, leave_category_out, unseen_families
 from satjax.evaluation.protocols.onboarding import onboarding
 from satjax.evaluation.protocols.release_stream import release_stream
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.export.directory import read_router
 from satjax.router import Router
 from tests.costly import costly_zoo

@@ -10,7 +10,7 @@ from satjax import metrics
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.evaluation.protocols import onboarding as module
 from satjax.evaluation.protocols.onboarding import fewer_items, onboarding
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.export.directory import read_router
 from satjax.router import Router
 from tests.families import families_table

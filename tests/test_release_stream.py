@@ -9,7 +9,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import Scored
 from satjax.evaluation.protocols import release_stream as module
 from satjax.evaluation.protocols.release_stream import in_order_of_release, release_stream
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.export.directory import read_router
 from satjax.router import Router
 from tests.families import families_table

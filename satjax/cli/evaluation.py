@@ -195,7 +195,7 @@ def _bench(options: argparse.Namespace) -> int:
     from satjax.evaluation.bench import RERANK, bench
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.provenance import made_of
-    from satjax.evaluation.report import write_html
+    from satjax.evaluation.report.html import write_html
     from satjax.evaluation.seeds import check_seeds
     from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes, read_responses
@@ -250,7 +250,7 @@ def _protocol(options: argparse.Namespace) -> int:
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.protocols import coverage, folds, leave_out, onboarding, release_stream
     from satjax.evaluation.provenance import made_of
-    from satjax.evaluation.report import write_html
+    from satjax.evaluation.report.html import write_html
     from satjax.evaluation.zoos import read_zoos
     from satjax.outcomes import open_outcomes
     from satjax.processes.interruption import Interrupted

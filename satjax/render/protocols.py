@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
-from satjax.evaluation.formats import spread
+from satjax.evaluation.report.formats import spread
 from satjax.render.console import number, open_console, percent, plain_table
 from satjax.render.evaluation import bench_table
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from satjax import metrics
-from satjax.evaluation import bench_tables, drawings, formats
 from satjax.evaluation.bench import APART, ONE_NEW, SEEN
+from satjax.evaluation.report import bench_tables, drawings, formats
 from satjax.evaluation.zoos import ALL
 from satjax.files import write_text
 
@@ -26,7 +26,10 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
-        loader=PackageLoader("satjax.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("satjax.evaluation.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     pages.globals |= {
         name: getattr(formats, name) for name in ("figure", "spread", "percent", "gain", "ends", "dollars")

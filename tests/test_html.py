@@ -5,7 +5,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 from satjax.evaluation.bench import ONE_NEW, SEEN
-from satjax.evaluation.report import write_html
+from satjax.evaluation.report.html import write_html
 from satjax.metrics import CORRECTNESS
 
 ROUTING = {

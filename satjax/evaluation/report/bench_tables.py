@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from satjax.evaluation.bench import APART, ROUTER
-from satjax.evaluation.formats import ends, figure, gain, percent, spread
+from satjax.evaluation.report.formats import ends, figure, gain, percent, spread
 from satjax.metrics import CORRECTNESS
 
 LESS_IS_BETTER = ("brier", "ece", "log_loss", "cpt50", "cpt80")

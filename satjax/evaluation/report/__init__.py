@@ -1,0 +1,1 @@
+"""A report as a page that needs nothing but itself: tables, drawings and templates."""
