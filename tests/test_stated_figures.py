@@ -76,6 +76,31 @@ def test_routing_is_that_of_the_records(page, label, zoo, benches):
     assert row(page, label) == [f"{100 * value:.1f}" for value in expected]
 
 
+def test_no_baseline_is_level_with_the_router_everywhere(benches):
+    """README and results: none of the nine is significantly above it on any of the six zoos, and each is significantly below it on one."""
+    for methods in benches:
+        gains = {
+            name: [zoo["router_gain"] for zoo in method["routing"].values()]
+            for name, method in methods.items()
+            if name != "router"
+        }
+        assert len(gains) == 9
+        for each in gains.values():
+            assert len(each) == 6
+            assert min(gain["high"] for gain in each) >= 0
+            assert max(gain["low"] for gain in each) > 0
+    for page in ("README.md", "docs/results.md"):
+        assert "none of the nine is" in text(page)
+
+
+def test_what_more_instructions_gave_is_that_of_the_record():
+    by_share = record("ceiling")["data"]
+    for share, stated in (("0.25", "1,502 to train on"), ("0.5", "3,003"), ("1.0", "6,007")):
+        runs = [figures["auroc_pooled"] for figures in by_share[share].values()]
+        assert stated in text("README.md")
+        assert f"{sum(runs) / len(runs):.3f}" in text("README.md")
+
+
 def test_speed_is_that_of_the_records():
     gpu, cpu = record("rank_h200"), record("rank_cpu")
     ours = {m: f"{1e3 * gpu['figures'][f'Router.rank, {m} candidates']['median_s']:.1f}" for m in (25, 100, 1000)}
