@@ -15,14 +15,20 @@ export JAX_PLATFORMS ?= cpu
 
 .PHONY: rank demo test lint format slow api clean
 
+# A Python that is too old makes nothing: `venv` would keep it in an environment that is there, whatever PYTHON says the next time.
+define new_environment
+@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d, and satjax needs 3.11 or newer: name one, such as PYTHON=python3.12" % v[:2])'
+$(PYTHON) -m venv $(VENV)
+endef
+
 $(STAMP): setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(new_environment)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	touch $@
 
 $(PLAIN): setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(new_environment)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@

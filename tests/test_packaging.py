@@ -69,3 +69,17 @@ def test_an_image_is_sent_what_it_copies_and_nothing_else():
     assert ignored[1] == "*"
     assert {line[1:] for line in ignored if line.startswith("!")} == {name for line in copied for name in line.split()}
     assert ignored[-1] == "**/__pycache__"
+
+
+def test_an_old_python_is_named_and_makes_nothing(tmp_path):
+    """`python -m venv` would keep it in an environment that is there, so that a newer one named afterwards would change nothing."""
+    for name in ("Makefile", "setup.py", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    old = tmp_path / "python3.9"
+    code = "import sys; sys.version_info = (3, 9, 1); exec(sys.argv[2])"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    old.chmod(0o755)
+    made = subprocess.run(["make", "rank", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    assert "is Python 3.9, and satjax needs 3.11 or newer: name one, such as PYTHON=python3.12" in made.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -49,7 +49,7 @@ def test_the_paper_s_sizes_need_what_was_recorded(topology, tmp_path):
     """Golden: sharding that moves other bytes, or keeps others, than it did fails here."""
     need(
         importlib.util.find_spec("libtpu") is not None,
-        "libtpu is not installed: pip install '.[preflight]' in the checkout",
+        "libtpu is not installed: pip install -e '.[preflight]' in the checkout",
     )
     out = tmp_path / "figures.json"
     code = main(

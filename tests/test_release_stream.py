@@ -141,5 +141,7 @@ def stream_of(monkeypatch, table, seen) -> dict:
 
 def test_too_few_or_too_many_at_first(recipe):
     for first in (4, 6):
-        with pytest.raises(SatjaxError, match=f"first = {first} must be at least 5 and leave some of 6"):
+        with pytest.raises(
+            SatjaxError, match=f"first {first} of 6 candidates leaves no stream: it takes 5 at least, and later ones"
+        ):
             release_stream(*recipe, first=first)

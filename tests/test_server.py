@@ -171,7 +171,7 @@ def test_without_the_extra_one_line_says_what_to_install(capsys, monkeypatch, tm
 
     monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else object())
     assert main(["serve", "--zoo", "zoo.toml"]) == 2
-    assert "needs uvicorn: pip install '.[serve]' in the checkout" in capsys.readouterr().err
+    assert "needs uvicorn: pip install -e '.[serve]' in the checkout" in capsys.readouterr().err
 
 
 def test_other_machines_need_a_key_unless_somebody_else_checks():

@@ -86,6 +86,8 @@ def test_what_is_wrong_is_said_in_one_line_with_file_and_key(zoo, serve, changes
         ("candidates = 1", "names no candidate"),
         ("candidates.a = 1", "candidates.a is no table"),
         ("[zoo]", "unknown key"),
+        ("[small]\ncandidates = ['a', 'b']", "holds named sets of candidates, which is for --zoos; give"),
+        ("[all]\nincludes = ['small']", "holds named sets of candidates, which is for --zoos; give"),
         ("serve = 1\n[candidates.a]", "serve is no table"),
         ("[candidates.a]", "missing"),
         ("[candidates.satjax]", "cannot be a candidate's name"),

@@ -85,6 +85,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
         ("[b]\nincludes = ['a']\n", "b.includes: no zoo 'a' stands further up in the file"),
         ("[a]\nincludes = ['a']\n", "a.includes: no zoo 'a' stands further up in the file"),
         ("a = " + 5_000 * "[", "cannot be read"),
+        ("[candidates.a]\nmodel = 'x'\n", "says how candidates are served, which is for --zoo; give"),
         ("[all]\ncandidates = ['x', 'y']\n", "all stands for every candidate"),
     ],
 )

@@ -67,7 +67,7 @@ def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question
     if not held:
         raise SatjaxError(
             f"--outcomes holds none of the {len(ids)} items of this aptitude test (the first is {ids[0]!r}, drawn from {test.source}); "
-            "give your copy of the data that the router was trained on"
+            "give your copy of the data that the router was trained on, and name the router with --router"
         )
     questions = [question for item in held if (question := question_of(item))]
     if not questions:

@@ -109,7 +109,7 @@ def scored(
     if not known:
         raise SatjaxError(
             f"the router knows none of the table's candidates ({', '.join(table.candidate_ids[:3])}, …) and cannot profile them; "
-            "give a table that holds the aptitude test's items"
+            "name the router of this table with --router, or give a table that holds the aptitude test's items"
         )
     for name, reason in left_out.items():
         log.warning("candidate %r is left out: %s", name, reason)

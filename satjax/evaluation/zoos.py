@@ -27,6 +27,11 @@ def read_zoos(path: Path) -> dict[str, tuple[str, ...]]:
         raise SatjaxError(
             f"zoos {path} cannot be read ({error}); give a TOML file such as configs/zoos.toml"
         ) from error
+    served = tables.get("candidates")
+    if isinstance(served, dict) and any(isinstance(each, dict) for each in served.values()):
+        raise SatjaxError(
+            f"zoos {path} says how candidates are served, which is for --zoo; give a file such as configs/zoos.toml"
+        )
     zoos: dict[str, tuple[str, ...]] = {}
     for name, table in tables.items():
         where = f"zoos {path}: {name}"

@@ -89,8 +89,12 @@ def read_zoo_file(path: Path) -> ZooFile:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SatjaxError(f"{path} cannot be read ({reason}); give a file such as configs/serve_zoo.toml") from error
-    for key in tables:
+    for key, table in tables.items():
         if key not in ("candidates", "serve"):
+            if isinstance(table, dict) and isinstance(table.get("candidates", table.get("includes")), list):
+                raise SatjaxError(
+                    f"{path} holds named sets of candidates, which is for --zoos; give a file such as configs/serve_zoo.toml"
+                )
             raise unknown_name("key", f"{path}: {key}", (f"{path}: candidates", f"{path}: serve"))
     listed, serve = tables.get("candidates", {}), tables.get("serve", {})
     if not isinstance(listed, dict) or not listed:

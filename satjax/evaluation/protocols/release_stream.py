@@ -44,7 +44,7 @@ def release_stream(
     first = first or max(BEST, 2 * len(names) // 5)
     if not BEST <= first < len(names):
         raise SatjaxError(
-            f"release stream: first = {first} must be at least {BEST} and leave some of {len(names)} candidates"
+            f"release stream: training on the first {first} of {len(names)} candidates leaves no stream: it takes {BEST} at least, and later ones"
         )
     on_progress("trained on the first", 0, 2)
     router = trained(config, workdir, f"first-{first}", candidates=names[first:])
