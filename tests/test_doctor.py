@@ -53,7 +53,7 @@ def test_what_is_amiss_comes_with_its_mend(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "optax is not installed" in out
     assert "to mend: install satjax, optax: " in out
-    assert "-m pip install . in the checkout" in out
+    assert "-m pip install -e . in the checkout" in out
     assert "devices: none (Unable to initialize backend 'cuda': no driver)" in out
     assert (
         "to mend: jax finds no device: check drivers, pip install -e '.[cuda]' in the checkout (or '.[tpu]'), or set"
