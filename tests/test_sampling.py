@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CoreTask, sample_aptitude_test
+from satjax.aptitude.sampling import distinguishability
 from satjax.errors import SatjaxError
 from satjax.outcomes import Candidate, Item, OutcomeTable
 from tests.tiny import tiny_table
@@ -90,6 +91,26 @@ def test_an_item_weighs_4p_1_minus_p_over_its_observed_outcomes():
     table = table_of({"mmlu/anatomy": [half, right(1, 10)]})  # weights 1 and 4 x 0.1 x 0.9 = 0.36
     first = sum(sample_aptitude_test(table, 1, 1, seed).item_ids == {"mmlu/anatomy#0"} for seed in range(1000))
     assert first / 1000 == pytest.approx(1 / 1.36, abs=0.04)
+
+
+def test_an_item_on_which_all_have_the_same_soft_score_tells_nobody_apart():
+    table = table_of({"mmlu/anatomy": [[0.5] * 4] * 100 + [[1.0, 0.8, 0.9, 1.0]] * 100})
+    (task,) = sample_aptitude_test(table, 1, 20).tasks
+    assert sum(int(name.partition("#")[2]) >= 100 for name in task.item_ids) >= 15
+
+
+@given(st.integers(0, 2**32), st.floats(0, 1))
+@settings(max_examples=40)
+def test_distinguishability_is_four_times_the_variance(seed, missing):
+    rng = np.random.default_rng(seed)
+    soft = rng.random((5, 20)).astype(np.float32)
+    soft[rng.random(soft.shape) < missing] = np.nan
+    observed = ~np.isnan(soft)
+    expected = [4 * np.var(soft[seen, n]) if seen.any() else 0.0 for n, seen in enumerate(observed.T)]
+    np.testing.assert_allclose(distinguishability(soft), expected, atol=1e-5)
+    hard = np.round(soft)
+    share = np.where(observed, hard, 0.0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+    np.testing.assert_array_equal(distinguishability(hard), 4 * share * (1 - share))
 
 
 def test_an_even_draw_takes_no_account_of_outcomes():
