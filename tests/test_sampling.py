@@ -142,6 +142,47 @@ def test_items_that_few_of_the_candidates_were_tried_on_are_never_drawn():
         assert sample_aptitude_test(table, 1, 2, seed, "even").item_ids == {"mmlu/anatomy#0", "mmlu/anatomy#2"}
 
 
+def sparse(num_items: int, num_candidates: int = 8, tasks: int = 4) -> OutcomeTable:
+    """A log: two random candidates an instruction."""
+    rng = np.random.default_rng(0)
+    scores = np.full((num_candidates, num_items), np.nan, np.float32)
+    for n in range(num_items):
+        scores[rng.choice(num_candidates, 2, replace=False), n] = rng.integers(0, 2, 2)
+    names = ("mmlu/anatomy", "mmlu/virology", "mmlu/astronomy", "mmlu/marketing")[:tasks]
+    items = tuple(Item(f"i{n}", f"text {n}", names[n % tasks]) for n in range(num_items))
+    return OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(num_candidates)), scores)
+
+
+@pytest.mark.parametrize("greetings", [1, 10])
+def test_what_all_candidates_were_asked_once_does_not_rule_out_the_rest_of_a_log(greetings):
+    table = sparse(800)
+    scores = table.scores_MN.copy()
+    scores[:, :greetings] = 1.0
+    assert sample_aptitude_test(replace(table, scores_MN=scores), 4, 20, draw="even").num_tasks == 4
+
+
+def test_a_source_of_many_tasks_of_one_candidate_does_not_dilute_a_test_of_all_others():
+    """All are asked the first task; a hundred other tasks, enough for the wanted test, are asked of the last candidate."""
+    nan = float("nan")
+    many, few = [1.0, 0.0, 1.0, 0.0, nan], [nan, nan, nan, nan, 1.0]
+    table = table_of({"mmlu/anatomy": [many] * 40} | {f"task {n}": [few] * 10 for n in range(100)})
+    with pytest.raises(SatjaxError, match=r"1 task has that many .* with outcomes of at least 2 of the 5 candidates; "):
+        sample_aptitude_test(table, 20, 10)
+
+
+def test_one_test_draws_a_text_once():
+    """A log may have an id for each request: the same question counts once, as the one that most candidates answered."""
+    nan = float("nan")
+    table = table_of({"mmlu/anatomy": [[1.0, nan], [1.0, 0.0], [0.0, 1.0], [nan, 0.0]]})
+    texts = ("a question", " a  question", "another", "another\n")
+    items = tuple(replace(item, text=text) for item, text in zip(table.items, texts, strict=True))
+    table = replace(table, items=items)
+    for seed in range(5):
+        assert sample_aptitude_test(table, 1, 2, seed).item_ids == {"mmlu/anatomy#1", "mmlu/anatomy#2"}
+    with pytest.raises(SatjaxError, match="0 tasks have that many training items of different texts"):
+        sample_aptitude_test(table, 1, 3)
+
+
 def test_a_test_names_the_sources_of_its_items():
     table = table_of({"mmlu/anatomy": [[1.0, 0.0]] * 2, "mmlu/virology": [[1.0, 0.0]]})
     items = tuple(replace(item, source=item.task[5:]) for item in table.items)

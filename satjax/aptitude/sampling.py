@@ -108,19 +108,20 @@ def sample_aptitude_test(
 
     An item's weight is its distinguishability, four times the variance of its outcomes over the candidates, which for right or wrong is
     `4 p (1 - p)`, p being the share that is right (paper section 3.1), or the same for all with `draw` = `even`. Tasks are drawn in proportion to the mean weight of their items, items within a task in proportion to
-    their own, both without replacement. Tasks are kept by name and items by id. Only items that are
-    `widely_tried` are drawn. Raises SatjaxError where too few tasks have `shots` of them in training,
-    with a size that fits.
+    their own, both without replacement. Tasks are kept by name and items by id. Only `drawable_items` are drawn. Raises SatjaxError where too
+    few tasks have `shots` of them, with a size that fits.
     """
     train = table.split("train")
     weight_N = distinguishability(train.scores_MN) + FLOOR if draw == "distinguishing" else np.ones(len(train.items))
-    members = drawable_items(train)
+    drawable = drawable_items(train, num_tasks, shots)
+    members = drawable.members
     full = [task for task in sorted(members) if len(members[task]) >= shots]
     if len(full) < num_tasks:
         flags = fitting_flags(train, num_tasks, shots, seed)
         raise SatjaxError(
             f"an aptitude test of {num_tasks} {'task' if num_tasks == 1 else 'tasks'} with {shots} items each cannot be drawn: "
-            f"{'1 task has' if len(full) == 1 else f'{len(full)} tasks have'} that many training items that most candidates were tried on; "
+            f"{'1 task has' if len(full) == 1 else f'{len(full)} tasks have'} that many training items of different texts "
+            f"with outcomes of at least {drawable.fewest} of the {len(train.candidates)} candidates; "
             f"{f'train with {flags}' if flags else 'import more training items'}"
         )
     rng = np.random.default_rng(seed)

@@ -64,12 +64,14 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
         found.append("no validation items: a tenth of the training items is taken for it")
     # As training would have it, which may take the validation items from the training ones.
     trained, default = with_validation(table), AptitudeConfig()
-    full = sum(len(index) >= default.shots for index in drawable_items(trained).values())
+    drawable = drawable_items(trained, default.num_tasks, default.shots)
+    full = sum(count >= default.shots for count in drawable.counts)
     if splits["train"] and full < default.num_tasks:
         flags = fitting_flags(trained, default.num_tasks, default.shots, default.seed)
         found.append(
             f"training items for the default aptitude test, which takes {default.shots} of each of {default.num_tasks} tasks "
-            f"({'1 task has' if full == 1 else f'{full} tasks have'} that many that most candidates were tried on); "
+            f"({'1 task has' if full == 1 else f'{full} tasks have'} that many of different texts with outcomes of at least {drawable.fewest} of the "
+            f"{len(table.candidates)} candidates); "
             f"{f'train with {flags}' if flags else 'import more of them'}"
         )
     if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:

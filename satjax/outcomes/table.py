@@ -160,21 +160,13 @@ class OutcomeTable:
         )
 
 
-def widely_tried(scores_MN: np.ndarray) -> np.ndarray:
-    """bool `[N]`: items that at least half as many candidates were tried on as on the most tried one.
-
-    In a table of several sources these are what an aptitude test can be drawn from: another item would leave a gap in most profiles.
-    """
-    count_N = (~np.isnan(scores_MN)).sum(axis=0)
-    return (count_N > 0) & (2 * count_N >= count_N.max(initial=0))
-
-
 def often_tried(scores_MN: np.ndarray) -> np.ndarray:
     """bool `[M]`: candidates that were tried on at least half as many items as the most tried one.
 
     In a table of several sources another one's mean says little: a single outcome can make it the best.
     """
-    return widely_tried(scores_MN.T)
+    count_M = (~np.isnan(scores_MN)).sum(axis=1)
+    return (count_M > 0) & (2 * count_M >= count_M.max(initial=0))
 
 
 def check_size(num_candidates: int, num_items: int) -> None:
