@@ -77,10 +77,10 @@ def test_candidates_that_training_knows_little_of_are_named():
     scores = np.array(table.scores_MN)
     train = np.flatnonzero([item.split == "train" for item in table.items])
     scores[0, train[3:]] = scores[1, train[99:]] = scores[2, train[100:]] = np.nan
-    alone = train[-120:]
+    alone = train[-120:]  # of a source of its own
     scores[:, alone] = np.nan
     scores[3, train] = np.nan
-    scores[3, alone] = 1.0  # of a source of its own
+    scores[3, alone] = 1.0
     missing = describe(dataclasses.replace(table, scores_MN=scores))["missing"]
     names = table.candidate_ids
     assert f"few outcomes (training measures them like new candidates): {names[0]} (3), {names[1]} (99)" in missing

@@ -11,6 +11,9 @@ from satjax.outcomes.clusters import cluster_tasks
 from satjax.outcomes.splits import folded
 from satjax.outcomes.table import OutcomeTable
 
+WORTH = 1.1
+"""By what factor profiles have to grow where half as many candidates need to have been tried on an item."""
+
 
 @dataclass(frozen=True)
 class Drawable:
@@ -32,8 +35,8 @@ def drawable_items(table: OutcomeTable, num_tasks: int, shots: int) -> Drawable:
     """What a test of that size may be drawn from: of each text the item that most candidates were tried on, if enough were.
 
     Enough is half as many as on the most tried item, since in a table of several sources another one would leave a gap in most profiles. Or it is
-    half of that, and so on, where the profile of the median candidate gets more outcomes by it: a few items that all were tried on, as a log's
-    greetings, must not rule out the rest.
+    half of that, and so on, where each halving is worth it (`WORTH`) to the profile of the median candidate: a few items that all were tried on, as
+    a log's greetings, must not rule out the rest.
     """
     train_N = np.flatnonzero([item.split == "train" for item in table.items])
     tried_MN = ~np.isnan(table.scores_MN[:, train_N])
@@ -48,8 +51,12 @@ def drawable_items(table: OutcomeTable, num_tasks: int, shots: int) -> Drawable:
     number: dict[str, int] = {}
     task_N = np.array([number.setdefault(table.items[i].task, len(number)) for i in train_N], int)
     most = int(count_N.max(initial=1))
-    bars = [-(-most // 2**halvings) for halvings in range(1, most.bit_length() + 1)]
-    fewest = max(bars, key=lambda bar: _reach(tried_MN[:, count_N >= bar], task_N[count_N >= bar], num_tasks, shots))
+    reached = []
+    for halvings in range(most.bit_length()):
+        bar = -(-most // 2 ** (halvings + 1))
+        reach = _reach(tried_MN[:, count_N >= bar], task_N[count_N >= bar], num_tasks, shots)
+        reached.append((*(outcomes / WORTH**halvings for outcomes in reach), bar))
+    *_, fewest = max(reached)
     members: dict[str, list[int]] = {}
     for i in train_N[count_N >= fewest].tolist():
         members.setdefault(table.items[i].task, []).append(i)
@@ -57,7 +64,7 @@ def drawable_items(table: OutcomeTable, num_tasks: int, shots: int) -> Drawable:
 
 
 def _reach(tried_MN: np.ndarray, task_N: np.ndarray, num_tasks: int, shots: int) -> tuple[float, float]:
-    """Outcomes that the median and the average profile may be expected to get from the largest test of such items."""
+    """Outcomes that the median profile, and the average one, may be expected to get from the largest test of such items."""
     size_T = np.bincount(task_N)
     largest = largest_test(size_T[size_T > 0].tolist(), num_tasks, shots)
     if largest is None:
