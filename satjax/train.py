@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,12 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
         log.say(
             f"{len(job.train.items)} training instructions x {len(job.train.candidates)} candidates, "
             f"{sum(math.prod(shapes[path].shape) for path in trained):,} trained parameters, mesh {dict(job.mesh.shape)}"
-            + (f", {len(job.unprofiled)} candidates without aptitude outcomes only teach" if job.unprofiled else "")
             + (f", going on after step {done}" if done else "")
         )
+        if job.unprofiled:
+            log.say(f"not in the router, for want of outcomes on the aptitude test: {named(job, job.unprofiled)}")
+        if job.measured:
+            log.say(f"few outcomes, so measured like a new candidate: {named(job, job.measured)}")
         reading = interruptible(log.counter("reading instructions"), stop, done)
         data = None
         while done < config.total_steps:
@@ -135,6 +138,12 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
                 params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
             done = first + stage.steps
     return params
+
+
+def named(job: Job, candidates: Sequence[str]) -> str:
+    """Training candidates with their numbers of outcomes, for people."""
+    count_M = (~np.isnan(job.train.select_candidates(candidates).scores_MN)).sum(axis=1)
+    return ", ".join(f"{name} ({count:,})" for name, count in zip(candidates, count_M, strict=True))
 
 
 def newest(job: Job, checkpoints: Checkpoints, params: Params, workdir: Path) -> tuple[int, Params, Any]:

@@ -334,7 +334,7 @@ def test_training_sees_neither_aptitude_items_nor_held_out_candidates(seed, held
 
 
 def small(scores: list[list[float]], splits: tuple[str, ...] = ("train", "train", "test")) -> OutcomeTable:
-    items = tuple(Item(f"i{n}", "text", "t", split=split) for n, split in enumerate(splits))
+    items = tuple(Item(f"i{n}", f"text {n}", "t", split=split) for n, split in enumerate(splits))
     return OutcomeTable(items, (Candidate("alpha"), Candidate("beta")), np.array(scores, np.float32))
 
 
@@ -347,6 +347,14 @@ def test_instructions_that_only_held_out_candidates_answered_are_left_out():
     assert trained_on(table).item_ids == ("i0", "i1")
     assert trained_on(table, ("beta",)).item_ids == ("i0",)
     assert trained_on(table, ("beta",), {"i1"}, with_aptitude=True).item_ids == ("i0",)
+
+
+def test_what_asks_the_same_as_an_aptitude_item_is_not_trained_on_where_profiles_are_read():
+    table = small([[1, 0, 1], [1, 0, 1]], ("train", "train", "train"))
+    items = (*table.items[:2], replace(table.items[2], text="text  0"))
+    table = replace(table, items=items)
+    assert trained_on(table, (), {"i0"}).item_ids == ("i1",)
+    assert trained_on(table, (), {"i0"}, with_aptitude=True).item_ids == ("i0", "i1", "i2")
 
 
 def test_nothing_to_train_on_is_one_line():

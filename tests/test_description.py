@@ -72,6 +72,22 @@ def test_nothing_is_missing_from_a_whole_table():
     assert "train with --config.aptitude.num_tasks=" in line
 
 
+def test_candidates_that_training_knows_little_of_are_named():
+    table = synthetic_zoo(num_items=900)
+    scores = np.array(table.scores_MN)
+    train = np.flatnonzero([item.split == "train" for item in table.items])
+    scores[0, train[3:]] = scores[1, train[99:]] = scores[2, train[100:]] = np.nan
+    alone = train[-120:]  # of a source of its own
+    scores[:, alone] = np.nan
+    scores[3, train] = np.nan
+    scores[3, alone] = 1.0
+    missing = describe(dataclasses.replace(table, scores_MN=scores))["missing"]
+    names = table.candidate_ids
+    assert f"few outcomes (training measures them like new candidates): {names[0]} (3), {names[1]} (99)" in missing
+    (line,) = [line for line in missing if "would not be in the router" in line]
+    assert line.endswith(f": {names[3]} (120)")
+
+
 def test_brackets_in_names_are_printed_as_they_are(capsys):
     table = small()
     items = tuple(dataclasses.replace(item, source="data[/v1]") for item in table.items)

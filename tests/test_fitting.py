@@ -16,18 +16,22 @@ from satjax.outcomes.fitting import drawable_items, fitting_flags, largest_test
 WORDS = ["onion", "garlic", "soup", "planet", "orbit", "star", "court", "judge", "verdict", "the", "of"]
 
 
-def table_of(sizes: list[int], seed: int = 0, observed: float = 1.0) -> OutcomeTable:
-    """A table with so many training items of each task, of a few words each, and one item of the test split."""
+def table_of(sizes: list[int], seed: int = 0, observed: float = 1.0, num_candidates: int = 3) -> OutcomeTable:
+    """A table with so many training items of each task, of a few words each, and one item of the test split.
+
+    `observed` is a share of outcomes; the items of each next task have more than those of the one before.
+    """
     rng = np.random.default_rng(seed)
     items = [
-        Item(f"{task}#{n}", " ".join(rng.choice(WORDS, 3)), f"task {task}")
+        Item(f"{task}#{n}", f"{' '.join(rng.choice(WORDS, 3))} {task} {n}", f"task {task}")
         for task, size in enumerate(sizes)
         for n in range(size)
     ]
     items.append(Item("held", "onion soup", "task 0", split="test"))
-    scores = rng.integers(0, 2, (3, len(items))).astype(np.float32)
-    scores[rng.random(scores.shape) > observed] = np.nan
-    return OutcomeTable(tuple(items), tuple(Candidate(f"c{m}") for m in range(3)), scores)
+    scores = rng.integers(0, 2, (num_candidates, len(items))).astype(np.float32)
+    task_N = np.array([int(item.task.split()[1]) for item in items])
+    scores[rng.random(scores.shape) > observed ** (len(sizes) - task_N)] = np.nan
+    return OutcomeTable(tuple(items), tuple(Candidate(f"c{m}") for m in range(num_candidates)), scores)
 
 
 def suggested(text: str) -> list[dict[str, int]]:
@@ -41,12 +45,13 @@ def suggested(text: str) -> list[dict[str, int]]:
     st.integers(1, 12),
     st.integers(1, 20),
     st.integers(0, 3),
-    st.sampled_from([1.0, 0.5]),
+    st.sampled_from([1.0, 0.9, 0.5]),
+    st.sampled_from([3, 20]),
 )
 @settings(max_examples=60)
-def test_what_is_suggested_can_be_drawn_and_leaves_half(sizes, num_tasks, shots, seed, observed):
-    table = table_of(sizes, seed, observed)
-    drawable = sum(map(len, drawable_items(table).values()))
+def test_what_is_suggested_can_be_drawn_and_leaves_half(sizes, num_tasks, shots, seed, observed, num_candidates):
+    table = table_of(sizes, seed, observed, num_candidates)
+    drawable = sum(drawable_items(table, num_tasks, shots).counts)
     text = fitting_flags(table, num_tasks, shots, seed)
     assert bool(text) == (drawable > 1)
     for settings_of_one in suggested(text) if text else ():
@@ -54,7 +59,7 @@ def test_what_is_suggested_can_be_drawn_and_leaves_half(sizes, num_tasks, shots,
         own = cluster_tasks(table, config.clusters, seed) if config.clusters else table
         test = sample_aptitude_test(own, config.num_tasks, config.shots, seed)
         assert len(test.item_ids) == config.num_tasks * config.shots
-        assert 2 * len(test.item_ids) <= drawable
+        assert 2 * len(test.item_ids) <= sum(drawable_items(own, config.num_tasks, config.shots).counts)
         assert config.num_tasks <= num_tasks
         assert config.shots <= shots
 
@@ -89,8 +94,9 @@ def test_tasks_that_give_enough_are_not_clustered():
 
 def test_instructions_that_cannot_be_clustered_keep_their_task():
     table = table_of([160])
-    items = tuple(Item(item.id, "the same", item.task, split=item.split) for item in table.items)
-    assert len(suggested(fitting_flags(OutcomeTable(items, table.candidates, table.scores_MN), 50, 20))) == 1
+    items = tuple(Item(item.id, "the " * n + "same", item.task, split=item.split) for n, item in enumerate(table.items))
+    ((own),) = suggested(fitting_flags(OutcomeTable(items, table.candidates, table.scores_MN), 50, 20))
+    assert own == {"num_tasks": 1, "shots": 20}
 
 
 def test_the_error_of_a_table_without_tasks_and_every_way_out_of_it():

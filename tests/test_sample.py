@@ -1,5 +1,7 @@
 """Random parts of a table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,15 @@ def test_what_is_measured_on_is_no_aptitude_item():
         evaluated(TABLE, "test", TEST)
     with pytest.raises(SatjaxError, match=r"; it has none at all$"):
         evaluated(TABLE.split("test"), "train", TEST)
+
+
+def test_what_asks_the_same_as_an_aptitude_item_is_not_measured_on():
+    (asked,) = TABLE.split("train").items[:1]
+    places = [TABLE.item_ids.index(name) for name in TEST]
+    items = list(TABLE.items)
+    items[places[0]] = replace(items[places[0]], text=f" {asked.text}")
+    kept = evaluated(replace(TABLE, items=tuple(items)), "test", [asked.id])
+    assert np.flatnonzero(kept).tolist() == places[1:]
 
 
 def test_one_split_is_drawn_and_the_others_stay():

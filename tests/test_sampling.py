@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CoreTask, sample_aptitude_test
+from satjax.aptitude.sampling import distinguishability
 from satjax.errors import SatjaxError
 from satjax.outcomes import Candidate, Item, OutcomeTable
 from tests.tiny import tiny_table
@@ -92,6 +93,26 @@ def test_an_item_weighs_4p_1_minus_p_over_its_observed_outcomes():
     assert first / 1000 == pytest.approx(1 / 1.36, abs=0.04)
 
 
+def test_an_item_on_which_all_have_the_same_soft_score_tells_nobody_apart():
+    table = table_of({"mmlu/anatomy": [[0.5] * 4] * 100 + [[1.0, 0.8, 0.9, 1.0]] * 100})
+    (task,) = sample_aptitude_test(table, 1, 20).tasks
+    assert sum(int(name.partition("#")[2]) >= 100 for name in task.item_ids) >= 15
+
+
+@given(st.integers(0, 2**32), st.floats(0, 1))
+@settings(max_examples=40)
+def test_distinguishability_is_four_times_the_variance(seed, missing):
+    rng = np.random.default_rng(seed)
+    soft = rng.random((5, 20)).astype(np.float32)
+    soft[rng.random(soft.shape) < missing] = np.nan
+    observed = ~np.isnan(soft)
+    expected = [4 * np.var(soft[seen, n]) if seen.any() else 0.0 for n, seen in enumerate(observed.T)]
+    np.testing.assert_allclose(distinguishability(soft), expected, atol=1e-5)
+    hard = np.round(soft)
+    share = np.where(observed, hard, 0.0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+    np.testing.assert_array_equal(distinguishability(hard), 4 * share * (1 - share))
+
+
 def test_an_even_draw_takes_no_account_of_outcomes():
     table = table_of({"mmlu/anatomy": [right(5, 10), right(0, 10)], "mmlu/virology": [right(10, 10)] * 2})
     drawn = Counter(name for seed in range(1000) for name in sample_aptitude_test(table, 1, 1, seed, "even").item_ids)
@@ -119,6 +140,47 @@ def test_items_that_few_of_the_candidates_were_tried_on_are_never_drawn():
     table = table_of({"mmlu/anatomy": [many, few, many, few], "mmlu/virology": [few] * 4})
     for seed in range(5):
         assert sample_aptitude_test(table, 1, 2, seed, "even").item_ids == {"mmlu/anatomy#0", "mmlu/anatomy#2"}
+
+
+def sparse(num_items: int, num_candidates: int = 8, tasks: int = 4) -> OutcomeTable:
+    """A log: two random candidates an instruction."""
+    rng = np.random.default_rng(0)
+    scores = np.full((num_candidates, num_items), np.nan, np.float32)
+    for n in range(num_items):
+        scores[rng.choice(num_candidates, 2, replace=False), n] = rng.integers(0, 2, 2)
+    names = ("mmlu/anatomy", "mmlu/virology", "mmlu/astronomy", "mmlu/marketing")[:tasks]
+    items = tuple(Item(f"i{n}", f"text {n}", names[n % tasks]) for n in range(num_items))
+    return OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(num_candidates)), scores)
+
+
+@pytest.mark.parametrize("greetings", [1, 10])
+def test_what_all_candidates_were_asked_once_does_not_rule_out_the_rest_of_a_log(greetings):
+    table = sparse(800)
+    scores = table.scores_MN.copy()
+    scores[:, :greetings] = 1.0
+    assert sample_aptitude_test(replace(table, scores_MN=scores), 4, 20, draw="even").num_tasks == 4
+
+
+def test_a_source_of_many_tasks_of_one_candidate_does_not_dilute_a_test_of_all_others():
+    """All are asked the first task; a hundred other tasks, enough for the wanted test, are asked of the last candidate."""
+    nan = float("nan")
+    many, few = [1.0, 0.0, 1.0, 0.0, nan], [nan, nan, nan, nan, 1.0]
+    table = table_of({"mmlu/anatomy": [many] * 40} | {f"task {n}": [few] * 10 for n in range(100)})
+    with pytest.raises(SatjaxError, match=r"1 task has that many .* with outcomes of at least 2 of the 5 candidates; "):
+        sample_aptitude_test(table, 20, 10)
+
+
+def test_one_test_draws_a_text_once():
+    """A log may have an id for each request: the same question counts once, as the one that most candidates answered."""
+    nan = float("nan")
+    table = table_of({"mmlu/anatomy": [[1.0, nan], [1.0, 0.0], [0.0, 1.0], [nan, 0.0]]})
+    texts = ("a question", " a  question", "another", "another\n")
+    items = tuple(replace(item, text=text) for item, text in zip(table.items, texts, strict=True))
+    table = replace(table, items=items)
+    for seed in range(5):
+        assert sample_aptitude_test(table, 1, 2, seed).item_ids == {"mmlu/anatomy#1", "mmlu/anatomy#2"}
+    with pytest.raises(SatjaxError, match="0 tasks have that many training items of different texts"):
+        sample_aptitude_test(table, 1, 3)
 
 
 def test_a_test_names_the_sources_of_its_items():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.table import SPLITS, Candidate, Item, OutcomeTable
+from satjax.outcomes.table import SPLITS, Candidate, Item, OutcomeTable, seldom_tried
 
 WORDS = st.text(max_size=8)
 IDS = st.text(min_size=1, max_size=6)
@@ -124,6 +124,22 @@ def test_absent_splits_candidates_and_ill_fitting_masks_are_named():
         small().select_candidates(["betta"])
     with pytest.raises(SatjaxError, match=r"\(2,\) does not fit its 3 items"):
         small().select_items(np.array([True, False]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "few"),
+    [
+        ([5000, 100, 99, 1], [False, False, True, True]),
+        ([30, 20, 15, 14], [False, False, False, True]),  # a small table: nobody has more
+        ([3, 3, 3], [False, False, False]),
+        ([300, 0], [False, True]),
+    ],
+)
+def test_few_outcomes_are_few_beside_those_of_others(counts, few):
+    scores = np.full((len(counts), max(counts)), np.nan, np.float32)
+    for scores_N, count in zip(scores, counts, strict=True):
+        scores_N[:count] = 1.0
+    assert seldom_tried(scores).tolist() == few
 
 
 def test_categories_are_left_out_whole():

@@ -42,7 +42,7 @@ from satjax.sharding import make_mesh
 from satjax.train import alone, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
-from satjax.training.finish import lasting, write_trained_router
+from satjax.training.finish import demands, lasting, write_trained_router
 from satjax.training.job import Job, clusters_of, prepare
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
@@ -747,7 +747,7 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path, monkeyp
         router.add(profile.summary())
 
 
-def test_a_candidate_without_aptitude_outcomes_teaches_and_is_not_in_the_router(home, tmp_path):
+def test_a_candidate_without_aptitude_outcomes_teaches_and_is_not_in_the_router(home, tmp_path, capfd):
     """Of two tables merged into one, the second has questions and a candidate of its own."""
     table = tiny_table()
     own = np.array([item.split == "train" for item in table.items]) & (np.arange(len(table.items)) % 3 == 0)
@@ -764,6 +764,10 @@ def test_a_candidate_without_aptitude_outcomes_teaches_and_is_not_in_the_router(
     job = job_on(dataclasses.replace(config, data=data), tmp_path / "run")
     assert job.unprofiled == only
     params = run(job, tmp_path / "run")
+    count = int((~np.isnan(job.train.scores_MN[0])).sum())
+    assert (
+        f"not in the router, for want of outcomes on the aptitude test: {only[0]} ({count})" in capfd.readouterr().err
+    )
     assert np.abs(params["connector/ability"][0]).max() > 0
     write_trained_router(job, params, tmp_path / "router")
     router, files = Router.load(tmp_path / "router"), read_router(tmp_path / "router")
@@ -959,6 +963,36 @@ def test_a_candidate_that_only_took_the_aptitude_test_is_measured(home, tmp_path
     job = dataclasses.replace(job, table=dataclasses.replace(table, scores_MN=other))
     write_trained_router(job, params, tmp_path / "again")
     assert read_router(tmp_path / "again").calibration == files.calibration, "it is calibrated on"
+
+
+def test_a_candidate_with_few_outcomes_is_measured_by_all_of_them(home, tmp_path, capfd):
+    """Learned, its ability would have no prior: three right answers would make it one of the best."""
+    config, table = tiny_config(home, **ABILITY_ALONE), tiny_table()
+    asked = prepare(config, tmp_path / "names").test
+    places = {item.id: n for n, item in enumerate(table.items) if item.split == "train"}
+    kept = [places[min(asked.item_ids)], *[n for name, n in places.items() if name not in asked.item_ids][:2]]
+    scores = table.scores_MN.copy()
+    scores[0, list(places.values())] = np.nan
+    scores[0, kept] = 1.0
+    write_table(dataclasses.replace(table, scores_MN=scores), tmp_path / "outcomes")
+    data = dataclasses.replace(config.data, outcomes=str(tmp_path / "outcomes"))
+    job = prepare(dataclasses.replace(config, data=data), tmp_path / "run", asked)
+    rare, *others = job.train.candidate_ids
+    assert (job.measured, job.learners) == ((rare,), tuple(others))
+    assert job.validation.candidate_ids == tuple(others)
+    params = run(job, tmp_path / "run")
+    assert f"few outcomes, so measured like a new candidate: {rare} (3)" in capfd.readouterr().err
+    write_trained_router(job, params, tmp_path / "router")
+    abilities = dict(read_router(tmp_path / "router").abilities)
+    ability = abilities.pop(rare)
+    np.testing.assert_array_equal(list(abilities.values()), params["connector/ability"][1:])
+    router = Router.load(tmp_path / "router", exact=True)
+    scale = router._encoder.reader
+    np.testing.assert_allclose(scale.mean_R, params["connector/ability"][1:].mean(axis=0), rtol=1e-5)
+    demand_NR = demands(job, params, [table.items[n].text for n in kept])
+    by_these = dataclasses.replace(scale, demand_TKR=demand_NR[None])
+    np.testing.assert_allclose(ability, by_these.ability(np.ones((1, 3), np.float32)), atol=1e-5)
+    np.testing.assert_array_equal(router._zoo.soft[rare].reshape(-1), np.asarray(ability, np.float32))
 
 
 def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):

@@ -59,7 +59,11 @@ class AbilityScale:
         Raises SatjaxError for a profile that holds no outcomes of single items.
         """
         outcomes = [profile.outcomes_TK for profile in profiles]
-        return jnp.asarray(np.stack([self._likeliest(outcome_TK)[0].astype(np.float32) for outcome_TK in outcomes]))
+        return jnp.asarray(np.stack([self.ability(outcome_TK) for outcome_TK in outcomes]))
+
+    def ability(self, outcome_TK: np.ndarray) -> np.ndarray:
+        """The likeliest ability given outcomes float `[T, K]`, NaN = unobserved, and the population; float32 `[R + 1]`."""
+        return self._likeliest(outcome_TK)[0].astype(np.float32)
 
     def deviation(self, outcome_TK: np.ndarray, probability: Callable[[np.ndarray], np.ndarray]) -> float:
         """Standard deviation of P(handled), a mean over the items of the test, that a candidate's ability leaves open.

@@ -7,14 +7,19 @@ import numpy as np
 
 from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable
+from satjax.outcomes.splits import asking_the_same
 
 SEED = 0
 """One drawing for everybody: what is measured on equally many instructions of a table is measured on the same ones."""
 
 
 def evaluated(table: OutcomeTable, split: str, aptitude_items: Collection[str]) -> np.ndarray:
-    """bool `[N]`: the split's items that are not of the aptitude test; raises SatjaxError naming the splits that have any if this one has none."""
-    split_of_N = np.array(["" if item.id in aptitude_items else item.split for item in table.items], str)
+    """bool `[N]`: the split's items that are not of the aptitude test, and ask nothing that it asks.
+
+    Raises SatjaxError naming the splits that have any if this one has none.
+    """
+    split_of_N = np.array([item.split for item in table.items], str)
+    split_of_N[asking_the_same(aptitude_items, table.items)] = ""
     if split not in split_of_N:
         present = ", ".join(sorted(set(split_of_N) - {""})) or "none at all"
         raise SatjaxError(

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from satjax.config import AptitudeConfig
-from satjax.outcomes.fitting import drawable_items, fitting_flags
+from satjax.outcomes.fitting import Drawable, drawable_items, fitting_flags
 from satjax.outcomes.merge import apart, leaks
 from satjax.outcomes.source import with_validation
 from satjax.outcomes.splits import folded
-from satjax.outcomes.table import SPLITS, OutcomeTable
+from satjax.outcomes.table import SPLITS, OutcomeTable, seldom_tried
 
 
 def describe(table: OutcomeTable) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
 
 
 def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[str]:
-    found = []
+    found: list[str] = []
     if not splits["train"]:
         found.append("no training items: no router can be trained, and no aptitude test drawn")
     if not splits["test"]:
@@ -64,12 +64,14 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
         found.append("no validation items: a tenth of the training items is taken for it")
     # As training would have it, which may take the validation items from the training ones.
     trained, default = with_validation(table), AptitudeConfig()
-    full = sum(len(index) >= default.shots for index in drawable_items(trained).values())
+    drawable = drawable_items(trained, default.num_tasks, default.shots)
+    full = sum(count >= default.shots for count in drawable.counts)
     if splits["train"] and full < default.num_tasks:
         flags = fitting_flags(trained, default.num_tasks, default.shots, default.seed)
         found.append(
             f"training items for the default aptitude test, which takes {default.shots} of each of {default.num_tasks} tasks "
-            f"({'1 task has' if full == 1 else f'{full} tasks have'} that many that most candidates were tried on); "
+            f"({'1 task has' if full == 1 else f'{full} tasks have'} that many of different texts with outcomes of at least {drawable.fewest} of the "
+            f"{len(table.candidates)} candidates); "
             f"{f'train with {flags}' if flags else 'import more of them'}"
         )
     if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:
@@ -77,6 +79,7 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
     partly = [n for n, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if 0 < seen_N.mean() < 1]
     if partly:
         found.append(f"some outcomes unobserved (they count nowhere): {_some(partly)}")
+    found += _little_known(trained, drawable)
     if unanswered := int((~seen_MN.any(axis=0)).sum()):
         found.append(f"{unanswered} items that no candidate answered")
     if undated := [candidate.id for candidate in table.candidates if not candidate.release_date]:
@@ -86,6 +89,28 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
         a, b = pairs[0]
         found.append(
             f"{len({folded(a.text) for a, _ in pairs})} questions stand in two splits, such as {a.id!r} ({a.split}) and {b.id!r} ({b.split}): leave one of each out"
+        )
+    return found
+
+
+def _little_known(trained: OutcomeTable, drawable: Drawable) -> list[str]:
+    """Sentences on candidates that have some training outcomes, but fewer than others, or none that an aptitude test may ask for."""
+    train_N = np.array([item.split == "train" for item in trained.items], bool)
+    scores_MN = trained.scores_MN[:, train_N]
+    count_M = (~np.isnan(scores_MN)).sum(axis=1)
+    asked_N = np.concatenate([np.zeros(0, int), *drawable.members.values()])
+    absent_M = (count_M > 0) & np.isnan(trained.scores_MN[:, asked_N]).all(axis=1)
+    few_M = (count_M > 0) & ~absent_M & seldom_tried(scores_MN)
+    few, absent = (
+        [f"{trained.candidate_ids[m]} ({count_M[m]:,})" for m in np.flatnonzero(which_M)]
+        for which_M in (few_M, absent_M)
+    )
+    found = []
+    if few:
+        found.append(f"few outcomes (training measures them like new candidates): {_some(few)}")
+    if absent:
+        found.append(
+            f"no outcome on what the aptitude test is drawn from (they would not be in the router): {_some(absent)}"
         )
     return found
 

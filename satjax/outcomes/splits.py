@@ -1,6 +1,11 @@
 """Which split an instruction belongs to, by its text alone: one question never stands in two splits."""
 
 import hashlib
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from satjax.outcomes.table import Item
 
 TRAIN, VAL = 0.7, 0.8
 """Cumulative shares: 70 % train, 10 % val, the rest test."""
@@ -20,6 +25,12 @@ def validation_from_train(split: str, text: str) -> str:
 def folded(text: str) -> str:
     """The text with its blanks folded: what makes two texts one question."""
     return " ".join(text.split())
+
+
+def asking_the_same(ids: Collection[str], items: Sequence[Item]) -> np.ndarray:
+    """bool `[N]`: the items of these ids, and those with the text of one of them."""
+    texts = {folded(item.text) for item in items if item.id in ids}
+    return np.array([folded(item.text) in texts for item in items], bool)
 
 
 def digest(text: str) -> bytes:

@@ -13,6 +13,10 @@ MOST_PAIRS = 2**29
 """Of a candidate and an item, observed or not, in a table: 2 GiB of scores."""
 ROUNDING = 1e-6
 """By how much a score that was computed in float32 may lie outside [0, 1]; it counts as the end that it is at."""
+FEWEST_OUTCOMES = 100
+"""Of a candidate in training, from which an ability of its own is learned. In simulated logs of one candidate an instruction, a candidate's mean
+probability was wrong by 0.15 with 10 outcomes, 0.09 with 30 and 0.06 with 100 where it was learned; where it was measured by the same
+outcomes, with the other candidates as a prior, by 0.11, 0.07 and 0.04. A learned ability has no such prior."""
 DATE = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?")
 """Of a release: as text such dates stand in their order."""
 
@@ -160,21 +164,18 @@ class OutcomeTable:
         )
 
 
-def widely_tried(scores_MN: np.ndarray) -> np.ndarray:
-    """bool `[N]`: items that at least half as many candidates were tried on as on the most tried one.
-
-    In a table of several sources these are what an aptitude test can be drawn from: another item would leave a gap in most profiles.
-    """
-    count_N = (~np.isnan(scores_MN)).sum(axis=0)
-    return (count_N > 0) & (2 * count_N >= count_N.max(initial=0))
-
-
 def often_tried(scores_MN: np.ndarray) -> np.ndarray:
     """bool `[M]`: candidates that were tried on at least half as many items as the most tried one.
 
     In a table of several sources another one's mean says little: a single outcome can make it the best.
     """
-    return widely_tried(scores_MN.T)
+    count_M = (~np.isnan(scores_MN)).sum(axis=1)
+    return (count_M > 0) & (2 * count_M >= count_M.max(initial=0))
+
+
+def seldom_tried(scores_MN: np.ndarray) -> np.ndarray:
+    """bool `[M]`: candidates with too few outcomes to learn an ability from, where others have more: in a small table few are enough."""
+    return ((~np.isnan(scores_MN)).sum(axis=1) < FEWEST_OUTCOMES) & ~often_tried(scores_MN)
 
 
 def check_size(num_candidates: int, num_items: int) -> None:

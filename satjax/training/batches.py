@@ -10,6 +10,7 @@ from satjax.config import BatchConfig, StageConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
 from satjax.outcomes import OutcomeTable
+from satjax.outcomes.splits import asking_the_same
 
 WEAKEST = 1e-3
 """Mean outcome that a candidate counts as when it has less, or none observed: hardly ever drawn by strength, but it can be."""
@@ -82,12 +83,12 @@ def trained_candidates(table: OutcomeTable, held_out: Sequence[str]) -> list[str
 def training_table(
     table: OutcomeTable, held_out_candidates: tuple[str, ...], aptitude_items: frozenset[str], *, with_aptitude: bool
 ) -> OutcomeTable:
-    """The instructions to train on: the train split, `with_aptitude` or without the items of the aptitude test.
+    """The instructions to train on: the train split, `with_aptitude` or without the items of the aptitude test and others of the same texts.
 
     A router that reads profiles has to do without them, every profile holding their answers. Raises SatjaxError where there are no others.
     """
     train = table.split("train").select_candidates(trained_candidates(table, held_out_candidates))
-    free = np.array([name not in aptitude_items for name in train.item_ids])
+    free = ~asking_the_same(aptitude_items, train.items)
     seen = ~np.isnan(train.scores_MN).all(axis=0)
     if not (free & seen).any():
         raise SatjaxError(

@@ -40,11 +40,12 @@ def write_trained_router(job: Job, params: Params, target: Path) -> None:
     else:
         learned.pop("connector/ability", None)
         ability_MR = np.asarray(jax.device_put(params["connector/ability"], replicated(job.mesh)))
-        ability_MR = ability_MR[job.taught_M]
+        ability_MR = ability_MR[job.learner_M]
         scale = AbilityScale.of(aptitude_demands(job, params), ability_MR)
         calibration = calibrated(job, params, as_tokens(jnp.asarray(ability_MR)))
-        learned |= scale.linked(calibration.scale, calibration.offset).params()
-        abilities = dict(zip(job.learners, ability_MR, strict=True))
+        scale = scale.linked(calibration.scale, calibration.offset)
+        learned |= scale.params()
+        abilities = dict(zip(job.learners, ability_MR, strict=True)) | measured_abilities(job, params, scale)
     if not is_first():
         return
     remove_cut_off(target)
@@ -131,6 +132,19 @@ def aptitude_demands(job: Job, params: Params) -> np.ndarray:
     text = {item.id: item.text for item in job.table.items}
     demand_XR = demands(job, params, [text[name] for task in job.test.tasks for name in task.item_ids])
     return demand_XR.reshape(job.test.num_tasks, job.test.shots, -1)
+
+
+def measured_abilities(job: Job, params: Params, scale: AbilityScale) -> dict[str, np.ndarray]:
+    """Abilities float32 `[R + 1]` of the candidates that are to be measured, by all their training outcomes, not those on the aptitude test alone."""
+    few = job.train.select_candidates(job.measured)
+    few = few.select_items(~np.isnan(few.scores_MN).all(axis=0))
+    if not few.items:
+        return {}
+    demand_NR = demands(job, params, [item.text for item in few.items])
+    scale = dataclasses.replace(scale, demand_TKR=demand_NR[None])
+    return {
+        name: scale.ability(scores_N[None]) for name, scores_N in zip(few.candidate_ids, few.scores_MN, strict=True)
+    }
 
 
 def demands(job: Job, params: Params, texts: Sequence[str]) -> np.ndarray:

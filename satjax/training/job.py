@@ -24,6 +24,7 @@ from satjax.files import canonical_json, write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
 from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_clusters
+from satjax.outcomes.table import seldom_tried
 from satjax.processes.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
@@ -72,10 +73,27 @@ class Job:
         return ~np.isnan(self.train.scores_MN[:, beside_N]).all(axis=1)
 
     @cached_property
+    def few_M(self) -> np.ndarray:
+        """Which of those have too few outcomes to learn an ability from, bool `[M]`: what they teach the head is all that training makes of them."""
+        few_M = self.taught_M.copy()
+        few_M[few_M] = seldom_tried(self.train.scores_MN[few_M])
+        return few_M & (self.reader is None)
+
+    @cached_property
+    def learner_M(self) -> np.ndarray:
+        """Which training candidates the router knows as training found them, bool `[M]`: all, where profiles are read."""
+        return (self.taught_M & ~self.few_M) | (self.reader is not None)
+
+    @cached_property
     def learners(self) -> tuple[str, ...]:
-        """The training candidates that the router knows as training found them: all, but for those who took the aptitude test alone."""
-        known_M = self.taught_M | (self.reader is not None)
-        return tuple(name for name, known in zip(self.train.candidate_ids, known_M, strict=True) if known)
+        """Their names."""
+        return tuple(name for name, known in zip(self.train.candidate_ids, self.learner_M, strict=True) if known)
+
+    @cached_property
+    def measured(self) -> tuple[str, ...]:
+        """The candidates with few outcomes that are in the router: their abilities are measured by all of them, as a new candidate's by the test."""
+        few = (name for name, few in zip(self.train.candidate_ids, self.few_M, strict=True) if few)
+        return tuple(name for name in few if name not in self.unprofiled)
 
     @cached_property
     def validation(self) -> OutcomeTable:
