@@ -3,7 +3,7 @@
 A fourth file, `responses.parquet`, may hold what the candidates answered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,7 +266,7 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
     with pq.ParquetFile(path, read_dictionary=flat) as file:
         batches: list[pa.RecordBatch] = []
         size = 0
-        for batch in file.iter_batches(ROWS_AT_ONCE if pairs is None else 2**20, columns=present):
+        for batch in _batches(file, present) if pairs is None else file.iter_batches(2**20, columns=present):
             batches.append(batch)
             size += len(batch) if pairs is not None else sum(map(_size, batch.columns))
             if pairs is not None and size > pairs:
@@ -277,6 +277,17 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
                 raise SatjaxError(f"{path} unpacks to more than {LARGEST:,} bytes; leave some of it out")
         schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(name) for name in present])
     return pa.Table.from_batches(batches, schema)
+
+
+def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of about as many bytes, unpacked, as the dictionaries that come with each of them: those of its row group, whole."""
+    for group in range(file.num_row_groups):
+        rows = ROWS_AT_ONCE
+        if file.metadata.row_group(group).num_rows > rows:
+            first = next(file.iter_batches(rows, [group], columns))
+            held = sum(column.dictionary.nbytes for column in first.columns if pa.types.is_dictionary(column.type))
+            rows = max(rows, rows * held // max(1, sum(map(_size, first.columns))))
+        yield from file.iter_batches(rows, [group], columns)
 
 
 def _is_utf8(column: pa.ChunkedArray) -> bool:
@@ -316,14 +327,8 @@ def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _positions(ids: pa.ChunkedArray, known: pa.ChunkedArray, where: Path, listed_in: str) -> np.ndarray:
     """Index in `known` of every id."""
-    listed = _plain(known).combine_chunks()
-    parts = []
-    for chunk in ids.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            parts.append(pc.index_in(chunk.dictionary.cast(pa.large_string()), value_set=listed).take(chunk.indices))
-        else:
-            parts.append(pc.index_in(chunk.cast(pa.large_string()), value_set=listed))
-    found = pa.chunked_array(parts, pa.int32())
+    # Of the whole column at once: each look-up makes a hash table of all that is known.
+    found = pc.index_in(_plain(ids), value_set=_plain(known).combine_chunks())
     if found.null_count:
         first = ids.filter(pc.is_null(found))[0].as_py()
         raise SatjaxError(
