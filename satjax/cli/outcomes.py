@@ -117,9 +117,16 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from satjax.outcomes import merge_responses, merge_tables, read_outcomes, read_responses, write_table
+    from satjax.outcomes import (
+        merge_responses,
+        merge_tables,
+        read_outcomes,
+        read_responses,
+        with_common_validation,
+        write_table,
+    )
 
-    tables = {name: read_outcomes(name) for name in options.outcomes}
+    tables = with_common_validation({name: read_outcomes(name) for name in options.outcomes})
     table = merge_tables(tables)
     responses = merge_responses({name: read_responses(name, each) for name, each in tables.items()}, table)
     write_table(table, options.out, responses)
