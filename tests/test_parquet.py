@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.arrow_types import is_text
-from satjax.outcomes.parquet import _batches, read_responses, read_table, write_table
+from satjax.outcomes.parquet import read_responses, read_table, write_table
+from satjax.outcomes.parquet_batches import batches
 from satjax.outcomes.responses import Responses
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 from tests.seconds import seconds
@@ -318,7 +319,7 @@ def test_responses_are_not_read_with_all_of_them_in_each_batch(tmp_path):
         Responses(table.candidate_ids, table.item_ids, texts, np.arange(24_000, dtype=np.int32).reshape(2, -1)),
     )
     with pq.ParquetFile(tmp_path / "responses.parquet", read_dictionary=["response"]) as file:
-        dictionaries = [batch["response"].dictionary for batch in _batches(file, ["response"])]
+        dictionaries = [batch["response"].dictionary for batch in batches(file, ["response"])]
     assert sum(map(len, dictionaries)) < 3 * len(texts)
     assert read_responses(tmp_path, table).texts == texts
 

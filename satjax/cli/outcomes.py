@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from satjax.outcomes import OutcomeTable
 
 log = logging.getLogger("satjax")
-FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl")
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl", "parquet")
 
 
 def add_verbs(verb: Verb) -> None:
@@ -39,7 +39,7 @@ def add_verbs(verb: Verb) -> None:
     imports.add_argument(
         "--columns",
         metavar="item=A,text=B,…",
-        help="csv, jsonl: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
+        help="csv, jsonl, parquet: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
         "if named otherwise than in an outcome table; scores=NAME for each candidate with a column of its own",
     )
     imports.add_argument(

@@ -3,7 +3,7 @@
 A fourth file, `responses.parquet`, may hold what the candidates answered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.outcomes.arrow_types import is_text, value_type
+from satjax.outcomes.parquet_batches import batches, unpacked_size
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 
@@ -24,7 +25,6 @@ FILES = ("items.parquet", "outcomes.parquet", "models.parquet")
 RESPONSES = "responses.parquet"
 LARGEST = 2**32
 """Bytes of a file's columns, unpacked: a Parquet file of a few kilobytes can say one long text a million times."""
-ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -264,30 +264,19 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
     present = [name for name in wanted if name in schema.names]
     flat = [name for name in present if not pa.types.is_nested(schema.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=flat) as file:
-        batches: list[pa.RecordBatch] = []
+        read: list[pa.RecordBatch] = []
         size = 0
-        for batch in _batches(file, present) if pairs is None else file.iter_batches(2**20, columns=present):
-            batches.append(batch)
-            size += len(batch) if pairs is not None else sum(map(_size, batch.columns))
+        for batch in batches(file, present) if pairs is None else file.iter_batches(2**20, columns=present):
+            read.append(batch)
+            size += len(batch) if pairs is not None else unpacked_size(batch)
             if pairs is not None and size > pairs:
                 raise SatjaxError(
                     f"{path}: it has more rows than there are pairs of a model and an item, so one has two outcomes; keep one of each"
                 )
             if pairs is None and size > LARGEST:
                 raise SatjaxError(f"{path} unpacks to more than {LARGEST:,} bytes; leave some of it out")
-        schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(name) for name in present])
-    return pa.Table.from_batches(batches, schema)
-
-
-def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of about as many bytes, unpacked, as the dictionaries that come with each of them: those of its row group, whole."""
-    for group in range(file.num_row_groups):
-        rows = ROWS_AT_ONCE
-        if file.metadata.row_group(group).num_rows > rows:
-            first = next(file.iter_batches(rows, [group], columns))
-            held = sum(column.dictionary.nbytes for column in first.columns if pa.types.is_dictionary(column.type))
-            rows = max(rows, rows * held // max(1, sum(map(_size, first.columns))))
-        yield from file.iter_batches(rows, [group], columns)
+        schema = read[0].schema if read else pa.schema([file.schema_arrow.field(name) for name in present])
+    return pa.Table.from_batches(read, schema)
 
 
 def _is_utf8(column: pa.ChunkedArray) -> bool:
@@ -297,14 +286,6 @@ def _is_utf8(column: pa.ChunkedArray) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _size(column: pa.Array) -> int:
-    """Bytes of a column without dictionary."""
-    if not (pa.types.is_dictionary(column.type) and is_text(column.type)):
-        return column.nbytes
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return (pc.sum(lengths).as_py() or 0) + 8 * len(column)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
