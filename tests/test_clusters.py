@@ -7,7 +7,8 @@ import pytest
 
 from satjax.aptitude import sample_aptitude_test
 from satjax.errors import SatjaxError
-from satjax.outcomes import Candidate, Item, OutcomeTable, cluster_tasks
+from satjax.outcomes import Candidate, Item, OutcomeTable, cluster_numbers, cluster_tasks
+from satjax.outcomes.clusters import _terms
 
 TOPICS = {
     "cooking": "onion garlic soup pan oven flour butter recipe",
@@ -33,6 +34,75 @@ def test_topics_are_found_and_the_largest_comes_first():
     table = cluster_tasks(mixed(), 3, seed=0)
     found = {topic: {item.task for item in table.items if item.id.startswith(topic)} for topic in TOPICS}
     assert found == {"cooking": {"cluster 1"}, "astronomy": {"cluster 2"}, "law": {"cluster 3"}}
+
+
+WITHOUT_BLANKS = {
+    "Chinese": {
+        "weather": (
+            "今天{}的天气怎么样？",
+            "明天{}会下雨吗？",
+            "{}这周的气温大概是多少？",
+            "请告诉我{}的天气预报",
+            "{}现在冷不冷？",
+        ),
+        "code": (
+            "用{}语言写一个排序函数",
+            "请帮我修复这段{}代码的错误",
+            "如何在{}里读取文件？",
+            "{}中怎么写循环？",
+            "解释这段{}程序的意思",
+        ),
+        "translation": (
+            "把这句话翻译成{}",
+            "请将下面的段落译为{}",
+            "{}的谢谢怎么说？",
+            "这句{}是什么意思？",
+            "帮我润色这段{}翻译",
+        ),
+    },
+    "Japanese": {
+        "weather": (
+            "今日の{}の天気はどうですか",
+            "明日{}で雨が降りますか",
+            "今週の{}の気温は何度ですか",
+            "{}の天気予報を教えてください",
+        ),
+        "code": (
+            "{}でソート関数を書いてください",
+            "この{}コードの間違いを直してください",
+            "{}でファイルを読む方法は？",
+            "{}でループはどう書きますか",
+        ),
+        "translation": (
+            "この文を{}に翻訳してください",
+            "次の段落を{}に訳してください",
+            "{}でありがとうは何と言いますか",
+            "{}の訳を直してください",
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("language", WITHOUT_BLANKS)
+def test_topics_are_found_where_no_blanks_stand_between_words(language):
+    chance, items = np.random.default_rng(0), []
+    for topic, forms in WITHOUT_BLANKS[language].items():
+        for n in range(150):
+            name = "".join(map(chr, chance.integers(0x4E00, 0x5A00, 3)))
+            items.append(Item(f"{n} {topic}", chance.choice(forms).format(name), ""))
+    number_N = cluster_numbers(OutcomeTable(tuple(items), (Candidate("a"),), np.ones((1, 450), np.float32)), 10, 0)
+    topics = Counter((int(number), item.id.split()[1]) for number, item in zip(number_N, items, strict=True))
+    largest = [max(count for (other, _), count in topics.items() if other == number) for number in range(1, 11)]
+    assert sum(largest) > 0.7 * len(items)
+
+
+def test_what_is_written_with_blanks_is_clustered_by_its_words():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(stop_words="english").build_analyzer()
+    text = "The Übung of Наташа, 날씨가 x_1 and don't"
+    assert _terms(words)(text) == words(text) == ["übung", "наташа", "날씨가", "x_1", "don"]
+    assert _terms(words)("Python是好") == ["python", "是", "好", "是好"]
 
 
 def test_only_tasks_of_training_items_change():

@@ -2,16 +2,21 @@
 
 import csv
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.columns import import_csv, import_jsonl
+from satjax.outcomes.columns import import_csv, import_jsonl, import_parquet
 from satjax.outcomes.splits import split_of
+from satjax.policy.conversation import scored_text
+from tests.test_importers import within
 
 NAMES = ["item_id", "text", "model_id", "score"]
 
@@ -112,7 +117,11 @@ def test_bad_rows_are_named(tmp_path, row, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"text": [{"role": "user", "content": "What?"}]}, "line 1: text is a list, not text"),
+        ({"text": ["What?"]}, "line 1: text is a list, not text; .* or an instruction as a list of chat messages"),
+        ({"text": [{"from": "human", "value": "What?"}]}, "line 1: text is a list, not text"),
+        ({"text": [{"role": "user", "content": "What?"}, None]}, "line 1: text is a list, not text"),
+        ({"text": []}, "line 1: text is a list, not text"),
+        ({"text": [{"role": "system", "content": "Be brief."}]}, "line 1: text is a chat without any text of the user"),
         ({"model_id": {"name": "a"}}, "line 1: model_id is an object, not text"),
     ],
 )
@@ -121,6 +130,32 @@ def test_what_is_no_text_is_not_written_out_as_one(tmp_path, changes, words):
     assert import_jsonl([write_jsonl(tmp_path / "good.jsonl", row)]).item_ids == ("3",)
     with pytest.raises(SatjaxError, match=words):
         import_jsonl([write_jsonl(tmp_path / "bad.jsonl", {**row, **changes})])
+
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Translate 'dog' into German."}]},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+    {"role": "tool", "content": "Hund"},
+    {"role": "user", "content": "and French?"},
+]
+
+
+def test_of_a_chat_the_text_that_serving_scores(tmp_path):
+    row = {"text": CHAT, "model_id": "a", "score": 1}
+    as_list = import_jsonl([write_jsonl(tmp_path / "list.jsonl", row)])
+    assert (
+        [item.text for item in as_list.items] == [scored_text(CHAT)] == ["Translate 'dog' into German.\n\nand French?"]
+    )
+    assert as_list.items[0].split == split_of(scored_text(CHAT))
+    as_json = import_csv([write_csv(tmp_path / "json.csv", [json.dumps(CHAT), "a", 1], header=NAMES[1:])])
+    assert as_json.items == as_list.items
+
+
+@pytest.mark.parametrize("text", ["[1, 2] or [3]?", "[1, 2]", '[{"a": 1}]', "[]", "[" * 50_000, "['Q?']"])
+def test_a_text_that_only_looks_like_a_chat_stays_as_it_is(tmp_path, text):
+    table = import_jsonl([write_jsonl(tmp_path / "a.jsonl", {"text": text, "model_id": "a", "score": 1})])
+    assert table.items[0].text == text
 
 
 def test_several_answers_to_one_prompt_are_averaged_and_said(tmp_path, caplog):
@@ -274,6 +309,90 @@ def test_text_that_is_no_unicode_is_said(tmp_path):
         (tmp_path / "a.jsonl").write_text(text)
         with pytest.raises(SatjaxError, match=r"a\.jsonl line [12]: .* has half of a surrogate pair"):
             import_jsonl([tmp_path / "a.jsonl"])
+
+
+def rows_of(number: int) -> list[dict]:
+    """A log with unread columns, of conversations and their outcomes."""
+    chats = [
+        [*CHAT, {"role": "user", "content": f"and in language {n // 2}?", "tool_calls": None}] for n in range(number)
+    ]
+    score = ("1", None, "0.5")
+    return [
+        {
+            "messages": [{"role": m["role"], "content": str(m["content"])} for m in chat],
+            "llm": "ab"[n % 2],
+            "right": score[n % 3],
+            "paid": Decimal("0.25"),
+            "reply": b"x",
+        }
+        for n, chat in enumerate(chats)
+    ]
+
+
+def test_parquet_says_the_same_as_jsonl(tmp_path):
+    columns, rows = "text=messages,candidate=llm,score=right,cost=paid", rows_of(400)
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.slice(0, 150), tmp_path / "1.parquet", row_group_size=40)
+    kinds = table.schema.set(1, pa.field("llm", pa.dictionary(pa.int8(), pa.large_string())))
+    pq.write_table(table.slice(150).cast(kinds), tmp_path / "2.parquet")
+    found = import_parquet([tmp_path], columns)
+    said = [{**row, "paid": 0.25, "reply": None} for row in rows]
+    expected = import_jsonl([write_jsonl(tmp_path / "a.jsonl", *said)], columns)
+    assert found.items == expected.items
+    assert found.items[3].text.endswith("and in language 3?")
+    assert found.candidates == expected.candidates
+    np.testing.assert_array_equal(found.scores_MN, expected.scores_MN)
+    np.testing.assert_array_equal(found.cost_usd_MN, expected.cost_usd_MN)
+
+
+def test_a_parquet_file_with_a_column_for_each_candidate(tmp_path):
+    rows = {"prompt": ["What?", "Why?"], "a": [True, None], "b": pa.array([0.5, 1], pa.float32())}
+    pq.write_table(pa.table(rows), tmp_path / "wide.parquet")
+    table = import_parquet([tmp_path / "wide.parquet"], "text=prompt,scores=a,scores=b")
+    np.testing.assert_array_equal(table.scores_MN, [[1, np.nan], [0.5, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"score": None},
+            "row 1 has no column 'score' for the score; say which one holds it: --columns score=NAME ('text', 'model_id')",
+        ),
+        ({"text": ["What?", None]}, "row 2: item"),
+        ({"text": [b"What?", b"Why?"]}, "column 'text' is binary, not text; write it as text"),
+        ({"text": [["What?"], ["Why?"]]}, "row 1: text is a list, not text"),
+        ({"score": [1.0, 2.0]}, "row 2: score 2 of 'b' is outside [0, 1]"),
+        ({"score": ["1", "no"]}, "row 2: score is 'no', not a number"),
+        ({"text": pa.array([b"caf\xe9", b"b"]).view(pa.string())}, "cannot be read as a Parquet table"),
+        ({"text": [], "model_id": [], "score": []}, "has no rows"),
+    ],
+)
+def test_bad_rows_of_parquet_are_named(tmp_path, changes, words):
+    columns = {"text": ["What?", "Why?"], "model_id": ["a", "b"], "score": [1.0, 0.0]} | changes
+    path = tmp_path / "bad.parquet"
+    pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), path)
+    with pytest.raises(SatjaxError) as caught:
+        import_parquet([path])
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_texts_that_a_small_parquet_file_says_many_times_do_not_fill_the_memory(tmp_path, nested):
+    text = pa.DictionaryArray.from_arrays(np.zeros(600, np.int32), pa.array(["x" * 1_000_000]))
+    names = pa.DictionaryArray.from_arrays(np.zeros(600, np.int32), pa.array(["a"]))
+    lists = pa.ListArray.from_arrays(np.arange(601, dtype=np.int32), text)
+    pq.write_table(
+        pa.table({"text": lists if nested else text, "model_id": names, "score": np.ones(600)}), tmp_path / "a.parquet"
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < 2_000_000
+    with within(300):
+        if nested:
+            with pytest.raises(SatjaxError, match="row 1: text is a list"):
+                import_parquet([tmp_path / "a.parquet"])
+        else:
+            assert len(import_parquet([tmp_path / "a.parquet"]).items) == 1
 
 
 def test_bad_files(tmp_path):

@@ -14,6 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +128,12 @@ def real(form: str, folder: Path) -> tuple[Path, list[Path]]:
         case "jsonl":
             path = folder / "log.jsonl"
             path.write_text('{"item_id": "i", "text": "What?", "model_id": "a", "score": 1, "split": "test"}\n')
+            return path, [path]
+        case "parquet":
+            path = folder / "log.parquet"
+            chat = [{"role": "user", "content": "What?"}]
+            row = {"text": chat, "item_id": "i", "model_id": "a", "score": 1.0, "split": "test"}
+            pq.write_table(pa.Table.from_pylist([row, row | {"model_id": "b", "score": None}]), path)
             return path, [path]
         case "lm-eval":
             shutil.copytree(DATA / "lm_eval" / "acme__garden-1", folder / "m")

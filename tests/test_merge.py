@@ -1,6 +1,7 @@
 """Tables are joined without losing, doubling or contradicting anything, and never across splits."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from satjax.outcomes import (
     leaks,
     merge_responses,
     merge_tables,
+    open_outcomes,
     read_responses,
     read_table,
     write_table,
 )
+from satjax.outcomes.source import with_validation
 from satjax.outcomes.splits import folded
 from tests.test_table import assert_same, small, tables
 
@@ -124,6 +127,49 @@ def test_a_table_merged_into_its_own_place_keeps_its_responses(tmp_path, capsys)
     kept = read_responses(folders[0], merged)
     assert kept is not None
     assert [kept.texts[place] for place in kept.places(merged)[:2].ravel() if place >= 0] == ["x", "y", "x"]
+
+
+def written(folder: Path, name: str, splits: list[str], numbers: range | None = None) -> str:
+    """A table of questions that are the same wherever they have the same number."""
+    items = [item(f"{n}", split) for n, split in zip(numbers or range(len(splits)), splits, strict=True)]
+    write_table(table(items, [name], [[1.0] * len(items)]), folder / name)
+    return str(folder / name)
+
+
+def of_split(source: str, split: str) -> set[str]:
+    return {entry.text for entry in open_outcomes(source).items if entry.split == split}
+
+
+def test_no_validation_item_of_a_table_is_for_training_in_a_merged_one(tmp_path):
+    out = str(tmp_path / "out")
+    without = written(tmp_path, "without", ["train"] * 300 + ["test"] * 50)
+    with_own = written(tmp_path, "own", ["train"] * 100 + ["val"] * 20, range(1000, 1120))
+    assert main(["outcomes", "merge", without, with_own, "--out", out]) == 0
+    assert of_split(out, "val") == of_split(without, "val") | of_split(with_own, "val")
+    assert len(of_split(without, "val")) > 10
+    # Merged again, with a table of the same questions under other ids.
+    questions = [item(f"other {n}", text=f"question  {n}") for n in range(300)]
+    write_table(table(questions, ["c"], [[1.0] * 300]), tmp_path / "named")
+    assert main(["outcomes", "merge", out, without, str(tmp_path / "named"), "--out", out]) == 0
+    assert of_split(without, "val") <= of_split(out, "val")
+    assert not leaks(open_outcomes(out))
+
+
+def test_what_one_table_has_for_validation_is_trained_on_by_none(tmp_path):
+    without = written(tmp_path, "without", ["train"] * 300)
+    with_own = written(tmp_path, "own", ["train"] * 300 + ["val"] * 20)
+    assert main(["outcomes", "merge", with_own, without, "--out", str(tmp_path / "out")]) == 0
+    assert of_split(str(tmp_path / "out"), "val") == of_split(without, "val") | of_split(with_own, "val")
+
+
+def test_tables_without_validation_items_are_merged_into_what_opening_makes_of_them(tmp_path):
+    one, two = (
+        written(tmp_path, "one", ["train"] * 100),
+        written(tmp_path, "two", ["train"] * 90 + ["test"] * 30, range(100, 220)),
+    )
+    assert main(["outcomes", "merge", one, two, "--out", str(tmp_path / "out")]) == 0
+    merged = merge_tables({name: read_table(name) for name in (one, two)})
+    assert_same(read_table(tmp_path / "out"), with_validation(merged))
 
 
 def test_one_question_in_two_splits_names_both():

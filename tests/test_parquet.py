@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from satjax.errors import SatjaxError
 from satjax.outcomes.arrow_types import is_text
 from satjax.outcomes.parquet import read_responses, read_table, write_table
+from satjax.outcomes.parquet_batches import batches
 from satjax.outcomes.responses import Responses
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 from tests.seconds import seconds
@@ -42,6 +44,19 @@ def test_foreign_files_are_not_replaced(tmp_path):
     with pytest.raises(SatjaxError, match="is a file"):
         write_table(small(), tmp_path / "thesis.tex")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def of_many_items(num_items: int) -> OutcomeTable:
+    items = tuple(Item(f"item/{n}", f"text {n}", "task") for n in range(num_items))
+    scores = np.random.default_rng(0).random((2, num_items), np.float32)
+    return OutcomeTable(items, (Candidate("a"), Candidate("b")), scores)
+
+
+def write_in_groups(path: Path) -> None:
+    """As a writer does that writes each piece of a log as it comes."""
+    table = pq.read_table(path)
+    plain = pa.table({name: pa.array(table[name].to_pylist()) for name in table.column_names})
+    pq.write_table(plain, path, row_group_size=500)
 
 
 def test_ten_times_the_rows_take_about_ten_times_as_long_to_read(tmp_path):
@@ -277,6 +292,36 @@ def test_wrong_responses_name_file_and_entry(tmp_path, column, values, words):
         read_responses(tmp_path / "t", small())
     for word in ("responses.parquet", *words):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("in_groups", [True, False])
+def test_ids_of_a_file_in_many_pieces_are_looked_up_at_once(tmp_path, monkeypatch, in_groups):
+    table = of_many_items(12_000)
+    given = Responses(table.candidate_ids, table.item_ids, ("yes",), np.zeros((2, 12_000), np.int32))
+    write_table(table, tmp_path, given)
+    for name in ("outcomes", "responses") if in_groups else ():
+        write_in_groups(tmp_path / f"{name}.parquet")
+    calls = []
+    index_in = pc.index_in
+    monkeypatch.setattr(pc, "index_in", lambda *given, **options: calls.append(1) or index_in(*given, **options))
+    assert_same(read_table(tmp_path), table)
+    found = read_responses(tmp_path, table)
+    assert (found.places(table) == 0).all()
+    assert len(calls) == 4  # models and items, of outcomes and of responses
+
+
+def test_responses_are_not_read_with_all_of_them_in_each_batch(tmp_path):
+    table = of_many_items(12_000)
+    texts = tuple(f"{n} {'x' * 200}" for n in range(24_000))
+    write_table(
+        table,
+        tmp_path,
+        Responses(table.candidate_ids, table.item_ids, texts, np.arange(24_000, dtype=np.int32).reshape(2, -1)),
+    )
+    with pq.ParquetFile(tmp_path / "responses.parquet", read_dictionary=["response"]) as file:
+        dictionaries = [batch["response"].dictionary for batch in batches(file, ["response"])]
+    assert sum(map(len, dictionaries)) < 3 * len(texts)
+    assert read_responses(tmp_path, table).texts == texts
 
 
 def test_texts_that_a_small_file_says_many_times_are_not_unpacked_without_end(written, monkeypatch):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from satjax.outcomes import OutcomeTable
 
 log = logging.getLogger("satjax")
-FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl")
+FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass", "capit", "csv", "jsonl", "parquet")
 
 
 def add_verbs(verb: Verb) -> None:
@@ -39,7 +39,7 @@ def add_verbs(verb: Verb) -> None:
     imports.add_argument(
         "--columns",
         metavar="item=A,text=B,…",
-        help="csv, jsonl: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
+        help="csv, jsonl, parquet: columns that hold item, text, candidate, score, task, category, source, answer, split or cost, "
         "if named otherwise than in an outcome table; scores=NAME for each candidate with a column of its own",
     )
     imports.add_argument(
@@ -117,9 +117,16 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from satjax.outcomes import merge_responses, merge_tables, read_outcomes, read_responses, write_table
+    from satjax.outcomes import (
+        merge_responses,
+        merge_tables,
+        read_outcomes,
+        read_responses,
+        with_common_validation,
+        write_table,
+    )
 
-    tables = {name: read_outcomes(name) for name in options.outcomes}
+    tables = with_common_validation({name: read_outcomes(name) for name in options.outcomes})
     table = merge_tables(tables)
     responses = merge_responses({name: read_responses(name, each) for name, each in tables.items()}, table)
     write_table(table, options.out, responses)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from satjax.outcomes.parquet import read_responses, read_table, write_table
     from satjax.outcomes.responses import Responses
     from satjax.outcomes.routerbench import import_routerbench_responses
-    from satjax.outcomes.source import open_outcomes, read_outcomes
+    from satjax.outcomes.source import open_outcomes, read_outcomes, with_common_validation
     from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
     from satjax.outcomes.table import Candidate, Item, OutcomeTable
     from satjax.outcomes.tfds_dataset import read_tfds, write_tfds
@@ -37,6 +37,7 @@ _HOME = {
     "read_tfds": "tfds_dataset",
     "synthetic_zoo": "synthetic",
     "with_clusters": "clusters",
+    "with_common_validation": "source",
     "write_table": "parquet",
     "write_tfds": "tfds_dataset",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "read_tfds",
     "synthetic_zoo",
     "with_clusters",
+    "with_common_validation",
     "write_table",
     "write_tfds",
 ]

@@ -1,5 +1,6 @@
-"""Importer of CSV and JSONL files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
+"""Importer of CSV, JSONL and Parquet files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +9,11 @@ from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
 from satjax.outcomes.collector import Collector, check_unicode
+from satjax.outcomes.guarded import check_values
 from satjax.outcomes.splits import digest, folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
-from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number
+from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number, parquet_rows
+from satjax.policy.conversation import scored_text
 
 log = logging.getLogger("satjax")
 NATIVE = {
@@ -39,12 +42,20 @@ def import_csv(paths: Sequence[Path | str], columns: str | None = None) -> Outco
 def import_jsonl(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
     """Outcomes of JSONL files, an object a line; `columns` is `item=NAME,text=NAME,…` (or `item_id=NAME`) for columns named otherwise than in the native form.
 
-    Text, candidate and score must be there, and what `columns` names. Rows without an item id have one by their text; what one row of an item says of it
+    Text, candidate and score must be there, and what `columns` names. A text that is a list of chat messages, or JSON of one, counts with what of it
+    serving scores (`scored_text`). Rows without an item id have one by their text; what one row of an item says of it
     holds for all of them, and where none has a split, the one that goes by the text (`split_of`). Blanks around names do not count. An empty score is unobserved;
     several scores of one pair are averaged, and counted in a warning. `scores=NAME`, once for each candidate, makes it a table with a row per item and a column per candidate,
     which is named as its column. Raises SatjaxError naming file and row for missing columns, contradictions and scores outside [0, 1].
     """
     return _import(paths, columns, "*.jsonl", lambda path: json_lines(path, "a JSONL file"))
+
+
+def import_parquet(paths: Sequence[Path | str], columns: str | None = None) -> OutcomeTable:
+    """Outcomes of Parquet files, which are read piece by piece; see `import_jsonl`."""
+    names, wide = parse_columns(columns)
+    wanted = {*names.values(), *wide}
+    return _import(paths, columns, "*.parquet", lambda path: parquet_rows(path, "a Parquet table", wanted))
 
 
 def _import(
@@ -129,7 +140,7 @@ def _without(name: str, names: Mapping[str, str], where: str, row: Mapping[str, 
 
 
 def _item(row: Mapping[str, Any], names: Mapping[str, str], where: str) -> Item:
-    text = _plain(row, names["text"], where)
+    text = _instruction(row, names["text"], where)
     split = _said(row, names, "split") or split_of(text)
     if split not in SPLITS:
         raise SatjaxError(f"{where}: split {split[:40]!r} is none of {', '.join(SPLITS)}; mend or empty it")
@@ -163,11 +174,43 @@ def _add_said(said: dict[str, Any], row: Mapping[str, Any], names: Mapping[str, 
             )
 
 
+def _instruction(row: Mapping[str, Any], name: str, where: str) -> str:
+    """The text, or of a chat, as it is or as JSON, what is scored of it when it is served."""
+    value = row[name]
+    messages = _parsed(value) if isinstance(value, str) else value
+    if not _is_chat(messages):
+        return _plain(row, name, where)
+    text = scored_text(messages)
+    if not text:
+        raise SatjaxError(f"{where}: {folded(name)} is a chat without any text of the user; leave it out")
+    return text
+
+
+def _parsed(text: str) -> Any:
+    """The value of JSON of a list of objects, or nothing."""
+    if text.lstrip().startswith("["):
+        try:
+            check_values(text.encode(errors="surrogatepass"))
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return None
+
+
+def _is_chat(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in value)
+    )
+
+
 def _plain(row: Mapping[str, Any], name: str, where: str) -> str:
     """What may not be a list or an object, as text: what candidates are asked and are named would otherwise be Python's notation of it."""
     if isinstance(row[name], list | dict):
         raise SatjaxError(
-            f"{where}: {folded(name)} is {'a list' if isinstance(row[name], list) else 'an object'}, not text; write what is meant as one text"
+            f"{where}: {folded(name)} is {'a list' if isinstance(row[name], list) else 'an object'}, not text; write what is meant as one text, "
+            "or an instruction as a list of chat messages with role and content"
         )
     return _text(row[name])
 

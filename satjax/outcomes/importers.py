@@ -5,7 +5,7 @@ from pathlib import Path
 
 from satjax.errors import SatjaxError, unknown_name
 from satjax.outcomes.capit import import_capit
-from satjax.outcomes.columns import import_csv, import_jsonl
+from satjax.outcomes.columns import import_csv, import_jsonl, import_parquet
 from satjax.outcomes.helm import import_helm
 from satjax.outcomes.inspect_log import import_inspect
 from satjax.outcomes.lm_eval import import_lm_eval
@@ -24,6 +24,7 @@ IMPORTERS: Mapping[str, tuple[Callable[..., OutcomeTable], tuple[str, ...]]] = {
     "capit": (import_capit, ()),
     "csv": (import_csv, ("columns",)),
     "jsonl": (import_jsonl, ("columns",)),
+    "parquet": (import_parquet, ("columns",)),
 }
 
 

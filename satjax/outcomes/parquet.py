@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from satjax.errors import SatjaxError
 from satjax.files import replacing
 from satjax.outcomes.arrow_types import is_text, value_type
+from satjax.outcomes.parquet_batches import batches, unpacked_size
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.table import ROUNDING, Candidate, Item, OutcomeTable, check_size
 
@@ -24,7 +25,6 @@ FILES = ("items.parquet", "outcomes.parquet", "models.parquet")
 RESPONSES = "responses.parquet"
 LARGEST = 2**32
 """Bytes of a file's columns, unpacked: a Parquet file of a few kilobytes can say one long text a million times."""
-ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -264,19 +264,19 @@ def _unpacked(path: Path, wanted: Sequence[str], pairs: int | None) -> pa.Table:
     present = [name for name in wanted if name in schema.names]
     flat = [name for name in present if not pa.types.is_nested(schema.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=flat) as file:
-        batches: list[pa.RecordBatch] = []
+        read: list[pa.RecordBatch] = []
         size = 0
-        for batch in file.iter_batches(ROWS_AT_ONCE if pairs is None else 2**20, columns=present):
-            batches.append(batch)
-            size += len(batch) if pairs is not None else sum(map(_size, batch.columns))
+        for batch in batches(file, present) if pairs is None else file.iter_batches(2**20, columns=present):
+            read.append(batch)
+            size += len(batch) if pairs is not None else unpacked_size(batch)
             if pairs is not None and size > pairs:
                 raise SatjaxError(
                     f"{path}: it has more rows than there are pairs of a model and an item, so one has two outcomes; keep one of each"
                 )
             if pairs is None and size > LARGEST:
                 raise SatjaxError(f"{path} unpacks to more than {LARGEST:,} bytes; leave some of it out")
-        schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(name) for name in present])
-    return pa.Table.from_batches(batches, schema)
+        schema = read[0].schema if read else pa.schema([file.schema_arrow.field(name) for name in present])
+    return pa.Table.from_batches(read, schema)
 
 
 def _is_utf8(column: pa.ChunkedArray) -> bool:
@@ -286,14 +286,6 @@ def _is_utf8(column: pa.ChunkedArray) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _size(column: pa.Array) -> int:
-    """Bytes of a column without dictionary."""
-    if not (pa.types.is_dictionary(column.type) and is_text(column.type)):
-        return column.nbytes
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return (pc.sum(lengths).as_py() or 0) + 8 * len(column)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
@@ -316,14 +308,8 @@ def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _positions(ids: pa.ChunkedArray, known: pa.ChunkedArray, where: Path, listed_in: str) -> np.ndarray:
     """Index in `known` of every id."""
-    listed = _plain(known).combine_chunks()
-    parts = []
-    for chunk in ids.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            parts.append(pc.index_in(chunk.dictionary.cast(pa.large_string()), value_set=listed).take(chunk.indices))
-        else:
-            parts.append(pc.index_in(chunk.cast(pa.large_string()), value_set=listed))
-    found = pa.chunked_array(parts, pa.int32())
+    # Of the whole column at once: each look-up makes a hash table of all that is known.
+    found = pc.index_in(_plain(ids), value_set=_plain(known).combine_chunks())
     if found.null_count:
         first = ids.filter(pc.is_null(found))[0].as_py()
         raise SatjaxError(

@@ -1,11 +1,12 @@
 """Opens an outcome table by whatever a user names it."""
 
-import dataclasses
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.parquet import read_table
-from satjax.outcomes.splits import validation_from_train
+from satjax.outcomes.splits import folded, validation_from_train
 from satjax.outcomes.synthetic import synthetic_zoo
 from satjax.outcomes.table import OutcomeTable
 from satjax.outcomes.tfds_dataset import is_tfds, read_tfds
@@ -24,8 +25,28 @@ def with_validation(table: OutcomeTable) -> OutcomeTable:
     """The table as it is, or, where it has no validation items, with a tenth of its training items in their place."""
     if any(item.split == "val" for item in table.items):
         return table
-    items = (dataclasses.replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
-    return dataclasses.replace(table, items=tuple(items))
+    items = (replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
+    return replace(table, items=tuple(items))
+
+
+def with_common_validation(tables: Mapping[str, OutcomeTable]) -> dict[str, OutcomeTable]:
+    """Tables that are to be merged, with the validation items in them that opening each alone would make.
+
+    Otherwise they would be trained on where another table has validation items of its own. An instruction that one table has for validation
+    is for validation in all of them.
+    """
+    moved = {
+        folded(was.text)
+        for table in tables.values()
+        for was, now in zip(table.items, with_validation(table).items, strict=True)
+        if was.split != now.split
+    }
+    return {name: _for_validation(table, moved) for name, table in tables.items()}
+
+
+def _for_validation(table: OutcomeTable, texts: Set[str]) -> OutcomeTable:
+    items = (replace(i, split="val") if i.split == "train" and folded(i.text) in texts else i for i in table.items)
+    return replace(table, items=tuple(items))
 
 
 def read_outcomes(source: str | Path) -> OutcomeTable:

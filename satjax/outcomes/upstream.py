@@ -7,19 +7,25 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import ijson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from satjax.errors import SatjaxError
+from satjax.outcomes.arrow_types import value_type
 from satjax.outcomes.guarded import LARGEST, Guarded, check_values
+from satjax.outcomes.parquet_batches import batches, unpacked_size
 from satjax.outcomes.splits import folded
 
 LARGEST_FIELD, LARGEST_ROW = 4 * 2**20, 32 * 2**20
 """Characters of one field and of one row of a CSV file."""
+LARGEST_PART, NESTED_ROWS = 32 * 2**20, 64
+"""Bytes of a Parquet file that are unpacked at once, unless one row has more, and rows of one with lists in it."""
 LARGEST_ARCHIVE = 64 * 2**30
 """Bytes of all members of an archive, unpacked; they are read one by one, never to disk."""
 ZSTANDARD = 93
@@ -116,6 +122,44 @@ class _Lines:
         return line
 
 
+def parquet_rows(path: Path, what: str, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a Parquet file stands, as errors name it, and its values; columns that nobody wants are not read, and stand as None."""
+    with explained(path, what):
+        schema = pq.read_schema(path)
+        if twice := [name for name, count in Counter(schema.names).most_common(1) if count > 1]:
+            raise SatjaxError(f"{path}: two columns are named {twice[0][:40]!r}; rename or drop one")
+        columns = [name for name in schema.names if name in wanted] or schema.names[:1]
+        kinds = {name: value_type(schema.field(name).type) for name in columns}
+        for name, kind in kinds.items():
+            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+                raise SatjaxError(f"{path}: column {name!r} is {kind}, not text; write it as text")
+        nested = any(map(pa.types.is_nested, kinds.values()))
+        flat = [name for name, kind in kinds.items() if not pa.types.is_nested(kind)]
+        unread, row = dict.fromkeys(schema.names), 0
+        with pq.ParquetFile(path, read_dictionary=flat) as file:
+            # What lists hold has no dictionary, and may be one long text many times.
+            for batch in file.iter_batches(NESTED_ROWS, columns=columns) if nested else batches(file, columns):
+                batch.validate(full=True)
+                for part in _parts(batch):
+                    for values in part.to_pylist():
+                        row += 1
+                        yield f"{path} row {row}", unread | values
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch in parts that may be unpacked whole."""
+    size = unpacked_size(batch)
+    if size <= LARGEST_PART:
+        yield batch
+    elif len(batch) > 1:
+        for start, end in ((0, len(batch) // 2), (len(batch) // 2, len(batch))):
+            yield from _parts(batch.slice(start, end - start))
+    elif size <= LARGEST:
+        yield batch
+    else:
+        raise ValueError(f"a row of more than {LARGEST:,} bytes")
+
+
 def json_items(path: Path, prefix: str, what: str, *, pairs: bool = False) -> Iterator[Any]:
     """The values at `prefix` of a large JSON file, in ijson's notation, one at a time; with `pairs`, members of the object there."""
     with explained(path, what), path.open("rb") as stream:
@@ -201,7 +245,7 @@ def number(value: Any, where: str, name: str) -> float:
     try:
         if isinstance(value, str) and value.strip().lower() in ("true", "false"):  # of a column of booleans in CSV
             return float(value.strip().lower() == "true")
-        if isinstance(value, bool | int | float | str):
+        if isinstance(value, bool | int | float | str | Decimal):
             return float(value)
     except (ValueError, OverflowError):
         pass
