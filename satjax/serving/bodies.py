@@ -77,7 +77,7 @@ class Choice(Strict):
     candidates: Names | None = Field(None, description="Choose among these only.")
 
 
-class Demanding(FewKeys):
+class Asked(FewKeys):
     """What of a chat completion request decides which candidates can take it, beside its messages."""
 
     tools: Tools | None = None
@@ -87,7 +87,7 @@ class Demanding(FewKeys):
     n: Annotated[int, Field(ge=1, le=128)] | None = None
 
 
-class ChatRequest(Demanding):
+class ChatRequest(Asked):
     """OpenAI's chat completion request. What is not listed here goes to the candidate as it is; `satjax` does not."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -98,7 +98,7 @@ class ChatRequest(Demanding):
     satjax: Choice | None = None
 
 
-class RankRequest(Demanding):
+class RankRequest(Asked):
     """One instruction, or a conversation, to be ranked for and not answered. Tools and limits of tokens count as in a chat completion request."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
