@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from satjax.policy.objective import PATTERN
 from satjax.serving.api_errors import ApiError
+from satjax.serving.evidence import Evidence
+from satjax.serving.offers import Offer
 
 ObjectiveText = Annotated[
     str,
@@ -111,30 +113,6 @@ class RankRequest(Asked):
     evidence: bool = Field(False, description="Also the aptitude tasks that speak for and against the first candidate.")
 
 
-class RankedCandidate(BaseModel):
-    """One place in a ranking."""
-
-    candidate: str
-    probability: float = Field(description="That it handles the instruction; calibrated.")
-    price_usd: float = Field(description="What the request is expected to cost there.")
-
-
-class Task(BaseModel):
-    """An aptitude task that is like the instruction."""
-
-    task: str
-    likeness: float = Field(description="Cosine of its demands and the instruction's, as the router reads them.")
-    accuracy: float = Field(description="The first candidate's mean outcome on it.")
-    zoo_accuracy: float = Field(description="The mean over the router's candidates.")
-
-
-class Evidence(BaseModel):
-    """Tasks on which the first candidate did better (`spoke_for`) or worse (`against`) than the zoo."""
-
-    spoke_for: list[Task]
-    against: list[Task]
-
-
 class LeftOut(BaseModel):
     """A candidate that cannot take the request."""
 
@@ -146,7 +124,7 @@ class RankResponse(BaseModel):
     """Candidates in the order in which a chat completion request of the same content would try them: by the objective, those that cool last."""
 
     objective: str
-    ranking: list[RankedCandidate]
+    ranking: list[Offer]
     left_out: list[LeftOut] = Field(description="Candidates that such a request would not try, and why.")
     cooling: list[str] = Field(description="Of the ranking: those that have just failed, and so stand last.")
     routing_ms: float

@@ -21,7 +21,7 @@ from satjax.serving.attempts import Attempts
 from satjax.serving.backends import Answer, Backends
 from satjax.serving.bodies import Asked, CandidateBody, ChatRequest, Choice
 from satjax.serving.cooling import Cooling
-from satjax.serving.evidence import TaskEvidence, evidence
+from satjax.serving.evidence import Evidence, evidence
 from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
 from satjax.serving.needs import needs_of, unmet
@@ -54,7 +54,7 @@ class Completed:
 
 
 class Service:
-    """The router, the zoo and the backends of one server. Made by `open_service`; entered as a context while it serves."""
+    """The router, the zoo and the backends of one server. Made by `open_service`; its `backends` and `batcher` are entered while it serves."""
 
     def __init__(self, router: Router, zoo: ZooFile):
         settings = self.settings = zoo.settings
@@ -162,10 +162,10 @@ class Service:
         tried = [offers[candidate.name] for candidate in self.cooling.in_order(best_first)]
         return Routed(objective, tried, left_out, seconds)
 
-    async def evidence(self, text: str, candidate: str) -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+    async def evidence(self, text: str, candidate: str) -> Evidence | None:
         """Aptitude tasks for and against a candidate (`satjax.serving.evidence`), or None where the router cannot say."""
 
-        def find() -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+        def find() -> Evidence | None:
             likeness_T = self.router.task_likeness(text)
             if likeness_T is None or candidate not in self.router.candidates:
                 return None
