@@ -33,7 +33,8 @@ ALONE = {
 class Memory:
     """Bytes on one chip: what comes in, of that parameters and optimizer state, and what the step needs besides.
 
-    `total` counts a donated input and the result in its place once. `needed` is that of the compiler where it gave up.
+    `total` counts a donated input and the result in its place once. Where the step does not fit, it is what the compiler says that all takes, and
+    `activations` what is left of that.
     """
 
     parameters: int
