@@ -46,7 +46,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Program:
+class CompiledStep:
     """A compiled step of one chip; there is no `work` where it does not fit."""
 
     memory: Memory
@@ -71,7 +71,9 @@ def open_topology(topology: Topology) -> list[Any]:
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices)
 
 
-def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained: list[str] | None = None) -> Program:
+def compile_step(
+    lowered: jax.stages.Lowered, params: Mapping[str, Any], trained: list[str] | None = None
+) -> CompiledStep:
     """Compiles; a step that does not fit the chip's memory is no error. `trained` has float32 moments, two of each parameter.
 
     Raises NotCompiled where a kernel of it does not fit.
@@ -91,7 +93,7 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
         inputs = parameters + optimizer
         needed = max(_needed(str(error)), inputs)
         memory = Memory(parameters, optimizer, inputs, needed - inputs, needed, fits=False)
-        return Program(memory, None, 0.0, time.perf_counter() - start)
+        return CompiledStep(memory, None, 0.0, time.perf_counter() - start)
     found, costs, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     assert found is not None
     assert costs is not None
@@ -107,7 +109,7 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
         inputs + found.temp_size_in_bytes + kept,
         fits=True,
     )
-    return Program(memory, read_work(text), float(costs.get("flops", 0.0)), time.perf_counter() - start)
+    return CompiledStep(memory, read_work(text), float(costs.get("flops", 0.0)), time.perf_counter() - start)
 
 
 def _on_chip(leaf: Any) -> int:
