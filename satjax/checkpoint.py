@@ -3,8 +3,7 @@
 Every process of a run saves the shards that it holds, into a directory that all of them see, and the first one makes and renames directories.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -159,14 +158,9 @@ def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str
     like = {path: np.broadcast_to(np.zeros((), jnp.dtype(dtype)), shape) for path, (shape, dtype) in shapes.items()}
     arrays = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in like}
     some = ocp.args.PyTreeRestore(item=like, restore_args=arrays, partial_restore=True)
-    with _explained(directory), ocp.PyTreeCheckpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), args=some)
-
-
-@contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
     try:
-        yield
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(directory.absolute(), args=some)
     except Exception as error:
         raise SatjaxError(
             f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); copy the router again"
