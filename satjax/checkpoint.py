@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, first_line
 from satjax.files import check_space, explain_full_disk
 from satjax.processes.agreement import on_any
 from satjax.processes.faults import is_fault
@@ -106,7 +106,7 @@ class Checkpoints:
                 raise
             failed = error
         if on_any(failed is not None):
-            why = "on another host" if failed is None else (str(_cause(failed)).splitlines() or [""])[0][:160]
+            why = "on another host" if failed is None else first_line(_cause(failed))
             raise Damaged(f"checkpoint {path} {what} ({why})") from failed
         return read
 
@@ -163,7 +163,7 @@ def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str
             return checkpointer.restore(directory.absolute(), args=some)
     except Exception as error:
         raise SatjaxError(
-            f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); copy the router again"
+            f"{directory} cannot be read as this router's parameters ({first_line(error)}); copy the router again"
         ) from error
 
 
