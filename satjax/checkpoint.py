@@ -3,8 +3,7 @@
 Every process of a run saves the shards that it holds, into a directory that all of them see, and the first one makes and renames directories.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, first_line
 from satjax.files import check_space, explain_full_disk
 from satjax.processes.agreement import on_any
 from satjax.processes.faults import is_fault
@@ -107,7 +106,7 @@ class Checkpoints:
                 raise
             failed = error
         if on_any(failed is not None):
-            why = "on another host" if failed is None else (str(_cause(failed)).splitlines() or [""])[0][:160]
+            why = "on another host" if failed is None else first_line(_cause(failed))
             raise Damaged(f"checkpoint {path} {what} ({why})") from failed
         return read
 
@@ -159,17 +158,12 @@ def load_arrays(directory: Path, shapes: Mapping[str, tuple[tuple[int, ...], str
     like = {path: np.broadcast_to(np.zeros((), jnp.dtype(dtype)), shape) for path, (shape, dtype) in shapes.items()}
     arrays = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in like}
     some = ocp.args.PyTreeRestore(item=like, restore_args=arrays, partial_restore=True)
-    with _explained(directory), ocp.PyTreeCheckpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), args=some)
-
-
-@contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
     try:
-        yield
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(directory.absolute(), args=some)
     except Exception as error:
         raise SatjaxError(
-            f"{directory} cannot be read as this router's parameters ({str(error).splitlines()[0][:160]}); copy the router again"
+            f"{directory} cannot be read as this router's parameters ({first_line(error)}); copy the router again"
         ) from error
 
 

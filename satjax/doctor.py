@@ -11,7 +11,7 @@ from typing import NamedTuple
 from satjax.cache.compiled import compilation_cache_dir
 from satjax.cache.folder import cache_dir
 from satjax.config import EncoderWeights, LLMConfig
-from satjax.errors import how_to_install
+from satjax.errors import first_line, how_to_install
 from satjax.render.console import open_console
 from satjax.weights.fetch import is_present
 
@@ -70,9 +70,8 @@ def devices() -> Iterator[Finding]:
         on_cpu = found[0].platform == "cpu"
         yield Finding(f"devices: {len(found)} x {found[0].device_kind} ({found[0].platform})")
     except Exception as error:  # of jax, or of a plugin for a device: they have no exception in common
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         mend = f"jax finds no device: check drivers, {how_to_install('cuda')} (or '.[tpu]'), or set JAX_PLATFORMS=cpu"
-        yield Finding(f"devices: none ({reason})", mend)
+        yield Finding(f"devices: none ({first_line(error, 300)})", mend)
     yield Finding(f"compiled programs: {compilation_cache_dir(on_cpu) or 'not kept'}")
 
 

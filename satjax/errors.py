@@ -1,7 +1,7 @@
 """The exceptions that are meant for people, and what a process ends with."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 BUG = 1
 USER_ERROR = 2
@@ -40,8 +40,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> SatjaxError:
     known = sorted(known)
     if nearest := difflib.get_close_matches(name, known, n=3):
         return SatjaxError(f"unknown {kind} {name!r}: did you mean {', '.join(map(repr, nearest))}?")
-    more = f", … ({len(known)})" if len(known) > SHOWN else ""
-    return SatjaxError(f"unknown {kind} {name!r}; there are: {', '.join(known[:SHOWN])}{more}.")
+    return SatjaxError(f"unknown {kind} {name!r}; there are: {some(known, SHOWN)}.")
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many there are beside them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def first_line(error: BaseException, most: int = 160) -> str:
+    """The first line of what an error of a library says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
 def how_to_install(extra: str) -> str:

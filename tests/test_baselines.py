@@ -6,7 +6,7 @@ from itertools import product, starmap
 import numpy as np
 import pytest
 
-from satjax.evaluation.baselines import BASELINES, BaselineData, Fold, factors
+from satjax.evaluation.baselines import BASELINES, Baseline, BaselineData, Fold, factors
 from satjax.evaluation.baselines.gradient import Training
 from satjax.metrics import log_loss
 from tests.planted import columns, error, planted, rows
@@ -20,11 +20,12 @@ def small():
         for name, value in {
             "STARTS": 1,
             "HIDDEN": 64,
-            "FACTORS": (4,),
             "SLOWER": (),
             "GRID": tuple(starmap(Training, product((1.0, 10.0), (1e-3, 1e-4)))),
         }.items():
             patch.setattr(factors, name, value)
+        low = replace(factors.matrix_factorization, ranks=(4,))
+        patch.setitem(BASELINES, "matrix_factorization", Baseline(low.seen, low.unseen))
         yield
 
 

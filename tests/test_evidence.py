@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.aptitude import CapabilityProfile
-from satjax.serving.evidence import NEAREST, SHOWN, evidence
+from satjax.serving.evidence import NEAREST, SHOWN, Evidence, evidence
 
 
 def profile(name, accuracy):
@@ -16,7 +16,8 @@ def profile(name, accuracy):
 def test_tasks_speak_by_their_difference_from_the_mean():
     profiles = [profile("a", [0.9, 0.2, 0.5, 0.8, np.nan]), profile("b", [0.5, 0.6, 0.5, 0.6, 0.5])]
     likeness_T = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
-    spoke_for, against = evidence(likeness_T, profiles, "a")
+    found = evidence(likeness_T, profiles, "a")
+    spoke_for, against = found.spoke_for, found.against
     assert [task.task for task in spoke_for] == ["task0", "task3"]
     assert [task.task for task in against] == ["task1"]
     assert np.isclose(spoke_for[0].accuracy, 0.9)
@@ -26,7 +27,7 @@ def test_tasks_speak_by_their_difference_from_the_mean():
 
 def test_tasks_unlike_the_instruction_do_not_speak():
     profiles = [profile("a", [0.9, 0.9]), profile("b", [0.1, 0.1])]
-    assert evidence(np.array([-0.5, 0.0], np.float32), profiles, "a") == ([], [])
+    assert evidence(np.array([-0.5, 0.0], np.float32), profiles, "a") == Evidence([], [])
 
 
 rows = st.integers(1, 30).flatmap(
@@ -42,7 +43,8 @@ rows = st.integers(1, 30).flatmap(
 def test_only_near_tasks_that_the_candidate_answered_speak(accuracies, random):
     profiles = [profile(f"c{i}", row) for i, row in enumerate(accuracies)]
     likeness_T = np.array([random.uniform(-1, 1) for _ in accuracies[0]], np.float32)
-    spoke_for, against = evidence(likeness_T, profiles, "c0")
+    found = evidence(likeness_T, profiles, "c0")
+    spoke_for, against = found.spoke_for, found.against
     told = np.where(np.isnan(accuracies[0]), -2, likeness_T)
     nearest = {f"task{t}" for t in np.argsort(-told, kind="stable")[:NEAREST]}
     for side in (spoke_for, against):

@@ -7,7 +7,7 @@ from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.forest import forest, forest_unseen, profile
 from satjax.evaluation.baselines.means import candidate_means
-from satjax.evaluation.baselines.tuning import for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import fit_seen, fit_unseen
 from tests.planted import NAN, Planted, error, planted, unit
 
 
@@ -26,13 +26,13 @@ def test_profiles_are_of_the_tests_tasks_where_it_has_its_own():
 def test_without_aptitude_items_there_is_no_profile():
     data = planted("clusters", sizes=(60, 30, 0, 10)).data
     with pytest.raises(SatjaxError, match="baseline forest: the outcome table has none of the aptitude test's items"):
-        for_seen(forest)(data, 0)
+        fit_seen(forest, data, 0)
 
 
 def test_known_candidates_are_told_apart_and_instructions_too():
     case = planted("item_response")
-    constant = error(for_seen(candidate_means)(case.data, 0)(case.new), case.truth_BM)
-    assert error(for_seen(forest)(case.data, 0)(case.new), case.truth_BM) < 0.8 * constant
+    constant = error(fit_seen(candidate_means, case.data, 0)(case.new), case.truth_BM)
+    assert error(fit_seen(forest, case.data, 0)(case.new), case.truth_BM) < 0.8 * constant
 
 
 def able(num_candidates: int = 14) -> Planted:
@@ -54,7 +54,7 @@ def able(num_candidates: int = 14) -> Planted:
 
 def test_the_ability_of_new_candidates_is_read_off_their_profiles():
     case = able()
-    assert error(for_unseen(forest_unseen)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
+    assert error(fit_unseen(forest_unseen, case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
 
 
 def test_training_items_without_outcomes_are_one_line():

@@ -5,14 +5,14 @@ from sklearn.linear_model import LogisticRegression
 
 from satjax.evaluation.baselines import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines.logistic import _fit, logistic
-from satjax.evaluation.baselines.tuning import for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import fit_seen, fit_unseen
 from tests.planted import NAN, error, planted
 
 
 def test_linear_logits_are_found():
     case = planted("low_rank")
-    assert error(for_seen(logistic)(case.data, 0)(case.new), case.truth_BM) < 0.05
-    assert error(for_unseen(logistic)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
+    assert error(fit_seen(logistic, case.data, 0)(case.new), case.truth_BM) < 0.05
+    assert error(fit_unseen(logistic, case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.12
 
 
 def test_a_weak_penalty_can_be_chosen():
@@ -25,7 +25,7 @@ def test_a_weak_penalty_can_be_chosen():
         return Fold(fold.instructions, np.tile(handled_B[:, None], (1, 5)))
 
     certain = BaselineData(told(data.train), told(data.val), told(data.aptitude))
-    assert for_seen(logistic)(certain, 0).chosen["inverse_penalty"] > 1
+    assert fit_seen(logistic, certain, 0).chosen["inverse_penalty"] > 1
 
 
 def test_hard_outcomes_as_sklearn_has_them_and_soft_ones_as_repeated():

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from satjax.config import LossConfig
-from satjax.training.losses import OBJECTIVES, contrast, over_candidates, over_instructions, pointwise, total_loss
+from satjax.training.losses import OBJECTIVES, over_candidates, over_instructions, pointwise, total_loss
 
 NAN = math.nan
+
+
+def contrast(score_AP: jax.Array, outcome_AP: jax.Array) -> jax.Array:
+    """`over_instructions` of one group whose candidates are the rows."""
+    return over_instructions(score_AP.T[None], outcome_AP.T[None])
 
 
 def test_one_positive_against_its_negatives_is_cross_entropy():
@@ -46,8 +51,8 @@ def test_rows_without_a_contrast_add_nothing():
 def test_rows_and_columns():
     score = jnp.array([[1.0, 0.0], [0.0, 2.0]])
     outcome = jnp.array([[1.0, 0.0], [NAN, 1.0]])
-    assert float(over_candidates(score, outcome)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-6)
-    assert float(over_instructions(score, outcome)) == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
+    assert float(over_candidates(score[None], outcome[None])) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-6)
+    assert float(over_instructions(score[None], outcome[None])) == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-6)
 
 
 def test_candidates_are_compared_pair_by_pair():
@@ -55,8 +60,8 @@ def test_candidates_are_compared_pair_by_pair():
     outcome = jnp.array([[1.0, 0.0, 0.5, NAN]])
     pairs = [(1.0, 2.0 - 1.0), (0.5, 2.0 - 0.0), (0.5, 0.0 - 1.0)]
     expected = sum(weight * math.log(1 + math.exp(-gap)) for weight, gap in pairs) / 2
-    assert float(over_candidates(score, outcome)) == pytest.approx(expected, rel=1e-6)
-    assert float(over_candidates(score, jnp.ones((1, 4)))) == 0.0
+    assert float(over_candidates(score[None], outcome[None])) == pytest.approx(expected, rel=1e-6)
+    assert float(over_candidates(score[None], jnp.ones((1, 1, 4)))) == 0.0
 
 
 def test_the_pairwise_objective_asks_for_the_scores_that_are_the_log_odds():
@@ -68,7 +73,7 @@ def test_the_pairwise_objective_asks_for_the_scores_that_are_the_log_odds():
         for second in (0.0, 1.0):
             chance = (p[0] if first else 1 - p[0]) * (p[1] if second else 1 - p[1])
             outcome = jnp.array([[first, second]])
-            total += chance * jax.grad(over_candidates)(score, outcome)
+            total += chance * jax.grad(over_candidates)(score[None], outcome[None])[0]
     np.testing.assert_allclose(total, 0, atol=1e-6)
 
 
@@ -77,7 +82,7 @@ def test_pointwise_is_binary_cross_entropy_over_the_observed():
     outcome = jnp.array([[1.0, 0.25], [0.0, NAN]])
     p = 1 / (1 + math.exp(-1))
     expected = (math.log(2) - 0.25 * math.log(p) - 0.75 * math.log(1 - p) + math.log(1 + math.exp(2))) / 3
-    assert float(pointwise(score, outcome)) == pytest.approx(expected, rel=1e-6)
+    assert float(pointwise(score[None], outcome[None])) == pytest.approx(expected, rel=1e-6)
 
 
 def test_gradient_is_finite_and_zero_where_unobserved():
@@ -119,7 +124,7 @@ def a_batch(shape: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
 
 @pytest.mark.parametrize("pairs", [2, 2 * 36, 4 * 49, 300])
 def test_in_parts_the_loss_and_its_gradient_are_the_same(monkeypatch, pairs):
-    """One row at a time, some with a rest, and one group or two of three at a time."""
+    """One row at a time, some with a rest, of one group and of several."""
     score, outcome = a_batch((3, 7, 6))
     value_and_grad = jax.value_and_grad(
         functools.partial(total_loss, config=LossConfig(over_instructions=0.5, over_candidates=0.25)), has_aux=True

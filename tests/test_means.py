@@ -12,7 +12,7 @@ from satjax.evaluation.baselines.means import (
     subject_means,
     weighted_means,
 )
-from satjax.evaluation.baselines.tuning import for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import fit_seen, fit_unseen
 from tests.planted import NAN, error, planted
 
 OUTCOME = np.array([[1, 0, NAN], [0, NAN, NAN], [1, 1, NAN], [NAN, 1, NAN]], np.float32)
@@ -43,7 +43,7 @@ def test_group_means_are_weighted_means_of_members():
 
 def test_candidate_means_ignore_the_instruction():
     case = planted("clusters")
-    probability = for_seen(candidate_means)(case.data, 0)(case.new)
+    probability = fit_seen(candidate_means, case.data, 0)(case.new)
     assert np.ptp(probability, axis=0).max() == 0
     order = np.argsort(candidate_mean(case.data.train.outcome_BM))
     assert (np.diff(probability[0, order]) >= 0).all()
@@ -51,9 +51,9 @@ def test_candidate_means_ignore_the_instruction():
 
 def test_subjects_are_found_from_few_and_from_many_outcomes():
     case = planted("subjects")
-    assert error(for_seen(candidate_means)(case.data, 0)(case.new), case.truth_BM) > 0.2
-    assert error(for_seen(subject_means)(case.data, 0)(case.new), case.truth_BM) < 0.04
-    assert error(for_unseen(subject_means)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.06
+    assert error(fit_seen(candidate_means, case.data, 0)(case.new), case.truth_BM) > 0.2
+    assert error(fit_seen(subject_means, case.data, 0)(case.new), case.truth_BM) < 0.04
+    assert error(fit_unseen(subject_means, case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.06
 
 
 def test_an_unknown_subject_has_the_candidates_mean():

@@ -6,7 +6,7 @@ from satjax.evaluation.baselines import BaselineData, Fold, Instructions
 from satjax.evaluation.baselines import neighbours as module
 from satjax.evaluation.baselines.means import candidate_mean
 from satjax.evaluation.baselines.neighbours import clusters, neighbours
-from satjax.evaluation.baselines.tuning import for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import fit_seen, fit_unseen
 from tests.planted import NAN, error, planted, unit
 
 
@@ -30,8 +30,8 @@ def test_neighbours_by_hand():
 def test_clusters_are_found_by_both():
     case = planted("clusters")
     for family in (neighbours, clusters):
-        assert error(for_seen(family)(case.data, 0)(case.new), case.truth_BM) < 0.05
-        assert error(for_unseen(family)(case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.1
+        assert error(fit_seen(family, case.data, 0)(case.new), case.truth_BM) < 0.05
+        assert error(fit_unseen(family, case.data, case.anchor, 0)(case.new), case.truth_BN) < 0.1
 
 
 def test_clusters_are_those_of_the_training_instructions_whatever_their_outcomes():

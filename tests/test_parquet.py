@@ -133,6 +133,14 @@ def test_damaged_files(written, name, damage):
     assert "copy it again" in message
 
 
+def test_what_is_raised_without_a_word_is_one_line_all_the_same(written, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("satjax.outcomes.parquet._unpacked", fails)
+    assert "truncated or no Parquet file (MemoryError)" in error_of(written)
+
+
 def test_wrong_columns_are_named_together(written):
     change(written / "items.parquet", "task", None)
     change(written / "items.parquet", "text", [1, 2, 3])

@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines import Fold
-from satjax.evaluation.baselines.tuning import choose, for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import choose, fit_seen, fit_unseen
 from satjax.metrics import log_loss
 from tests.planted import error, planted, rows
 
@@ -48,13 +48,13 @@ def remember(data, scored, seed):
 
 def test_known_candidates_are_scored_on_the_training_fold():
     case = planted("clusters", sizes=(20, 10, 10, 5))
-    assert for_seen(remember)(case.data, 7)(case.new).shape == (5, 5)
+    assert fit_seen(remember, case.data, 7)(case.new).shape == (5, 5)
     assert remember.given == (case.data, case.data.train, 7)
 
 
 def test_new_candidates_are_scored_on_the_aptitude_items_beside_the_known():
     case = planted("clusters", sizes=(20, 50, 10, 5))
-    probability = for_unseen(remember)(case.data, case.anchor, 7)(case.new)
+    probability = fit_unseen(remember, case.data, case.anchor, 7)(case.new)
     assert probability.shape == (5, 2)
     data, scored, seed = remember.given
     assert (data, seed) == (case.data, 7)
@@ -66,11 +66,11 @@ def test_new_candidates_must_have_taken_the_same_test():
     case = planted("clusters", sizes=(20, 10, 10, 5))
     turned = rows(case.anchor, np.arange(10)[::-1])
     with pytest.raises(SatjaxError, match="not on the aptitude items"):
-        for_unseen(remember)(case.data, turned, 0)
+        fit_unseen(remember, case.data, turned, 0)
 
 
 def test_outcomes_of_new_candidates_choose_nothing():
     case = planted("clusters", sizes=(200, 100, 60, 50))
     other = replace(case, anchor=Fold(case.anchor.instructions, 1 - case.anchor.outcome_BM))
-    fits = [for_unseen(remember)(each.data, each.anchor, 0) for each in (case, other)]
+    fits = [fit_unseen(remember, each.data, each.anchor, 0) for each in (case, other)]
     np.testing.assert_array_equal(fits[0](case.new), fits[1](case.new))

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, some
 
 log = logging.getLogger("satjax")
 
-NAMED = 3
-"""Missing candidates of a zoo that a warning names."""
 ALL = "all"
 """The zoo of every candidate that is there; it needs no entry in the file."""
 
@@ -70,5 +68,4 @@ def warn_of_zoos_left_out(zoos: Mapping[str, tuple[str, ...]], candidates: Seque
     """Logs which zoos `candidates` does not hold whole, and what they lack: a zoo of another table, or a name with a typing error."""
     for name, members in zoos.items():
         if missing := [repr(member) for member in members if member not in candidates]:
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            log.warning("zoo %r is left out: no candidate %s%s", name, ", ".join(missing[:NAMED]), more)
+            log.warning("zoo %r is left out: no candidate %s", name, some(missing))

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, some
 
-NAMED = 3
-"""Tasks that are named where many are meant."""
 SHOWN = 40
 """Characters that are shown of what differs."""
 
@@ -33,7 +31,7 @@ class FirstSaid:
         found: dict[Any, list[str]] = {}
         for task, (value, _) in self._said.get(what, {}).items():
             found.setdefault(value, []).append(task)
-        return {value: named(tasks) for value, tasks in found.items()}
+        return {value: some(tasks) for value, tasks in found.items()}
 
 
 def apart(one: str, other: str) -> tuple[str, str]:
@@ -45,8 +43,3 @@ def apart(one: str, other: str) -> tuple[str, str]:
         text if len(text) <= SHOWN else "…" * (start > 0) + text[start : start + SHOWN] for text in (one, other)
     )
     return one, other
-
-
-def named(tasks: list[str]) -> str:
-    """The first few by name."""
-    return ", ".join(tasks[:NAMED]) + (f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else "")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, first_line
 from satjax.files import replacing
 from satjax.outcomes.arrow_types import is_text, value_type
 from satjax.outcomes.parquet_batches import batches, unpacked_size
@@ -228,7 +228,7 @@ def _read(path: Path, columns: Sequence[Column], pairs: int | None = None) -> pa
         table = _unpacked(path, names, pairs)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise SatjaxError(
-            f"{path} is truncated or no Parquet file ({str(error).splitlines()[0][:120]}); write or copy it again"
+            f"{path} is truncated or no Parquet file ({first_line(error, 120)}); write or copy it again"
         ) from error
     there = [column for column in columns if column.name in table.column_names]
     problems = [f"{column.name} is missing" for column in columns if column.needed and column not in there]

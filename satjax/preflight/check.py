@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from satjax.config import MeshConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.preflight.chips import Topology, slice_of, topology
-from satjax.preflight.compile import NotCompiled, Program, compile_step, open_topology
+from satjax.preflight.compile import CompiledStep, NotCompiled, compile_step, open_topology
 from satjax.preflight.model_flops import rank_flops, train_flops
 from satjax.preflight.roofline import by_kind, largest, roofline
 from satjax.preflight.steps import (
@@ -100,25 +100,27 @@ def preflight(
 
 def train_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
     """Figures of the train step on one mesh."""
-    program = compile_step(lower_train_step(plan, mesh), abstract_params(plan, mesh), plan.trained)
+    compiled = compile_step(lower_train_step(plan, mesh), abstract_params(plan, mesh), plan.trained)
     batch = plan.config.batch
-    return _figures(program, where, mesh, rows_of_a_pass(batch, mesh), batch.accumulate, train_flops(plan))
+    return _figures(compiled, where, mesh, rows_of_a_pass(batch, mesh), batch.accumulate, train_flops(plan))
 
 
 def rank_figures(plan: Plan, where: Topology, mesh: Mesh) -> dict[str, Any]:
     """Figures of the rank step on one mesh."""
-    program = compile_step(lower_rank_step(plan, mesh), abstract_params(plan, mesh))
+    compiled = compile_step(lower_rank_step(plan, mesh), abstract_params(plan, mesh))
     rows, sets = rank_rows(plan, mesh), rank_sets(plan, mesh)
-    figures = _figures(program, where, mesh, rows, 1, rank_flops(plan, rows, sets))
+    figures = _figures(compiled, where, mesh, rows, 1, rank_flops(plan, rows, sets))
     if "rows_per_second" in figures:  # of a zoo that takes the program several times
         figures["rows_per_second"] /= -(-zoo_sets(plan) // sets)
     return figures
 
 
-def _figures(program: Program, where: Topology, mesh: Mesh, rows: int, passes: int, useful: float) -> dict[str, Any]:
-    spare = where.chip.hbm - program.memory.total
-    memory = dataclasses.asdict(program.memory) | {
-        "fits": program.memory.fits and spare >= 0,
+def _figures(
+    compiled: CompiledStep, where: Topology, mesh: Mesh, rows: int, passes: int, useful: float
+) -> dict[str, Any]:
+    spare = where.chip.hbm - compiled.memory.total
+    memory = dataclasses.asdict(compiled.memory) | {
+        "fits": compiled.memory.fits and spare >= 0,
         "hbm": where.chip.hbm,
         "spare": spare,
     }
@@ -127,19 +129,19 @@ def _figures(program: Program, where: Topology, mesh: Mesh, rows: int, passes: i
         "rows_per_chip": rows / batch_shards(mesh),
         "passes": passes,
         "memory": memory,
-        "compile_seconds": round(program.seconds, 1),
+        "compile_seconds": round(compiled.seconds, 1),
     }
-    if program.work is None:
+    if compiled.work is None:
         return figures
-    time = roofline(program.work, where, [device.coords for device in mesh.devices.flat])
+    time = roofline(compiled.work, where, [device.coords for device in mesh.devices.flat])
     return figures | {
-        "flops": program.work.flops,
-        "flops_with_loops_once": program.work.flops_once,
-        "flops_xla": program.xla_flops,
+        "flops": compiled.work.flops,
+        "flops_with_loops_once": compiled.work.flops_once,
+        "flops_xla": compiled.xla_flops,
         "model_flops": useful / where.num_chips,
-        "hbm_bytes": program.work.hbm_bytes,
-        "collectives": by_kind(program.work.collectives),
-        "largest_collectives": largest(program.work.collectives),
+        "hbm_bytes": compiled.work.hbm_bytes,
+        "collectives": by_kind(compiled.work.collectives),
+        "largest_collectives": largest(compiled.work.collectives),
         "seconds": dataclasses.asdict(time) | {"step": time.step},
         "bound": time.bound,
         "mfu": useful / where.num_chips / where.chip.flops / time.step,

@@ -33,7 +33,8 @@ ALONE = {
 class Memory:
     """Bytes on one chip: what comes in, of that parameters and optimizer state, and what the step needs besides.
 
-    `total` counts a donated input and the result in its place once. `needed` is that of the compiler where it gave up.
+    `total` counts a donated input and the result in its place once. Where the step does not fit, it is what the compiler says that all takes, and
+    `activations` what is left of that.
     """
 
     parameters: int
@@ -45,7 +46,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Program:
+class CompiledStep:
     """A compiled step of one chip; there is no `work` where it does not fit."""
 
     memory: Memory
@@ -70,7 +71,9 @@ def open_topology(topology: Topology) -> list[Any]:
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options).devices)
 
 
-def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained: list[str] | None = None) -> Program:
+def compile_step(
+    lowered: jax.stages.Lowered, params: Mapping[str, Any], trained: list[str] | None = None
+) -> CompiledStep:
     """Compiles; a step that does not fit the chip's memory is no error. `trained` has float32 moments, two of each parameter.
 
     Raises NotCompiled where a kernel of it does not fit.
@@ -90,7 +93,7 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
         inputs = parameters + optimizer
         needed = max(_needed(str(error)), inputs)
         memory = Memory(parameters, optimizer, inputs, needed - inputs, needed, fits=False)
-        return Program(memory, None, 0.0, time.perf_counter() - start)
+        return CompiledStep(memory, None, 0.0, time.perf_counter() - start)
     found, costs, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     assert found is not None
     assert costs is not None
@@ -106,7 +109,7 @@ def compile_step(lowered: jax.stages.Lowered, params: Mapping[str, Any], trained
         inputs + found.temp_size_in_bytes + kept,
         fits=True,
     )
-    return Program(memory, read_work(text), float(costs.get("flops", 0.0)), time.perf_counter() - start)
+    return CompiledStep(memory, read_work(text), float(costs.get("flops", 0.0)), time.perf_counter() - start)
 
 
 def _on_chip(leaf: Any) -> int:

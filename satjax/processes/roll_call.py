@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from satjax import __version__
-from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError, TryAgain
+from satjax.errors import INTERRUPTED_EXIT_CODE, SatjaxError, TryAgain, some
 
 BETWEEN_TRIES = 0.3
 """Seconds."""
@@ -101,10 +101,7 @@ class Roster:
 
     def names(self, processes: list[int], found: dict[int, str] | None = None) -> str:
         """A list of them."""
-        more = len(processes) - LONGEST_LIST
-        return ", ".join(self.name(process, found) for process in processes[:LONGEST_LIST]) + (
-            f" and {more} more" if more > 0 else ""
-        )
+        return some([self.name(process, found) for process in processes], LONGEST_LIST)
 
 
 class RollCall:

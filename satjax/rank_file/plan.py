@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from satjax.errors import SatjaxError, TryAgain, unknown_name
+from satjax.errors import SatjaxError, TryAgain, first_line, unknown_name
 from satjax.export.directory import router_sha256
 from satjax.outcomes.arrow_types import is_text
 from satjax.router import Router
@@ -144,9 +144,8 @@ def open_input(source: Path) -> pq.ParquetFile:
 
 def unreadable(source: Path, error: Exception) -> SatjaxError:
     """The error to raise for an input that is no Parquet, or damaged."""
-    reason = str(error).splitlines()[0][:160]
     return SatjaxError(
-        f"{source} cannot be read as Parquet ({reason}); give a Parquet file with a column of instructions"
+        f"{source} cannot be read as Parquet ({first_line(error)}); give a Parquet file with a column of instructions"
     )
 
 

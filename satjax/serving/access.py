@@ -24,9 +24,7 @@ class Access:
     async def may_ask(self, request: Request, _: Annotated[Any, Depends(API_KEY)]) -> None:
         """Raises ApiError for a request without an API key, or, where the server has none, from a page of another site."""
         if len(self._keys) and not self._keys.holds(request.headers.get("authorization")):
-            raise ApiError(
-                401, "give one of the server's API keys", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
-            )
+            raise _unknown("API keys")
         server = (request.scope.get("server") or (None, None))[0]
         # What a page asks for with GET, its browser does not show to it.
         foreign = from_another_site if request.method == "POST" else by_another_name
@@ -42,9 +40,11 @@ class Access:
         if not len(self._admin_keys):
             raise ApiError(403, "this server has no admin key, so its zoo stays as it is", code="no_admin_key")
         if not self._admin_keys.holds(request.headers.get("authorization")):
-            raise ApiError(
-                401,
-                "give one of the server's admin keys",
-                code="invalid_api_key",
-                headers={"www-authenticate": "Bearer"},
-            )
+            raise _unknown("admin keys")
+
+
+def _unknown(keys: str) -> ApiError:
+    """The error for a request without one of these keys."""
+    return ApiError(
+        401, f"give one of the server's {keys}", code="invalid_api_key", headers={"www-authenticate": "Bearer"}
+    )

@@ -1,7 +1,6 @@
 """The routes, and what each of them answers."""
 
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
@@ -21,16 +20,13 @@ from satjax.serving.bodies import (
     ChatRequest,
     Choice,
     ErrorBody,
-    Evidence,
     Health,
     LeftOut,
     Message,
     Model,
     Models,
-    RankedCandidate,
     RankRequest,
     RankResponse,
-    Task,
     checked,
     read_body,
     schema_of,
@@ -198,21 +194,14 @@ async def _ranking(service: Service, asked: RankRequest, header: str | None) -> 
     routed = await service.route(asked, messages, choice, header, asked.expected_output_tokens, choice_at="")
     first = routed.offers[0].candidate if routed.offers else None
     found = await service.evidence(scored_text(messages), first) if asked.evidence and first is not None else None
-    told = None
-    if found is not None:
-        told = Evidence(**dict(zip(("spoke_for", "against"), map(_tasks, found), strict=True)))
     return RankResponse(
         objective=str(routed.objective),
-        ranking=[RankedCandidate(**dataclasses.asdict(offer)) for offer in routed.offers],
+        ranking=routed.offers,
         left_out=[LeftOut(candidate=name, reason=reason) for name, reason in routed.left_out.items()],
         cooling=[offer.candidate for offer in routed.offers if service.cooling.is_cooling(offer.candidate)],
         routing_ms=round(1000 * routed.seconds, 3),
-        evidence=told,
+        evidence=found,
     )
-
-
-def _tasks(found: list[Any]) -> list[Task]:
-    return [Task(**dataclasses.asdict(task)) for task in found]
 
 
 def _documented(

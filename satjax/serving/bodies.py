@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from satjax.policy.objective import PATTERN
 from satjax.serving.api_errors import ApiError
+from satjax.serving.evidence import Evidence
+from satjax.serving.offers import Offer
 
 ObjectiveText = Annotated[
     str,
@@ -77,7 +79,7 @@ class Choice(Strict):
     candidates: Names | None = Field(None, description="Choose among these only.")
 
 
-class Demanding(FewKeys):
+class Asked(FewKeys):
     """What of a chat completion request decides which candidates can take it, beside its messages."""
 
     tools: Tools | None = None
@@ -87,7 +89,7 @@ class Demanding(FewKeys):
     n: Annotated[int, Field(ge=1, le=128)] | None = None
 
 
-class ChatRequest(Demanding):
+class ChatRequest(Asked):
     """OpenAI's chat completion request. What is not listed here goes to the candidate as it is; `satjax` does not."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -98,7 +100,7 @@ class ChatRequest(Demanding):
     satjax: Choice | None = None
 
 
-class RankRequest(Demanding):
+class RankRequest(Asked):
     """One instruction, or a conversation, to be ranked for and not answered. Tools and limits of tokens count as in a chat completion request."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -109,30 +111,6 @@ class RankRequest(Demanding):
     candidates: Names | None = None
     expected_output_tokens: Count | None = None
     evidence: bool = Field(False, description="Also the aptitude tasks that speak for and against the first candidate.")
-
-
-class RankedCandidate(BaseModel):
-    """One place in a ranking."""
-
-    candidate: str
-    probability: float = Field(description="That it handles the instruction; calibrated.")
-    price_usd: float = Field(description="What the request is expected to cost there.")
-
-
-class Task(BaseModel):
-    """An aptitude task that is like the instruction."""
-
-    task: str
-    likeness: float = Field(description="Cosine of its demands and the instruction's, as the router reads them.")
-    accuracy: float = Field(description="The first candidate's mean outcome on it.")
-    zoo_accuracy: float = Field(description="The mean over the router's candidates.")
-
-
-class Evidence(BaseModel):
-    """Tasks on which the first candidate did better (`spoke_for`) or worse (`against`) than the zoo."""
-
-    spoke_for: list[Task]
-    against: list[Task]
 
 
 class LeftOut(BaseModel):
@@ -146,7 +124,7 @@ class RankResponse(BaseModel):
     """Candidates in the order in which a chat completion request of the same content would try them: by the objective, those that cool last."""
 
     objective: str
-    ranking: list[RankedCandidate]
+    ranking: list[Offer]
     left_out: list[LeftOut] = Field(description="Candidates that such a request would not try, and why.")
     cooling: list[str] = Field(description="Of the ranking: those that have just failed, and so stand last.")
     routing_ms: float

@@ -7,8 +7,10 @@ which the candidate did better, or worse, than the mean of the zoo.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from satjax.aptitude import CapabilityProfile
 
@@ -17,18 +19,26 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class TaskEvidence:
-    """One aptitude task: how alike its demands are (cosine), and mean outcomes of the candidate and of the zoo."""
+class Task:
+    """An aptitude task that is like the instruction."""
 
     task: str
-    likeness: float
-    accuracy: float
-    zoo_accuracy: float
+    likeness: Annotated[
+        float, Field(description="Cosine of its demands and the instruction's, as the router reads them.")
+    ]
+    accuracy: Annotated[float, Field(description="The first candidate's mean outcome on it.")]
+    zoo_accuracy: Annotated[float, Field(description="The mean over the router's candidates.")]
 
 
-def evidence(
-    likeness_T: np.ndarray, profiles: Sequence[CapabilityProfile], candidate: str
-) -> tuple[list[TaskEvidence], list[TaskEvidence]]:
+@dataclass(frozen=True)
+class Evidence:
+    """Tasks on which the first candidate did better (`spoke_for`) or worse (`against`) than the zoo."""
+
+    spoke_for: list[Task]
+    against: list[Task]
+
+
+def evidence(likeness_T: np.ndarray, profiles: Sequence[CapabilityProfile], candidate: str) -> Evidence:
     """Tasks for a candidate, and against it: up to three each of the ten most alike, the largest difference from the zoo's mean first.
 
     `likeness_T` float32 `[T]` (`Router.task_likeness`); tasks without outcomes of the candidate, or unlike the instruction, are left out.
@@ -41,10 +51,9 @@ def evidence(
     told = ~np.isnan(profile.accuracy_T) & (likeness_T > 0)
     nearest = [t for t in np.argsort(-likeness_T, kind="stable").tolist() if told[t]][:NEAREST]
     found = [
-        TaskEvidence(profile.tasks[t], float(likeness_T[t]), float(profile.accuracy_T[t]), float(zoo_T[t]))
-        for t in nearest
+        Task(profile.tasks[t], float(likeness_T[t]), float(profile.accuracy_T[t]), float(zoo_T[t])) for t in nearest
     ]
     by_difference = sorted(found, key=lambda task: task.zoo_accuracy - task.accuracy)
     spoke_for = [task for task in by_difference if task.accuracy > task.zoo_accuracy][:SHOWN]
     against = [task for task in reversed(by_difference) if task.accuracy < task.zoo_accuracy][:SHOWN]
-    return spoke_for, against
+    return Evidence(spoke_for, against)

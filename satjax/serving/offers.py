@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from satjax.policy.objective import Objective, order
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What one candidate offers for one request: the probability that it handles it, and the expected price in USD."""
+    """What one candidate offers for one request."""
 
     candidate: str
-    probability: float
-    price_usd: float
+    probability: Annotated[float, Field(description="That it handles the instruction; calibrated.")]
+    price_usd: Annotated[float, Field(description="What the request is expected to cost there.")]
 
 
 def in_order(objective: Objective, offers: Sequence[Offer]) -> list[Offer]:

@@ -19,12 +19,12 @@ from satjax.router import Router
 from satjax.serving.api_errors import ApiError, turned_away
 from satjax.serving.attempts import Attempts
 from satjax.serving.backends import Answer, Backends
-from satjax.serving.bodies import CandidateBody, ChatRequest, Choice, Demanding
+from satjax.serving.bodies import Asked, CandidateBody, ChatRequest, Choice
 from satjax.serving.cooling import Cooling
-from satjax.serving.demands import demands_of, unmet
-from satjax.serving.evidence import TaskEvidence, evidence
+from satjax.serving.evidence import Evidence, evidence
 from satjax.serving.keys import secret
 from satjax.serving.microbatch import Full, MicroBatcher, Probabilities
+from satjax.serving.needs import needs_of, unmet
 from satjax.serving.offers import Offer, in_order
 from satjax.serving.telemetry import Telemetry
 
@@ -54,7 +54,7 @@ class Completed:
 
 
 class Service:
-    """The router, the zoo and the backends of one server. Made by `open_service`; entered as a context while it serves."""
+    """The router, the zoo and the backends of one server. Made by `open_service`; its `backends` and `batcher` are entered while it serves."""
 
     def __init__(self, router: Router, zoo: ZooFile):
         settings = self.settings = zoo.settings
@@ -118,7 +118,7 @@ class Service:
 
     async def route(
         self,
-        asked: Demanding,
+        asked: Asked,
         messages: Sequence[Mapping[str, Any]],
         choice: Choice | None,
         header: str | None,
@@ -131,12 +131,12 @@ class Service:
         """
         objective, allowed = self.choose(choice, header, choice_at)
         expected = self.settings.expected_output_tokens if expected_output_tokens is None else expected_output_tokens
-        demands = demands_of(asked, messages, expected)
-        left_out = {c.name: reason for c in allowed if (reason := unmet(c, demands)) is not None}
+        needs = needs_of(asked, messages, expected)
+        left_out = {c.name: reason for c in allowed if (reason := unmet(c, needs)) is not None}
         able = {candidate.name: candidate for candidate in allowed if candidate.name not in left_out}
         if not able:
             raise ApiError(
-                400, f"no candidate takes {demands}; see context_tokens and tools in the zoo file", code="no_candidate"
+                400, f"no candidate takes {needs}; see context_tokens and tools in the zoo file", code="no_candidate"
             )
         text = scored_text(messages)
         if not is_instruction(text):
@@ -152,7 +152,7 @@ class Service:
         except TimeoutError:
             raise ApiError(504, "routing took too long; try again", code="timeout") from None
         offers = {
-            name: Offer(name, probability[name], price_usd(candidate, demands.size))
+            name: Offer(name, probability[name], price_usd(candidate, needs.size))
             for name, candidate in able.items()
             if name in probability
         }
@@ -162,10 +162,10 @@ class Service:
         tried = [offers[candidate.name] for candidate in self.cooling.in_order(best_first)]
         return Routed(objective, tried, left_out, seconds)
 
-    async def evidence(self, text: str, candidate: str) -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+    async def evidence(self, text: str, candidate: str) -> Evidence | None:
         """Aptitude tasks for and against a candidate (`satjax.serving.evidence`), or None where the router cannot say."""
 
-        def find() -> tuple[list[TaskEvidence], list[TaskEvidence]] | None:
+        def find() -> Evidence | None:
             likeness_T = self.router.task_likeness(text)
             if likeness_T is None or candidate not in self.router.candidates:
                 return None

@@ -55,10 +55,10 @@ def learning_rate_scale(path: str, stage: StageConfig) -> float:
 def schedule(stage: StageConfig, config: OptimizerConfig) -> optax.Schedule:
     """Linear warm-up from 0, then a cosine down to `final_scale` of the rate at the stage's last step."""
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if stage.warmup_steps else stage.learning_rate,
+        init_value=0.0,
         peak_value=stage.learning_rate,
         warmup_steps=stage.warmup_steps,
-        decay_steps=max(stage.steps, stage.warmup_steps + 1),
+        decay_steps=stage.steps,
         end_value=stage.learning_rate * config.final_scale,
     )
 

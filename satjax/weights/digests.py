@@ -11,7 +11,7 @@ from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.weights.safetensors_dir import shards
 
-BESIDE = ("config.json", "tokenizer.json", "1_Pooling/config.json")
+COUNTED = ("config.json", "tokenizer.json", "1_Pooling/config.json")
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def _beside(directory: Path) -> list[str]:
     """Names of the files other than weights that decide what a model computes; a GGUF file holds its own config and tokenizer."""
     if weight_files(directory)[0].suffix == ".gguf":
         return []
-    return [name for name in BESIDE if (directory / name).is_file()]
+    return [name for name in COUNTED if (directory / name).is_file()]
 
 
 def weights_sha256(directory: Path) -> str:

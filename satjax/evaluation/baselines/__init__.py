@@ -22,7 +22,7 @@ from satjax.evaluation.baselines.data import (
     fold_of,
 )
 from satjax.evaluation.baselines.kept import Fitted, fitted
-from satjax.evaluation.baselines.tuning import Family, for_seen, for_unseen
+from satjax.evaluation.baselines.tuning import Family, fit_seen, fit_unseen
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Baseline:
 
     def fit(self, data: BaselineData, seed: int) -> Predictor:
         """For the candidates of the training fold."""
-        return for_seen(self.seen)(data, seed)
+        return fit_seen(self.seen, data, seed)
 
     def fit_unseen(self, data: BaselineData, anchor: Fold, seed: int) -> Predictor:
         """For candidates known by `anchor` only, their aptitude outcomes."""
-        return for_unseen(self.unseen)(data, anchor, seed)
+        return fit_unseen(self.unseen, data, anchor, seed)
 
 
 BASELINES = {
@@ -58,10 +58,10 @@ BASELINES = {
     "neighbours": Baseline(neighbours.neighbours, neighbours.neighbours, random=False),
     "clusters": Baseline(neighbours.clusters, neighbours.clusters),
     "logistic": Baseline(logistic.logistic, logistic.logistic, random=False),
-    "mlp": Baseline(factors.mlp, factors.mlp_unseen),
+    "mlp": Baseline(factors.mlp.seen, factors.mlp.unseen),
     "forest": Baseline(forest.forest, forest.forest_unseen, reads_aptitude=True),
-    "matrix_factorization": Baseline(factors.matrix_factorization, factors.matrix_factorization_unseen),
-    "item_response": Baseline(factors.item_response, factors.item_response_unseen),
+    "matrix_factorization": Baseline(factors.matrix_factorization.seen, factors.matrix_factorization.unseen),
+    "item_response": Baseline(factors.item_response.seen, factors.item_response.unseen),
 }
 """By name."""
 

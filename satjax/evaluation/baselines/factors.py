@@ -1,7 +1,7 @@
 """Baselines with few numbers per candidate: an MLP with a low-rank head, matrix factorization, item response theory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -30,8 +30,6 @@ FEW_INSTRUCTIONS = 2000
 SLOWER = (Training(10.0, 1e-4), Training(10.0, 3e-4), Training(10.0, 3e-4, 0.5))
 """Few instructions are learned by heart before the first look at the validation fold: below `FEW_INSTRUCTIONS` these are tried, too."""
 HIDDEN = 256
-MLP_RANKS = (16,)
-FACTORS = (16, 64)
 OWN = ("ability", "candidate", "bias")
 """Parameters with a row for each candidate, in which all logits are linear. The other parameters are shared."""
 
@@ -39,71 +37,43 @@ Start = Callable[[jax.Array, int, np.ndarray, int], Params]
 """`start(key, E, bias_M, rank)`: parameters before training. Nothing random in them belongs to a single candidate."""
 
 
-def mlp(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """Logits are 16 difficulties of the instruction, from a hidden layer, times 16 abilities of each candidate."""
-    return _seen(_start_mlp, _mlp, MLP_RANKS, data, scored, seed)
+@dataclass(frozen=True)
+class LowRank:
+    """Families whose `logits` are linear in few numbers of each candidate, fitted at each of the `ranks`."""
 
+    start: Start
+    logits: Logits
+    ranks: tuple[int, ...]
 
-def mlp_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """The same for candidates known by few outcomes: difficulties are learned from the training outcomes of those of `data`."""
-    return _unseen(_start_mlp, _mlp, MLP_RANKS, data, scored, seed)
+    def seen(self, data: BaselineData, scored: Fold, seed: int) -> Settings:
+        """All parameters are learned from the outcomes of `scored`."""
+        for setting, fits in self._fits(data, scored, seed):
+            yield setting, partial(_predict, self.logits, fits)
 
+    def unseen(self, data: BaselineData, scored: Fold, seed: int) -> Settings:
+        """For candidates known by few outcomes: what is shared is learned from the training outcomes of those of `data`.
 
-def matrix_factorization(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """A linear map of the embedding times a vector for each candidate, which has a bias too (EmbedLLM, 2410.02223).
+        Every candidate of `scored`, those of `data` too, goes by its outcomes there alone: what these choose holds for the others.
+        """
+        for setting, fits in self._fits(data, data.train, seed):
+            yield setting, partial(_predict, self.logits, [_placed(self.logits, params, scored) for params in fits])
 
-    The paper's Hadamard product under a linear classifier is the same: the classifier's weights go into the vectors.
-    """
-    return _seen(_start_factors, _factors, FACTORS, data, scored, seed)
-
-
-def matrix_factorization_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """The same for candidates known by few outcomes: the map is learned from the training outcomes of those of `data`."""
-    return _unseen(_start_factors, _factors, FACTORS, data, scored, seed)
-
-
-def item_response(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """Two-parameter logistic model `a (theta_m - b)` (Birnbaum 1968) of one ability for each candidate.
-
-    Discrimination a > 0 and difficulty b are read off the embedding by a hidden layer, so that new instructions
-    have them too (IRT-Router, arXiv 2506.01048).
-    """
-    return _seen(_start_item_response, _item_response, (1,), data, scored, seed)
-
-
-def item_response_unseen(data: BaselineData, scored: Fold, seed: int) -> Settings:
-    """The same for candidates known by few outcomes: a and b are learned from the training outcomes of those of `data`."""
-    return _unseen(_start_item_response, _item_response, (1,), data, scored, seed)
-
-
-def _seen(start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int) -> Settings:
-    for setting, fits in _fits(start, logits, ranks, data, scored, seed):
-        yield setting, partial(_predict, logits, fits)
-
-
-def _unseen(
-    start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int
-) -> Settings:
-    """Every candidate of `scored`, those of `data` too, by its outcomes there alone: what these choose holds for the others."""
-    for setting, fits in _fits(start, logits, ranks, data, data.train, seed):
-        yield setting, partial(_predict, logits, [_placed(logits, params, scored) for params in fits])
-
-
-def _fits(
-    start: Start, logits: Logits, ranks: Sequence[int], data: BaselineData, scored: Fold, seed: int
-) -> Iterator[tuple[dict[str, Any], list[Params]]]:
-    """Every setting, with the parameters that were fitted under it from each of the starts."""
-    mean_M = np.clip(candidate_mean(scored.outcome_BM), 0.01, 0.99)
-    width = scored.instructions.embedding_BE.shape[1]
-    keys = jax.random.split(jax.random.key(seed), STARTS)
-    grid = GRID if len(scored.outcome_BM) >= FEW_INSTRUCTIONS else GRID + SLOWER
-    for rank, training in product(ranks, grid):
-        starts = [start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
-        fits = [
-            fit_logits(logits, params, scored, data.val, training, key)
-            for params, key in zip(starts, keys, strict=True)
-        ]
-        yield {"rank": rank, **asdict(training), "steps": [step for _, step in fits]}, [params for params, _ in fits]
+    def _fits(self, data: BaselineData, scored: Fold, seed: int) -> Iterator[tuple[dict[str, Any], list[Params]]]:
+        """Every setting, with the parameters that were fitted under it from each of the starts."""
+        mean_M = np.clip(candidate_mean(scored.outcome_BM), 0.01, 0.99)
+        width = scored.instructions.embedding_BE.shape[1]
+        keys = jax.random.split(jax.random.key(seed), STARTS)
+        grid = GRID if len(scored.outcome_BM) >= FEW_INSTRUCTIONS else GRID + SLOWER
+        for rank, training in product(self.ranks, grid):
+            starts = [self.start(key, width, logit(mean_M).astype(np.float32), rank) for key in keys]
+            fits = [
+                fit_logits(self.logits, params, scored, data.val, training, key)
+                for params, key in zip(starts, keys, strict=True)
+            ]
+            yield (
+                {"rank": rank, **asdict(training), "steps": [step for _, step in fits]},
+                [params for params, _ in fits],
+            )
 
 
 def _predict(logits: Logits, fits: list[Params], instructions: Instructions) -> np.ndarray:
@@ -208,3 +178,18 @@ def _item_response(params: Params, embedding_BE: jax.Array) -> jax.Array:
     parameter_B2 = _hidden(params, embedding_BE) @ params["down"] + params["down_bias"]
     discrimination_B1, difficulty_B1 = jax.nn.softplus(parameter_B2[:, :1]), parameter_B2[:, 1:]
     return discrimination_B1 * (params["ability"] - difficulty_B1)
+
+
+mlp = LowRank(_start_mlp, _mlp, (16,))
+"""Logits are 16 difficulties of the instruction, from a hidden layer, times 16 abilities of each candidate."""
+matrix_factorization = LowRank(_start_factors, _factors, (16, 64))
+"""A linear map of the embedding times a vector for each candidate, which has a bias too (EmbedLLM, 2410.02223).
+
+The paper's Hadamard product under a linear classifier is the same: the classifier's weights go into the vectors.
+"""
+item_response = LowRank(_start_item_response, _item_response, (1,))
+"""Two-parameter logistic model `a (theta_m - b)` (Birnbaum 1968) of one ability for each candidate.
+
+Discrimination a > 0 and difficulty b are read off the embedding by a hidden layer, so that new instructions have them too (IRT-Router,
+arXiv 2506.01048).
+"""

@@ -16,8 +16,6 @@ Settings = Iterator[tuple[dict[str, Any], Function]]
 """Every setting of a baseline's grid, with what was fitted under it."""
 Family = Callable[[BaselineData, Fold, int], Settings]
 """`family(data, scored, seed)`: functions that predict the candidates of `scored`, those of `data` and perhaps more."""
-Fit = Callable[[BaselineData, int], Predictor]
-FitUnseen = Callable[[BaselineData, Fold, int], Predictor]
 
 SMALLEST = 1e-6
 """Probabilities are kept this far from 0 and 1."""
@@ -50,28 +48,20 @@ def _score(function: Function, instructions: Instructions) -> np.ndarray:
     return logit(np.clip(function(instructions), SMALLEST, 1 - SMALLEST))
 
 
-def for_seen(family: Family) -> Fit:
+def fit_seen(family: Family, data: BaselineData, seed: int) -> Predictor:
     """The baseline for the candidates of the training fold."""
-
-    def fit(data: BaselineData, seed: int) -> Predictor:
-        return choose(family(data, data.train, seed), data.val)
-
-    return fit
+    return choose(family(data, data.train, seed), data.val)
 
 
-def for_unseen(family: Family) -> FitUnseen:
-    """The baseline for candidates of which only outcomes on the aptitude items are known.
+def fit_unseen(family: Family, data: BaselineData, anchor: Fold, seed: int) -> Predictor:
+    """The baseline for candidates of which only outcomes on the aptitude items, `anchor`, are known.
 
     The known candidates are treated alike, from their aptitude outcomes alone, and their validation outcomes choose the
     setting and the calibration: aptitude items are drawn to divide candidates, so their means are not those of others.
     """
-
-    def fit(data: BaselineData, anchor: Fold, seed: int) -> Predictor:
-        known, new = data.aptitude.instructions, anchor.instructions
-        if known.tasks != new.tasks or not np.array_equal(known.embedding_BE, new.embedding_BE):
-            raise SatjaxError("baselines: new candidates' outcomes are not on the aptitude items, in their order")
-        everyone = Fold(known, np.concatenate([data.aptitude.outcome_BM, anchor.outcome_BM], axis=1))
-        chosen = choose(family(data, everyone, seed), data.val)
-        return Predictor(lambda x: chosen(x)[:, data.num_candidates :], chosen.chosen, chosen.val_log_loss)
-
-    return fit
+    known, new = data.aptitude.instructions, anchor.instructions
+    if known.tasks != new.tasks or not np.array_equal(known.embedding_BE, new.embedding_BE):
+        raise SatjaxError("baselines: new candidates' outcomes are not on the aptitude items, in their order")
+    everyone = Fold(known, np.concatenate([data.aptitude.outcome_BM, anchor.outcome_BM], axis=1))
+    chosen = choose(family(data, everyone, seed), data.val)
+    return Predictor(lambda x: chosen(x)[:, data.num_candidates :], chosen.chosen, chosen.val_log_loss)

@@ -9,7 +9,7 @@ import numpy as np
 
 from satjax.aptitude import AptitudeTest
 from satjax.config import TrainConfig
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, some
 from satjax.evaluation.evaluate import scored
 from satjax.files import safe_name
 from satjax.outcomes import OutcomeTable
@@ -41,7 +41,7 @@ def check_nothing_held_out(config: TrainConfig, protocol: str) -> None:
     for name, kind in (("held_out_candidates", "candidates"), ("held_out_categories", "categories")):
         if held_out := getattr(config.data, name):
             raise SatjaxError(
-                f"{protocol}: config data.{name} holds out {', '.join(map(repr, held_out[:3]))}{', …' * (len(held_out) > 3)}, "
+                f"{protocol}: config data.{name} holds out {some([*map(repr, held_out)])}, "
                 f"and this protocol holds out by itself; remove it, or leave those {kind} out of the outcome table"
             )
 

@@ -1,4 +1,4 @@
-"""What a request demands of a candidate: that its context holds request and answer, and that it can call tools; and who does not meet that."""
+"""What a request needs of a candidate: that its context holds request and answer, and that it can call tools; and who does not meet that."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Any
 
 from satjax.policy.price import Size, chat_size, fits, most_output_tokens
 from satjax.policy.zoo_file import ServedCandidate
-from satjax.serving.bodies import Demanding
+from satjax.serving.bodies import Asked
 
 LEAST_ANSWER = 16
 """Tokens of an answer that a candidate's context must leave room for, unless the request allows fewer."""
 
 
 @dataclass(frozen=True)
-class Demands:
+class Needs:
     """The expected size of a request, the tokens of an answer that must have room, and whether it has tools, or calls of them in its messages."""
 
     size: Size
@@ -24,7 +24,7 @@ class Demands:
         return f"about {self.size.input_tokens} tokens" + (" and tools" if self.tools else "")
 
 
-def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected_output_tokens: int) -> Demands:
+def needs_of(asked: Asked, messages: Sequence[Mapping[str, Any]], expected_output_tokens: int) -> Needs:
     """Of a request to chat, or to be ranked as such a one would be."""
     size = chat_size(
         messages,
@@ -37,7 +37,7 @@ def demands_of(asked: Demanding, messages: Sequence[Mapping[str, Any]], expected
     )
     most = most_output_tokens(asked.max_tokens, asked.max_completion_tokens)
     tools = bool(asked.tools or asked.functions) or any(map(_is_of_tools, messages))
-    return Demands(size, LEAST_ANSWER if most is None else most, tools)
+    return Needs(size, LEAST_ANSWER if most is None else most, tools)
 
 
 def _is_of_tools(message: Mapping[str, Any]) -> bool:
@@ -48,13 +48,13 @@ def _is_of_tools(message: Mapping[str, Any]) -> bool:
     )
 
 
-def unmet(candidate: ServedCandidate, demands: Demands) -> str | None:
+def unmet(candidate: ServedCandidate, needs: Needs) -> str | None:
     """Why a candidate cannot take the request, in words of the zoo file, or None where it can."""
-    if demands.tools and not candidate.tools:
+    if needs.tools and not candidate.tools:
         return "tools = false, and the request or its messages have tools"
-    if not fits(candidate, demands.size, demands.answer_tokens):
+    if not fits(candidate, needs.size, needs.answer_tokens):
         return (
-            f"context_tokens = {candidate.context_tokens}, and the request takes about {demands.size.input_tokens} and "
-            f"{demands.answer_tokens} of an answer"
+            f"context_tokens = {candidate.context_tokens}, and the request takes about {needs.size.input_tokens} and "
+            f"{needs.answer_tokens} of an answer"
         )
     return None

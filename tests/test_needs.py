@@ -4,7 +4,7 @@ import pytest
 
 from satjax.policy.zoo_file import ServedCandidate
 from satjax.serving.bodies import RankRequest
-from satjax.serving.demands import demands_of, unmet
+from satjax.serving.needs import needs_of, unmet
 
 USER = {"role": "user", "content": "Will it rain?"}
 CALL = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
@@ -27,11 +27,11 @@ PLAIN = ServedCandidate("a", "http://h/v1", "m", 1.0, 1.0, 8192, False)
     ],
 )
 def test_tools_are_in_a_request_that_lists_them_or_has_called_them(fields, messages, has_tools):
-    demands = demands_of(RankRequest(messages=messages, **fields), messages, 512)
-    assert demands.tools is has_tools
-    assert unmet(PLAIN, demands) == ("tools = false, and the request or its messages have tools" if has_tools else None)
+    needs = needs_of(RankRequest(messages=messages, **fields), messages, 512)
+    assert needs.tools is has_tools
+    assert unmet(PLAIN, needs) == ("tools = false, and the request or its messages have tools" if has_tools else None)
 
 
 def test_what_fits_no_context_is_said():
-    demands = demands_of(RankRequest(messages=[USER], max_tokens=9000), [USER], 512)
-    assert "context_tokens = 8192, and the request takes about" in str(unmet(PLAIN, demands))
+    needs = needs_of(RankRequest(messages=[USER], max_tokens=9000), [USER], 512)
+    assert "context_tokens = 8192, and the request takes about" in str(unmet(PLAIN, needs))
