@@ -109,8 +109,11 @@ def test_a_checkpoint_restores_on_another_mesh(before, after, home, one_device, 
 
 def test_each_stage_trains_what_it_says(home, one_device, tmp_path):
     config = tiny_config(home)
-    first_only = dataclasses.replace(config, stages=config.stages[:1])
-    job = job_on(first_only, tmp_path, ONE)
+    adapters = "llm/.*/lora_[ab]"
+    connector = dataclasses.replace(
+        config.stages[0], trainable=(*config.stages[0].trainable, adapters), scales=((adapters, 0.0),)
+    )
+    job = job_on(dataclasses.replace(config, stages=(connector,)), tmp_path, ONE)
     start = {path: np.asarray(value) for path, value in place_params(job).items()}
     after_first, after_both = run(job, tmp_path), one_device[1]
 
@@ -138,9 +141,8 @@ def test_accumulation_changes_nothing_but_memory(home, tmp_path, more):
 
 def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
     config = tiny_config(home, router__param_dtype="bfloat16")
-    stage = dataclasses.replace(
-        config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=("llm/upper/mlp/up/kernel",)
-    )
+    trainable = (*config.stages[1].trainable, "llm/upper/mlp/up/kernel")
+    stage = dataclasses.replace(config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=trainable)
     job = job_on(dataclasses.replace(config, stages=(stage,)), tmp_path, ONE)
     before = {path: np.asarray(value) for path, value in place_params(job).items()}
     assert {p for p in before if before[p].dtype == np.float32 and p.startswith("llm/") and "lora" not in p} == {
@@ -150,6 +152,28 @@ def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
         run(job, tmp_path, stop=lambda: True)
     after = run(job, tmp_path)["llm/upper/mlp/up/kernel"]
     assert 1e-6 < np.abs(after - before["llm/upper/mlp/up/kernel"]).max() < 1e-4
+
+
+BESIDE = {"rank": 2, "hidden": 8, "mean_layers": (1,)}
+HEAD_ONLY = {**ABILITY_OF_TASKS["stages"][0], "trainable": ("connector/.*", "ability/(read|demand)/.*")}
+ADAPTERS_ONLY = {"name": "s", "steps": 1, "learning_rate": 1e-3, "trainable": ("llm/upper/mlp/.*/lora_b",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({**ABILITY_ALONE, "router__llm__lora_rank": 2}, "llm/.*/lora_[ab]"),
+        ({"router__head": "linear"}, "regression/.*"),
+        ({"router__ability_head": BESIDE}, "ability/ability/.*', 'ability/demand/.*', 'ability/read/.*"),
+        ({**ABILITY_OF_TASKS, "stages": (HEAD_ONLY,)}, "ability/ability/.*"),
+        ({"stages": (ADAPTERS_ONLY,), "router__profile_encoder": {"kind": "text"}}, "connector/project/.*"),
+    ],
+    ids=["adapters", "head", "ability head", "abilities", "connector"],
+)
+def test_what_would_stay_as_it_was_initialized_is_named_before_anything_is_read(home, tmp_path, changes, missing):
+    with pytest.raises(SatjaxError, match=rf"none trains .* add '{re.escape(missing)}' to the trainable of one"):
+        prepare(tiny_config(home, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):

@@ -28,7 +28,7 @@ from satjax.processes.agreement import check_same, from_first, is_first, wait_fo
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
 from satjax.training.batches import check_batches, trained_candidates, training_table
-from satjax.training.optimizer import is_trainable, trainable_paths
+from satjax.training.optimizer import check_trained, is_trainable, trainable_paths
 from satjax.training.train_step import rows_of_a_pass
 from satjax.weights.pooling import check_modules
 
@@ -155,6 +155,7 @@ def for_training(
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
+    check_trained(shapes, config.stages)
     # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
     base = {path: assembly.published[path] if path in learned else t for path, t in assembly.base_params.items()}
     # Only where the LLM is read and not trained, and lies on one device.
