@@ -154,6 +154,22 @@ def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
     assert 1e-6 < np.abs(after - before["llm/upper/mlp/up/kernel"]).max() < 1e-4
 
 
+def test_an_objective_that_teaches_nothing_is_said(home, tmp_path, caplog):
+    """Of a log in which each instruction went to one candidate."""
+    table = tiny_table()
+    num_candidates, num_items = table.scores_MN.shape
+    asked = np.arange(num_items) % num_candidates == np.arange(num_candidates)[:, None]
+    scores = np.where(asked, table.scores_MN, np.nan).astype(np.float32)
+    write_table(dataclasses.replace(table, scores_MN=scores), tmp_path / "log")
+    changes = {**ABILITY_ALONE, "data__outcomes": str(tmp_path / "log")}
+    prepare(tiny_config(home, **changes), tmp_path / "a")
+    said = "config loss.over_candidates compares nothing in stage 'ability': no batch has two different outcomes of one instruction"
+    assert caplog.messages == [said]
+    with pytest.raises(SatjaxError, match="nothing to compare in stage 'ability', so nothing would be learned"):
+        prepare(tiny_config(home, **changes, loss={"pointwise": 0.0}), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 BESIDE = {"rank": 2, "hidden": 8, "mean_layers": (1,)}
 HEAD_ONLY = {**ABILITY_OF_TASKS["stages"][0], "trainable": ("connector/.*", "ability/(read|demand)/.*")}
 ADAPTERS_ONLY = {"name": "s", "steps": 1, "learning_rate": 1e-3, "trainable": ("llm/upper/mlp/.*/lora_b",)}

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -27,10 +28,12 @@ from satjax.outcomes import OutcomeTable, cluster_numbers, open_outcomes, with_c
 from satjax.processes.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
-from satjax.training.batches import check_batches, trained_candidates, training_table
+from satjax.training.batches import check_batches, idle_objectives, trained_candidates, training_table
 from satjax.training.optimizer import check_trained, is_trainable, trainable_paths
 from satjax.training.train_step import rows_of_a_pass
 from satjax.weights.pooling import check_modules
+
+log = logging.getLogger(__name__)
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
@@ -125,7 +128,9 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     check_known(test, table, kept)
     reads_no_profile = config.router.profile_encoder.kind == "items"
     train = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
-    check_batches(train, {task.name for task in test.tasks}, config.batch, config.stages)
+    tasks = {task.name for task in test.tasks}
+    check_batches(train, tasks, config.batch, config.stages)
+    say_idle(idle_objectives(train, tasks, config))
     profiles = {profile.candidate: profile for profile in known_profiles(table, test, table.candidate_ids)}
     profiled = [name for name in train.candidate_ids if name in profiles]
     unprofiled = check_profiled(config, train.candidate_ids, profiled)
@@ -141,6 +146,18 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     check_same("set of validation outcomes", outcome_bytes(job.validation))
     kept.keep(test, number_N)
     return job
+
+
+def say_idle(objectives: Mapping[str, str]) -> None:
+    """Warns of objectives that teach nothing, by the stage in which they do not."""
+    for name, stage in objectives.items() if is_first() else ():
+        of = "instruction" if name == "over_candidates" else "candidate"
+        log.warning(
+            "config loss.%s compares nothing in stage %r: no batch has two different outcomes of one %s",
+            name,
+            stage,
+            of,
+        )
 
 
 def for_training(
