@@ -43,7 +43,7 @@ from satjax.train import alone, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
 from satjax.training.finish import lasting, write_trained_router
-from satjax.training.job import Job, clusters_of, prepare
+from satjax.training.job import PLACES, Job, clusters_of, prepare, settings_without
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
@@ -378,15 +378,31 @@ def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
     """What Phi-3.5's config fixes, 16 chips for its parameters, is not there any more when the run comes back on fewer."""
     first = prepare(tiny_config(home), tmp_path).identity
     shutil.copytree(home / "outcomes", tmp_path / "copied")
+    for part in ("llm", "encoder"):
+        shutil.copytree(home / part, tmp_path / part)
     changes = {
         "mesh": {"data": 2, "fsdp": 4},
         "checkpoint": {"every_steps": 1, "keep": 1},
         "data": {"outcomes": str(tmp_path / "copied")},
         "router__attention": "xla",
         "router__llm__remat": "full",
+        "router__llm__weights": f"dir:{tmp_path / 'llm'}",
+        "router__encoder__weights": f"dir:{tmp_path / 'encoder'}",
         "batch__accumulate": 1,
     }
     assert prepare(tiny_config(home, **changes), tmp_path).identity == first
+
+
+def test_hosts_may_have_data_and_weights_in_different_places(home, tmp_path):
+    here = tiny_config(home)
+    there = tiny_config(
+        home, data={"outcomes": "/there"}, router__llm={**vars(here.router.llm), "weights": "dir:/there"}
+    )
+    assert settings_without(PLACES, there) == settings_without(PLACES, here)
+    other = tiny_config(home, router__llm={**vars(here.router.llm), "weights": "hub:there"})
+    assert settings_without(PLACES, other) != settings_without(PLACES, here)
+    meshed = tiny_config(home, mesh={"data": 2})
+    assert settings_without(PLACES, meshed) != settings_without(PLACES, here), "they run one program together"
 
 
 @pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])

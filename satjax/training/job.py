@@ -37,14 +37,19 @@ log = logging.getLogger(__name__)
 
 SECONDS_TO_SEE_A_FILE = 60.0
 
-MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
+Settings = dict[tuple[str, ...], tuple[str, ...]]
+"""Names of settings, by their group."""
+
+PLACES: Settings = {("data",): ("outcomes",)}
+"""Settings that say where something lies; what is read there is counted itself. So are base weights, by their digests."""
+
+MACHINERY: Settings = {
     (): ("mesh", "checkpoint"),
-    ("data",): ("outcomes",),
     ("router",): ("attention",),
     ("router", "llm"): ("remat",),
     ("batch",): ("accumulate",),
 }
-"""Settings, by their group, that say how a run is computed, not what comes of it."""
+"""Settings that say how a run is computed, not what comes of it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Workdir:
 
 def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
     """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits."""
-    check_same("config", canonical_json(dataclasses.asdict(config)).encode())
+    check_same("config", settings_without(PLACES, config))
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
@@ -241,21 +246,30 @@ def identity_of(config: TrainConfig, outcomes: bytes, assembly: Assembly) -> dic
     """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`.
 
     Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
-    on other hardware; and the place of the outcomes, what is read there being counted itself.
+    on other hardware; and where outcomes and base weights lie, what is read there being counted itself.
     """
+    parts = {
+        "config": settings_without(PLACES | MACHINERY, config),
+        "outcomes": outcomes,
+        "base weights": base_digests(assembly),
+    }
+    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+
+
+def settings_without(left_out: Settings, config: TrainConfig) -> bytes:
+    """The same where the settings are, but for those that are left out, and for the paths of base weights in a directory."""
     counted = dataclasses.asdict(config)
-    for group, names in MACHINERY.items():
+    for group, names in left_out.items():
         parent = counted
         for key in group:
             parent = parent[key]
         for name in names:
             del parent[name]
-    parts = {
-        "config": canonical_json(counted).encode(),
-        "outcomes": outcomes,
-        "base weights": base_digests(assembly),
-    }
-    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    for part in ("llm", "encoder"):
+        base = counted["router"][part]
+        if base["weights"].startswith("dir:"):
+            base["weights"] = "dir:"
+    return canonical_json(counted).encode()
 
 
 def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest | None = None) -> bytes:
