@@ -187,14 +187,17 @@ check_shared_workdir() {
   [[ $workdir == "$SHARE_DIR"/* ]] || die "--workdir $workdir lies on one host's disk and goes with it: name one under $SHARE_DIR, where the share is mounted"
 }
 
-# Outcomes that all hosts find. Those that are not among the arguments stand in the config, as far as it lies in this checkout.
+# Outcomes that all hosts find. Those that are not among the arguments stand in the config, as far as it lies in this checkout; one that takes them from
+# another config does not show them.
 check_shared_outcomes() {
   local outcomes config
   outcomes=$(train_value config.data.outcomes)
   config=$(train_value config)
-  config=$ROOT/${config%%:*}
-  if [[ ! $outcomes && -f $config ]]; then
-    outcomes=$(sed -n 's/.*"outcomes": "\([^"]*\)".*/\1/p' "$config" | head -n 1)
+  config=${config%%:*}
+  if [[ ! $outcomes && -f $ROOT/$config ]]; then
+    outcomes=$(sed -n "s/.*\<outcomes[\"']\?\]\? *[:=] *[\"']\([^\"']*\)[\"'].*/\1/p" "$ROOT/$config" | head -n 1)
+    [[ $outcomes ]] ||
+      die "--config $config does not say itself which outcomes it takes: give --config.data.outcomes=$SHARE_DIR/..., or =synthetic"
   fi
   [[ $outcomes =~ ^(synthetic(:.*)?)?$ || $outcomes == "$SHARE_DIR"/* ]] ||
     die "outcomes $outcomes are on no host: copy them onto the share, and give --config.data.outcomes=$SHARE_DIR/..."

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -32,6 +33,8 @@ TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Why a directory is not renamed to a name: something is there."""
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """Why a file is not locked: its file system has no locks, as some of clusters."""
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How `gs://bucket` begins, of which pathlib drops a slash."""
 LONGEST_NAME = 100
 """Bytes of a name in that of a file: file systems take 255 with all that goes before and after."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -47,6 +50,15 @@ def _umask() -> int:
 
 DIRECTORY_MODE, FILE_MODE = 0o777 & ~_umask(), 0o666 & ~_umask()
 """Of what is made under a temporary name, which only its owner may read until it has its own."""
+
+
+def local_path(place: str | Path) -> Path:
+    """The path of what is to be written. Raises SatjaxError for a URL: a folder `gs:` would be made here, and nobody would find it in the bucket."""
+    if URL.match(str(place)):
+        raise SatjaxError(
+            f"{place} is a URL, and satjax reads and writes files: name a path, for a bucket one under its mount (docs/pod.md)"
+        )
+    return Path(place)
 
 
 @contextlib.contextmanager
@@ -71,7 +83,8 @@ def check_space(directory: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _explain_unwritable(target: Path) -> Iterator[None]:
-    """Turns "not a directory", "permission denied" and their like into one line for people."""
+    """Turns "not a directory", "permission denied" and their like into one line for people, and lets no URL pass."""
+    local_path(target)
     try:
         yield
     except OSError as error:
@@ -191,6 +204,7 @@ def exclusive(path: Path, place: Path, *, busy: str, advice: str, mode: str = "a
 
     Raises TryAgain that says `busy` where one has it; SatjaxError that `place` cannot be written, and `advice`, where the file cannot be made.
     """
+    local_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = open_locked(path, wait=False, mode=mode)

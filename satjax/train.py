@@ -47,7 +47,7 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
 
     Raises SatjaxError for mistakes in the config or data and for a loss that is not finite, TryAgain where another run is in that `workdir`,
     and for a fault of device, network or storage once a step was done; raises Interrupted, on all processes after the same step, when one of them
-    got SIGTERM or SIGINT.
+    got SIGTERM, SIGHUP or SIGINT.
     """
     target, has_worked = workdir / "router", False
     with tried_again(lambda: has_worked), explain_full_disk(workdir), alone(workdir):

@@ -8,8 +8,8 @@ import satjax
 ROOT = Path(satjax.__file__).parent
 ORDER = [
     ("errors", "pretrained"),
-    ("endpoints", "cache"),
-    ("files", "config", "metrics", "progress"),
+    ("endpoints", "files"),
+    ("cache", "config", "metrics", "progress"),
     ("policy", "sharding"),
     ("processes",),
     ("outcomes",),

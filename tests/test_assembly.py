@@ -137,7 +137,7 @@ def test_parameters_in_bfloat16(tmp_path):
 
 def test_what_training_starts_from_is_never_rounded(tmp_path):
     published = assemble(tiny_config(tmp_path).router).base_params
-    config = tiny_config(tmp_path, router__param_dtype="bfloat16")
+    config = tiny_config(tmp_path, router__param_dtype="bfloat16", router__llm__lora_rank=0)
     stage = dataclasses.replace(config.stages[0], trainable=("connector/.*", "encoder/.*"))
     job = prepare(dataclasses.replace(config, stages=(stage,)), tmp_path / "run")
     for path, value in job.assembly.base_params.items():

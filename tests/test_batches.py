@@ -8,11 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import sample_aptitude_test
-from satjax.config import STRONGEST, BatchConfig, StageConfig
+from satjax.config import STRONGEST, BatchConfig, LossConfig, StageConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import pad_rows
 from satjax.outcomes import Candidate, Item, OutcomeTable
-from satjax.training.batches import Batch, BatchPlan, TrainingSet, check_batches, training_table
+from satjax.training.batches import (
+    Batch,
+    BatchPlan,
+    TrainingSet,
+    check_batches,
+    idle_objectives,
+    training_table,
+)
 from tests.tiny import tiny_table
 
 NAN = float("nan")
@@ -302,6 +309,42 @@ def test_a_later_stage_without_instructions_is_one_line():
         match="config stage 'two': no training instruction is of the aptitude test's tasks; set the stage's instructions",
     ):
         check_batches(table_of(training_set().outcome), {"unheard of"}, BatchConfig(), STAGES)
+
+
+def one_each(num_instructions: int = 90, num_candidates: int = 5) -> np.ndarray:
+    """Outcomes as in the log of a service: each instruction went to one candidate."""
+    outcome = np.full((num_instructions, num_candidates), NAN, np.float32)
+    rows = np.arange(num_instructions)
+    outcome[rows, rows % num_candidates] = rows // num_candidates % 2
+    return outcome
+
+
+def idle(outcome: np.ndarray, batch: BatchConfig | None = None, stages=STAGES[:1], tasks=("known",), **loss: float):
+    config = TrainConfig(stages, loss=LossConfig(**loss), batch=batch or BatchConfig())
+    return idle_objectives(table_of(outcome), set(tasks), config)
+
+
+def test_an_objective_that_has_nothing_to_compare_is_named():
+    everything = {"over_candidates": 1.0, "over_instructions": 1.0}
+    assert idle(training_set().outcome, **everything) == {}
+    assert idle(one_each(), **everything) == {"over_candidates": "one"}
+    assert idle(one_each(), over_candidates=0.0) == {}, "what has no weight need not compare"
+    assert idle(np.where(np.isnan(one_each()), NAN, np.float32(1)), **everything) == dict.fromkeys(everything, "one")
+    soft = np.tile(np.array([0.2, 0.2, 0.3], np.float32), (4, 1))
+    assert idle(soft, **everything) == {"over_instructions": "one"}
+    single = BatchConfig(instructions=1, candidates=1)
+    assert idle(training_set().outcome, single, **everything) == dict.fromkeys(everything, "one")
+
+
+def test_every_stage_has_to_have_something_to_compare():
+    outcome = training_set().outcome
+    outcome[[item.task == "known" for item in table_of(outcome).items]] = 1.0
+    assert idle(outcome, stages=STAGES) == {"over_candidates": "two"}
+    assert idle(outcome, stages=STAGES[:1], pointwise=0.0) == {}
+    with pytest.raises(SatjaxError, match="leave over_candidates nothing to compare in stage 'two', so nothing would"):
+        idle(outcome, stages=STAGES, pointwise=0.0)
+    with pytest.raises(SatjaxError, match="leave over_candidates nothing to compare in stage 'one'"):
+        idle(one_each(), pointwise=0.0)
 
 
 def test_the_strongest_preference_can_be_drawn_by():

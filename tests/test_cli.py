@@ -281,6 +281,24 @@ def test_import_with_options(capsys, tmp_path):
         (["rank", "text", "--router", "nowhere"], "nowhere is no router: it has no config.json"),
         (["rank", "text", "--router", "Large"], "or the name of one that comes with satjax: default, large"),
         (["train", "--config", "nowhere.py", "--workdir", "x"], "nowhere.py: there is no such file"),
+        *(
+            ([*verb, flag, "gs://bucket/x"], "gs://bucket/x is a URL, and satjax reads and writes files: name a path")
+            for verb, flag in (
+                (["train", "--config", "configs/smoke.py"], "--workdir"),
+                (["protocol", "onboarding", "--config", "configs/smoke.py"], "--workdir"),
+                (["preflight", "--config", "configs/smoke.py", "--topology", "v5e:2x2"], "--out"),
+                (["convert", "--router", "x"], "--out"),
+                (["evaluate", "--router", "x", "--outcomes", "synthetic"], "--out"),
+                (["calibrate", "--router", "x", "--outcomes", "synthetic"], "--out"),
+                (["bench", "--router", "x", "--outcomes", "synthetic"], "--out"),
+                (["import", "csv", "nowhere.csv"], "--out"),
+                (["outcomes", "merge", "synthetic"], "--out"),
+                (["profile", "--outcomes", "synthetic", "--candidate", "c"], "--out"),
+                (["assess", "--base-url", "http://h/v1", "--model", "m", "--outcomes", "synthetic"], "--out"),
+                (["assess", "--base-url", "http://h/v1", "--model", "m", "--outcomes", "synthetic"], "--out-router"),
+                (["rank", "--input", "in.parquet"], "--output"),
+            )
+        ),
         (["import", "csv", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read: there is no such file"),
         (["rank", "text", "--router", "x", "--candidates", ","], "--candidates names nobody"),
         (["rank", "--input", "in", "--output", "o", "--candidates", ","], "--candidates names nobody"),

@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 
 from satjax import files
+from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, TryAgain
-from satjax.files import canonical_json, check_space, exclusive, explain_full_disk, lock, locked, replacing, write_text
+from satjax.files import (
+    canonical_json,
+    check_space,
+    exclusive,
+    explain_full_disk,
+    local_path,
+    lock,
+    locked,
+    replacing,
+    write_text,
+)
 
 
 def full_disk(*_, **__):
@@ -332,6 +343,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         pass
     with pytest.raises(SatjaxError, match=r"cannot be written"):
         write_text(tmp_path / "file" / "text", "x")
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket", "file:///tmp/run", Path("gs://bucket/run")], ids=str)
+def test_a_url_is_no_place_to_write_to(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SATJAX_CACHE", str(url))
+    for write in (
+        cache_dir,
+        lambda: write_text(Path(url), "x"),
+        lambda: replacing(Path(url)).__enter__(),
+        lambda: locked(Path(url)).__enter__(),
+        lambda: exclusive(Path(url) / ".lock", Path(url), busy="", advice="").__enter__(),
+    ):
+        with pytest.raises(SatjaxError, match=r":/.* is a URL, and satjax reads and writes files"):
+            write()
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["run", "/run", "run:1", "a/gs:/b", "c:/run"])
+def test_a_path_is_a_place_to_write_to(place):
+    assert local_path(place) == Path(place)
 
 
 def test_text_is_replaced_in_one_step(tmp_path):

@@ -1,7 +1,11 @@
 """Signals between steps: the first Ctrl-C asks, a second one insists."""
 
+import contextlib
 import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,8 +13,9 @@ import pytest
 
 import satjax.processes.distributed
 from satjax.cli import main
+from satjax.errors import TryAgain
 from satjax.processes import interruption
-from satjax.processes.interruption import stop_requests
+from satjax.processes.interruption import ended_by_sigterm, stop_requests
 from tests.processes import free_port
 
 
@@ -65,6 +70,60 @@ def test_sigterm_asks_however_often_it_comes(clock, capfd):
         send(signal.SIGINT)
         assert "stopping" in capfd.readouterr().err, "the first Ctrl-C"
     assert len(stop) == 4
+
+
+def test_sighup_asks_as_sigterm_does(capfd):
+    before = signal.getsignal(signal.SIGHUP)
+    with stop_requests() as stop:
+        send(signal.SIGHUP)
+        assert stop == [signal.SIGHUP]
+        with pytest.raises(TryAgain, match=r"^interrupted before the first step"), ended_by_sigterm():
+            send(signal.SIGHUP)
+        assert stop == [signal.SIGHUP]
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_sighup_that_is_ignored_stays_ignored():
+    """By `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_sigterm(), stop_requests() as stop:
+            send(signal.SIGHUP)
+            assert stop == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+HUNG_UP = """
+import fcntl, os, sys, termios, time
+from satjax.errors import TryAgain
+from satjax.processes.interruption import {context}
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+try:
+    with {context}() as stop:
+        print("ready", flush=True)
+        while not stop:
+            time.sleep(0.01)
+except TryAgain:
+    pass
+for stream in (sys.stdout, sys.stderr):
+    print("said to nobody", file=stream, flush=True)
+open({path!r}, "w").write("saved")
+"""
+
+
+@pytest.mark.parametrize("context", ["stop_requests", "ended_by_sigterm"])
+def test_what_is_said_once_the_terminal_is_closed_is_no_error(context, tmp_path):
+    here, there = pty.openpty()
+    code = HUNG_UP.format(context=context, path=str(tmp_path / "file"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=there, stdout=there, stderr=there, start_new_session=True
+    )
+    os.close(there)
+    with contextlib.closing(os.fdopen(here, "rb", buffering=0)) as terminal:
+        assert terminal.read(7).startswith(b"ready")
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "file").read_text() == "saved"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,10 @@ def test_a_host_that_is_told_nothing_makes_nothing(world):
             for script in ("tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh")
             for more, said in (((), "outcomes"), (("--config.data.outcomes=/home/me/outcomes",), "/home/me/outcomes"))
         ),
+        *(
+            ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], ("--config", f"configs/{config}", "--workdir", WORKDIR), f"--config configs/{said} does not say itself which outcomes it takes: give --config.data.outcomes=")
+            for config, said in (("qwen25_coder.py", "qwen25_coder.py"), ("tuned.py:large", "tuned.py"))
+        ),
         ("gke_xpk.sh", OPTIONS["gke_xpk.sh"], ("--config", "c", "--workdir=gs://b/x"), "satjax reads files; mount the bucket"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"], ("--config", "c"), "with --config and --workdir"),
         ("gke_jobset.sh", OPTIONS["gke_jobset.sh"].replace("4x8", "4by8"), TRAIN, "--topology 4by8: give it as 4x4"),
@@ -299,7 +304,27 @@ def test_a_large_checkpoint_is_given_the_time_to_be_saved(more, seconds):
 @pytest.mark.parametrize("outcomes", ["/mnt/satjax/outcomes", "synthetic", "synthetic:7"])
 @pytest.mark.parametrize("script", ["tpu_vm.sh", "gke_xpk.sh", "gke_jobset.sh"])
 def test_outcomes_that_all_hosts_find_are_no_mistake(script, outcomes):
-    dry_run(script, "--config", "configs/qwen25.py:1.5b", "--workdir", WORKDIR, "--config.data.outcomes", outcomes)
+    for config in ("configs/qwen25.py:1.5b", "configs/tuned.py"):
+        dry_run(script, "--config", config, "--workdir", WORKDIR, "--config.data.outcomes", outcomes)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ('"data": {"outcomes": "outcomes", "held_out_candidates": ()},', "outcomes"),
+        ("config.data.outcomes = '/mnt/satjax/outcomes'", ""),
+        ('config["data"]["outcomes"] = "synthetic:7"', ""),
+        ('data = ConfigDict(dict(outcomes="/home/me/o"))', "/home/me/o"),
+    ],
+)
+def test_a_config_may_say_in_any_way_where_its_outcomes_are(line, found, tmp_path):
+    (tmp_path / "c.py").write_text(f"{line}\n")
+    (tmp_path / "launch").mkdir()
+    shutil.copy(LAUNCH / "common.sh", tmp_path / "launch")  # beside its folder lies the checkout
+    code = ". launch/common.sh; REST=(--config c.py); check_shared_outcomes"
+    result = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == (2 if found else 0), result.stderr
+    assert not found or f"outcomes {found} are on no host" in result.stderr
 
 
 # --- TPU VMs

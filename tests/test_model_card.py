@@ -52,6 +52,15 @@ def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
     assert "trained, up to layer 2, under an ability head of rank 3" in model_card(trained.config, tuned, table)
 
 
+@pytest.mark.parametrize(
+    ("learned", "said"), [("llm/upper/mlp/up/kernel", "trained"), ("connector/project/kernel", "frozen")]
+)
+def test_an_llm_without_adapters_is_trained_or_frozen_and_has_no_rank(trained: Trained, learned, said):
+    files, table = read_router(trained.router), read_table(trained.outcomes)
+    changed = replace(files, learned={learned: ((1,), "float32")})
+    assert f"), {said}, candidates join at layer 1 |" in model_card(trained.config, changed, table)
+
+
 def test_a_calibration_that_nothing_was_fitted_to_is_none(trained: Trained):
     files, table = read_router(trained.router), read_table(trained.outcomes)
     card = model_card(trained.config, replace(files, calibration=Calibration()), table)

@@ -90,6 +90,10 @@ def test_a_stage_that_reads_tokens_needs_more_than_one_that_reads_features(alone
     assert (alone.stage.name, alone.reads_features) == ("tuned", False)
     lower_train_step(alone, make_mesh(MeshConfig(1, 8, 1)))
     frozen = dataclasses.replace(alone.config, stages=alone.config.stages[:1])
+    with pytest.raises(SatjaxError, match=r"none trains 'llm/.*/lora_a'"):
+        make_plan(frozen, 5)
+    llm = dataclasses.replace(frozen.router.llm, lora_rank=0)
+    frozen = dataclasses.replace(frozen, router=dataclasses.replace(frozen.router, llm=llm))
     assert make_plan(frozen, 5).reads_features
     after = dataclasses.replace(alone.config, stages=alone.config.stages[::-1])
     assert not make_plan(after, 5).reads_features, "no stage that follows one that trains the LLM has features"

@@ -42,8 +42,13 @@ from satjax.sharding import make_mesh
 from satjax.train import alone, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
+<<<<<<< HEAD
 from satjax.training.finish import demands, lasting, write_trained_router
 from satjax.training.job import Job, clusters_of, prepare
+=======
+from satjax.training.finish import lasting, write_trained_router
+from satjax.training.job import PLACES, Job, clusters_of, prepare, settings_without
+>>>>>>> fix27-t1
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
@@ -109,8 +114,11 @@ def test_a_checkpoint_restores_on_another_mesh(before, after, home, one_device, 
 
 def test_each_stage_trains_what_it_says(home, one_device, tmp_path):
     config = tiny_config(home)
-    first_only = dataclasses.replace(config, stages=config.stages[:1])
-    job = job_on(first_only, tmp_path, ONE)
+    adapters = "llm/.*/lora_[ab]"
+    connector = dataclasses.replace(
+        config.stages[0], trainable=(*config.stages[0].trainable, adapters), scales=((adapters, 0.0),)
+    )
+    job = job_on(dataclasses.replace(config, stages=(connector,)), tmp_path, ONE)
     start = {path: np.asarray(value) for path, value in place_params(job).items()}
     after_first, after_both = run(job, tmp_path), one_device[1]
 
@@ -138,9 +146,8 @@ def test_accumulation_changes_nothing_but_memory(home, tmp_path, more):
 
 def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
     config = tiny_config(home, router__param_dtype="bfloat16")
-    stage = dataclasses.replace(
-        config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=("llm/upper/mlp/up/kernel",)
-    )
+    trainable = (*config.stages[1].trainable, "llm/upper/mlp/up/kernel")
+    stage = dataclasses.replace(config.stages[0], name="mlp", steps=2, learning_rate=1e-5, trainable=trainable)
     job = job_on(dataclasses.replace(config, stages=(stage,)), tmp_path, ONE)
     before = {path: np.asarray(value) for path, value in place_params(job).items()}
     assert {p for p in before if before[p].dtype == np.float32 and p.startswith("llm/") and "lora" not in p} == {
@@ -150,6 +157,44 @@ def test_small_steps_count_where_base_weights_are_bfloat16(home, tmp_path):
         run(job, tmp_path, stop=lambda: True)
     after = run(job, tmp_path)["llm/upper/mlp/up/kernel"]
     assert 1e-6 < np.abs(after - before["llm/upper/mlp/up/kernel"]).max() < 1e-4
+
+
+def test_an_objective_that_teaches_nothing_is_said(home, tmp_path, caplog):
+    """Of a log in which each instruction went to one candidate."""
+    table = tiny_table()
+    num_candidates, num_items = table.scores_MN.shape
+    asked = np.arange(num_items) % num_candidates == np.arange(num_candidates)[:, None]
+    scores = np.where(asked, table.scores_MN, np.nan).astype(np.float32)
+    write_table(dataclasses.replace(table, scores_MN=scores), tmp_path / "log")
+    changes = {**ABILITY_ALONE, "data__outcomes": str(tmp_path / "log")}
+    prepare(tiny_config(home, **changes), tmp_path / "a")
+    said = "config loss.over_candidates compares nothing in stage 'ability': no batch has two different outcomes of one instruction"
+    assert caplog.messages == [said]
+    with pytest.raises(SatjaxError, match="nothing to compare in stage 'ability', so nothing would be learned"):
+        prepare(tiny_config(home, **changes, loss={"pointwise": 0.0}), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+BESIDE = {"rank": 2, "hidden": 8, "mean_layers": (1,)}
+HEAD_ONLY = {**ABILITY_OF_TASKS["stages"][0], "trainable": ("connector/.*", "ability/(read|demand)/.*")}
+ADAPTERS_ONLY = {"name": "s", "steps": 1, "learning_rate": 1e-3, "trainable": ("llm/upper/mlp/.*/lora_b",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({**ABILITY_ALONE, "router__llm__lora_rank": 2}, "llm/.*/lora_[ab]"),
+        ({"router__head": "linear"}, "regression/.*"),
+        ({"router__ability_head": BESIDE}, "ability/ability/.*', 'ability/demand/.*', 'ability/read/.*"),
+        ({**ABILITY_OF_TASKS, "stages": (HEAD_ONLY,)}, "ability/ability/.*"),
+        ({"stages": (ADAPTERS_ONLY,), "router__profile_encoder": {"kind": "text"}}, "connector/project/.*"),
+    ],
+    ids=["adapters", "head", "ability head", "abilities", "connector"],
+)
+def test_what_would_stay_as_it_was_initialized_is_named_before_anything_is_read(home, tmp_path, changes, missing):
+    with pytest.raises(SatjaxError, match=rf"none trains .* add '{re.escape(missing)}' to the trainable of one"):
+        prepare(tiny_config(home, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
@@ -338,15 +383,31 @@ def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
     """What Phi-3.5's config fixes, 16 chips for its parameters, is not there any more when the run comes back on fewer."""
     first = prepare(tiny_config(home), tmp_path).identity
     shutil.copytree(home / "outcomes", tmp_path / "copied")
+    for part in ("llm", "encoder"):
+        shutil.copytree(home / part, tmp_path / part)
     changes = {
         "mesh": {"data": 2, "fsdp": 4},
         "checkpoint": {"every_steps": 1, "keep": 1},
         "data": {"outcomes": str(tmp_path / "copied")},
         "router__attention": "xla",
         "router__llm__remat": "full",
+        "router__llm__weights": f"dir:{tmp_path / 'llm'}",
+        "router__encoder__weights": f"dir:{tmp_path / 'encoder'}",
         "batch__accumulate": 1,
     }
     assert prepare(tiny_config(home, **changes), tmp_path).identity == first
+
+
+def test_hosts_may_have_data_and_weights_in_different_places(home, tmp_path):
+    here = tiny_config(home)
+    there = tiny_config(
+        home, data={"outcomes": "/there"}, router__llm={**vars(here.router.llm), "weights": "dir:/there"}
+    )
+    assert settings_without(PLACES, there) == settings_without(PLACES, here)
+    other = tiny_config(home, router__llm={**vars(here.router.llm), "weights": "hub:there"})
+    assert settings_without(PLACES, other) != settings_without(PLACES, here)
+    meshed = tiny_config(home, mesh={"data": 2})
+    assert settings_without(PLACES, meshed) != settings_without(PLACES, here), "they run one program together"
 
 
 @pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+from satjax.files import local_path
+
 
 def cache_dir() -> Path:
-    """`$SATJAX_CACHE`, or `~/.cache/satjax`."""
-    return Path(os.environ.get("SATJAX_CACHE") or Path.home() / ".cache" / "satjax")
+    """`$SATJAX_CACHE`, or `~/.cache/satjax`. Raises SatjaxError for a URL."""
+    return local_path(os.environ.get("SATJAX_CACHE") or Path.home() / ".cache" / "satjax")

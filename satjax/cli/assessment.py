@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
+from satjax.files import local_path, safe_name
 from satjax.pretrained import DEFAULT, is_shipped, router_directory
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def add_verbs(verb: Verb) -> None:
     result = assess.add_argument_group("the result")
     result.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="the profile (default: CANDIDATE.json, with _ and a digest where its name holds characters such as /); FILE.journal keeps the replies, and "
         "whatever is in it is not asked again: remove it where another model answers to the name",
@@ -94,7 +95,7 @@ def add_verbs(verb: Verb) -> None:
     into.add_argument("--add", action="store_true", help="put the candidate into --router")
     into.add_argument(
         "--out-router",
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="write a copy of --router with the candidate there; a copy that is there already takes it in",
     )
@@ -196,8 +197,6 @@ def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, "Router
 
 
 def _profile_file(out: Path | None, candidate: str) -> Path:
-    from satjax.files import safe_name
-
     path = out or Path(f"{safe_name(candidate)}.json")
     if not path.name or path.is_dir():
         raise SatjaxError(f"--out {path} is a directory; name a file, in it or elsewhere, for the profile")

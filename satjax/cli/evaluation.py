@@ -5,6 +5,7 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb, names_in, say_interrupted
 from satjax.errors import SatjaxError
+from satjax.files import local_path
 from satjax.pretrained import DEFAULT, router_directory
 
 WITH_ZOOS = ("unseen-families", "leave-category-out")
@@ -37,7 +38,7 @@ def add_verbs(verb: Verb) -> None:
         metavar="FILE",
         help="TOML file of zoos to measure routing on, beside `all` (configs/zoos.toml)",
     )
-    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="where report.json goes")
+    evaluate.add_argument("--out", required=True, type=local_path, metavar="DIR", help="where report.json goes")
 
     calibrate = verb(
         "calibrate",
@@ -63,7 +64,7 @@ def add_verbs(verb: Verb) -> None:
     calibrate.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="where the router with its new calibration is written; give the DIR of --router to replace that one",
     )
@@ -104,7 +105,7 @@ def add_verbs(verb: Verb) -> None:
     bench.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="where report.json and report.html go, and what the baselines predict: interrupted, the same command goes on",
     )
@@ -124,7 +125,7 @@ def add_verbs(verb: Verb) -> None:
     )
     protocol.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     protocol.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="its routers, one folder each, and the report"
+        "--workdir", required=True, type=local_path, metavar="DIR", help="its routers, one folder each, and the report"
     )
     protocol.add_argument(
         "--zoos",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
+from satjax.files import local_path
 from satjax.pretrained import DEFAULT, router_directory
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def add_verbs(verb: Verb) -> None:
     imports.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="where the outcome table goes; one that is there is replaced",
     )
@@ -68,7 +69,7 @@ def add_verbs(verb: Verb) -> None:
     merged.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="where the joined table goes; one that is there is replaced",
     )
@@ -83,7 +84,9 @@ def add_verbs(verb: Verb) -> None:
     profile.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     profile.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     profile.add_argument("--candidate", required=True, metavar="NAME", help="the model_id in the outcome table")
-    profile.add_argument("--out", required=True, type=Path, metavar="FILE", help="where the profile goes, as JSON")
+    profile.add_argument(
+        "--out", required=True, type=local_path, metavar="FILE", help="where the profile goes, as JSON"
+    )
 
 
 def _import(options: argparse.Namespace) -> int:

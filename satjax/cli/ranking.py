@@ -6,6 +6,7 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, SEVERAL_HOSTS, Verb, add_host_flags, names_in
 from satjax.errors import SatjaxError
+from satjax.files import local_path
 from satjax.pretrained import DEFAULT, router_directory
 from satjax.render.standard_output import can_print
 
@@ -31,7 +32,7 @@ def add_verbs(verb: Verb) -> None:
     rank.add_argument("--input", type=Path, metavar="FILE", help="rank a Parquet file of instructions, of any length")
     rank.add_argument(
         "--output",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="with --input: the Parquet file to write, with every candidate's probabilities",
     )

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from satjax.cli.parser import SEVERAL_HOSTS, Verb, add_host_flags, say_interrupted
 from satjax.errors import SatjaxError
+from satjax.files import local_path, write_text
 from satjax.pretrained import router_directory
 from satjax.processes.interruption import Interrupted, ended_by_sigterm
 
@@ -28,7 +28,11 @@ def add_verbs(verb: Verb) -> None:
         help="a recipe, such as configs/smollm2.py; --config.a.b=v changes one value (satjax/config/settings.py lists them)",
     )
     train.add_argument(
-        "--workdir", required=True, type=Path, metavar="DIR", help="checkpoints, metrics, and the router at the end"
+        "--workdir",
+        required=True,
+        type=local_path,
+        metavar="DIR",
+        help="checkpoints, metrics, and the router at the end",
     )
     add_host_flags(train, "All hosts share one --workdir. " + SEVERAL_HOSTS)
 
@@ -56,7 +60,10 @@ def add_verbs(verb: Verb) -> None:
     )
     preflight.add_argument("--json", action="store_true", help="print JSON instead of tables")
     preflight.add_argument(
-        "--out", type=Path, metavar="FILE", help="also write the JSON here, and a plot of what was compared beside it"
+        "--out",
+        type=local_path,
+        metavar="FILE",
+        help="also write the JSON here, and a plot of what was compared beside it",
     )
 
     convert = verb(
@@ -72,7 +79,7 @@ def add_verbs(verb: Verb) -> None:
         metavar="DIR",
         help="an exported router whose LLM answers (configs/phi35.py, qwen25.py, paper_recipe.py)",
     )
-    convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new directory for the model")
+    convert.add_argument("--out", required=True, type=local_path, metavar="DIR", help="a new directory for the model")
 
 
 # For what goes before training and after it: the roll call, the export.
@@ -101,7 +108,6 @@ def _train(options: argparse.Namespace) -> int:
 
 def _preflight(options: argparse.Namespace) -> int:
     from satjax.config.load import load_config
-    from satjax.files import write_text
     from satjax.preflight import preflight
     from satjax.preflight.plot import plot_preflight
     from satjax.render.preflight import preflight_tables

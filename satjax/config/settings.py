@@ -220,7 +220,7 @@ class StageConfig:
     """One stretch of training: which parameters move (path patterns), how fast, on which instructions, for how long.
 
     A parameter trains where one of `trainable` matches its path (`re.fullmatch`); the first of `scales` that matches multiplies its
-    learning rate. `instructions` is `all`, or `aptitude_tasks`: those of the aptitude test's tasks (the paper's in-domain stage).
+    learning rate: with 0 it stays as it starts. `instructions` is `all`, or `aptitude_tasks`: those of the aptitude test's tasks (the paper's in-domain stage).
     """
 
     name: str

@@ -126,9 +126,10 @@ def _profiles(files: RouterFiles) -> str:
 def _reading(router: RouterConfig, learned: Collection[str]) -> str:
     """How the LLM is made to read, by the parameters that training made."""
     head = f"ability head of rank {router.ability_head.rank}"
+    whole = any(path.startswith("llm/") and "/lora_" not in path for path in learned)
+    adapted = any("/lora_" in path for path in learned)
+    tuned = "trained" if whole else f"LoRA rank {router.llm.lora_rank}" if adapted else "frozen"
     if router.head == "none":
-        whole = any(path.startswith("llm/") and "/lora_" not in path for path in learned)
-        tuned = "trained" if whole else f"LoRA rank {router.llm.lora_rank}" if router.llm.lora_rank else "frozen"
         return f"{tuned}, up to layer {router.ability_head.depth}, under an {head}"
-    lora = f"LoRA rank {router.llm.lora_rank}, candidates join at layer {router.llm.join_layer}"
-    return f"{lora}, beside an {head}" if router.ability_head.rank else lora
+    reading = f"{tuned}, candidates join at layer {router.llm.join_layer}"
+    return f"{reading}, beside an {head}" if router.ability_head.rank else reading

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from satjax.assembly import Assembly
 from satjax.cache.folder import cache_dir
 from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
 from satjax.features.vectors import Computed, VectorStore, vectors_of
+from satjax.files import local_path
 from satjax.instructions import PromptWriter, TokenRows, check_instructions
 from satjax.models.router_model import Params, bind
 from satjax.processes.agreement import from_first, is_first
@@ -142,7 +142,7 @@ def feature_store(assembly: Assembly, tuned: Iterable[tuple[str, np.ndarray]] = 
     if digest_of_tuned:
         key["tuned"] = digest_of_tuned
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return VectorStore(Path(os.environ.get("SATJAX_FEATURES") or cache_dir() / "features") / digest[:32])
+    return VectorStore(local_path(os.environ.get("SATJAX_FEATURES") or cache_dir() / "features") / digest[:32])
 
 
 def rounded_products(compute_dtype: str) -> str:

@@ -20,7 +20,7 @@ from satjax.models.text_encoder import Pooling
 from satjax.scoring.llm import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
 from satjax.training.job import reads_features
-from satjax.training.optimizer import make_optimizer, partition, trainable_paths
+from satjax.training.optimizer import check_trained, make_optimizer, partition, trainable_paths
 from satjax.training.train_step import batch_layout, make_train_step, rows_of_a_pass
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
@@ -76,7 +76,7 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
 
     Where the ability head scores alone, it is one of those that read tokens, if any does: features need next to nothing.
 
-    Raises SatjaxError where the base models can not be had or do not fit the config.
+    Raises SatjaxError where the base models can not be had or do not fit the config, and where its stages leave something as it was initialized.
     """
     router = config.router
     llm, writer = _llm(router)
@@ -92,6 +92,7 @@ def make_plan(config: TrainConfig, num_candidates: int) -> Plan:
     if encoder is None:
         model = dataclasses.replace(model, num_candidates=num_candidates)
     _, shapes = abstract_model(model)
+    check_trained(shapes, config.stages)
     sizes = {path: leaf.size for path, leaf in shapes.items()}
     plans = [Plan(config, model, stage, num_candidates) for stage in config.stages]
     return max(plans, key=lambda plan: (not plan.reads_features, sum(sizes[path] for path in plan.trained)))

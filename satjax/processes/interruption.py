@@ -1,12 +1,14 @@
-"""Stopping between steps: SIGTERM and Ctrl-C as requests, and what a run that followed one ends with."""
+"""Stopping between steps: SIGTERM, Ctrl-C and a terminal that closes as requests, and what a run that followed one ends with."""
 
 import contextlib
 import os
 import signal
+import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from satjax.errors import INTERRUPTED_EXIT_CODE, TryAgain
 
@@ -16,7 +18,7 @@ SAID = b"satjax: stopping after what is under way; Ctrl-C %b more stops at once\
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved.
+    """SIGTERM, SIGHUP or Ctrl-C came, to this process or another one of the run; everything up to `step` is saved.
 
     No SatjaxError, which in `satjax.processes.distributed.together` is a failure: the other processes, which stop at the same step, would be ended by it.
     """
@@ -32,20 +34,45 @@ class Interrupted(Exception):
 def ended_by_sigterm(
     message: str = "interrupted before the first step; run the same command to start again",
 ) -> Iterator[None]:
-    """SIGTERM raises TryAgain at once, with this message. By itself it would end the process too, but not one that is the first of its container, as in a pod."""
+    """SIGTERM raises TryAgain at once, with this message. By itself it would end the process too, but not one that is the first of its container, as in a pod.
+
+    So does SIGHUP, by which a terminal that closes would end it with a status that nobody tries again.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
         raise TryAgain(message)
 
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not the main thread, as below
+    with _handled(end, signal.SIGTERM, signal.SIGHUP):
         yield
-        return
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], Any], *numbers: signal.Signals) -> Iterator[None]:
+    """The handler of these signals within; none of SIGHUP where it is ignored, as under `nohup`."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers = tuple(number for number in numbers if number != signal.SIGHUP)
+    try:
+        before = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def leave_terminal() -> None:
+    """What is printed from here on goes nowhere, unless to a file: writing to a terminal that is closed, or to a program that went with it, is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        with contextlib.suppress(OSError):
+            kind = os.fstat(output).st_mode
+            if stat.S_ISCHR(kind) or stat.S_ISFIFO(kind):
+                os.dup2(nowhere, output)
+    os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -60,7 +87,7 @@ def ended_by_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_requests(waits: bool = True) -> Iterator[list[int]]:
-    """A list that receives the number of SIGTERM or SIGINT instead of the process dying at once.
+    """A list that receives the number of SIGTERM, SIGHUP or SIGINT instead of the process dying at once.
 
     Ctrl-C once more raises KeyboardInterrupt. Where what is done `waits` for threads then, a third time ends the process wherever it is.
     """
@@ -71,6 +98,8 @@ def stop_requests(waits: bool = True) -> Iterator[list[int]]:
         nonlocal first
         again = signal.SIGINT in received
         received.append(number)
+        if number == signal.SIGHUP:
+            leave_terminal()
         if number != signal.SIGINT:
             return
         if not again:
@@ -80,12 +109,5 @@ def stop_requests(waits: bool = True) -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
+    with _handled(note, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

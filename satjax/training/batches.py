@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from satjax.config import BatchConfig, StageConfig
+from satjax.config import BatchConfig, StageConfig, TrainConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import TokenRows
 from satjax.outcomes import OutcomeTable
@@ -124,6 +124,42 @@ def check_batches(
                     f"config batch.instructions = {config.instructions}: candidate {train.candidate_ids[scarce_M.argmax()]!r} has too few right "
                     f"or wrong outcomes for such a group in stage {stage.name!r}; lower it, or hold that candidate out"
                 )
+
+
+def idle_objectives(train: OutcomeTable, tasks: Collection[str], config: TrainConfig) -> dict[str, str]:
+    """Objectives that have a weight and nothing to compare, with the first stage in which that is so; raises SatjaxError where such a stage has no other."""
+    of_tasks_N, batch, loss, found = of_tasks(train, tasks), config.batch, config.loss, dict[str, str]()
+    weighed = [weight for weight in (loss.over_instructions, loss.over_candidates, loss.pointwise) if weight]
+    for stage in config.stages:
+        eligible_N = of_tasks_N | (stage.instructions == "all")
+        idle = []
+        if loss.over_candidates and (batch.candidates == 1 or not _differ_by_candidate(train, eligible_N)):
+            idle.append("over_candidates")
+        if loss.over_instructions and (batch.instructions == 1 or not _differ_by_instruction(train, eligible_N)):
+            idle.append("over_instructions")
+        if len(idle) == len(weighed):
+            raise SatjaxError(
+                f"config loss: these outcomes leave {' and '.join(idle)} nothing to compare in stage {stage.name!r}, so nothing would be learned; "
+                "raise loss.pointwise"
+            )
+        found |= {name: stage.name for name in idle if name not in found}
+    return found
+
+
+def _differ_by_candidate(train: OutcomeTable, eligible_N: np.ndarray) -> bool:
+    """Whether any of these items has two different outcomes; one candidate at a time, as most tables are known by the first two."""
+    low_N = high_N = np.full(np.count_nonzero(eligible_N), np.nan, np.float32)
+    for score_N in train.scores_MN:
+        low_N, high_N = np.fmin(low_N, score_N[eligible_N]), np.fmax(high_N, score_N[eligible_N])
+        if (low_N < high_N).any():
+            return True
+    return False
+
+
+def _differ_by_instruction(train: OutcomeTable, eligible_N: np.ndarray) -> bool:
+    """Whether any candidate has two different outcomes on these items."""
+    each = (score_N[eligible_N] for score_N in train.scores_MN)
+    return any(np.fmin.reduce(score_N) < np.fmax.reduce(score_N) for score_N in each)
 
 
 class BatchPlan:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -28,21 +29,28 @@ from satjax.outcomes.table import seldom_tried
 from satjax.processes.agreement import check_same, from_first, is_first, wait_for_all
 from satjax.scoring.candidates import profile_reader
 from satjax.sharding import make_mesh
-from satjax.training.batches import check_batches, trained_candidates, training_table
-from satjax.training.optimizer import is_trainable, trainable_paths
+from satjax.training.batches import check_batches, idle_objectives, trained_candidates, training_table
+from satjax.training.optimizer import check_trained, is_trainable, trainable_paths
 from satjax.training.train_step import rows_of_a_pass
 from satjax.weights.pooling import check_modules
 
+log = logging.getLogger(__name__)
+
 SECONDS_TO_SEE_A_FILE = 60.0
 
-MACHINERY: dict[tuple[str, ...], tuple[str, ...]] = {
+Settings = dict[tuple[str, ...], tuple[str, ...]]
+"""Names of settings, by their group."""
+
+PLACES: Settings = {("data",): ("outcomes",)}
+"""Settings that say where something lies; what is read there is counted itself. So are base weights, by their digests."""
+
+MACHINERY: Settings = {
     (): ("mesh", "checkpoint"),
-    ("data",): ("outcomes",),
     ("router",): ("attention",),
     ("router", "llm"): ("remat",),
     ("batch",): ("accumulate",),
 }
-"""Settings, by their group, that say how a run is computed, not what comes of it."""
+"""Settings that say how a run is computed, not what comes of it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ class Workdir:
 
 def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
     """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits."""
-    check_same("config", canonical_json(dataclasses.asdict(config)).encode())
+    check_same("config", settings_without(PLACES, config))
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
@@ -143,7 +151,9 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     check_known(test, table, kept)
     reads_no_profile = config.router.profile_encoder.kind == "items"
     train = training_table(table, config.data.held_out_candidates, test.item_ids, with_aptitude=reads_no_profile)
-    check_batches(train, {task.name for task in test.tasks}, config.batch, config.stages)
+    tasks = {task.name for task in test.tasks}
+    check_batches(train, tasks, config.batch, config.stages)
+    say_idle(idle_objectives(train, tasks, config))
     profiles = {profile.candidate: profile for profile in known_profiles(table, test, table.candidate_ids)}
     profiled = [name for name in train.candidate_ids if name in profiles]
     unprofiled = check_profiled(config, train.candidate_ids, profiled)
@@ -161,6 +171,18 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     return job
 
 
+def say_idle(objectives: Mapping[str, str]) -> None:
+    """Warns of objectives that teach nothing, by the stage in which they do not."""
+    for name, stage in objectives.items() if is_first() else ():
+        of = "instruction" if name == "over_candidates" else "candidate"
+        log.warning(
+            "config loss.%s compares nothing in stage %r: no batch has two different outcomes of one %s",
+            name,
+            stage,
+            of,
+        )
+
+
 def for_training(
     config: TrainConfig, assembly: Assembly, mesh: Mesh, num_candidates: int
 ) -> tuple[Assembly, frozenset[str]]:
@@ -173,6 +195,7 @@ def for_training(
     learned = set(shapes) - set(assembly.base_params)
     for stage in config.stages:
         learned |= set(trainable_paths(shapes, stage))
+    check_trained(shapes, config.stages)
     # In bfloat16 a step of a usual learning rate is rounded away: what is trained is float32, whatever dtype the rest has.
     base = {path: assembly.published[path] if path in learned else t for path, t in assembly.base_params.items()}
     # Only where the LLM is read and not trained, and lies on one device.
@@ -241,21 +264,30 @@ def identity_of(config: TrainConfig, outcomes: bytes, assembly: Assembly) -> dic
     """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`.
 
     Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
-    on other hardware; and the place of the outcomes, what is read there being counted itself.
+    on other hardware; and where outcomes and base weights lie, what is read there being counted itself.
     """
+    parts = {
+        "config": settings_without(PLACES | MACHINERY, config),
+        "outcomes": outcomes,
+        "base weights": base_digests(assembly),
+    }
+    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+
+
+def settings_without(left_out: Settings, config: TrainConfig) -> bytes:
+    """The same where the settings are, but for those that are left out, and for the paths of base weights in a directory."""
     counted = dataclasses.asdict(config)
-    for group, names in MACHINERY.items():
+    for group, names in left_out.items():
         parent = counted
         for key in group:
             parent = parent[key]
         for name in names:
             del parent[name]
-    parts = {
-        "config": canonical_json(counted).encode(),
-        "outcomes": outcomes,
-        "base weights": base_digests(assembly),
-    }
-    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    for part in ("llm", "encoder"):
+        base = counted["router"][part]
+        if base["weights"].startswith("dir:"):
+            base["weights"] = "dir:"
+    return canonical_json(counted).encode()
 
 
 def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest | None = None) -> bytes:

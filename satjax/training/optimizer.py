@@ -1,7 +1,7 @@
 """What each stage trains and how fast: parameter selection by path, and the optax chain."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -11,6 +11,10 @@ from satjax.config import OptimizerConfig, StageConfig
 from satjax.errors import SatjaxError
 
 Leaf = TypeVar("Leaf")
+
+ADAPTERS = "llm/.*/lora_[ab]"
+MEASURED = ("ability/mean", "ability/spread")
+"""What is neither of the base weights nor trained."""
 
 
 def is_trainable(path: str, stage: StageConfig) -> bool:
@@ -39,6 +43,30 @@ def trainable_paths(paths: Iterable[str], stage: StageConfig) -> list[str]:
                 "before it in scales matches them; mend trainable, or take it out of scales"
             )
     return chosen
+
+
+def check_trained(paths: Iterable[str], stages: Sequence[StageConfig]) -> None:
+    """Raises SatjaxError where something that no base weights hold, a layer or the LLM's adapters, would stay as it was initialized.
+
+    What stages train with a scale of 0 is meant to.
+    """
+    parts: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        if "/lora_" in path:
+            parts.setdefault(ADAPTERS, []).append(path)
+        elif not path.startswith(("llm/", "encoder/")) and path not in MEASURED:
+            parts.setdefault(f"{path.rpartition('/')[0]}/.*", []).append(path)
+    idle = [
+        pattern
+        for pattern, members in parts.items()
+        if not any(is_trainable(path, stage) for path in members for stage in stages)
+    ]
+    if idle:
+        without = ", or set router.llm.lora_rank = 0" if idle == [ADAPTERS] else ""
+        raise SatjaxError(
+            f"config stages: none trains {parts[idle[0]][0]!r}, which would stay as it was initialized; add {', '.join(map(repr, idle))} to the "
+            f"trainable of one{without}"
+        )
 
 
 def partition(params: Mapping[str, Leaf], paths: Iterable[str]) -> tuple[dict[str, Leaf], dict[str, Leaf]]:
