@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -28,9 +29,11 @@ from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.calibration import Calibration
 from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, BatchConfig, MeshConfig, TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export.directory import RouterFiles, _seal, read_router, rewrite_router
 from satjax.features.reader import FeatureReader
+from satjax.files import canonical_json
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -39,11 +42,11 @@ from satjax.processes.agreement import Stop
 from satjax.processes.interruption import Interrupted
 from satjax.router import Router
 from satjax.sharding import make_mesh
-from satjax.train import alone, run_stages, train
+from satjax.train import alone, newest, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
 from satjax.training.finish import lasting, write_trained_router
-from satjax.training.job import Job, clusters_of, prepare
+from satjax.training.job import Job, clusters_of, counted_settings, prepare
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
@@ -330,8 +333,36 @@ def test_a_signal_before_there_is_anything_to_save_ends_the_run_at_once(home, tm
 def test_a_workdir_belongs_to_one_config(home, tmp_path):
     with pytest.raises(Interrupted):
         run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
-    with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
+    with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir") as raised:
         train(tiny_config(home, seed=9), tmp_path)
+    assert str(raised.value).endswith("to start over: it has config.seed = 1 (9 now)")
+
+
+def test_a_setting_that_is_new_to_satjax_changes_nothing_for_a_run_that_began_without_it(home, tmp_path):
+    """It is at its default there, which is what the run has done all the time."""
+    config = tiny_config(home)
+    first = job_on(config, tmp_path, ONE)
+    kept = json.loads((tmp_path / "train_config.json").read_text())
+    assert from_mapping(TrainConfig, kept) == config
+    del kept["optimizer"]["final_scale"], kept["stages"][0]["warmup_steps"]
+    (tmp_path / "train_config.json").write_text(json.dumps(kept))
+    as_it_was = hashlib.sha256(canonical_json(counted_settings(kept)).encode()).hexdigest()
+    assert as_it_was != first.identity["config"]
+    with pytest.raises(Interrupted):
+        run(dataclasses.replace(first, identity={**first.identity, "config": as_it_was}), tmp_path, stop=lambda: True)
+    again = job_on(config, tmp_path, ONE)
+    assert again.identity["config"] == as_it_was
+    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        assert newest(again, checkpoints, place_params(again), tmp_path)[0] == 1
+    changed = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, final_scale=0.5))
+    with pytest.raises(SatjaxError, match=r"it has config\.optimizer\.final_scale = 0\.1 \(0\.5 now\)$"):
+        prepare(changed, tmp_path)
+    (tmp_path / "train_config.json").write_text('{"of_another_satjax": 1}')
+    with pytest.raises(
+        SatjaxError,
+        match=r"train_config\.json is no config of this satjax \(unknown config key .*use another --workdir",
+    ):
+        prepare(config, tmp_path)
 
 
 def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):

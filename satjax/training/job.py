@@ -1,5 +1,6 @@
 """What a training run starts from: data, aptitude test, base weights and mesh, opened and checked once."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -9,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +21,9 @@ from satjax.aptitude.capability import AccuracyNorms, ProfileReader, accuracy_no
 from satjax.assembly import Assembly, assemble
 from satjax.checkpoint import CHECKPOINTS, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
-from satjax.errors import SatjaxError
+from satjax.config.mapping import by_key, from_mapping
+from satjax.errors import SHOWN, SatjaxError
+from satjax.export.directory import TRAIN_CONFIG
 from satjax.files import canonical_json, write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
@@ -86,20 +90,58 @@ class Job:
 
 
 class Workdir:
-    """What a run keeps beside its checkpoints: the aptitude test, and the clusters that its tasks are. It is made by all processes together.
+    """What a run keeps beside its checkpoints: its config as it began, the aptitude test, and the clusters that its tasks are. It is made by all
+    processes together.
 
     Where the run `goes_on` they hold for the checkpoints; without any they are what is left of a run that may have had another config.
     """
 
     def __init__(self, path: Path):
         self.path, self.test, self.clusters = path, path / "aptitude_test.json", path / "clusters.json"
+        self.config = path / TRAIN_CONFIG
         self.goes_on = bool(from_first(np.array(self.test.is_file() and is_saved(path / CHECKPOINTS))))
         if self.goes_on:
             check_shared(self.test)
 
-    def keep(self, test: AptitudeTest, number_N: np.ndarray | None) -> None:
-        """Writes a new run's test and clusters, on the first process; raises SatjaxError where another one does not see them."""
+    def digest_of(self, config: TrainConfig) -> str:
+        """That of the settings that make the run, as they were kept: one that is new to satjax since then, and at its default, changes nothing.
+
+        The first process's on all. Raises SatjaxError that names the settings that have changed.
+        """
+        counted = counted_settings(dataclasses.asdict(config))
+        if is_first() and self.goes_on and self.config.is_file():
+            counted = self._unchanged(counted)
+        digest = hashlib.sha256(canonical_json(counted).encode()).digest()
+        return from_first(np.frombuffer(digest, np.uint8)).tobytes().hex()
+
+    def _unchanged(self, now: dict[str, Any]) -> dict[str, Any]:
+        """The kept settings that count, as they are in the file, which are `now` what they were."""
+        try:
+            kept = json.loads(self.config.read_text(encoding="utf-8"))
+            before = counted_settings(dataclasses.asdict(from_mapping(TrainConfig, kept, self.config.name)))
+        except (SatjaxError, AttributeError, ValueError, TypeError, RecursionError) as error:
+            raise SatjaxError(
+                f"{self.config} is no config of this satjax ({error}); use another --workdir, or remove {self.path} to start over"
+            ) from error
+        # As JSON has them, which knows no tuples.
+        old, new = (by_key(json.loads(canonical_json(settings)), "config") for settings in (before, now))
+        changed = [
+            f"{key} = {old.get(key, 'nothing')} ({new.get(key, 'nothing')} now)"
+            for key in {**new, **old}
+            if old.get(key) != new.get(key)
+        ]
+        if changed:
+            more = f", … ({len(changed)} in all)" if len(changed) > SHOWN else ""
+            raise SatjaxError(
+                f"{self.path} holds a run of another config; use another --workdir, or remove it to start over: it has "
+                f"{', '.join(changed[:SHOWN])}{more}"
+            )
+        return counted_settings(kept)
+
+    def keep(self, config: TrainConfig, test: AptitudeTest, number_N: np.ndarray | None) -> None:
+        """Writes a new run's config, test and clusters, on the first process; raises SatjaxError where another one does not see them."""
         if is_first() and not self.goes_on:
+            write_text(self.config, canonical_json(dataclasses.asdict(config)) + "\n")
             if number_N is not None:
                 write_text(self.clusters, json.dumps(number_N.tolist()) + "\n")
             test.write(self.test)
@@ -116,6 +158,7 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     seen = trained_candidates(table, config.data.held_out_candidates)
     check_same("set of outcomes", fingerprint(table, seen))
     kept = Workdir(workdir)
+    config_sha256 = kept.digest_of(config)
     number_N = None
     if config.aptitude.clusters:
         number_N = clusters_of(table, config.aptitude, kept.clusters if kept.goes_on else None)
@@ -136,10 +179,10 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
     assembly, learned = for_training(config, assembly, mesh, len(train.candidates) if reader is None else 0)
-    identity = identity_of(config, fingerprint(table, train.candidate_ids, test), assembly)
+    identity = identity_of(config_sha256, fingerprint(table, train.candidate_ids, test), assembly)
     job = Job(config, table, test, train, profiles, unprofiled, norms, assembly, reader, mesh, learned, identity)
     check_same("set of validation outcomes", outcome_bytes(job.validation))
-    kept.keep(test, number_N)
+    kept.keep(config, test, number_N)
     return job
 
 
@@ -219,25 +262,27 @@ def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Seq
     return unprofiled
 
 
-def identity_of(config: TrainConfig, outcomes: bytes, assembly: Assembly) -> dict[str, str]:
-    """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`.
-
-    Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
-    on other hardware; and the place of the outcomes, what is read there being counted itself.
+def counted_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A config, as nested settings, without what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run
+    may go on on other hardware; and without the place of the outcomes, what is read there being counted itself.
     """
-    counted = dataclasses.asdict(config)
+    counted = copy.deepcopy(config)
     for group, names in MACHINERY.items():
         parent = counted
         for key in group:
-            parent = parent[key]
+            parent = parent.get(key, {})
         for name in names:
-            del parent[name]
+            parent.pop(name, None)
+    return counted
+
+
+def identity_of(config_sha256: str, outcomes: bytes, assembly: Assembly) -> dict[str, str]:
+    """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`."""
     parts = {
-        "config": canonical_json(counted).encode(),
         "outcomes": outcomes,
         "base weights": base_digests(assembly),
     }
-    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
+    return {"config": config_sha256, **{name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}}
 
 
 def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest | None = None) -> bytes:
