@@ -47,6 +47,7 @@ from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
 from satjax.training.finish import lasting, write_trained_router
 from satjax.training.job import Job, clusters_of, counted_settings, prepare
+from satjax.training.optimizer import schedule
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
@@ -877,8 +878,25 @@ def test_metrics_name_every_objective(home, tmp_path):
         "over_candidates",
         "over_instructions",
         "pointwise",
+        "learning_rate",
+        "seconds",
+        "instructions_per_second",
     }
     assert line["loss"] == pytest.approx(line["over_candidates"] + line["pointwise"], rel=1e-5)
+
+
+def test_a_step_is_logged_with_its_rate_and_the_time_that_it_took(home, tmp_path):
+    config = tiny_config(home)
+    began = time.monotonic()
+    run(job_on(config, tmp_path, ONE), tmp_path)
+    lines, took = read_metrics(tmp_path / "metrics.jsonl"), time.monotonic() - began
+    rates = [float(schedule(s, config.optimizer)(i)) for s in config.stages for i in range(s.steps)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates, rel=1e-5)
+    assert len(set(rates)) > 4
+    assert 0 < sum(line["seconds"] for line in lines) < took
+    for line in lines:
+        per_step = config.batch.groups * config.batch.instructions
+        assert line["seconds"] * line["instructions_per_second"] == pytest.approx(per_step, rel=1e-2)
 
 
 def few_steps(config: TrainConfig) -> TrainConfig:
