@@ -271,6 +271,20 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
 
 
+def test_a_lock_that_others_hold_for_long_is_told_of(index, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(packages, "SECONDS_IN_SILENCE", 0.2)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    held = (cache / ".fetch.lock").open("ab")
+    packages.lock(held)
+    timer = threading.Timer(1, held.close)
+    timer.start()
+    resolve(SOURCE)
+    timer.join()
+    line = f"satjax: waiting for {cache / '.fetch.lock'}, which another process has locked; where its host is gone, remove it and run again"
+    assert capfd.readouterr().err.splitlines().count(line) == 1
+
+
 def test_what_another_host_fetches_stays_where_locks_do_not_reach_it(index, monkeypatch, tmp_path):
     """As on gcsfuse: each host is granted every lock."""
     cache = tmp_path / "cache"

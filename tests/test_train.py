@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export.directory import RouterFiles, _seal, read_router, rewrite_router
 from satjax.features.reader import FeatureReader
-from satjax.files import canonical_json
+from satjax.files import canonical_json, exclusive
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -1016,6 +1017,7 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
 
     def meanwhile(*arguments):
         monkeypatch.undo()
+        monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
         with pytest.raises(TryAgain) as raised:
             train(config, tmp_path)
         said.append(str(raised.value))
@@ -1027,6 +1029,7 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
 
 
 def test_the_lock_of_a_workdir_is_of_one_process_by_its_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     with alone(tmp_path):
         with pytest.raises(TryAgain), alone(tmp_path):
             pytest.fail("two of one number")
@@ -1050,12 +1053,35 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_asked_for_again(tmp_path, m
         lock(stream, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     with alone(tmp_path), pytest.raises(TryAgain), alone(tmp_path):
         pytest.fail("two of one number")
     assert len(asked) == 3
 
 
-def test_a_lock_ends_with_a_process_that_is_killed(tmp_path):
+def test_a_lock_that_is_let_go_after_a_while_is_waited_for(tmp_path, monkeypatch, capfd):
+    """As a share does it with that of a host which is gone."""
+    monkeypatch.setattr("satjax.train.SECONDS_BETWEEN_TRIES", 0.01)
+    with contextlib.ExitStack() as others:
+        others.enter_context(exclusive(tmp_path / ".lock-0", tmp_path, busy="", advice=""))
+        timer = threading.Timer(0.5, others.close)
+        timer.start()
+        with alone(tmp_path):
+            assert not timer.is_alive()
+        timer.join()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"satjax: waiting up to 5 min for another process that trains in {tmp_path}, or ")
+
+
+def test_a_signal_ends_the_wait_for_a_lock(tmp_path):
+    with exclusive(tmp_path / ".lock-0", tmp_path, busy="", advice=""):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(TryAgain, match=r"^interrupted before the first step"), alone(tmp_path):
+            pytest.fail("another one has it")
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     code = f"from pathlib import Path\nfrom satjax.train import alone\nwith alone(Path({str(tmp_path)!r})):\n    print(flush=True)\n    input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

