@@ -45,8 +45,9 @@ def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) 
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 
     A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters, on whatever number of
-    processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
-    one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test that the config would draw.
+    processes: bit for bit on the same CPU, else up to rounding. All of a run's processes call this with the same config and the same `workdir`,
+    on a file system that they share; the first one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test
+    that the config would draw.
 
     Where that run was over before and its router is there, it stays as it is: candidates may have been added to it, or its calibration fitted
     again. A router of another run, or of outcomes that have changed since, is written anew.
