@@ -180,6 +180,11 @@ check_train_arguments() {
   done
 }
 
+# join_slices NUMBER: several slices come minutes apart, and each time that those which are there give up costs one of few restarts.
+join_slices() {
+  (($1 == 1)) || [[ $(train_value join-timeout) ]] || REST+=(--join-timeout 3600)
+}
+
 # A workdir that all hosts share, and that outlives them.
 check_shared_workdir() {
   local workdir

@@ -12,25 +12,28 @@
 #   --topology TOPOLOGY    their label cloud.google.com/gke-tpu-topology: 4x4, 2x2x4 and so on
 #   --share SHARE          mounted at /mnt/satjax in every pod: an NFS export HOST:/PATH (Filestore, say), or a bucket gs://NAME. A checkpoint
 #                          is finished by renaming its directory: in a bucket that is one step only with a hierarchical namespace
-#   --slices N             (default: 1)
+#   --slices N             (default: 1); the pods of several wait an hour for each other, unless satjax gets another --join-timeout
 #   --chips-per-host N     (default: 4)
-#   --spot                 on spot nodes only
+#   --spot                 on spot nodes only. A preempted one leaves its pods some 15 seconds, whatever --save-seconds says: where saving takes
+#                          longer, the steps since the last checkpoint are lost; choose --config.checkpoint.every_steps by how many may be
 #   --service-account NAME, --namespace NAME   in Kubernetes; a bucket needs an account that may write to it (default: default)
 #   --retries N            restarts after an interruption or a lost host, however much was done before it (default: 3)
-#   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120)
+#   --save-seconds N       how long saving a checkpoint may take when a pod is asked to end (default: 120), other than by a preemption
 #   --dry-run              print every command, the JobSet with it, run none
 #
 # If it stops before training is finished, delete the JobSet and run the same command: it resumes from the last checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 name='' image='' accelerator='' topology='' share=''
-slices=1 chips_per_host=4 service_account=default namespace=default retries=3 save_seconds=120 spot=''
+slices=1 chips_per_host=4 service_account=default namespace=default retries=3 save_seconds='' spot=''
 parse_arguments "name image accelerator topology share" "slices chips-per-host service-account namespace retries save-seconds" "spot" "$@"
+asked=$save_seconds save_seconds=${save_seconds:-120}
 check_positive slices chips_per_host save_seconds
 check_number retries
 check_train_arguments
 check_shared_workdir
 check_shared_outcomes
+join_slices "$slices"
 [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || die "--topology $topology: give it as 4x4 or 2x2x4"
 chips=$((${topology//x/*}))
 ((chips % chips_per_host == 0)) || die "--topology $topology: $chips chips are no multiple of --chips-per-host $chips_per_host"
@@ -81,6 +84,7 @@ while IFS= read -r line; do
   [[ $line == \#* ]] || jobset+=$line$'\n'
 done <"$ROOT/launch/jobset.yaml"
 
+[[ ! $spot || ! $asked ]] || say "--save-seconds $asked is more than a preempted spot node gives, some 15 seconds (see --help)"
 if [[ $dry_run ]]; then
   printf "kubectl create --filename - <<'JOBSET'\n%sJOBSET\n" "$jobset"
 else

@@ -11,10 +11,11 @@
 #   --tpu-type TYPE      v6e-16, v5litepod-16 and so on
 #   --image IMAGE        made from launch/Dockerfile with `--build-arg EXTRA=tpu --build-arg RUN_AS=0`
 #   --storage STORAGE    a storage of the cluster (`xpk storage attach`) whose mount point is /mnt/satjax
-#   --slices N           (default: 1)
+#   --slices N           (default: 1); the pods of several wait an hour for each other, unless satjax gets another --join-timeout
 #   --zone ZONE, --project PROJECT   (default: gcloud's)
 #   --retries N          restarts after an interruption or a lost host, however much was done before it (default: 3)
-#   --save-seconds N     how long saving a checkpoint may take when a pod is asked to end (default: 120)
+#   --save-seconds N     how long saving a checkpoint may take when a pod is asked to end (default: 120). A preempted spot node leaves its pods
+#                        some 15 seconds all the same: choose --config.checkpoint.every_steps by how many steps may be lost
 #   --dry-run            print every command, run none
 #
 # If it stops before training is finished (exit code 75, or more restarts than --retries), delete the workload and run the same command: it
@@ -29,6 +30,7 @@ check_number retries
 check_train_arguments
 check_shared_workdir
 check_shared_outcomes
+join_slices "$slices"
 
 where=(--cluster "$cluster")
 [[ ! $zone ]] || where+=(--zone "$zone")

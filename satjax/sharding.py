@@ -224,7 +224,9 @@ def layer_on_rows(
     `rows` and `more_rows` are trees of arrays whose first axis is the batch, as are the results; `layer` are the layer's parameters `values`, whose
     names continue `path` of the stack. A device gathers them as it comes to the layer and keeps its own part; in the backward pass the gradients
     of all uses are added up before they are summed over the mesh and scattered, once (ZeRO-3, Rajbhandari et al. 2020). Left to itself the
-    partitioner reduces each use of a weight apart, to the whole of it. Products over `tensor` are the partitioner's. Without a mesh: `run`.
+    partitioner reduces each use of a weight apart, to the whole of it. Devices' gradients are summed in the dtype of `values`, that of
+    the layer's products, where those of passes (`batch.accumulate`) are in float32: in bfloat16 the sum loses the more the more devices there are.
+    Products over `tensor` are the partitioner's. Without a mesh: `run`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or _extent(mesh, BATCH) == 1:

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import math
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import numpy as np
 from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
-from satjax.errors import SatjaxError
+from satjax.errors import SatjaxError, TryAgain
 from satjax.export.directory import read_router
 from satjax.files import exclusive, explain_full_disk
 from satjax.models.router_model import Params, abstract_model
-from satjax.processes.agreement import Stop, StopVote, from_first, is_first, wait_for_all
+from satjax.processes.agreement import Stop, StopVote, from_first, is_first, on_any, wait_for_all
 from satjax.processes.faults import tried_again
 from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_requests
 from satjax.progress import Progress
@@ -33,14 +35,19 @@ from satjax.training.stage_loop import StageLoop, restore
 
 log = logging.getLogger(__name__)
 
+SECONDS_FOR_A_LOCK = 300.0
+"""Longer than a share keeps that of a host which is gone: leases of NFS 4 are of 90 seconds or so."""
+SECONDS_BETWEEN_TRIES = 1.0
+
 
 @as_satjax_computes()
 def train(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Path:
     """Trains as the config says and returns the exported router's directory, `workdir/router`.
 
     A run that was killed or interrupted goes on from its newest checkpoint and ends with the same parameters, on whatever number of
-    processes. All of a run's processes call this with the same config and the same `workdir`, on a file system that they share; the first
-    one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test that the config would draw.
+    processes: bit for bit on the same CPU, else up to rounding. All of a run's processes call this with the same config and the same `workdir`,
+    on a file system that they share; the first one writes everything but the checkpoints' arrays. `test` takes the place of the aptitude test
+    that the config would draw.
 
     Where that run was over before and its router is there, it stays as it is: candidates may have been added to it, or its calibration fitted
     again. A router of another run, or of outcomes that have changed since, is written anew.
@@ -85,12 +92,14 @@ def _holds_router(directory: Path, job: Job) -> bool:
 def alone(workdir: Path) -> Iterator[None]:
     """Keeps out another run in this workdir, which would clear away the checkpoint that this one is saving, as what is left of a dead run.
 
-    Each process of a run locks a file of its own, by its number, and removes it at the end; the lock ends with the process. A workdir that
-    stayed empty goes as it came. Raises TryAgain where another process has this one's number, and SatjaxError where no file can be made.
+    Each process of a run locks a file of its own, by its number, and removes it at the end; the lock ends with the process. Where its host is lost a
+    share may keep it for minutes (NFS 4: until the lease is over), so it is waited for. A workdir that stayed empty goes as it came. Raises TryAgain
+    where another process still has this one's number then, and SatjaxError where no file can be made.
     """
     path, made = workdir / f".lock-{jax.process_index()}", not workdir.exists()
-    busy = f"{workdir}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
-    with exclusive(path, workdir, busy=busy, advice="use another --workdir"):
+    with contextlib.ExitStack() as held:
+        with ended_by_sigterm():
+            _take(path, workdir, held)
         try:
             yield
         finally:
@@ -98,6 +107,27 @@ def alone(workdir: Path) -> Iterator[None]:
                 path.unlink()
                 if made:
                     workdir.rmdir()
+
+
+def _take(path: Path, workdir: Path, held: contextlib.ExitStack) -> None:
+    """Locks the file at this path until `held` ends, all processes of the run together: none goes ahead into what the others would be late for."""
+    busy = f"{workdir}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
+    began, is_free, said = time.monotonic(), False, False
+    while True:
+        with contextlib.suppress(TryAgain):
+            if not is_free:
+                held.enter_context(exclusive(path, workdir, busy=busy, advice="use another --workdir"))
+                is_free = True
+        if not on_any(not is_free):
+            return
+        if not is_free and time.monotonic() - began >= SECONDS_FOR_A_LOCK:
+            raise TryAgain(busy)
+        if not is_free and not said:
+            said = True
+            minutes = f"{SECONDS_FOR_A_LOCK / 60:.0f} min"
+            holder = f"another process that trains in {workdir}, or for its lock to end where its host is gone"
+            print(f"satjax: waiting up to {minutes} for {holder}", file=sys.stderr, flush=True)
+        time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) -> Params:

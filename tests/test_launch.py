@@ -602,6 +602,37 @@ def test_what_was_read_of_instructions_outlives_a_pod(world):
     assert world.said("features") == ["/mnt/satjax/features"]
 
 
+def test_a_spot_node_is_not_said_to_wait_for_a_checkpoint(world):
+    options = shlex.split(OPTIONS["gke_jobset.sh"])
+    for more, warned in (
+        (("--spot",), False),
+        (("--save-seconds", "600"), False),
+        (("--spot", "--save-seconds", "600"), True),
+    ):
+        code, output = world.run("gke_jobset.sh", *options, *more, "--dry-run", "--", *TRAIN)
+        assert code == 0
+        assert ("--save-seconds 600 is more than a preempted spot node gives" in output) == warned
+
+
+@pytest.mark.parametrize("script", ["gke_jobset.sh", "gke_xpk.sh"])
+def test_slices_that_come_apart_wait_for_each_other(script):
+    """Each start that is given up costs a restart, of which there are three."""
+
+    def given(slices: int, *more: str) -> list[str]:
+        train = ("--config", "c", "--workdir", WORKDIR)
+        printed = dry_run(script, *train, *more, options=f"{OPTIONS[script]} --slices {slices}")
+        if script == "gke_xpk.sh":
+            words = shlex.split(printed)
+            words = shlex.split(words[words.index("--command") + 1])
+            return words[words.index("train") + 1 + len(train) :]
+        job = jobset_of(printed)["spec"]["replicatedJobs"][0]["template"]["spec"]
+        return job["template"]["spec"]["containers"][0]["args"][len(train) :]
+
+    assert given(1) == []
+    assert given(2) == ["--join-timeout", "3600"]
+    assert given(2, "--join-timeout=60") == ["--join-timeout=60"]
+
+
 def test_the_schema_refuses_a_field_that_is_misspelt():
     jobset = jobset_of(dry_run("gke_jobset.sh", *TRAIN))
     jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["restartPolicies"] = "Never"

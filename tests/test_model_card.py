@@ -39,6 +39,16 @@ def test_only_a_synthetic_zoo_is_called_one(trained: Trained):
     assert "`mmlu_pro`" in card
 
 
+def test_what_was_held_out_is_named_so_that_it_can_be_measured_on(trained: Trained):
+    files, table = read_router(trained.router), read_table(trained.outcomes)
+    assert "held out" not in model_card(trained.config, files, table)
+    data = replace(trained.config.data, held_out_candidates=("a", "b`c"), held_out_categories=("law",))
+    card = model_card(replace(trained.config, data=data), files, table)
+    assert (
+        "10 steps |\n| held out of training | candidates `a`, `` b`c ``; categories `law` |\n| aptitude test |" in card
+    )
+
+
 def test_an_ability_head_is_named_beside_the_answer_and_alone(trained: Trained):
     files, table = read_router(trained.router), read_table(trained.outcomes)
     head = AbilityHeadConfig(rank=3, mean_layers=(2,))

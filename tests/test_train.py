@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +30,11 @@ from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.calibration import Calibration
 from satjax.checkpoint import Checkpoints
 from satjax.config import AptitudeConfig, BatchConfig, MeshConfig, TrainConfig
+from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export.directory import RouterFiles, _seal, read_router, rewrite_router
 from satjax.features.reader import FeatureReader
+from satjax.files import canonical_json, exclusive
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
 from satjax.outcomes import cluster_numbers, merge_tables
@@ -39,16 +43,12 @@ from satjax.processes.agreement import Stop
 from satjax.processes.interruption import Interrupted
 from satjax.router import Router
 from satjax.sharding import make_mesh
-from satjax.train import alone, run_stages, train
+from satjax.train import alone, newest, run_stages, train
 from satjax.training.data import place_params, store_of, training_set
 from satjax.training.device_memory import smaller_step
-<<<<<<< HEAD
 from satjax.training.finish import demands, lasting, write_trained_router
-from satjax.training.job import Job, clusters_of, prepare
-=======
-from satjax.training.finish import lasting, write_trained_router
-from satjax.training.job import PLACES, Job, clusters_of, prepare, settings_without
->>>>>>> fix27-t1
+from satjax.training.job import NOT_COUNTED, PLACES, Job, clusters_of, prepare, settings_without
+from satjax.training.optimizer import schedule
 from satjax.training.run_log import Silent, read_metrics
 from satjax.training.stage_loop import StageLoop
 from tests.damage import damage_checkpoint
@@ -375,8 +375,36 @@ def test_a_signal_before_there_is_anything_to_save_ends_the_run_at_once(home, tm
 def test_a_workdir_belongs_to_one_config(home, tmp_path):
     with pytest.raises(Interrupted):
         run(job_on(tiny_config(home), tmp_path, ONE), tmp_path, stop=lambda: True)
-    with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir"):
+    with pytest.raises(SatjaxError, match="holds a run of another config; use another --workdir") as raised:
         train(tiny_config(home, seed=9), tmp_path)
+    assert str(raised.value).endswith("to start over: it has config.seed = 1 (9 now)")
+
+
+def test_a_setting_that_is_new_to_satjax_changes_nothing_for_a_run_that_began_without_it(home, tmp_path):
+    """It is at its default there, which is what the run has done all the time."""
+    config = tiny_config(home)
+    first = job_on(config, tmp_path, ONE)
+    kept = json.loads((tmp_path / "train_config.json").read_text())
+    assert from_mapping(TrainConfig, kept) == config
+    del kept["optimizer"]["final_scale"], kept["stages"][0]["warmup_steps"]
+    (tmp_path / "train_config.json").write_text(json.dumps(kept))
+    as_it_was = hashlib.sha256(canonical_json(settings_without(NOT_COUNTED, kept)).encode()).hexdigest()
+    assert as_it_was != first.identity["config"]
+    with pytest.raises(Interrupted):
+        run(dataclasses.replace(first, identity={**first.identity, "config": as_it_was}), tmp_path, stop=lambda: True)
+    again = job_on(config, tmp_path, ONE)
+    assert again.identity["config"] == as_it_was
+    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        assert newest(again, checkpoints, place_params(again), tmp_path)[0] == 1
+    changed = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, final_scale=0.5))
+    with pytest.raises(SatjaxError, match=r"it has config\.optimizer\.final_scale = 0\.1 \(0\.5 now\)$"):
+        prepare(changed, tmp_path)
+    (tmp_path / "train_config.json").write_text('{"of_another_satjax": 1}')
+    with pytest.raises(
+        SatjaxError,
+        match=r"train_config\.json is no config of this satjax \(unknown config key .*use another --workdir",
+    ):
+        prepare(config, tmp_path)
 
 
 def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
@@ -399,15 +427,15 @@ def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
 
 
 def test_hosts_may_have_data_and_weights_in_different_places(home, tmp_path):
-    here = tiny_config(home)
-    there = tiny_config(
-        home, data={"outcomes": "/there"}, router__llm={**vars(here.router.llm), "weights": "dir:/there"}
-    )
-    assert settings_without(PLACES, there) == settings_without(PLACES, here)
-    other = tiny_config(home, router__llm={**vars(here.router.llm), "weights": "hub:there"})
-    assert settings_without(PLACES, other) != settings_without(PLACES, here)
-    meshed = tiny_config(home, mesh={"data": 2})
-    assert settings_without(PLACES, meshed) != settings_without(PLACES, here), "they run one program together"
+
+    def compared(**changes) -> dict:
+        return settings_without(PLACES, dataclasses.asdict(tiny_config(home, **changes)))
+
+    llm = vars(tiny_config(home).router.llm)
+    there = {"data": {"outcomes": "/there"}, "router__llm": {**llm, "weights": "dir:/there"}}
+    assert compared(**there) == compared()
+    assert compared(router__llm={**llm, "weights": "hub:there"}) != compared()
+    assert compared(mesh={"data": 2}) != compared(), "they run one program together"
 
 
 @pytest.mark.parametrize("what", ["config", "outcomes", "base weights"])
@@ -911,8 +939,25 @@ def test_metrics_name_every_objective(home, tmp_path):
         "over_candidates",
         "over_instructions",
         "pointwise",
+        "learning_rate",
+        "seconds",
+        "instructions_per_second",
     }
     assert line["loss"] == pytest.approx(line["over_candidates"] + line["pointwise"], rel=1e-5)
+
+
+def test_a_step_is_logged_with_its_rate_and_the_time_that_it_took(home, tmp_path):
+    config = tiny_config(home)
+    began = time.monotonic()
+    run(job_on(config, tmp_path, ONE), tmp_path)
+    lines, took = read_metrics(tmp_path / "metrics.jsonl"), time.monotonic() - began
+    rates = [float(schedule(s, config.optimizer)(i)) for s in config.stages for i in range(s.steps)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates, rel=1e-5)
+    assert len(set(rates)) > 4
+    assert 0 < sum(line["seconds"] for line in lines) < took
+    for line in lines:
+        per_step = config.batch.groups * config.batch.instructions
+        assert line["seconds"] * line["instructions_per_second"] == pytest.approx(per_step, rel=1e-2)
 
 
 def few_steps(config: TrainConfig) -> TrainConfig:
@@ -1062,6 +1107,7 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
 
     def meanwhile(*arguments):
         monkeypatch.undo()
+        monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
         with pytest.raises(TryAgain) as raised:
             train(config, tmp_path)
         said.append(str(raised.value))
@@ -1073,6 +1119,7 @@ def test_a_second_run_in_a_workdir_is_kept_out(home, tmp_path, monkeypatch):
 
 
 def test_the_lock_of_a_workdir_is_of_one_process_by_its_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     with alone(tmp_path):
         with pytest.raises(TryAgain), alone(tmp_path):
             pytest.fail("two of one number")
@@ -1096,12 +1143,35 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_asked_for_again(tmp_path, m
         lock(stream, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     with alone(tmp_path), pytest.raises(TryAgain), alone(tmp_path):
         pytest.fail("two of one number")
     assert len(asked) == 3
 
 
-def test_a_lock_ends_with_a_process_that_is_killed(tmp_path):
+def test_a_lock_that_is_let_go_after_a_while_is_waited_for(tmp_path, monkeypatch, capfd):
+    """As a share does it with that of a host which is gone."""
+    monkeypatch.setattr("satjax.train.SECONDS_BETWEEN_TRIES", 0.01)
+    with contextlib.ExitStack() as others:
+        others.enter_context(exclusive(tmp_path / ".lock-0", tmp_path, busy="", advice=""))
+        timer = threading.Timer(0.5, others.close)
+        timer.start()
+        with alone(tmp_path):
+            assert not timer.is_alive()
+        timer.join()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"satjax: waiting up to 5 min for another process that trains in {tmp_path}, or ")
+
+
+def test_a_signal_ends_the_wait_for_a_lock(tmp_path):
+    with exclusive(tmp_path / ".lock-0", tmp_path, busy="", advice=""):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(TryAgain, match=r"^interrupted before the first step"), alone(tmp_path):
+            pytest.fail("another one has it")
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     code = f"from pathlib import Path\nfrom satjax.train import alone\nwith alone(Path({str(tmp_path)!r})):\n    print(flush=True)\n    input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from satjax.config import TrainConfig
-from satjax.config.mapping import from_mapping
+from satjax.config.mapping import by_key, from_mapping
 from satjax.errors import SatjaxError, unknown_name
 
 
@@ -63,7 +63,7 @@ def _changed(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def _explain(error: Exception, config: dict[str, Any], overrides: Sequence[str]) -> SatjaxError:
-    known = _values(config, "config")
+    known = by_key(config, "config")
     for override in overrides:
         key, _, text = override.removeprefix("--").partition("=")
         if not any(
@@ -77,12 +77,3 @@ def _explain(error: Exception, config: dict[str, Any], overrides: Sequence[str])
                 return SatjaxError(f"{override}: {text!r} is no value for it; give one such as {known[key]}")
             return SatjaxError(f"{override}: {' '.join(str(alone).split()).removeprefix(f'flag {override}: ')}")
     return SatjaxError(f"{' '.join(overrides)}: {' '.join(str(error).split())}")
-
-
-def _values(value: Any, name: str) -> dict[str, Any]:
-    """Every setting within `value` by its key."""
-    if isinstance(value, dict):
-        return {key: found for part, entry in value.items() for key, found in _values(entry, f"{name}.{part}").items()}
-    if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
-        return {key: found for i, entry in enumerate(value) for key, found in _values(entry, f"{name}[{i}]").items()}
-    return {name: value}

@@ -1,4 +1,4 @@
-"""Frozen dataclasses of settings made from nested mappings, with every key and type checked."""
+"""Frozen dataclasses of settings made from nested mappings, with every key and type checked; and such mappings flat, by key."""
 
 import dataclasses
 import math
@@ -21,6 +21,15 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str = "con
         return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
     except TypeError as error:
         raise SatjaxError(f"{where}: {error}") from error
+
+
+def by_key(value: Any, name: str) -> dict[str, Any]:
+    """Every setting within `value` by its key, as flags name it: `config.stages[0].steps`."""
+    if isinstance(value, dict):
+        return {key: found for part, entry in value.items() for key, found in by_key(entry, f"{name}.{part}").items()}
+    if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
+        return {key: found for i, entry in enumerate(value) for key, found in by_key(entry, f"{name}[{i}]").items()}
+    return {name: value}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

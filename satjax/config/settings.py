@@ -339,7 +339,7 @@ class RouterConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that `satjax train` needs; the same config and seed give the same losses on any number of hosts.
+    """Everything that `satjax train` needs; the same config and seed give the same losses, up to rounding, on any number of hosts.
 
     `calibration_instructions` of the validation split fit the exported router's probabilities (0 = leave them as trained).
     """

@@ -27,6 +27,8 @@ from satjax.pretrained import SHIPPED, is_shipped
 
 FORMAT = 2
 ABILITIES = "abilities.json"
+TRAIN_CONFIG = "train_config.json"
+"""The config of the run that made a router, there and in the run's workdir."""
 CANDIDATES_OWN = ("profiles/", "README.md", "config.json")
 """Files of a router, or the beginnings of their names, that change where a candidate is added; the others do not."""
 
@@ -38,6 +40,7 @@ class RouterFiles:
     `learned` names their shapes and dtypes; `write_router` takes those that it writes from the parameters themselves. `abilities` are those of the candidates
     that an `items` router was trained on: float32 `[R + 1]` by name. `run` says what a training run made it of, as digests by name
     (`satjax.training.finish.origin`); it stays what it was when candidates are added or the calibration is fitted again, and is empty where nothing tells.
+    So does `training`, the settings of that run (`satjax.config.TrainConfig`), for people: older routers have none.
     """
 
     config: RouterConfig
@@ -50,6 +53,7 @@ class RouterFiles:
     learned: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     abilities: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def write_router(
@@ -74,6 +78,8 @@ def write_router(
         if files.abilities:
             abilities = {name: [float(value) for value in ability] for name, ability in files.abilities.items()}
             (fresh / ABILITIES).write_text(canonical_json(abilities), encoding="utf-8")
+        if files.training:
+            (fresh / TRAIN_CONFIG).write_text(canonical_json(files.training), encoding="utf-8")
         (fresh / "profiles").mkdir()
         for profile in files.profiles:
             profile.write(fresh / "profiles" / f"{safe_name(profile.candidate)}.json")
@@ -212,12 +218,17 @@ def _parsed(
         profiles=profiles,
         calibration=read_calibration(directory / "calibration.json"),
         abilities=_abilities(directory / ABILITIES) if ABILITIES in config["files"] else {},
+        training=_json(directory / TRAIN_CONFIG) if TRAIN_CONFIG in config["files"] else {},
         run=dict(config.get("run", {})),
     )
 
 
 def _abilities(path: Path) -> dict[str, np.ndarray]:
-    return {name: np.array(value, np.float32) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {name: np.array(value, np.float32) for name, value in _json(path).items()}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def router_sha256(directory: Path) -> str:

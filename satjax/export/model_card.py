@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from satjax.calibration import Calibration
-from satjax.config import RouterConfig, TrainConfig
+from satjax.config import DataConfig, RouterConfig, TrainConfig
 from satjax.export.directory import RouterFiles
 from satjax.outcomes import OutcomeTable
 
@@ -19,7 +19,7 @@ Ranks {num_candidates} candidate LLMs for an instruction by the probability that
 | candidates | {profiles} |
 | layout, head | `{layout}`, `{head}` |
 | trained on | {num_instructions} instructions of {sources}, {num_trained} candidates, {steps} steps |
-| aptitude test | {num_tasks} tasks x {shots} items, `{fingerprint}` |
+{held_out}| aptitude test | {num_tasks} tasks x {shots} items, `{fingerprint}` |
 | calibration | {calibration} |
 
 ## Use
@@ -58,6 +58,7 @@ def model_card(config: TrainConfig, files: RouterFiles, train: OutcomeTable) -> 
         sources=", ".join(f"`{source}`" for source in sources),
         num_trained=len(train.candidates),
         steps=config.total_steps,
+        held_out=_held_out(config.data),
         name="ROUTER_DIR",
         synthetic=SYNTHETIC if "synthetic" in sources else "",
     )
@@ -121,6 +122,13 @@ def _profiles(files: RouterFiles) -> str:
         return "abilities, measured by the outcomes of the aptitude test's items; those that it was trained on, as training found them"
     weights = f"`{files.config.encoder.weights}` (sha256 `{files.base_sha256['encoder'][:16]}`)"
     return f"`{encoder.kind}` profiles, read by {weights}, as {encoder.soft_tokens} soft tokens each"
+
+
+def _held_out(data: DataConfig) -> str:
+    """The row of what the table of outcomes has and training never saw, by which a router can be measured; empty where there is nothing."""
+    names = {"candidates": data.held_out_candidates, "categories": data.held_out_categories}
+    told = [f"{what} {', '.join(map(code, some))}" for what, some in names.items() if some]
+    return f"| held out of training | {'; '.join(told)} |\n" if told else ""
 
 
 def _reading(router: RouterConfig, learned: Collection[str]) -> str:

@@ -193,22 +193,23 @@ class BatchPlan:
         return self._gather(step, width, index_GB, np.stack([self._draw_candidates(rng) for _ in index_GB]))
 
     @property
-    def _rows(self) -> int:
+    def rows(self) -> int:
+        """Instructions of one step."""
         return self.config.groups * self.config.instructions
 
     @property
     def _epoch_length(self) -> int:
-        return max(1, len(self.eligible) // self._rows)
+        return max(1, len(self.eligible) // self.rows)
 
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
         rng = np.random.default_rng((*self.key, 0, epoch))
         # What no batch has room for is left out here: by chance, where at the end it would be the longest in every epoch.
-        order = np.resize(rng.permutation(self.eligible), self._epoch_length * self._rows)
+        order = np.resize(rng.permutation(self.eligible), self._epoch_length * self.rows)
         batches: list[tuple[int, np.ndarray]] = []
         waiting = order[:0]
         for width in self.widths():
             waiting = np.concatenate([waiting, order[self.data.width[order] == width]])
-            full = len(waiting) // self._rows * self._rows
+            full = len(waiting) // self.rows * self.rows
             chunks = waiting[:full].reshape(-1, self.config.groups, self.config.instructions)
             batches += [(width, chunk) for chunk in chunks]
             waiting = waiting[full:]

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,7 @@ def write_trained_router(job: Job, params: Params, target: Path) -> None:
         learned={path: (value.shape, str(value.dtype)) for path, value in learned.items()},
         abilities={name: ability for name, ability in abilities.items() if name not in job.unprofiled},
         run=origin(job),
+        training=settings(job),
     )
     write_router(target, files, learned, job.assembly.writer.tokenizer, model_card(config, files, job.train))
 
@@ -90,6 +92,13 @@ def lasting(job: Job) -> RouterConfig:
         dataclasses.replace(router.encoder, weights=bases["encoder"].source) if "encoder" in bases else router.encoder
     )
     return dataclasses.replace(router, attention="auto", llm=llm, encoder=encoder)
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The config of the run for those who get its router: the outcomes by their name alone, without the folders of this machine that they lay in."""
+    data = dataclasses.replace(job.config.data, outcomes=Path(job.config.data.outcomes).name)
+    router = dataclasses.replace(lasting(job), attention=job.config.router.attention)
+    return dataclasses.asdict(dataclasses.replace(job.config, data=data, router=router))
 
 
 def calibrated(job: Job, params: Params, soft: jax.Array | None = None) -> Calibration:

