@@ -1,5 +1,7 @@
 """The score matrix for any number of instructions."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,13 +9,14 @@ import pytest
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.aptitude.capability import ProfileReader, accuracy_norms
 from satjax.assembly import assemble
+from satjax.features.row_batches import Batching
 from satjax.scoring import FeatureScorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder
 from satjax.scoring.llm import sets_at_once
 from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
 
 
-def scorer_of(directory, sizes=(1,), **changes):
+def scorer_of(directory, batching=None, **changes):
     """A scorer with untrained parameters, what encodes candidates for it, and the profiles of its zoo."""
     config, table = tiny_config(directory, **changes), tiny_table()
     test = sample_aptitude_test(table, 6, 4, 0)
@@ -30,7 +33,7 @@ def scorer_of(directory, sizes=(1,), **changes):
         accuracy_norms(profiles),
     )
     return (
-        make_scorer(assembly, params, sizes=sizes),
+        make_scorer(assembly, params, batching or Batching(sizes=(1,))),
         CandidateEncoder(assembly, params, reader, order_seed=1),
         profiles,
     )
@@ -145,7 +148,7 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
 
 @pytest.mark.parametrize("changes", [ABILITY_OF_TASKS, {}], ids=["ability alone", "LLM"])
 def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, changes):
-    scorer, encoder, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
+    scorer, encoder, profiles = scorer_of(tmp_path, Batching(sizes=(1, 4)), router__prompt__buckets=(160,), **changes)
     soft, reference = encoder.soft_tokens(profiles), None
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
@@ -161,7 +164,7 @@ def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, 
 
 def test_warming_up_for_few_covers_batches_that_are_padded_to_more(tmp_path):
     scorer, encoder, profiles = scorer_of(
-        tmp_path, **ABILITY_OF_TASKS, sizes=(1, 4, 16), router__prompt__buckets=(160,)
+        tmp_path, Batching(sizes=(1, 4, 16)), **ABILITY_OF_TASKS, router__prompt__buckets=(160,)
     )
     soft = encoder.soft_tokens(profiles)
     assert list(scorer.warm_up(soft, 6)) == [(1, 160), (4, 160)]
@@ -208,7 +211,7 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
     scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft = encoder.soft_tokens(profiles)
     monkeypatch.setattr("satjax.scoring.features.ROWS", 30)
-    scorer.features.largest_tokens = 50 * 160
+    scorer.features.batching = dataclasses.replace(scorer.features.batching, largest_tokens=50 * 160)
     assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
     programs = (scorer.features._run._cache_size(), scorer._run._cache_size())
     assert scorer.score(TEXTS, soft).shape == (60, 6)
@@ -217,7 +220,7 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
 
 def test_on_an_accelerator_a_few_instructions_make_one_small_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("satjax.features.row_batches.jax.default_backend", lambda: "gpu")
-    scorer, encoder, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    scorer, encoder, profiles = scorer_of(tmp_path, Batching(), **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft, rows = encoder.soft_tokens(profiles), []
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (8, 160)]
     compiled = scorer.features._run._cache_size()

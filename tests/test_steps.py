@@ -98,9 +98,12 @@ def test_a_stage_that_reads_tokens_needs_more_than_one_that_reads_features(alone
 
 def test_instructions_without_candidates_are_ranked_in_batches_of_an_accelerator(plan, alone):
     mesh = make_mesh(MeshConfig(1, 8, 1))
-    assert rank_rows(plan, mesh) == 4096 // 64
-    assert rank_rows(alone, mesh) == 32_768 // 64
-    assert lower_rank_step(alone, mesh).out_info.shape == (512, 5)
+    assert rank_rows(plan, mesh) == 8 * 4096 // 64
+    assert rank_rows(alone, mesh) == 8 * 32_768 // 64
+    assert lower_rank_step(alone, mesh).out_info.shape == (8 * 512, 5)
+    wide = dataclasses.replace(alone.model, decoder=dataclasses.replace(alone.model.decoder, width=2**16))
+    few = rank_rows(dataclasses.replace(alone, model=wide), mesh)
+    assert few == 512, "what is read of these fills what a device has for it"
 
 
 def test_a_mesh_must_divide_the_batch(plan):
@@ -118,17 +121,17 @@ def test_base_models_that_are_nowhere_are_refused(plan):
 def test_the_rank_step_lowers_on_a_mesh(plan):
     mesh = make_mesh(MeshConfig(1, 8, 1))
     lowered = lower_rank_step(plan, mesh)
-    assert lowered.out_info.shape == (64, 10)
+    assert lowered.out_info.shape == (8 * 64, 10)
 
 
 def test_where_candidates_stand_first_a_step_has_as_many_as_a_pass(monkeypatch):
-    """Of the ten sets of five candidates in two orders: 8 rows of 64 tokens on each of 8 devices leave room for all, of a tenth of the tokens for six."""
+    """Of the ten sets of five candidates in two orders: 64 rows of 64 tokens on each of 8 devices leave room for eight, with more tokens for all."""
     plan = small_plan(monkeypatch, STAGES[:1], prompt={"layout": "capability_first", "buckets": (32, 64)})
     mesh = make_mesh(MeshConfig(1, 8, 1))
+    assert rank_sets(plan, mesh) == 8
+    assert lower_rank_step(plan, mesh).out_info.shape == (512, 8)
+    monkeypatch.setattr("satjax.scoring.llm.TOKENS_OF_AN_ACCELERATOR", 2 * 32_768)
     assert rank_sets(plan, mesh) == zoo_sets(plan) == 10
-    monkeypatch.setattr("satjax.scoring.llm.TOKENS_OF_AN_ACCELERATOR", 32_768 // 10)
-    assert rank_sets(plan, mesh) == 6
-    assert lower_rank_step(plan, mesh).out_info.shape == (64, 6)
 
 
 ALONE = {

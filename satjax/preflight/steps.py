@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models
 
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
-from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
+from satjax.features.reader import of_texts_alone
+from satjax.features.row_batches import Batching
 from satjax.instructions import PromptWriter, prompt_writer
 from satjax.models.narrow import packs
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
@@ -141,8 +142,10 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 def rank_rows(plan: Plan, mesh: Mesh) -> int:
     """Instructions of a full batch of the longest bucket (`satjax.features.row_batches`)."""
-    largest = TOKENS_OF_AN_ACCELERATOR if plan.config.router.head == "none" else 0
-    return batch_sizes(plan.bucket, batch_shards(mesh), largest_tokens=largest)[-1]
+    batching = Batching(mesh)
+    if plan.model.head == "none":
+        batching = of_texts_alone(batching, plan.model, accelerator=True)
+    return batching.sizes_at(plan.bucket)[-1]
 
 
 def zoo_sets(plan: Plan) -> int:
@@ -196,9 +199,7 @@ def abstract_batch(plan: Plan, mesh: Mesh) -> dict[str, Any]:
         return jax.ShapeDtypeStruct((passes, *shape), dtype, sharding=sharding)
 
     if plan.reads_features:
-        text = {
-            "feature": array(by_row, jnp.float32, rows, plan.model.ability_head.num_states * plan.model.decoder.width)
-        }
+        text = {"feature": array(by_row, jnp.float32, rows, plan.model.num_features)}
     else:
         text = {"token": array(by_row, jnp.int32, rows, plan.bucket), "length": array(by_row, jnp.int32, rows)}
     return {
