@@ -22,7 +22,7 @@ from satjax.config import (
     StageConfig,
 )
 from satjax.config.load import load_config
-from satjax.models.narrow import packs
+from satjax.models.narrow import fixed_dtype
 from satjax.models.router_model import Params, ProfileInputs, RouterModelConfig, abstract_model
 from satjax.preflight.steps import make_plan
 from satjax.sharding import abstract_on_mesh, make_mesh, param_shardings
@@ -53,8 +53,10 @@ class Step:
         mesh = make_mesh(MeshConfig(), jax.devices()[:1])
         shardings, chosen = param_shardings(shapes, mesh), trainable_paths(shapes, stage)
 
-        def dtype(path: str, shape: tuple[int, ...]) -> str:
-            return "float32" if path in chosen else model.compute_dtype if packs(path, shape) else frozen_dtype
+        used, frozen = jnp.dtype(model.compute_dtype), jnp.dtype(frozen_dtype)
+
+        def dtype(path: str, shape: tuple[int, ...]) -> jnp.dtype:
+            return jnp.dtype("float32") if path in chosen else fixed_dtype(path, shape, frozen, used)
 
         like = {
             path: jax.ShapeDtypeStruct(leaf.shape, dtype(path, leaf.shape), sharding=shardings[path])

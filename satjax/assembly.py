@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from satjax.config import Attention, AttentionKernel, RouterConfig
 from satjax.errors import SatjaxError
 from satjax.instructions import PromptWriter, prompt_writer
-from satjax.models.narrow import cpu_multiplies_bfloat16, pack, packs
+from satjax.models.narrow import cpu_multiplies_bfloat16, fixed_dtype, pack, packs
 from satjax.models.router_model import RouterModelConfig
 from satjax.models.text_encoder import Pooling
 from satjax.weights.adapters import merged
@@ -55,8 +55,8 @@ class Assembly:
     def fixed(self, paths: Collection[str]) -> "Assembly":
         """The same with those kernels of the LLM's layers that stay as they are in the dtype in which they are used, if that is the narrower one."""
         used, base = jax.numpy.dtype(self.model.compute_dtype), self.base_params
-        wide = [path for path in paths if path in base and base[path].dtype.itemsize > used.itemsize]
-        narrower = {path: base[path].astype(used) for path in wide if packs(path, base[path].shape)}
+        fixed = {path: fixed_dtype(path, base[path].shape, base[path].dtype, used) for path in paths if path in base}
+        narrower = {path: base[path].astype(dtype) for path, dtype in fixed.items() if dtype != base[path].dtype}
         return dataclasses.replace(self, base_params={**base, **narrower})
 
 

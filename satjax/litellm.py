@@ -21,6 +21,7 @@ from satjax.instructions import is_instruction
 from satjax.policy.conversation import scored_text
 from satjax.policy.objective import Objective, Quality, order
 from satjax.policy.price import Size, chat_size
+from satjax.policy.zoo_file import Settings
 from satjax.router import Router
 
 # Imported first here, LiteLLM would fetch its price list from the network; whoever wants the newest sets this to False, or imports it before.
@@ -53,7 +54,11 @@ class SatjaxRouting(CustomRoutingStrategyBase):
     """
 
     def __init__(
-        self, llm: litellm.Router, router: Router, objective: Objective | None = None, output_tokens: int = 512
+        self,
+        llm: litellm.Router,
+        router: Router,
+        objective: Objective | None = None,
+        output_tokens: int = Settings.expected_output_tokens,
     ):
         self.llm, self.router, self.output_tokens = llm, router, output_tokens
         self.objective = Quality() if objective is None else objective

@@ -20,6 +20,7 @@ from satjax.checkpoint import load_arrays
 from satjax.errors import SatjaxError, unknown_name
 from satjax.export.directory import read_router
 from satjax.features.reader import feature_store
+from satjax.features.row_batches import Batching
 from satjax.instructions import with_short_buckets
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
@@ -134,7 +135,7 @@ class Router:
         }
         reader = profile_reader(assembly, files.test, files.norms) or AbilityScale.from_params(rest)
         return cls(
-            make_scorer(assembly, params, store, mesh, SERVING_SIZES if serving else None),
+            make_scorer(assembly, params, Batching(mesh, SERVING_SIZES) if serving else Batching(mesh), store),
             CandidateEncoder(assembly, params, reader, files.order_seed, mesh),
             files.test,
             files.profiles,

@@ -73,7 +73,7 @@ class Stub:
         return {**rest, "mesh": dict(mesh.shape), "memory": {"total": 1, "fits": True}, "seconds": {"step": 1.0}}
 
     def preflight(self, **named):
-        return check.preflight(self.plan.config, "v5e:16x16", **named)
+        return check.preflight(self.plan.config, "v5e:16x16", num_candidates=25, **named)
 
 
 @pytest.mark.parametrize("named", [{}, {"scaling": True}, {"sweep": True}])
@@ -153,7 +153,11 @@ def test_slices_of_a_curve_take_the_same_step(passes, monkeypatch):
     monkeypatch.setattr(check, "rank_figures", figures)
     heard = []
     found = check.preflight(
-        config, "v5e:8x8", scaling=True, on_progress=lambda what, done, total: heard.append((done, total))
+        config,
+        "v5e:8x8",
+        num_candidates=25,
+        scaling=True,
+        on_progress=lambda what, done, total: heard.append((done, total)),
     )
     assert [(row["chips"], row["efficiency"]) for row in found["scaling"]] == [
         (4, 1.0),

@@ -1,7 +1,7 @@
 import matplotlib.image
 from matplotlib.figure import Figure
 
-from satjax.preflight.plot import _plot_scaling, plot_preflight
+from satjax.preflight.plot import plot_preflight
 
 
 def test_what_preflight_compared_is_drawn(tmp_path):
@@ -19,10 +19,11 @@ def test_what_preflight_compared_is_drawn(tmp_path):
     assert [image.shape[1] for image in images] == [9 * 120, 5 * 120], "nothing is drawn of what was not compared"
 
 
-def test_a_curve_above_one_is_drawn_whole():
-    figure = Figure()
-    axes = figure.subplots()
+def test_a_curve_above_one_is_drawn_whole(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, target: drawn.append(self))
     rows = [{"chips": chips, "efficiency": value} for chips, value in ((4, None), (16, 1.0), (64, 1.3), (256, 1.5))]
-    _plot_scaling(rows, axes)
+    plot_preflight({"scaling": rows}, tmp_path / "figures.png")
+    [axes] = drawn[0].axes
     assert axes.get_ylim()[1] > 1.5
     assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "64", "256"]

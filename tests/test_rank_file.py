@@ -25,14 +25,13 @@ def ranking_slowly(trained: Trained, directory: Path, seconds: float) -> subproc
     """A process that ranks `in.parquet` into `out.parquet`, and waits so long between batches of a few rows; the first is ranked."""
     source, begun = write_input(directory / "in.parquet", instructions(500)), directory / "begun"
     slowly = f"""{EXACT}
-import time, satjax.scoring.llm as llm, satjax.features.reader as features
-def slowly(*arguments, batches=features.row_batches):
+import time, satjax.features.row_batches as sizes
+def slowly(*arguments, batches=sizes.Batching.batches):
     for batch in batches(*arguments):
         yield batch
         open({str(begun)!r}, "w")
         time.sleep({seconds})
-llm.row_batches = features.row_batches = slowly
-import satjax.features.row_batches as sizes
+sizes.Batching.batches = slowly
 sizes.TOKENS_PER_CALL = 256
 """
     files = ["--input", str(source), "--output", str(directory / "out.parquet")]

@@ -14,6 +14,7 @@ from satjax.assembly import assemble
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
 from satjax.features.reader import FeatureReader, FirstStore, feature_store
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
 from satjax.models.router_model import abstract_model, bind
 from satjax.sharding import make_mesh, param_shardings
@@ -26,22 +27,22 @@ TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 5)}" for n in range(23
 def parts(tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("tiny"), **ABILITY_ALONE, router__prompt__buckets=(64, 128))
     assembly = assemble(config.router)
-    graphdef, _ = abstract_model(assembly.model)
-    return assembly, graphdef, untrained_params(assembly)
+    return assembly, untrained_params(assembly)
 
 
 @pytest.fixture(scope="module")
 def alone(parts):
-    assembly, graphdef, params = parts
+    assembly, params = parts
+    graphdef, _ = abstract_model(assembly.model)
     features = jax.jit(lambda token, length: bind(graphdef, params).features(token, length))
     rows = [assembly.writer.encode([text]) for text in TEXTS]
     return np.concatenate([features(jnp.asarray(row.token), jnp.asarray(row.length)) for row in rows])
 
 
 def test_each_instruction_has_the_features_it_has_alone(parts, alone):
-    assembly, graphdef, params = parts
+    assembly, params = parts
     heard = []
-    found = FeatureReader(graphdef, assembly.writer).read(params, TEXTS, lambda *done: heard.append(done))
+    found = FeatureReader(assembly, Batching()).read(params, TEXTS, lambda *done: heard.append(done))
     np.testing.assert_allclose(found, alone, atol=1e-5)
     assert np.ptp(found, axis=0).min() > 0
     assert heard[0] == (0, 23)
@@ -50,17 +51,17 @@ def test_each_instruction_has_the_features_it_has_alone(parts, alone):
 
 
 def test_a_mesh_changes_nothing(parts, alone):
-    assembly, graphdef, params = parts
+    assembly, params = parts
     mesh = make_mesh(MeshConfig(2, 2, 2))
     shardings = param_shardings(params, mesh)
     placed = {path: jax.device_put(value, shardings[path]) for path, value in params.items()}
-    found = FeatureReader(graphdef, assembly.writer, None, mesh).read(placed, TEXTS)
+    found = FeatureReader(assembly, Batching(mesh)).read(placed, TEXTS)
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_what_was_read_is_not_read_again(parts, alone, tmp_path, monkeypatch):
-    assembly, graphdef, params = parts
-    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+    assembly, params = parts
+    reader = FeatureReader(assembly, Batching(), VectorStore(tmp_path))
     reader.read(params, TEXTS[5:12])
     texts = []
     encode = type(assembly.writer).encode
@@ -73,8 +74,8 @@ def test_what_was_read_is_not_read_again(parts, alone, tmp_path, monkeypatch):
 
 
 def test_an_interruption_loses_nothing_that_was_read(parts, tmp_path):
-    assembly, graphdef, params = parts
-    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+    assembly, params = parts
+    reader = FeatureReader(assembly, Batching(), VectorStore(tmp_path))
 
     def stop(done, total):
         if done > 5:
@@ -164,11 +165,11 @@ def test_what_is_kept_is_found_by_machines_that_compute_it_otherwise(parts, monk
 
 def test_a_process_that_reads_for_itself_asks_its_own_store(parts, tmp_path, monkeypatch):
     """Without a mesh the others, if there are any, need not read at all, and would be waited for."""
-    assembly, graphdef, _ = parts
+    assembly, _ = parts
     monkeypatch.setattr("jax.process_count", lambda: 2)
     store = VectorStore(tmp_path)
-    assert FeatureReader(graphdef, assembly.writer, store).store is store
-    assert isinstance(FeatureReader(graphdef, assembly.writer, store, make_mesh(MeshConfig())).store, FirstStore)
+    assert FeatureReader(assembly, Batching(), store).store is store
+    assert isinstance(FeatureReader(assembly, Batching(make_mesh(MeshConfig())), store).store, FirstStore)
 
 
 def test_what_is_kept_goes_to_other_processes_in_pieces(monkeypatch):
@@ -201,8 +202,8 @@ def test_nothing_kept_is_nothing_handed_over(monkeypatch):
 
 @pytest.mark.parametrize(("text", "fault"), [("  ", "empty"), (3, "int, not text"), ("\udc80", "not valid Unicode")])
 def test_what_is_no_instruction_is_named_before_the_store_is_asked(parts, tmp_path, text, fault):
-    assembly, graphdef, params = parts
-    reader = FeatureReader(graphdef, assembly.writer, VectorStore(tmp_path))
+    assembly, params = parts
+    reader = FeatureReader(assembly, Batching(), VectorStore(tmp_path))
     reader.read(params, TEXTS[:2])
     with pytest.raises(SatjaxError, match=f"instruction 3 of 3 is {fault}"):
         reader.read(params, [*TEXTS[:2], text])

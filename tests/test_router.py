@@ -22,6 +22,7 @@ from satjax.pretrained import DEFAULT
 from satjax.router import Ranked, Router, ranking
 from satjax.sharding import make_mesh
 from tests.trained import Trained
+from tests.xla import compilations
 
 TEXTS = ["What is 17 percent of 240?", "Reverse the word 'lantern'.", "Sort the list 3, 1, 2."]
 
@@ -180,10 +181,10 @@ def test_soft_tokens_are_computed_once(router, monkeypatch):
 def test_compiled_once_for_each_bucket(router):
     for text in TEXTS:
         router.rank(text)
-    compiled = router._scorer._run._cache_size()
-    for n in range(20):
-        router.rank(f"Instruction number {n}: sort the words.", candidates=router.candidates[: 1 + n % 6], top=1)
-    assert router._scorer._run._cache_size() == compiled
+    with compilations() as compiled:
+        for n in range(20):
+            router.rank(f"Instruction number {n}: sort the words.", candidates=router.candidates[: 1 + n % 6], top=1)
+    assert compiled == []
 
 
 class Named:

@@ -1,5 +1,7 @@
 """The score matrix for any number of instructions."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,13 +9,15 @@ import pytest
 from satjax.aptitude import profile_from_outcomes, sample_aptitude_test
 from satjax.aptitude.capability import ProfileReader, accuracy_norms
 from satjax.assembly import assemble
+from satjax.features.row_batches import Batching
 from satjax.scoring import FeatureScorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder
 from satjax.scoring.llm import sets_at_once
 from tests.tiny import ABILITY_OF_TASKS, tiny_config, tiny_table, untrained_params
+from tests.xla import compilations
 
 
-def scorer_of(directory, sizes=(1,), **changes):
+def scorer_of(directory, batching=None, **changes):
     """A scorer with untrained parameters, what encodes candidates for it, and the profiles of its zoo."""
     config, table = tiny_config(directory, **changes), tiny_table()
     test = sample_aptitude_test(table, 6, 4, 0)
@@ -30,7 +34,7 @@ def scorer_of(directory, sizes=(1,), **changes):
         accuracy_norms(profiles),
     )
     return (
-        make_scorer(assembly, params, sizes=sizes),
+        make_scorer(assembly, params, batching or Batching(sizes=(1,))),
         CandidateEncoder(assembly, params, reader, order_seed=1),
         profiles,
     )
@@ -62,21 +66,24 @@ def test_instructions_scored_together_equal_each_alone(scorer):
 def test_many_candidates_go_in_parts_of_one_size(scorer, monkeypatch):
     scorer, encoder, profiles = scorer
     soft = encoder.soft_tokens(profiles)
-    expected, before = scorer.score(TEXTS[:3], soft), scorer._run._cache_size()
+    expected = scorer.score(TEXTS[:3], soft)
     monkeypatch.setattr("satjax.scoring.llm.SETS", 4)
-    np.testing.assert_allclose(scorer.score(TEXTS[:3], soft), expected, atol=1e-5)
+    with compilations() as compiled:
+        np.testing.assert_allclose(scorer.score(TEXTS[:3], soft), expected, atol=1e-5)
     widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS[:3]).length}
-    assert scorer._run._cache_size() == before + len(widths)
+    assert compiled.count("run") == len(widths)
 
 
 def test_warming_up_compiles_what_many_candidates_need(tmp_path, monkeypatch):
     scorer, encoder, profiles = scorer_of(tmp_path, router__prompt__buckets=(160,))
     soft = encoder.soft_tokens(profiles)
     monkeypatch.setattr("satjax.scoring.llm.SETS", 4)
-    list(scorer.warm_up(soft, 1))
-    compiled = scorer._run._cache_size()
-    scorer.score(TEXTS[:1], soft)
-    assert scorer._run._cache_size() == compiled == 1
+    with compilations() as compiled:
+        list(scorer.warm_up(soft, 1))
+    assert compiled.count("run") == 1
+    with compilations() as compiled:
+        scorer.score(TEXTS[:1], soft)
+    assert compiled == []
 
 
 def test_two_programs_for_each_bucket_and_no_more(tmp_path):
@@ -84,9 +91,10 @@ def test_two_programs_for_each_bucket_and_no_more(tmp_path):
     soft = encoder.soft_tokens(profiles)
     widths = {scorer.writer.bucket(length) for length in scorer.writer.encode(TEXTS).length}
     assert len(widths) > 1
-    for count in (1, 60, 7, 33, 60):
-        scorer.score(TEXTS[:count], soft)
-    assert scorer._run._cache_size() <= 2 * len(widths)
+    with compilations() as compiled:
+        for count in (1, 60, 7, 33, 60):
+            scorer.score(TEXTS[:count], soft)
+    assert len(widths) <= compiled.count("run") <= 2 * len(widths)
 
 
 def test_task_orders_are_averaged(tmp_path):
@@ -132,43 +140,48 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
         for path, value in scorer.params.items()
     }
     soft = encoder.soft_tokens(profiles)
-    together = scorer.score(TEXTS, soft)
-    assert together.shape == (60, 6)
-    assert np.ptp(together, axis=1).min() > 0
-    alone = np.concatenate([scorer.score([text], soft) for text in TEXTS[:5]])
-    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
-    for count in (2, 7, 33):
-        np.testing.assert_allclose(scorer.score(TEXTS[:count], soft), together[:count], atol=1e-5)
-    assert scorer._run._cache_size() <= 2
+    for texts in (TEXTS, *([text] for text in TEXTS[:5])):
+        scorer.features.read(scorer.params, texts)  # the programs of which are not counted here
+    with compilations() as compiled:
+        together = scorer.score(TEXTS, soft)
+        assert together.shape == (60, 6)
+        assert np.ptp(together, axis=1).min() > 0
+        alone = np.concatenate([scorer.score([text], soft) for text in TEXTS[:5]])
+        np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+        for count in (2, 7, 33):
+            np.testing.assert_allclose(scorer.score(TEXTS[:count], soft), together[:count], atol=1e-5)
+    assert compiled.count("run") == 2
     assert scorer.score([], soft).shape == (0, 6)
 
 
 @pytest.mark.parametrize("changes", [ABILITY_OF_TASKS, {}], ids=["ability alone", "LLM"])
 def test_after_warming_up_no_number_of_instructions_compiles_anything(tmp_path, changes):
-    scorer, encoder, profiles = scorer_of(tmp_path, sizes=(1, 4), router__prompt__buckets=(160,), **changes)
+    scorer, encoder, profiles = scorer_of(tmp_path, Batching(sizes=(1, 4)), router__prompt__buckets=(160,), **changes)
     soft, reference = encoder.soft_tokens(profiles), None
-    assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
-    assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
-    programs = [scorer._run, *([scorer.features._run] if isinstance(scorer, FeatureScorer) else [])]
-    compiled = [program._cache_size() for program in programs]
-    assert compiled == [3] * len(programs)
-    for count in (60, 1, 3, 5, 30):
-        scores = scorer.score(TEXTS[:count], soft)
-        reference = scores if reference is None else reference
-        np.testing.assert_allclose(scores, reference[:count], atol=1e-5)
-    assert [program._cache_size() for program in programs] == compiled
+    with compilations() as compiled:
+        assert list(scorer.warm_up(soft, 60)) == [(1, 160), (4, 160), (25, 160)]
+    assert compiled.count("run") == (6 if isinstance(scorer, FeatureScorer) else 3)
+    with compilations() as compiled:
+        assert list(scorer.warm_up(soft, 12)) == [(1, 160), (4, 160)]
+        for count in (60, 1, 3, 5, 30):
+            scores = scorer.score(TEXTS[:count], soft)
+            reference = scores if reference is None else reference
+            np.testing.assert_allclose(scores, reference[:count], atol=1e-5)
+    assert compiled == []
 
 
 def test_warming_up_for_few_covers_batches_that_are_padded_to_more(tmp_path):
     scorer, encoder, profiles = scorer_of(
-        tmp_path, **ABILITY_OF_TASKS, sizes=(1, 4, 16), router__prompt__buckets=(160,)
+        tmp_path, Batching(sizes=(1, 4, 16)), **ABILITY_OF_TASKS, router__prompt__buckets=(160,)
     )
     soft = encoder.soft_tokens(profiles)
-    assert list(scorer.warm_up(soft, 6)) == [(1, 160), (4, 160)]
-    compiled = scorer._run._cache_size()
-    for count in range(1, 7):
-        scorer.score(TEXTS[:count], soft)
-    assert scorer._run._cache_size() == compiled == 3
+    with compilations() as compiled:
+        assert list(scorer.warm_up(soft, 6)) == [(1, 160), (4, 160)]
+    assert compiled.count("run") == 2 + 3, "what reads texts, and what meets candidates"
+    with compilations() as compiled:
+        for count in range(1, 7):
+            scorer.score(TEXTS[:count], soft)
+    assert compiled == []
 
 
 def test_where_candidates_stand_first_few_of_them_make_a_pass(tmp_path, monkeypatch):
@@ -208,21 +221,23 @@ def test_warming_up_also_compiles_more_instructions_than_meet_candidates_at_once
     scorer, encoder, profiles = scorer_of(tmp_path, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft = encoder.soft_tokens(profiles)
     monkeypatch.setattr("satjax.scoring.features.ROWS", 30)
-    scorer.features.largest_tokens = 50 * 160
-    assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
-    programs = (scorer.features._run._cache_size(), scorer._run._cache_size())
-    assert scorer.score(TEXTS, soft).shape == (60, 6)
-    assert programs == (scorer.features._run._cache_size(), scorer._run._cache_size()) == (3, 2)
+    scorer.features.batching = dataclasses.replace(scorer.features.batching, largest_tokens=50 * 160)
+    with compilations() as compiled:
+        assert list(scorer.warm_up(soft, 60)) == [(1, 160), (25, 160), (50, 160)]
+    assert compiled.count("run") == 3 + 2
+    with compilations() as compiled:
+        assert scorer.score(TEXTS, soft).shape == (60, 6)
+    assert compiled == []
 
 
 def test_on_an_accelerator_a_few_instructions_make_one_small_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("satjax.features.row_batches.jax.default_backend", lambda: "gpu")
-    scorer, encoder, profiles = scorer_of(tmp_path, None, **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
+    scorer, encoder, profiles = scorer_of(tmp_path, Batching(), **ABILITY_OF_TASKS, router__prompt__buckets=(160,))
     soft, rows = encoder.soft_tokens(profiles), []
     assert list(scorer.warm_up(soft, 12)) == [(1, 160), (8, 160)]
-    compiled = scorer.features._run._cache_size()
-    run = scorer.features._run
-    scorer.features._run = lambda *given: rows.append(len(given[1])) or run(*given)
-    assert scorer.score(TEXTS[:12], soft).shape == (12, 6)
+    run = scorer.features.run
+    monkeypatch.setattr(scorer.features, "run", lambda params, batch: rows.append(len(batch)) or run(params, batch))
+    with compilations() as compiled:
+        assert scorer.score(TEXTS[:12], soft).shape == (12, 6)
     assert sorted(rows) == [1, 1, 1, 1, 8]
-    assert run._cache_size() == compiled
+    assert compiled == []

@@ -34,6 +34,7 @@ from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError, TryAgain
 from satjax.export.directory import RouterFiles, _seal, read_router, rewrite_router
 from satjax.features.reader import FeatureReader
+from satjax.features.row_batches import Batching
 from satjax.files import canonical_json, exclusive
 from satjax.models.narrow import PACKED
 from satjax.models.router_model import ProfileInputs, abstract_model, bind, no_profiles
@@ -820,7 +821,7 @@ def test_a_candidate_that_training_never_saw_is_measured(home, tmp_path, monkeyp
         {path: jnp.asarray(value) for path, value in params.items()},
         abstract_model(job.assembly.model),
     )
-    features = FeatureReader(graphdef, job.assembly.writer).read(here, texts)
+    features = FeatureReader(job.assembly, Batching()).read(here, texts)
     model = bind(graphdef, here)
     soft = jnp.broadcast_to(model.soft_tokens(jnp.zeros((0, 0)), no_profiles()), (5, 5, 1, 3))
     np.testing.assert_allclose(before[:, 1:], model.score_features(jnp.asarray(features), soft), atol=1e-4)

@@ -19,6 +19,7 @@ from satjax.training.optimizer import make_optimizer, partition, trainable_paths
 from satjax.training.stage_loop import StageLoop, initial_optimizer_state
 from satjax.training.train_step import kept_features, make_train_step, place_batch, profiles_of
 from tests.tiny import tiny_config
+from tests.xla import compilations
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,16 @@ def parts(tmp_path_factory):
 
 def test_one_program_per_bucket(parts):
     job, loop, trainable, frozen, state, step, embedding = parts
+    step.clear_cache()
     widths = set()
-    for number in range(6):
-        batch = loop.plan.batch(number)
-        widths.add(batch.text["token"].shape[-1])
-        placed = place_batch(batch, job.config.batch, job.mesh)
-        trainable, state, metrics = step(trainable, frozen, state, placed, loop.inputs[0], embedding)
-        assert np.isfinite(float(metrics["loss"]))
-    assert step._cache_size() == len(widths)
+    with compilations() as compiled:
+        for number in range(6):
+            batch = loop.plan.batch(number)
+            widths.add(batch.text["token"].shape[-1])
+            placed = place_batch(batch, job.config.batch, job.mesh)
+            trainable, state, metrics = step(trainable, frozen, state, placed, loop.inputs[0], embedding)
+            assert np.isfinite(float(metrics["loss"]))
+    assert compiled.count("step") == len(widths)
 
 
 def test_updates_follow_the_gradient_of_the_loss_and_the_frozen_have_none(parts):

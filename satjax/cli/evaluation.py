@@ -23,14 +23,14 @@ def add_verbs(verb: Verb) -> None:
     evaluate.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     evaluate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
     evaluate.add_argument(
-        "--split", default="test", choices=("train", "val", "test"), help="which items (default: test)"
+        "--split", default="test", choices=("train", "val", "test"), help="which items (default: %(default)s)"
     )
     evaluate.add_argument("--candidates", metavar="A,B", help="evaluate these only, names with commas between them")
     evaluate.add_argument(
         "--new-candidates",
         default="profile",
         choices=("profile", "skip"),
-        help="candidates the router does not know: profile them from the table, or skip them (default: profile)",
+        help="candidates the router does not know: profile them from the table, or skip them (default: %(default)s)",
     )
     evaluate.add_argument(
         "--zoos",
@@ -48,12 +48,12 @@ def add_verbs(verb: Verb) -> None:
     )
     calibrate.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
     calibrate.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
-    calibrate.add_argument("--split", default="val", choices=("val", "test"), help="which items (default: val)")
+    calibrate.add_argument("--split", default="val", choices=("val", "test"), help="which items (default: %(default)s)")
     calibrate.add_argument(
         "--method",
         default="platt",
         choices=("platt", "isotonic"),
-        help="the map from scores to probabilities (default: platt); the table shows both",
+        help="the map from scores to probabilities (default: %(default)s); the table shows both",
     )
     calibrate.add_argument(
         "--zoo",
@@ -100,7 +100,7 @@ def add_verbs(verb: Verb) -> None:
         help="the text encoder of rerank, such as hub:thenlper/gte-base or hub:BAAI/bge-base-en-v1.5; no cross-encoder (default: MiniLM)",
     )
     bench.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: 5)"
+        "--seeds", type=int, default=5, metavar="N", help="fits of a baseline that chance enters (default: %(default)s)"
     )
     bench.add_argument(
         "--out",

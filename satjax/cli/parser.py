@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from satjax.errors import SatjaxError
+from satjax.processes.distributed import JOIN_TIMEOUT
 from satjax.processes.interruption import Interrupted
 
 ROUTER_HELP = "an exported router, or one of those that come with satjax: default, large (default: default)"
@@ -95,7 +96,7 @@ def add_host_flags(parser: argparse.ArgumentParser, description: str) -> None:
     hosts.add_argument(
         "--join-timeout",
         type=float,
-        default=300.0,
+        default=JOIN_TIMEOUT,
         metavar="SECONDS",
-        help="how long to wait for all of them to come (default: 300); then those missing are named, and the exit code is 75",
+        help="how long to wait for all of them to come (default: %(default)g); then those missing are named, and the exit code is 75",
     )

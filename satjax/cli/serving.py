@@ -23,8 +23,8 @@ def add_verbs(verb: Verb) -> None:
     serve.add_argument(
         "--zoo", required=True, type=Path, metavar="FILE", help="backends, prices and limits (configs/serve_zoo.toml)"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine only)")
-    serve.add_argument("--port", default=8080, type=int, help="0 takes a free one (default: 8080)")
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
+    serve.add_argument("--port", default=8080, type=int, help="0 takes a free one (default: %(default)s)")
     serve.add_argument(
         "--api-keys",
         type=Path,

@@ -46,7 +46,11 @@ def add_verbs(verb: Verb) -> None:
     preflight.add_argument("--config", required=True, metavar="FILE", help="the recipe, as for `satjax train`")
     preflight.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:16x16 or v5p:4x4x4")
     preflight.add_argument(
-        "--candidates", type=int, default=25, metavar="M", help="training candidates that the data has (default: 25)"
+        "--candidates",
+        type=int,
+        default=25,
+        metavar="M",
+        help="training candidates that the data has (default: %(default)s)",
     )
     preflight.add_argument(
         "--sweep",

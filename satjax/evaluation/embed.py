@@ -12,7 +12,7 @@ from flax import nnx
 
 from satjax.cache.folder import cache_dir
 from satjax.features.reader import rounded_products
-from satjax.features.row_batches import row_batches
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
@@ -75,5 +75,5 @@ def _embed(base: BaseModel, texts: list[str], query_prefix: str, pooling: Poolin
     longest = min(MAX_TOKENS, config.max_positions)
     encoded = [line.ids for line in files.tokenizer.encode_batch([query_prefix + text for text in texts])]
     rows = pad_rows([lose_middle(ids, longest) for ids in encoded])
-    for index, batch in row_batches(rows, lambda length: min(longest, next(w for w in BUCKETS if length <= w))):
+    for index, batch in Batching().batches(rows, lambda length: min(longest, next(w for w in BUCKETS if length <= w))):
         yield index, np.asarray(run(state, batch.token, batch.length))[: len(index)]

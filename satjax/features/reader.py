@@ -11,19 +11,17 @@ from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
 from satjax.cache.folder import cache_dir
-from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, row_batches
+from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, Batching
 from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.files import local_path
-from satjax.instructions import PromptWriter, TokenRows, check_instructions
-from satjax.models.router_model import Params, bind
+from satjax.instructions import TokenRows, check_instructions
+from satjax.models.router_model import Params, RouterModelConfig, abstract_model, bind
 from satjax.processes.agreement import from_first, is_first
 from satjax.progress import Progress, unheard
-from satjax.sharding import batch_sharding, batch_shards, fetched, on_mesh, place_on, replicated
+from satjax.sharding import batch_sharding, fetched, on_mesh, place_on, replicated
 
 FORMAT = 2
 """Goes up when the same text gets other features: what was kept before is computed again."""
@@ -35,20 +33,14 @@ HANDED_AT_ONCE = 2**26
 class FeatureReader:
     """`read(instructions) -> float32[B, F]`; `store` keeps what was computed (`feature_store`), if given.
 
-    On a mesh the rows of a batch are split over its data axes; parameters may lie on it in any way.
+    On the mesh of `batching` the rows of a batch are split over its data axes; parameters may lie on it in any way.
     """
 
-    def __init__(
-        self,
-        graphdef: nnx.GraphDef,
-        writer: PromptWriter,
-        store: VectorStore | None = None,
-        mesh: Mesh | None = None,
-        sizes: Sequence[int] | None = None,
-    ):
-        """`sizes` of batches that are not full (`batch_sizes`)."""
-        self.writer, self.mesh, self.sizes = writer, mesh, sizes
-        self.largest_tokens = 0 if jax.default_backend() == "cpu" else TOKENS_OF_AN_ACCELERATOR
+    def __init__(self, assembly: Assembly, batching: Batching, store: VectorStore | None = None):
+        graphdef, _ = abstract_model(assembly.model)
+        mesh = batching.mesh
+        self.writer, self.mesh = assembly.writer, mesh
+        self.batching = of_texts_alone(batching, assembly.model, accelerator=jax.default_backend() != "cpu")
         # Without a mesh a process reads for itself, and what the others do nobody knows.
         alone = mesh is None or jax.process_count() == 1
         self.store = store if store is None or alone else FirstStore(store)
@@ -65,12 +57,9 @@ class FeatureReader:
         Raises SatjaxError for an instruction that is empty or no text.
         """
         check_instructions(instructions)
-        shards = 0 if self.mesh is None else batch_shards(self.mesh)
 
         def compute(texts: list[str]) -> Computed:
-            for index, rows in row_batches(
-                self.writer.encode(texts), self.writer.bucket, shards, self.sizes, self.largest_tokens
-            ):
+            for index, rows in self.batching.batches(self.writer.encode(texts), self.writer.bucket):
                 yield index, self.run(params, rows)[: len(index)]
 
         return vectors_of(instructions, compute, self.store, on_progress)
@@ -79,6 +68,12 @@ class FeatureReader:
         """Features of one batch, as it is."""
         by_row = None if self.mesh is None else batch_sharding(self.mesh)
         return fetched(self.mesh, self._run, params, place_on(rows.token, by_row), place_on(rows.length, by_row))
+
+
+def of_texts_alone(batching: Batching, model: RouterModelConfig, *, accelerator: bool) -> Batching:
+    """The same where the model's features are made of texts, and no candidate meets them."""
+    largest = TOKENS_OF_AN_ACCELERATOR if accelerator else 0
+    return dataclasses.replace(batching, largest_tokens=largest, row_bytes=4 * model.num_features)
 
 
 class FirstStore:

@@ -36,6 +36,11 @@ def packs(path: str, shape: Sequence[int]) -> bool:
     return path.startswith(("llm/lower/", "llm/upper/")) and path.endswith("/kernel") and shape[-1] % 2 == 0
 
 
+def fixed_dtype(path: str, shape: Sequence[int], base: jnp.dtype, used: jnp.dtype) -> jnp.dtype:
+    """In which a base weight is kept that nothing trains: its own, or for such a kernel that of the computation where it is narrower."""
+    return used if used.itemsize < base.itemsize and packs(path, shape) else base
+
+
 def unpack(kernel: Array) -> Float[Array, "*n i o"]:
     """What `pack` was given, in bfloat16."""
     return rearrange(jax.lax.bitcast_convert_type(kernel, jnp.bfloat16), "... o two -> ... (o two)")

@@ -43,6 +43,11 @@ class RouterModelConfig:
     ability_head: AbilityHeadConfig = field(default_factory=AbilityHeadConfig)
     num_candidates: int = 0
 
+    @property
+    def num_features(self) -> int:
+        """Numbers that the ability head reads of an instruction."""
+        return self.ability_head.num_states * self.decoder.width
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def preflight(
     config: TrainConfig,
     topology_name: str,
     *,
-    num_candidates: int = 25,
+    num_candidates: int,
     sweep: bool = False,
     scaling: bool = False,
     on_progress: Steps = unheard,

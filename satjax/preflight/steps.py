@@ -7,21 +7,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from tokenizers import Tokenizer, models
 
 from satjax.assembly import model_config
 from satjax.config import RouterConfig, StageConfig, TrainConfig
-from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes
+from satjax.features.reader import of_texts_alone
+from satjax.features.row_batches import Batching
 from satjax.instructions import PromptWriter, prompt_writer
-from satjax.models.narrow import packs
+from satjax.models.narrow import fixed_dtype
 from satjax.models.router_model import ProfileInputs, RouterModelConfig, abstract_model
 from satjax.models.text_encoder import Pooling
 from satjax.scoring.llm import score_step, sets_at_once
 from satjax.sharding import abstract_on_mesh, batch_sharding, batch_shards, param_shardings, replicated
+from satjax.training.batches import Columns, feature_columns, token_columns
 from satjax.training.job import reads_features
 from satjax.training.optimizer import check_trained, make_optimizer, partition, trainable_paths
-from satjax.training.train_step import batch_layout, make_train_step, rows_of_a_pass
+from satjax.training.train_step import abstract_batch, make_train_step
 from satjax.weights.base import open_base
 from satjax.weights.fetch import resolve
 from satjax.weights.pooling import check_modules, stated_pooling
@@ -122,7 +124,8 @@ def lower_train_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
     if not plan.embeds and plan.model.encoder:
         rows = plan.config.aptitude.num_tasks if plan.model.profile_encoder.kind == "tasks" else plan.num_candidates
         embedding = _on(mesh, (rows, plan.model.encoder.width), jnp.float32)
-    return step.lower(trainable, frozen, state, abstract_batch(plan, mesh), inputs, embedding)
+    batch = abstract_batch(plan.config.batch, mesh, columns(plan), plan.candidates)
+    return step.lower(trainable, frozen, state, batch, inputs, embedding)
 
 
 def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
@@ -142,8 +145,10 @@ def lower_rank_step(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 def rank_rows(plan: Plan, mesh: Mesh) -> int:
     """Instructions of a full batch of the longest bucket (`satjax.features.row_batches`)."""
-    largest = TOKENS_OF_AN_ACCELERATOR if plan.config.router.head == "none" else 0
-    return batch_sizes(plan.bucket, batch_shards(mesh), largest_tokens=largest)[-1]
+    batching = Batching(mesh)
+    if plan.model.head == "none":
+        batching = of_texts_alone(batching, plan.model, accelerator=True)
+    return batching.sizes_at(plan.bucket)[-1]
 
 
 def zoo_sets(plan: Plan) -> int:
@@ -172,42 +177,22 @@ def abstract_params(plan: Plan, mesh: Mesh) -> Shapes:
     """
     _, shapes = abstract_model(plan.model)
     shardings, base = param_shardings(shapes, mesh), jnp.dtype(plan.config.router.param_dtype)
-    used = min(base, jnp.dtype(plan.model.compute_dtype), key=lambda dtype: dtype.itemsize)
     learned = {path for stage in plan.config.stages for path in trainable_paths(shapes, stage)}
 
     def dtype(path: str) -> jnp.dtype:
         fixed = path.startswith(("llm/", "encoder/")) and "/lora_" not in path and path not in learned
         if not fixed:
             return jnp.dtype(jnp.float32)
-        return used if packs(path, shapes[path].shape) else base
+        return fixed_dtype(path, shapes[path].shape, base, jnp.dtype(plan.model.compute_dtype))
 
     return {
         path: jax.ShapeDtypeStruct(leaf.shape, dtype(path), sharding=shardings[path]) for path, leaf in shapes.items()
     }
 
 
-def abstract_batch(plan: Plan, mesh: Mesh) -> dict[str, Any]:
-    """A batch of the longest bucket, laid out as `place_batch` does it."""
-    batch = plan.config.batch
-    passes, candidates = batch.accumulate, plan.candidates
-    groups, by_row, whole = batch.groups // passes, *batch_layout(mesh)
-    rows = rows_of_a_pass(batch, mesh)
-
-    def array(sharding: NamedSharding, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((passes, *shape), dtype, sharding=sharding)
-
-    if plan.reads_features:
-        text = {
-            "feature": array(by_row, jnp.float32, rows, plan.model.ability_head.num_states * plan.model.decoder.width)
-        }
-    else:
-        text = {"token": array(by_row, jnp.int32, rows, plan.bucket), "length": array(by_row, jnp.int32, rows)}
-    return {
-        "text": text,
-        "candidate": array(whole, jnp.int32, groups, candidates),
-        "outcome": array(whole, jnp.float32, groups, batch.instructions, candidates),
-        "seed": array(whole, jnp.uint32, groups),
-    }
+def columns(plan: Plan) -> Columns:
+    """What its steps read of an instruction of the longest bucket."""
+    return feature_columns(plan.model.num_features) if plan.reads_features else token_columns(plan.bucket)
 
 
 def profile_inputs(plan: Plan, mesh: Mesh) -> ProfileInputs:

@@ -102,7 +102,7 @@ def _check_alone() -> None:
 
 
 @contextlib.contextmanager
-def together(cluster: Cluster | None, timeout: float = JOIN_TIMEOUT) -> Iterator[None]:
+def together(cluster: Cluster | None, timeout: float) -> Iterator[None]:
     """Joins the run; its body ends on all processes, or on none.
 
     Raises TryAgain where processes do not come, naming them. When a process is lost in the body, or leaves it with an exception, every

@@ -4,11 +4,8 @@ Candidates come as soft tokens (`candidates`), and meet instructions in the LLM 
 an instruction than its features (`features`).
 """
 
-from collections.abc import Sequence
-
-from jax.sharding import Mesh
-
 from satjax.assembly import Assembly
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params
 from satjax.scoring.features import FeatureScorer
@@ -17,19 +14,12 @@ from satjax.scoring.llm import LLMScorer
 Scorer = LLMScorer | FeatureScorer
 
 
-def make_scorer(
-    assembly: Assembly,
-    params: Params,
-    store: VectorStore | None = None,
-    mesh: Mesh | None = None,
-    sizes: Sequence[int] | None = None,
-) -> Scorer:
+def make_scorer(assembly: Assembly, params: Params, batching: Batching, store: VectorStore | None = None) -> Scorer:
     """The scorer of this model's head.
 
-    Few programs are compiled per bucket: one for each of a few sizes of batches, `sizes` among them if given (`batch_sizes`). Where parameters lie
-    on a `mesh`, the rows of a batch are split over its data axes, and all of its processes score together. Where the ability head alone scores,
-    `store` keeps what it reads of the instructions, if given.
+    Few programs are compiled per bucket: one for each size of a batch. Where parameters lie on a mesh, it is that of `batching`, and all of its
+    processes score together. Where the ability head alone scores, `store` keeps what it reads of the instructions, if given.
     """
     if assembly.model.head == "none":
-        return FeatureScorer(assembly, params, store, mesh, sizes)
-    return LLMScorer(assembly, params, mesh, sizes)
+        return FeatureScorer(assembly, params, batching, store)
+    return LLMScorer(assembly, params, batching)

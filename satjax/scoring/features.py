@@ -7,16 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
 from satjax.features.reader import FeatureReader
-from satjax.features.row_batches import batch_sizes, middle_sizes, sizes_for
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
-from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.progress import unheard
-from satjax.sharding import batch_shards, fetched, place_on, replicated
+from satjax.sharding import fetched, place_on, replicated
 
 ROWS = 1024
 """Instructions whose features meet the candidates at once, as one batch or alone."""
@@ -25,20 +23,11 @@ ROWS = 1024
 class FeatureScorer:
     """`score(instructions, soft_MOKD) -> float32[B, M]`; made by `satjax.scoring.make_scorer`."""
 
-    def __init__(
-        self,
-        assembly: Assembly,
-        params: Params,
-        store: VectorStore | None = None,
-        mesh: Mesh | None = None,
-        sizes: Sequence[int] | None = None,
-    ):
+    def __init__(self, assembly: Assembly, params: Params, batching: Batching, store: VectorStore | None = None):
         graphdef, _ = abstract_model(assembly.model)
-        self.params, self.writer, self.mesh = params, assembly.writer, mesh
-        self.sizes = middle_sizes() if sizes is None else sizes
-        self.shards = 0 if mesh is None else batch_shards(mesh)
-        self.everywhere = None if mesh is None else replicated(mesh)
-        self.features = FeatureReader(graphdef, assembly.writer, store, mesh, self.sizes)
+        self.params, self.writer, self.mesh = params, assembly.writer, batching.mesh
+        self.everywhere = None if self.mesh is None else replicated(self.mesh)
+        self.features = FeatureReader(assembly, batching, store)
 
         @partial(jax.jit, out_shardings=self.everywhere)
         def run(params: Params, feature_BF: jax.Array, soft_MKD: jax.Array) -> jax.Array:
@@ -72,15 +61,12 @@ class FeatureScorer:
         """
         soft = self._sets(soft_MOKD)
         meets = [meet for less, meet in pairwise((0, *self._meets())) if less < most]
-        for width in self.writer.config.buckets:
-            allowed = batch_sizes(width, self.shards, self.sizes, self.features.largest_tokens)
-            for size in sorted({sizes_for(count, allowed)[0] for count in range(1, most + 1)}):
-                rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
-                feature_BF = self.features.run(self.params, rows)
-                for meet in meets:
-                    self._by_parts(self._run, np.resize(feature_BF, (meet, feature_BF.shape[1])), soft)
-                meets = []
-                yield size, width
+        for rows in self.features.batching.shapes(self.writer.config.buckets, most):
+            feature_BF = self.features.run(self.params, rows)
+            for meet in meets:
+                self._by_parts(self._run, np.resize(feature_BF, (meet, feature_BF.shape[1])), soft)
+            meets = []
+            yield rows.token.shape
 
     def _sets(self, soft_MOKD: jax.Array) -> np.ndarray | jax.Array:
         """Every candidate in every task order, `[M O, K, D]`."""
@@ -94,7 +80,7 @@ class FeatureScorer:
 
     def _meets(self) -> list[int]:
         """How many rows of features meet the candidates at once, rising."""
-        return sorted({1, *self.sizes, ROWS})
+        return sorted({1, *self.features.batching.sizes, ROWS})
 
     def _padded(self, feature_BF: np.ndarray) -> np.ndarray | jax.Array:
         """As many rows as the smallest of few programs takes, so that no more are compiled."""

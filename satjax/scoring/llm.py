@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from satjax.assembly import Assembly
 from satjax.config import Layout
-from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, batch_sizes, middle_sizes, row_batches, sizes_for
+from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, Batching
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.progress import unheard
-from satjax.sharding import batch_sharding, batch_shards, constrain, fetched, on_mesh, place_on, replicated
+from satjax.sharding import batch_sharding, constrain, fetched, on_mesh, place_on, replicated
 
 SETS = 512
 """Sets of soft tokens that enter the LLM at once: more candidates take more time, not more memory."""
@@ -43,16 +43,13 @@ def sets_at_once(layout: Layout, rows: int, width: int) -> int:
 class LLMScorer:
     """`score(instructions, soft_MOKD) -> float32[B, M]`; made by `satjax.scoring.make_scorer`."""
 
-    def __init__(
-        self, assembly: Assembly, params: Params, mesh: Mesh | None = None, sizes: Sequence[int] | None = None
-    ):
+    def __init__(self, assembly: Assembly, params: Params, batching: Batching):
         graphdef, _ = abstract_model(assembly.model)
-        self.params, self.writer, self.layout, self.mesh = params, assembly.writer, assembly.model.layout, mesh
-        self.sizes = middle_sizes() if sizes is None else sizes
-        self.shards = 0 if mesh is None else batch_shards(mesh)
-        self.by_row = None if mesh is None else batch_sharding(mesh)
-        self.everywhere = None if mesh is None else replicated(mesh)
-        self._run = score_step(graphdef, mesh)
+        self.params, self.writer, self.layout = params, assembly.writer, assembly.model.layout
+        self.batching, self.mesh = batching, batching.mesh
+        self.by_row = None if self.mesh is None else batch_sharding(self.mesh)
+        self.everywhere = None if self.mesh is None else replicated(self.mesh)
+        self._run = score_step(graphdef, self.mesh)
 
     def score(
         self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = unheard
@@ -63,7 +60,7 @@ class LLMScorer:
         rows, zoo = self.writer.encode(instructions), dict[int, list]()
         score_BM = np.empty((len(rows), num_candidates), np.float32)
         done = 0
-        for index, padded in row_batches(rows, self.writer.bucket, self.shards, self.sizes):
+        for index, padded in self.batching.batches(rows, self.writer.bucket):
             if (sets := self._sets_at_once(padded)) not in zoo:
                 zoo[sets] = _parts(soft, sets)
             score_BS = self._against(padded, zoo[sets])[: len(index), : len(soft)]
@@ -77,15 +74,12 @@ class LLMScorer:
         width after each.
         """
         soft = place_on(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
-        for width in self.writer.config.buckets:
-            allowed = batch_sizes(width, self.shards, self.sizes)
-            for size in sorted({sizes_for(count, allowed)[0] for count in range(1, most + 1)}):
-                rows = TokenRows(np.zeros((size, width), np.int32), np.full(size, width, np.int32))
-                self._against(rows, _parts(soft, self._sets_at_once(rows))[:1])
-                yield size, width
+        for rows in self.batching.shapes(self.writer.config.buckets, most):
+            self._against(rows, _parts(soft, self._sets_at_once(rows))[:1])
+            yield rows.token.shape
 
     def _sets_at_once(self, rows: TokenRows) -> int:
-        return sets_at_once(self.layout, -(-len(rows) // max(1, self.shards)), rows.token.shape[1])
+        return sets_at_once(self.layout, -(-len(rows) // self.batching.parts), rows.token.shape[1])
 
     def _against(self, rows: TokenRows, parts: Sequence[np.ndarray | jax.Array]) -> np.ndarray:
         """One batch, as it is, against all parts of the zoo."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import jax
 import numpy as np
 
 from satjax.config import BatchConfig, StageConfig, TrainConfig
@@ -14,6 +15,20 @@ from satjax.outcomes.splits import asking_the_same
 
 WEAKEST = 1e-3
 """Mean outcome that a candidate counts as when it has less, or none observed: hardly ever drawn by strength, but it can be."""
+
+
+Columns = dict[str, jax.ShapeDtypeStruct]
+"""What a batch has of an instruction, by name: shape and dtype of one."""
+
+
+def token_columns(width: int) -> Columns:
+    """Where its steps read tokens."""
+    return {"token": jax.ShapeDtypeStruct((width,), np.int32), "length": jax.ShapeDtypeStruct((), np.int32)}
+
+
+def feature_columns(num_features: int) -> Columns:
+    """Where they read what a frozen LLM made of them."""
+    return {"feature": jax.ShapeDtypeStruct((num_features,), np.float32)}
 
 
 @dataclass(frozen=True)
@@ -36,11 +51,9 @@ class TrainingSet:
         """Whether the instructions are features."""
         return isinstance(self.text, np.ndarray)
 
-    def columns(self, width: int) -> dict[str, tuple[int, ...]]:
-        """Names of the arrays that `gather` gives, and the shape of one instruction in each."""
-        return (
-            {"feature": self.text.shape[1:]} if isinstance(self.text, np.ndarray) else {"token": (width,), "length": ()}
-        )
+    def columns(self, width: int) -> Columns:
+        """Names of the arrays that `gather` gives, and what one instruction is in each."""
+        return feature_columns(self.text.shape[1]) if isinstance(self.text, np.ndarray) else token_columns(width)
 
     def gather(self, index: np.ndarray, width: int) -> dict[str, np.ndarray]:
         """The instructions at an index of any shape `[...]`: `token` int32 `[..., width]` and `length` int32, or `feature` float32 `[..., F]`."""

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from satjax.features.reader import FeatureReader, feature_store
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params, abstract_model, initial_params
 from satjax.progress import Progress, unheard
@@ -41,9 +42,8 @@ def training_set(job: Job, params: Params, number: int, on_progress: Progress = 
 
 def feature_reader(job: Job, params: Params) -> FeatureReader:
     """What the ability head reads with these parameters, of any instruction, on the training mesh."""
-    graphdef, _ = abstract_model(job.assembly.model)
     # A run reads its instructions once: a program for what does not fill a batch would take longer to compile than padding to compute.
-    return FeatureReader(graphdef, job.assembly.writer, store_of(job, params), job.mesh, sizes=())
+    return FeatureReader(job.assembly, Batching(job.mesh, sizes=()), store_of(job, params))
 
 
 def store_of(job: Job, params: Params) -> VectorStore:

@@ -19,6 +19,7 @@ from satjax.calibration import Calibration, fit_calibration
 from satjax.config import RouterConfig
 from satjax.export.directory import RouterFiles, write_router
 from satjax.export.model_card import model_card
+from satjax.features.row_batches import Batching
 from satjax.files import canonical_json, locked
 from satjax.models.router_model import Params, abstract_model, bind
 from satjax.processes.agreement import is_first
@@ -111,7 +112,7 @@ def calibrated(job: Job, params: Params, soft: jax.Array | None = None) -> Calib
         assert job.reader is not None
         encoder = CandidateEncoder(job.assembly, params, job.reader, job.config.seed, job.mesh)
         soft = encoder.soft_tokens([job.profiles[name] for name in held.candidate_ids])
-    scorer = make_scorer(job.assembly, params, store, job.mesh, sizes=())
+    scorer = make_scorer(job.assembly, params, Batching(job.mesh, sizes=()), store)
     return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
 
 

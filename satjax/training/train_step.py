@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from satjax.config import BatchConfig, LossConfig
 from satjax.models.router_model import Params, ProfileInputs, bind
 from satjax.sharding import RULES, check_batch, constrain, on_mesh, param_shardings, place, replicated
-from satjax.training.batches import Batch
+from satjax.training.batches import Batch, Columns
 from satjax.training.losses import total_loss
 
 Metrics = dict[str, jax.Array]
@@ -28,33 +28,47 @@ def rows_of_a_pass(config: BatchConfig, mesh: Mesh) -> int:
     return rows
 
 
-def batch_layout(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
-    """How a batch's instructions lie on the mesh, and how its candidates and outcomes do (see `place_batch`)."""
-    return NamedSharding(mesh, PartitionSpec(None, RULES["batch"])), replicated(mesh)
-
-
-def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
-    """A batch on the mesh, its groups cut into the passes of `accumulate`; each host gathers the rows that its devices hold, and no others.
+def abstract_batch(config: BatchConfig, mesh: Mesh, columns: Columns, num_candidates: int) -> dict[str, Any]:
+    """Shapes, dtypes and shardings of a batch on the mesh, its groups cut into the passes of `accumulate`; `columns` are what it has of an instruction.
 
     `text`: `[A, R, ...]` with R instructions of a pass; `candidate` `[A, G, M]`, `outcome` `[A, G, B, M]`; `seed` uint32 `[A, G]`, of what of a group is
     hidden, into however many passes it is cut.
     """
     passes, rows = config.accumulate, rows_of_a_pass(config, mesh)
-    by_row, whole = batch_layout(mesh)
-    index_AR = batch.index.reshape(passes, rows)
+    groups, whole = config.groups // passes, replicated(mesh)
+    by_row = NamedSharding(mesh, PartitionSpec(None, RULES["batch"]))
 
-    def column(name: str, shape: tuple[int, ...]) -> jax.Array:
+    def array(sharding: NamedSharding, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((passes, *shape), dtype, sharding=sharding)
+
+    return {
+        "text": {name: array(by_row, one.dtype, rows, *one.shape) for name, one in columns.items()},
+        "candidate": array(whole, jnp.int32, groups, num_candidates),
+        "outcome": array(whole, jnp.float32, groups, config.instructions, num_candidates),
+        "seed": array(whole, jnp.uint32, groups),
+    }
+
+
+def place_batch(batch: Batch, config: BatchConfig, mesh: Mesh) -> dict[str, Any]:
+    """A batch as `abstract_batch` has it; each host gathers the rows that its devices hold, and no others."""
+    like = abstract_batch(config, mesh, batch.data.columns(batch.width), batch.candidate.shape[1])
+    index_AR = batch.index.reshape(config.accumulate, -1)
+
+    def column(name: str, one: jax.ShapeDtypeStruct) -> jax.Array:
         return jax.make_array_from_callback(
-            (passes, rows, *shape),
-            by_row,
+            one.shape,
+            one.sharding,
             lambda index: batch.data.gather(index_AR[(index or ())[:2]], batch.width)[name],
         )
 
+    def whole(name: str, value: np.ndarray) -> jax.Array:
+        return place(np.asarray(value, like[name].dtype).reshape(like[name].shape), like[name].sharding)
+
     return {
-        "text": {name: column(name, shape) for name, shape in batch.data.columns(batch.width).items()},
-        "candidate": place(batch.candidate.reshape(passes, -1, batch.candidate.shape[1]), whole),
-        "outcome": place(batch.outcome.reshape(passes, -1, *batch.outcome.shape[1:]), whole),
-        "seed": place(np.random.SeedSequence(batch.key).generate_state(config.groups).reshape(passes, -1), whole),
+        "text": {name: column(name, one) for name, one in like["text"].items()},
+        "candidate": whole("candidate", batch.candidate),
+        "outcome": whole("outcome", batch.outcome),
+        "seed": whole("seed", np.random.SeedSequence(batch.key).generate_state(config.groups)),
     }
 
 

@@ -21,7 +21,7 @@ from satjax.cache.folder import cache_dir
 from satjax.config import PromptConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.baselines.zero_shot import ZeroShot, fit_order
-from satjax.features.row_batches import row_batches
+from satjax.features.row_batches import Batching
 from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import PromptWriter, check_instructions, prompt_writer
 from satjax.models.decoder import Decoder
@@ -152,5 +152,5 @@ class _Reader:
         token_L = np.zeros(-(-len(ids) // PREFIX_BUCKET) * PREFIX_BUCKET, np.int32)
         token_L[: len(ids)] = ids
         prefix = self._read(self.state, token_L[None], np.array([len(ids)], np.int32))
-        for index, batch in row_batches(rows, self.writer.bucket):
+        for index, batch in Batching().batches(rows, self.writer.bucket):
             yield index, np.asarray(self._answer(self.state, prefix, batch.token, batch.length))[: len(index)]
