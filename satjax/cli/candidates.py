@@ -1,6 +1,7 @@
 """`satjax profile` and `remove`: how a candidate comes into a router directory, and out of it again."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from satjax.pretrained import DEFAULT, is_shipped, router_directory
 
 if TYPE_CHECKING:
     from satjax.export.directory import RouterFiles
+
+log = logging.getLogger("satjax")
 
 
 def add_verbs(verb: Verb) -> None:
@@ -108,6 +111,13 @@ def _profile(options: argparse.Namespace) -> int:
         )
     out = profile_file(options.out, options.candidate)
     profile = profile_from_outcomes(table, test, options.candidate)
+    if others := test.with_other_texts(table.items):
+        log.warning(
+            "%d aptitude items, such as %r, have other texts in %s than the router was trained on; their outcomes count all the same",
+            len(others),
+            others[0],
+            options.outcomes,
+        )
     accuracy = round(float(np.nanmean(profile.outcomes_TK)), 4)
     profile = with_assessment(profile, files, source, {"by": "outcomes", "accuracy": accuracy})
     profile.write(out)
