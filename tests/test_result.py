@@ -9,6 +9,7 @@ from satjax.aptitude import CapabilityProfile
 from satjax.assess.result import (
     add_to_router,
     check_addable,
+    check_enough,
     profile_of,
     remove_from_router,
     standard_error,
@@ -201,6 +202,15 @@ def test_who_was_trained_stays_and_who_is_not_there_is_not_taken_out(trained: Tr
     with pytest.raises(SatjaxError, match="comes with satjax stays as it is"):
         remove_from_router("gpt-4o", DEFAULT)
     assert router_sha256(router) == router_sha256(trained.router)
+
+
+def test_where_more_than_a_tenth_got_no_reply_the_candidate_goes_into_no_router():
+    outcomes = {f"i/{n}": 1.0 for n in range(18)}
+    found = Assessment(outcomes=outcomes, unanswered={"a": "HTTP 500", "b": "HTTP 500"})
+    check_enough(found, "m.json")
+    found.unanswered["c"] = "HTTP 400"
+    with pytest.raises(SatjaxError, match=r"3 of 21 items got no reply \(a: HTTP 500\).* run the same command again"):
+        check_enough(found, "m.json")
 
 
 def test_what_fails_leaves_the_router_as_it_was(trained: Trained, tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from satjax.export.model_card import with_section
 from satjax.files import safe_name, write_text
 
 ADDED = "Added after training"
+MOST_UNANSWERED = 0.1
+"""Share of the items that were asked, without which a candidate still goes into a router: those that fail are seldom like the others."""
 
 
 def profile_of(
@@ -41,6 +43,7 @@ def profile_of(
             **settings,
             "unparsed": len(found.unparsed),
             "cut_short": len(found.cut_short),
+            "undelivered": len(found.undelivered),
             "unanswered": len(found.unanswered),
             "tokens_in": found.tokens_in,
             "tokens_out": found.tokens_out,
@@ -70,6 +73,17 @@ def with_assessment(
             for name, outcome_TK in known.items()
         }
     return replace(profile, assessment=assessment)
+
+
+def check_enough(found: Assessment, profile: Path) -> None:
+    """Raises SatjaxError where too many of the items that were asked have no outcome for the candidate to go into a router."""
+    asked = len(found.outcomes) + len(found.unanswered)
+    if len(found.unanswered) > MOST_UNANSWERED * asked:
+        item, reason = next(iter(found.unanswered.items()))
+        raise SatjaxError(
+            f"{len(found.unanswered)} of {asked} items got no reply ({item}: {reason}), so that the candidate goes into no router; mend what is the "
+            f"matter and run the same command again, which asks only these ({profile} is the profile of the others)"
+        )
 
 
 def standard_error(right: float, items: int) -> float:

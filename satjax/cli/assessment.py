@@ -106,8 +106,8 @@ def _json_object(text: str) -> dict[str, Any]:
 def _assess(options: argparse.Namespace) -> int:
     from satjax.assess.endpoint import Endpoint
     from satjax.assess.journal import open_journal
-    from satjax.assess.result import add_to_router, profile_of
-    from satjax.assess.run import questions_in_order, run
+    from satjax.assess.result import add_to_router, check_enough, profile_of
+    from satjax.assess.run import other_measurement, questions_in_order, run
     from satjax.outcomes import read_outcomes
     from satjax.processes.interruption import stop_requests
     from satjax.render.assessment import assessment_table
@@ -119,7 +119,10 @@ def _assess(options: argparse.Namespace) -> int:
         options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
     )
     source, files, target = routers(options, candidate)
-    questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
+    table = read_outcomes(options.outcomes)
+    questions = questions_in_order(files.test, table)[: options.limit]
+    if doubt := other_measurement(questions, table):
+        log.warning("%s", doubt)
     out = profile_file(options.out, candidate)
     kept = out.with_name(f"{out.name}.journal")
     job, most_tokens = _job(endpoint, files.test)
@@ -129,8 +132,17 @@ def _assess(options: argparse.Namespace) -> int:
         assessment_progress(prices) as on_progress,
     ):
         # Another model may answer to the same name by now.
-        if known := sum((question.item_id, 0) in journal.replies for question in questions):
-            log.warning("%d of %d items have their replies from %s; remove it to ask anew", known, len(questions), kept)
+        known = [question for question in questions if journal.knows(question.item_id)]
+        others = [each.item_id for each in known if not journal.reply(each.item_id, 0, each.prompt())]
+        if same := len(known) - len(others):
+            log.warning("%d of %d items have their replies from %s; remove it to ask anew", same, len(questions), kept)
+        if others:
+            log.warning(
+                "%d items, such as %r, have another text now than the one that %s holds a reply to, and are asked again",
+                len(others),
+                others[0],
+                kept,
+            )
         found = run(
             endpoint,
             questions,
@@ -145,8 +157,9 @@ def _assess(options: argparse.Namespace) -> int:
         settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
     profile = profile_of(found, files, source, candidate, settings)
     profile.write(out)
-    assessment_table(profile, found.unparsed, found.unanswered)
+    assessment_table(profile, found.unparsed, found.undelivered, found.unanswered)
     if target is not None:
+        check_enough(found, out)
         add_to_router(profile, options.router, target, extend=not options.add)
     say_written(out, target)
     return 0
