@@ -161,6 +161,8 @@ def faulty_proxy(stub: Stub, faults: Callable[[str], str | None]) -> Iterator[st
                     self.send(200, b'{"object": "chat.completion", "choices": []}')
                 case "a list":
                     self.send(200, b"[1, 2, 3]")
+                case "filtered":
+                    self.send(400, b'{"error": {"code": "content_filter", "message": "the content management policy"}}')
                 case "html":
                     self.send(502, b"<html>bad gateway</html>")
                 case "dropped":

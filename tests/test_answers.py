@@ -12,6 +12,7 @@ from satjax.assess.prompts import question_of
 from satjax.outcomes import Item
 from tests.seconds import seconds
 
+WRITTEN = question_of(Item("i", "What is 6 x 7?", "t", answer="42"))
 OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
 
 
@@ -55,6 +56,37 @@ OPTIONS = ("6", "1", "four apples", "5", "7", "3", "9", "10", "8", "4")
         ("That makes \\boxed{10}, as was to be shown.", "H"),
         ("Four apples", "C"),
         ("(B)\n\n1 is right, not\n4", "B"),
+        ("The answer is: c", "C"),
+        ("The answer is c.", "C"),
+        ("Answer: a", "A"),
+        ("The answer is a.", "A"),
+        ("The answer is thus C.", "C"),
+        ("The answer is the letter C", "C"),
+        ("The answer is definitely C, because A is wrong.", "C"),
+        ("The correct option is **C**: four apples.", "C"),
+        ("So the correct choice is C.", "C"),
+        ("The answer is (A)? No: the right option is (B).", "B"),
+        ("<answer>C</answer>", "C"),
+        ("<answer>\nc\n</answer>\nA note on it", "C"),
+        ("The answer is <C>", "C"),
+        ("The answer is（C）。", "C"),
+        ("The answer is 【C】", "C"),
+        ("The answer is Ｃ．", "C"),
+        ("The answer is 𝐂", "C"),
+        ("答案是（C）。", "C"),
+        ("答案是 C", "C"),
+        ("答案：C", "C"),
+        ("正确答案是C。", "C"),
+        ("所以正确答案应为 C，因为 A 太小。", "C"),
+        ("A 太小。\n故选C。", "C"),
+        ("答えはCです。", "C"),
+        ("정답은 C입니다.", "C"),
+        ("La respuesta correcta es la opción... es (C).", "C"),
+        ("La respuesta correcta es C.", "C"),
+        ("La bonne réponse est C.", "C"),
+        ("Die richtige Antwort ist C, nicht A.", "C"),
+        ("Правильный ответ: C", "C"),
+        ("A resposta correta é C.", "C"),
     ],
 )
 def test_what_a_reply_decides_on_is_found(reply, letter):
@@ -76,6 +108,12 @@ def test_what_a_reply_decides_on_is_found(reply, letter):
         "<think>The answer is (A).",
         "The answer is",
         "The answer is ABC",
+        "The answer is neither (A) nor (B).",
+        "The answer is (A) or (B)",
+        "It is one of (A) and (B)",
+        "The answer is a",
+        "The answer is i\nthink",
+        "</answer> A note on it",
     ],
 )
 def test_where_it_decides_on_nothing_none_is_made_up(reply):
@@ -105,6 +143,11 @@ def test_letters_beyond_the_options_are_no_answer():
         ("The answer is: 5 \\text{ apples}", "5  apples"),
         ("So\n\\[\n42\n\\]", "42"),
         ("The answer is: \\boxed{\\frac{\\text{a}}{2}} cm", "frac{a}{2"),
+        ("<answer>42</answer>", "42"),
+        ("答案是42。", "42"),
+        ("答案：４２", "42"),
+        ("Réponse : 42", "42"),
+        ("La respuesta es 42.", "42"),
         ("<think>hm</think>", None),
         ("", None),
     ],
@@ -141,6 +184,13 @@ def test_written_answers(reply, answer):
         ("3,14", "3,14", True),
         ("14", "Twice 7 is $2 \\cdot 7 = \\boxed{14}$.", True),
         ("14", "Twice 7 is $\\boxed{15}$, not 14", False),
+        ("Caf\u00e9", "Cafe\u0301", True),
+        ("（北京）", "北京。", True),
+        ("４２％", "42", True),
+        ("10²", "102", False),
+        ("½", "12", False),
+        ("{}", "[]", False),
+        ("{}", "{}", True),
     ],
 )
 def test_written_answers_are_compared_by_text_or_number(a, b, same):
@@ -158,6 +208,26 @@ def test_marks():
     written = question_of(Item("i", "What is 6 x 7?", "t", answer="42"))
     assert mark(written, 0, "The answer is: 42").right
     assert not mark(written, 0, "The answer is: 41").right
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "right"),
+    [
+        ("The answer is: 42. I hope this helps!", "42. I hope this helps", True),
+        ("The answer is: 42 (six times seven)", "42 (six times seven", True),
+        ("The answer is: **42** [as asked]", "42** [as asked", True),
+        ("答案是42。希望有帮助！", "42。希望有帮助", True),
+        ("The answer is: 41. Not 42", "41. Not 42", False),
+        ("The answer is: 42, 43", "42, 43", False),
+        ("The answer is: 42.5", "42.5", False),
+        ("42", "42", True),
+        ("The result is 42.", None, False),
+        ("I'm sorry, I can't help with that.", None, False),
+    ],
+)
+def test_a_written_answer_may_go_on_and_a_last_line_is_one_only_where_it_is_right(reply, answer, right):
+    marked = mark(question_of(Item("i", "What is 6 x 7?", "t", answer="42")), 0, reply)
+    assert (marked.answer, marked.right) == (answer, right)
 
 
 PIECES = st.sampled_from(
@@ -180,6 +250,9 @@ PIECES = st.sampled_from(
         ":",
         " ",
         "I",
+        "答案是",
+        "（",
+        "³",
     ]
 )
 
@@ -194,12 +267,27 @@ def test_any_reply_is_marked_without_a_complaint(reply, count):
 
 
 @pytest.mark.parametrize(
-    "piece", ["answer ", " ", "answer is (", "\\boxed{", "\\text{a}", "}", "<think>", "(A", "answer\n", "A. 6\n", "*"]
+    "piece",
+    [
+        "answer ",
+        " ",
+        "answer is (",
+        "\\boxed{",
+        "\\text{a}",
+        "}",
+        "<think>",
+        "(A",
+        "answer\n",
+        "A. 6\n",
+        "*",
+        "答案是（",
+        "answer: a. ",
+    ],
 )
 def test_long_replies_take_no_long_time(piece):
     def taken(length):
         reply = piece * (length // len(piece))
-        return seconds(lambda: (chosen_letter(reply, OPTIONS), written_answer(reply)))
+        return seconds(lambda: (chosen_letter(reply, OPTIONS), mark(WRITTEN, 0, reply)))
 
     # What grows with the square of the length takes a hundred times as long, and what grows with it ten times.
     assert (longest := taken(1_000_000)) < 40 * max(taken(100_000), 0.01)

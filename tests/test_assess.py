@@ -16,13 +16,13 @@ from satjax.aptitude import CapabilityProfile
 from satjax.assess.result import add_to_router
 from satjax.assess.run import questions_in_order
 from satjax.cli import main
-from satjax.export.directory import read_router
-from satjax.outcomes import read_outcomes
+from satjax.export.directory import read_router, rewrite_router
+from satjax.outcomes import read_outcomes, write_table
 from satjax.pretrained import DEFAULT
 from satjax.router import Router
 from satjax.weights.fetch import resolve
 from tests.conftest import need
-from tests.endpoints import stub_endpoint
+from tests.endpoints import faulty_proxy, stub_endpoint
 from tests.processes import free_port, launch
 from tests.trained import Trained
 
@@ -65,6 +65,57 @@ def test_replies_that_are_kept_are_told_of(trained: Trained, tmp_path, caplog):
     assert stub.asked.total() == 6
     assert (
         f"5 of 6 items have their replies from {tmp_path / 'm.json.journal'}; remove it to ask anew" in caplog.messages
+    )
+
+
+def test_what_goes_into_a_router_has_replies_to_nearly_all_items(trained: Trained, tmp_path, capsys):
+    questions = questions_in_order(read_router(trained.router).test, read_outcomes(trained.outcomes))
+    bad = {question.prompt() for question in questions[::6]}
+    router, more = tmp_path / "router", ("--out-router", str(tmp_path / "router"))
+    with (
+        stub_endpoint(answering(trained)) as stub,
+        faulty_proxy(stub, lambda prompt: "400" if prompt in bad else None) as url,
+    ):
+        assert main(arguments(trained, url, tmp_path / "m.json", *more)) == 2
+        said = capsys.readouterr()
+        assert "4 items got no reply and count as unobserved" in said.out
+        assert "4 of 24 items got no reply" in said.err
+        assert f"{tmp_path / 'm.json'} is the profile of the others" in said.err
+        assert said.err.count("\n") == 1
+        assert not router.exists()
+        assert CapabilityProfile.read(tmp_path / "m.json").count_T.sum() == 20
+        bad.clear()
+        assert main(arguments(trained, url, tmp_path / "m.json", *more)) == 0
+    assert stub.asked.total() == 24
+    assert "m/1" in Router.load(router).candidates
+
+
+def test_a_form_that_hides_what_is_known_is_warned_of(trained: Trained, tmp_path, capsys):
+    with stub_endpoint(lambda prompt: "The result is 42.") as stub:
+        assert main(arguments(trained, stub.url, tmp_path / "m.json", "--limit", "5")) == 0
+    assert "this profile may tell more of form than of ability" in capsys.readouterr().out
+
+
+def test_items_that_changed_are_named_and_asked_again(trained: Trained, tmp_path, caplog):
+    """Those of a router that does not know the texts it was trained on, as earlier versions wrote it."""
+    router = trained.copy(tmp_path / "router")
+    with rewrite_router(router, router) as (fresh, files):
+        tasks = tuple(replace(task, text_sha256=()) for task in files.test.tasks)
+        replace(files.test, tasks=tasks).write(fresh / "aptitude_test.json")
+    table = read_outcomes(trained.outcomes)
+    first = questions_in_order(read_router(router).test, table)[0].item_id
+    items = tuple(replace(item, text=f"{item.text} Why?") if item.id == first else item for item in table.items)
+    write_table(replace(table, items=items), tmp_path / "newer")
+    with stub_endpoint(lambda prompt: "The answer is: 1") as stub:
+        command = [*arguments(trained, stub.url, tmp_path / "m.json", "--limit", "5"), "--router", str(router)]
+        assert main(command) == 0
+        assert main([*command, "--outcomes", str(tmp_path / "newer")]) == 0
+    assert stub.asked.total() == 6
+    kept = tmp_path / "m.json.journal"
+    assert f"4 of 5 items have their replies from {kept}; remove it to ask anew" in caplog.messages
+    assert (
+        f"1 items, such as {first!r}, have another text now than the one that {kept} holds a reply to, and are asked again"
+        in caplog.messages
     )
 
 

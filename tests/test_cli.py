@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from satjax.aptitude import profile_from_outcomes
+from satjax.aptitude import CapabilityProfile, profile_from_outcomes
 from satjax.cli import _build_parser, main
 from satjax.errors import SatjaxError
 from satjax.export.directory import read_router, router_sha256
@@ -42,7 +42,19 @@ def one_line(capsys, code: int, arguments: list[str]) -> str:
     return lines[0]
 
 
-VERBS = ("rank", "assess", "train", "evaluate", "calibrate", "bench", "profile", "import", "outcomes", "doctor")
+VERBS = (
+    "rank",
+    "assess",
+    "train",
+    "evaluate",
+    "calibrate",
+    "bench",
+    "profile",
+    "remove",
+    "import",
+    "outcomes",
+    "doctor",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -456,6 +468,34 @@ def test_a_profile_of_another_test_is_refused(trained, tmp_path):
     profile_from_outcomes(table, other, table.candidate_ids[0]).write(out)
     with pytest.raises(SatjaxError, match="belongs to aptitude test"):
         router.add(out)
+
+
+def ranked(router: Path, capsys) -> set[str]:
+    capsys.readouterr()
+    assert main(["rank", "sort the list", "--router", str(router), "--json"]) == 0
+    return {entry["candidate"] for entry in json.loads(capsys.readouterr().out)[0]["ranking"]}
+
+
+def test_a_profile_of_outcomes_goes_into_a_router_and_out_of_it_again(trained, capsys, tmp_path):
+    table = read_table(trained.outcomes)
+    known = table.candidate_ids[0]
+    renamed = tuple(replace(each, id="mine") if each.id == known else each for each in table.candidates)
+    write_table(replace(table, candidates=renamed), tmp_path / "outcomes")
+    router, out = tmp_path / "router", tmp_path / "mine.json"
+    command = ["profile", "--outcomes", str(tmp_path / "outcomes"), "--router", str(trained.router), "--out", str(out)]
+    assert main([*command, "--candidate", "mine", "--out-router", str(router)]) == 0
+    assert "mine" in ranked(router, capsys)
+    profile = CapabilityProfile.read(out)
+    assert profile.assessment["by"] == "outcomes"
+    assert (profile.assessment["items"], profile.assessment["of"]) == (profile.count_T.sum(), 24)
+    assert main([*command, "--router", str(router), "--candidate", "mine", "--add"]) == 0, "again: it is replaced"
+    capsys.readouterr()
+    line = one_line(capsys, 2, [*command, "--candidate", table.candidate_ids[1], "--out-router", str(router)])
+    assert "from its training; name this one otherwise" in line
+    assert main(["remove", "mine", "--router", str(router)]) == 0
+    assert ranked(router, capsys) == set(Router.load(trained.router).candidates)
+    assert "unknown candidate 'mine'" in one_line(capsys, 2, ["remove", "mine", "--router", str(router)])
+    assert "stays as it is" in one_line(capsys, 2, ["remove", "mine", "--router", "default"])
 
 
 def test_a_profile_of_nobody_is_one_line(trained, capsys, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satjax.assess import endpoint as module
-from satjax.assess.endpoint import AttemptFailed, Declined, Endpoint, Reply, TimedOut, ask
+from satjax.assess.endpoint import AttemptFailed, Declined, Endpoint, Filtered, Reply, TimedOut, ask
 from satjax.errors import SatjaxError
 from tests.endpoints import FAULTS, Stub, completion, faulty_proxy, stub_endpoint
 from tests.processes import free_port
@@ -196,6 +196,41 @@ def test_a_question_that_is_declined_is_not_asked_again(stub: Stub):
     assert len(attempts) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "is_filter"),
+    [
+        (400, "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", True),
+        (400, "Invalid prompt: your prompt was flagged as potentially violating our usage policy.", True),
+        (400, '{"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}', True),
+        (400, '{"code": "data_inspection_failed"}', True),
+        (403, "m requires moderation; your input was flagged for harassment", True),
+        (451, "", True),
+        (403, "this key may not use m", False),
+        (400, "This model's maximum context length is 4096 tokens", False),
+        (400, "Unknown parameter: 'safety_identifier'", False),
+        (413, "too large", False),
+    ],
+)
+def test_what_a_filter_declines_is_told_from_what_has_a_wrong_form(status, body, is_filter):
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=body))
+
+    async def go() -> None:
+        async with httpx.AsyncClient(transport=transport) as client:
+            await ask(client, Endpoint("http://localhost/v1", "m"), "hi")
+
+    with pytest.raises(Declined) as raised:
+        asyncio.run(go())
+    assert isinstance(raised.value, Filtered) is is_filter
+
+
+def test_a_last_attempt_that_times_out_after_other_faults_is_a_failure(stub: Stub, monkeypatch):
+    monkeypatch.setattr(module, "ATTEMPTS", 3)
+    left = ["500", "500", "silence"]
+    with faulty_proxy(stub, lambda prompt: left.pop(0)) as url, pytest.raises(AttemptFailed) as raised:
+        asked(Endpoint(url, "m", timeout=SILENCE))
+    assert not isinstance(raised.value, TimedOut)
+
+
 @pytest.mark.parametrize("content", [None, [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]])
 def test_replies_without_text_or_in_parts(content):
     """Some leave the field out where it would be null."""
@@ -246,7 +281,7 @@ def test_a_reply_that_the_provider_broke_off_is_no_reply(choice, said):
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
 def test_what_a_filter_took_is_declined_and_what_it_left_is_a_reply(content):
-    with pytest.raises(Declined, match="content_filter"):
+    with pytest.raises(Filtered, match="content_filter"):
         module._reply(said_by(message={"content": content}, finish_reason="content_filter"))
     assert module._reply(said_by(finish_reason="content_filter", error=None)).text == "Let me th"
 

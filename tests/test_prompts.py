@@ -65,6 +65,13 @@ def test_an_option_is_named_in_many_ways(answer):
     assert question.prompt() == f"{CITIES}\n\n{CHOOSE}"
 
 
+@pytest.mark.parametrize("answer", ["B", "Ｂ", "（B）", "B、上海", "上海"])
+def test_full_width_options_are_named_and_rotated_too(answer):
+    question = question_of(item("哪座城市？\nA、北京\nB、上海\nC、广州", answer))
+    assert (question.options, question.right) == (("北京", "上海", "广州"), 1)
+    assert question.prompt(1) == f"哪座城市？\nA. 上海\nB. 广州\nC. 北京\n\n{CHOOSE}"
+
+
 @pytest.mark.parametrize("answer", ["(D)", "d", "B. Bonn", "Bonn, B", "BRome", "(B) or (C)", "rome wasn't built", "1)"])
 def test_what_names_no_option_is_to_be_written(answer):
     assert question_of(item(CITIES, answer)).options == ()

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from satjax.aptitude import CapabilityProfile
-from satjax.assess.result import add_to_router, check_addable, profile_of, standard_error
+from satjax.assess.result import (
+    add_to_router,
+    check_addable,
+    check_enough,
+    profile_of,
+    remove_from_router,
+    standard_error,
+)
 from satjax.assess.run import Assessment
 from satjax.errors import SatjaxError
 from satjax.export import directory as export
@@ -170,6 +177,40 @@ def test_candidates_of_the_training_are_not_replaced(trained: Trained):
     files = read_router(trained.router)
     with pytest.raises(SatjaxError, match=r"knows a candidate .* already, from its training; name this one otherwise"):
         check_addable(files, files.profiles[0].candidate)
+
+
+def test_a_candidate_that_was_added_is_taken_out_again(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    card = (router / "README.md").read_text()
+    for name in ("one", "other"):
+        add_to_router(assessed(router, candidate=name), router, router)
+    remove_from_router("one", router)
+    assert "one" not in Router.load(router).candidates
+    assert "`other`" in (router / "README.md").read_text()
+    remove_from_router("other", router)
+    assert (router / "README.md").read_text() == card
+    assert router_sha256(router) == router_sha256(trained.router)
+
+
+def test_who_was_trained_stays_and_who_is_not_there_is_not_taken_out(trained: Trained, tmp_path):
+    router = trained.copy(tmp_path / "router")
+    known = read_router(router).profiles[0].candidate
+    with pytest.raises(SatjaxError, match="from its training; only candidates that were added to it can be taken out"):
+        remove_from_router(known, router)
+    with pytest.raises(SatjaxError, match=f"unknown candidate .* did you mean '{known}'"):
+        remove_from_router(f"{known}x", router)
+    with pytest.raises(SatjaxError, match="comes with satjax stays as it is"):
+        remove_from_router("gpt-4o", DEFAULT)
+    assert router_sha256(router) == router_sha256(trained.router)
+
+
+def test_where_more_than_a_tenth_got_no_reply_the_candidate_goes_into_no_router():
+    outcomes = {f"i/{n}": 1.0 for n in range(18)}
+    found = Assessment(outcomes=outcomes, unanswered={"a": "HTTP 500", "b": "HTTP 500"})
+    check_enough(found, "m.json")
+    found.unanswered["c"] = "HTTP 400"
+    with pytest.raises(SatjaxError, match=r"3 of 21 items got no reply \(a: HTTP 500\).* run the same command again"):
+        check_enough(found, "m.json")
 
 
 def test_what_fails_leaves_the_router_as_it_was(trained: Trained, tmp_path, monkeypatch):

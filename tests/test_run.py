@@ -1,5 +1,6 @@
 """The test is taken: each item once, whatever the network does, and marked as a hand would."""
 
+import re
 import signal
 import threading
 import time
@@ -17,9 +18,9 @@ from satjax.assess import endpoint as endpoint_module
 from satjax.assess.endpoint import Endpoint, Reply
 from satjax.assess.journal import open_journal
 from satjax.assess.prompts import LETTERS
-from satjax.assess.run import GIVE_UP_AFTER, Assessment, questions_in_order, run
+from satjax.assess.run import GIVE_UP_AFTER, MOST_FILTERED, Assessment, other_measurement, questions_in_order, run
 from satjax.errors import SatjaxError, TryAgain
-from satjax.outcomes import Item, OutcomeTable
+from satjax.outcomes import Candidate, Item, OutcomeTable
 from tests.endpoints import FAULTS, faulty_proxy, stub_endpoint
 from tests.processes import free_port
 from tests.tiny import tiny_table
@@ -140,6 +141,64 @@ def test_what_is_in_the_journal_is_not_asked_again_and_more_items_go_on(question
     )
 
 
+def test_an_item_whose_text_is_another_now_is_asked_again(questions, test, table, tmp_path):
+    other = replace(questions[0], text=f"{questions[0].text} Give it in words.")
+    changed = [other, *questions[1:]]
+    reply_of = answering(questions)
+    with stub_endpoint(lambda p: "The answer is: ???x" if p == other.prompt() else reply_of(p)) as stub:
+        taken(stub.url, questions, tmp_path / "j")
+        found = taken(stub.url, changed, tmp_path / "j")
+        assert stub.asked.total() == 31
+        assert stub.asked[other.prompt()] == 1
+        assert found.outcomes[other.item_id] == 0.0
+        assert taken(stub.url, changed, tmp_path / "j") == found
+    assert stub.asked.total() == 31
+
+
+def test_items_with_another_text_than_was_drawn_are_left_out(questions, test, table, caplog):
+    first = questions[0].item_id
+    other = replace(
+        table, items=tuple(replace(item, text=f"{item.text}!") if item.id == first else item for item in table.items)
+    )
+    assert [q.item_id for q in questions_in_order(test, other)] == [q.item_id for q in questions[1:]]
+    assert caplog.messages == [
+        f"1 items of the test have other texts in --outcomes than the router was trained on, such as {first!r}, and stay unobserved"
+    ]
+    old = replace(test, tasks=tuple(replace(task, text_sha256=()) for task in test.tasks))
+    assert len(questions_in_order(old, other)) == 30, "a test of an earlier version does not know"
+    others = replace(table, items=tuple(replace(item, text=f"{item.text}!") for item in table.items))
+    with pytest.raises(SatjaxError, match=r"holds other texts .* give the very data that it was trained on"):
+        questions_in_order(test, others)
+
+
+def test_a_model_without_the_words_that_were_asked_for_is_told_of(questions, tmp_path):
+    with stub_endpoint(lambda prompt: "The result is 42.") as stub:
+        found = taken(stub.url, questions[:8], tmp_path / "j")
+    assert found.unparsed == dict.fromkeys((q.item_id for q in questions[:8]), "The result is 42.")
+    assert set(found.outcomes.values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "why"),
+    [
+        ("42", 1.0, None),
+        ("Thank you, but I cannot come to the meeting on Friday.", 1.0, "4 of 4 items have free text as their answer"),
+        ("谢谢您的邀请，但我星期五不能参加会议，请原谅。", 1.0, "4 of 4 items have free text"),
+        ("So it is six times seven which makes \\boxed{42} in all, as was asked.", 1.0, None),
+        ("42", 0.5, "4 of the 4 outcomes on these items are between 0 and 1"),
+    ],
+)
+def test_where_marking_is_another_measurement_that_is_said(answer, score, why):
+    items = tuple(Item(f"i/{n}", f"{n}?", "t", answer=answer) for n in range(4))
+    table = OutcomeTable(items, (Candidate("m"),), np.full((1, 4), score, np.float32))
+    task = CoreTask("t", ("a", "b", "c", "d", "e"), tuple(item.id for item in items))
+    said = other_measurement(questions_in_order(AptitudeTest(0, "s", (task,)), table), table)
+    if why is None:
+        assert said is None
+    else:
+        assert re.match(rf"{why}.*score the replies yourself, then use `satjax profile`", said)
+
+
 def choices(count: int = 4) -> list:
     texts = [
         f"{n}: which?\n" + "\n".join(f"{x}. {word}{n}" for x, word in zip(LETTERS, ("a", "b", "c"), strict=False))
@@ -179,8 +238,39 @@ def test_items_that_the_endpoint_declines_are_unobserved(questions, tmp_path):
     ):
         found = taken(url, questions, tmp_path / "j", concurrency=1)
     assert len(found.unanswered) == 10
+    assert found.undelivered == {}
     assert all("HTTP 400" in reason for reason in found.unanswered.values())
     assert len(found.outcomes) == 20
+
+
+@pytest.mark.parametrize("fault", ["filtered", "silence"])
+def test_what_a_filter_declines_or_takes_too_long_is_wrong_as_in_service(questions, tmp_path, fault):
+    bad = {question.item_id: question.prompt() for question in questions[::3]}
+    with (
+        stub_endpoint(answering(questions)) as stub,
+        faulty_proxy(stub, lambda prompt: fault if prompt in bad.values() else None) as url,
+    ):
+        found = taken(url, questions, tmp_path / "j", timeout=0.8 if fault == "silence" else 60)
+        again = taken(stub.url, questions, tmp_path / "j")
+    assert found.unanswered == {}
+    assert found.undelivered.keys() == bad.keys()
+    assert found.outcomes == {q.item_id: float(knows(q) and q.item_id not in bad) for q in questions}
+    assert again.outcomes == {q.item_id: float(knows(q)) for q in questions}, "they are asked again"
+
+
+@pytest.mark.parametrize(("answered", "most"), [(0, MOST_FILTERED), (10, MOST_FILTERED), (11, MOST_FILTERED)])
+def test_a_filter_may_decline_many_in_a_row_but_not_whoever_asks(questions, tmp_path, answered, most):
+    """Of 30 items."""
+    bad = {question.prompt() for question in questions[answered : answered + most]}
+    with (
+        stub_endpoint(answering(questions)) as stub,
+        faulty_proxy(stub, lambda prompt: "filtered" if prompt in bad else None) as url,
+    ):
+        if len(bad) < MOST_FILTERED:
+            assert len(taken(url, questions, tmp_path / "j").undelivered) == len(bad)
+        else:
+            with pytest.raises(SatjaxError, match=f"no reply to {MOST_FILTERED} questions in a row .*mend what"):
+                taken(url, questions, tmp_path / "j", concurrency=1)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.aptitude import AptitudeTest, CoreTask, sample_aptitude_test
-from satjax.aptitude.sampling import distinguishability
+from satjax.aptitude.sampling import distinguishability, text_sha256
 from satjax.errors import SatjaxError
 from satjax.outcomes import Candidate, Item, OutcomeTable
 from tests.tiny import tiny_table
@@ -239,6 +239,36 @@ def small() -> AptitudeTest:
 )
 def test_any_change_of_content_changes_the_fingerprint(change):
     assert replace(small(), **change).fingerprint != small().fingerprint
+
+
+def test_texts_are_known_by_their_digests_which_the_fingerprint_leaves_out(tmp_path):
+    items = [Item(f"i{n}", f"What is {n}?", "t") for n in range(1, 5)]
+    first, second = small().tasks
+    digests = [text_sha256(item.text) for item in items]
+    test = replace(
+        small(),
+        tasks=(replace(first, text_sha256=tuple(digests[:2])), replace(second, text_sha256=tuple(digests[2:]))),
+    )
+    assert (test.content, test.fingerprint) == (small().content, small().fingerprint)
+    test.write(tmp_path / "test.json")
+    assert AptitudeTest.read(tmp_path / "test.json") == test
+    assert test.with_other_texts(items) == []
+    changed = [items[0], replace(items[1], text="Which?"), replace(items[2], text=" What  is 3?"), Item("i9", "", "t")]
+    assert test.with_other_texts(changed) == ["i2"]
+    assert small().with_other_texts(changed) == []
+
+
+def test_a_drawn_test_knows_the_texts_of_its_items():
+    table = zoo()
+    test = sample_aptitude_test(table, num_tasks=6, shots=4)
+    assert test.with_other_texts(table.items) == []
+    changed = [replace(item, text=f"{item.text}!") for item in table.items]
+    assert sorted(test.with_other_texts(changed)) == sorted(test.item_ids)
+
+
+def test_a_test_without_digests_is_written_as_it_was(tmp_path):
+    small().write(tmp_path / "test.json")
+    assert "text_sha256" not in (tmp_path / "test.json").read_text()
 
 
 @given(st.floats(0, 1, exclude_max=True))

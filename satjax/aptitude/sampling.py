@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ from satjax.aptitude.keywords import task_keywords
 from satjax.config import Draw
 from satjax.errors import SatjaxError
 from satjax.files import write_text
-from satjax.outcomes import OutcomeTable
+from satjax.outcomes import Item, OutcomeTable
 from satjax.outcomes.fitting import drawable_items, fitting_flags
+from satjax.outcomes.splits import digest
 
 VERSION = 1
 FLOOR = 1e-3
@@ -23,11 +25,15 @@ FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class CoreTask:
-    """One task of the test: its name, five keywords, and the items every candidate answers."""
+    """One task of the test: its name, five keywords, and the items every candidate answers.
+
+    `text_sha256` holds `text_sha256` of each of these, or nothing where the test was drawn by a version that did not keep them.
+    """
 
     name: str
     keywords: tuple[str, ...]
     item_ids: tuple[str, ...]
+    text_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,25 +60,48 @@ class AptitudeTest:
         return frozenset(item for task in self.tasks for item in task.item_ids)
 
     @cached_property
+    def content(self) -> dict[str, Any]:
+        """What makes it this test, as JSON has it: all but the digests of texts, which not all tests have."""
+        tasks = [{key: held for key, held in asdict(task).items() if key != "text_sha256"} for task in self.tasks]
+        return {"seed": self.seed, "source": self.source, "tasks": tasks}
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of the test's content: profiles name the test they belong to by it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
+
+    def with_other_texts(self, items: Iterable[Item]) -> list[str]:
+        """Those of the items, by their ids, whose texts are others than when the test was drawn, as far as it knows."""
+        drawn = {item: sha for task in self.tasks for item, sha in zip(task.item_ids, task.text_sha256, strict=False)}
+        return [item.id for item in items if item.id in drawn and drawn[item.id] != text_sha256(item.text)]
 
     def write(self, path: Path) -> None:
         """As JSON."""
-        write_text(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False))
+        digests = [{"text_sha256": task.text_sha256} if task.text_sha256 else {} for task in self.tasks]
+        tasks = [{**task, **more} for task, more in zip(self.content["tasks"], digests, strict=True)]
+        write_text(path, json.dumps({"version": VERSION, **self.content, "tasks": tasks}, indent=1, ensure_ascii=False))
 
     @classmethod
     def read(cls, path: Path) -> "AptitudeTest":
         """Reads what `write` wrote; raises SatjaxError where that cannot be done."""
         value = read_json(path, "aptitude test", VERSION)
         try:
-            tasks = tuple(CoreTask(str(t["name"]), texts(t["keywords"]), texts(t["item_ids"])) for t in value["tasks"])
+            tasks = tuple(
+                CoreTask(str(t["name"]), texts(t["keywords"]), texts(t["item_ids"]), texts(t.get("text_sha256", [])))
+                for t in value["tasks"]
+            )
             if not tasks or len({len(task.item_ids) for task in tasks}) != 1 or not tasks[0].item_ids:
                 raise ValueError("its tasks differ in their number of items, or there are none")
+            if any(task.text_sha256 and len(task.text_sha256) != len(task.item_ids) for task in tasks):
+                raise ValueError("a task has not as many digests of texts as items")
             return cls(int(value["seed"]), str(value["source"]), tasks)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SatjaxError(f"{path} is no aptitude test ({error!r}); copy it from the router again") from error
+
+
+def text_sha256(text: str) -> str:
+    """What tells one text from another, blanks folded: the first 8 bytes of its sha256, in hexadecimal."""
+    return digest(text)[:8].hex()
 
 
 def read_json(path: Path, what: str, version: int) -> dict[str, Any]:
@@ -132,7 +161,9 @@ def sample_aptitude_test(
     for task in chosen:
         weight = weight_N[members[task]]
         drawn = [train.items[i] for i in rng.choice(members[task], shots, replace=False, p=weight / weight.sum())]
-        tasks.append(CoreTask(task, keywords[task], tuple(sorted(item.id for item in drawn))))
+        drawn.sort(key=lambda item: item.id)
+        ids, digests = tuple(item.id for item in drawn), tuple(text_sha256(item.text) for item in drawn)
+        tasks.append(CoreTask(task, keywords[task], ids, digests))
         sources |= {item.source for item in drawn}
     return AptitudeTest(seed, ", ".join(sorted(sources)), tuple(tasks))
 

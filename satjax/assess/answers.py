@@ -4,31 +4,57 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from satjax.assess.prompts import Question
+from satjax.assess.spelling import plainly
 from satjax.outcomes.lettered import LETTERS
 from satjax.outcomes.splits import folded
 
-_GAP = r"[\s*_`$\\({\[\"'“‘:]{0,9}"
+_GAP = r"[\s*_`$\\({\[\"'“‘:<>]{0,9}"
+_WORD = (
+    r"(?<!/)(?i:answer|\b(?:correct|right|best)\s(?:option|choice)|respuesta|réponse|resposta|risposta|antwort|ответ"
+    r"|答案|答え|回答|正解|정답|故[选選]|[应應][选選])(?i:\s(?:correct[ae]|corret[ao]|corretta|finale?))?"
+)
+"""What calls something an answer, in the languages that models most often fall into; not the tag that closes one."""
+_IS = r"is|es|est|ist|é|è|是|[为為]|は|은|는"
+_VERB = (
+    rf"(?i:(?:{_IS}|would be|must be|should be|has to be|seems to be|[应應](?:[为為]|[该該]?是))"
+    r"(?:\s(?:thus|therefore|then|hence|clearly|definitely|(?:most\s)?likely|probably|indeed))?|=)?"
+)
+_BETWEEN = rf"{_GAP}{_VERB}{_GAP}"
 _LETTER = r"(?:\(([a-z])\)|([A-HJ-Z])(?!['’]?[A-Za-z])|(I)(?!['’]?[A-Za-z]|\s[a-z]))"
-_ENDS = r"(?=[ \t*_`)]{0,9}(?:[.,;:\n]|\Z))"
+_ENDS = r"(?=[ \t*_`)]{0,9}(?:[.,;:。\n]|\Z))"
+_OTHERS = r"(?!\)?,?\s(?:n?or)\s\(?[A-Z]\b)"
+"""Not where another letter goes with it."""
 _NAMED = re.compile(
-    rf"(?i:answer)({_GAP}(?i:is|=|would be|must be|should be)?{_GAP})(?:(?i:option|choice|letter){_GAP}(?:([a-z]){_ENDS}|{_LETTER})|\(?{_LETTER})"
+    rf"{_WORD}({_BETWEEN})(?:(?i:(?:the\s)?(?:option|choice|letter)){_GAP}(?:([a-z]){_ENDS}|{_LETTER})|\(?{_LETTER}){_OTHERS}"
 )
 """“The answer is (B)”, “Answer: **B**”, “the answer is option b”; of small letters otherwise only bracketed ones, and not the pronoun."""
-_SAYS = re.compile(r"[a-z=:]", re.IGNORECASE)
+_SMALL = re.compile(rf"{_WORD}({_BETWEEN})([a-z])(\.?)(?=[.。 \t*_`)\]}}$]{{0,9}}(?:\n|</|\Z))")
+"""“The answer is: b”, where nothing but the letter stands to the end of the line."""
+_SAYS = re.compile(r"[^\W_]|[=:>]")
 """Of what stands between “answer” and the letter: “answer (B)” alone may speak of one that is wrong."""
 _ALONE = re.compile(r"([A-Z])")
-_AT_END = re.compile(r"(?:\(|option )([A-Z])\)?$")
-_WRITTEN = re.compile(r"(?i:answer)[\s*_`]{0,9}(?:(?i:is)[\s*_`]{0,9}:?|=|:)[\s*_`$]{0,9}(?P<answer>[^\s*_`$][^\n]*)")
+_AT_END = re.compile(r"(?<!nor )(?<!\bor )(?<!not )(?<!and )(?:\(|option )([A-Z])\)?$")
+_WRITTEN = re.compile(
+    rf"{_WORD}[\s*_`]{{0,9}}(?:(?i:{_IS})[\s*_`]{{0,9}}:?|=|:|>)[\s*_`$]{{0,9}}(?P<answer>[^\s*_`$][^\n]*?)(?=</|\n|\Z)"
+)
+_END = re.compile(r"[.!?;](?=\s|[^\x00-\x7f])|。|\s(?=[(\[])")
+"""Where a sentence ends, or brackets begin that say more."""
+MOST_ENDS = 5
+"""Of what a reply calls its answer, as far as they are tried."""
 _BRACE = re.compile(r"\\(?P<name>boxed|text(?:bf|it|rm)?|math(?:bf|rm))\s{0,9}\{|\\[{}]|[{}]")
 """Braces, with the commands of LaTeX that only dress what is in them."""
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 """A number whose commas group thousands; in any other, such as 3,14, they may be decimal marks."""
 _SPELLINGS = (("−", "-"), ("\\%", "%"), ("{,}", ","))
 """How signs of numbers are typeset, and how they are typed."""
-_EDGES = " \t\r\n.,;:!?*_`$\"'“”‘’()[]{}\\"
-_MARKS = " \t\r\n*_`\"'“”.:"
+_EDGES = " \t\r\n.,;:!?。、*_`$\"'“”‘’()[]{}\\"
+_MARKS = " \t\r\n*_`\"'“”.:。"
+_IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+WORDS_TO_REPEAT = 8
+"""Of an answer that a right reply can be expected to give word for word."""
 LONGEST = 200_000
 """Characters of a reply that are read, from its end: the answer stands there."""
 LONGEST_LETTER = 80
@@ -44,23 +70,33 @@ class Mark:
 
 
 def mark(question: Question, rotation: int, reply: str) -> Mark:
-    """Marks the reply to a question in a rotation. A reply without an answer is wrong, as in the published results of MMLU-Pro."""
+    """Marks the reply to a question in a rotation. A reply without an answer is wrong, as in the published results of MMLU-Pro.
+
+    A written answer may go on after the right one, where a sentence ends or in brackets. A last line that is not the right answer is none, where the
+    reply calls nothing so.
+    """
     if question.options:
         letter = chosen_letter(reply, question.rotated(rotation))
         return Mark(letter, letter == question.right_letter(rotation))
     answer = written_answer(reply)
-    return Mark(answer, answer is not None and same_answer(answer, question.answer))
+    if answer is None:
+        return Mark(None, False)
+    ends = [end.start() for end in islice(_END.finditer(answer), MOST_ENDS)]
+    right = any(same_answer(answer[:end], question.answer) for end in (None, *ends))
+    return Mark(answer if right or _said(_conclusion(reply)) else None, right)
 
 
 def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
     """The letter of the option that a reply decides on, or None.
 
     In this order: the last letter that it says the answer is, the last one in a box, the last one right after “answer”, an option's text that it
-    calls the answer or puts in a box, a letter that stands alone on the first or last line, or before its option's text there, an option's text
-    that is the last line, and a letter in brackets, or after “option”, at the very end. Anything else would be a guess, and is not made.
+    calls the answer or puts in a box, a small letter that it calls so, a letter that stands alone on the first or last line, or before its option's
+    text there, an option's text that is the last line, and a letter in brackets, or after “option”, at the very end. Anything else would be a
+    guess, and is not made.
     """
     text, letters = _conclusion(reply), LETTERS[: len(options)]
-    named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(_unwrapped(text))]
+    bare = _unwrapped(text)
+    named = [(between, "".join(letter).upper()) for between, *letter in _NAMED.findall(bare)]
     said_to_be = [letter for between, letter in named if _SAYS.search(between)]
     short = [text[box] for box in _boxes(text) if box.stop - box.start <= LONGEST_LETTER]
     boxed = [alone[1] for box in short if (alone := _ALONE.fullmatch(_unwrapped(box).strip(_EDGES)))]
@@ -69,6 +105,13 @@ def chosen_letter(reply: str, options: tuple[str, ...]) -> str | None:
             return known[-1]
     if same := _option(_said(text), options):
         return same
+    small = [
+        letter.upper()
+        for between, letter, stop in _SMALL.findall(bare)
+        if _SAYS.search(between) and (letter not in "ai" or ":" in between or stop)  # these are words, too
+    ]
+    if known := [letter for letter in small if letter in letters]:
+        return known[-1]
     lines = [line.strip(_MARKS) for line in text.splitlines() if line.strip(_MARKS)]
     for line in lines[:1] + lines[-1:]:
         if (alone := _ALONE.fullmatch(_unwrapped(line).strip(_EDGES))) and alone[1] in letters:
@@ -100,17 +143,23 @@ def written_answer(reply: str) -> str | None:
 
 def same_answer(a: str, b: str) -> bool:
     """Whether two written answers are the same text, case, blanks and marks at the ends aside, or the same number; of a solution what it boxes counts."""
-    a, b = (_typed(_unwrapped(_boxed(answer) or answer)) for answer in (a, b))
+    a, b = (_typed(_unwrapped(_boxed(answer) or answer)) for answer in (plainly(a), plainly(b)))
     if _plain(a) == _plain(b):
-        return True
+        return bool(_plain(a)) or folded(a) == folded(b)
     x, y = _number(a), _number(b)
     return x is not None and y is not None and math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12)
 
 
+def is_free_text(answer: str) -> bool:
+    """Whether an answer is too long to be repeated word for word; of a solution what it boxes counts. Two Chinese or Japanese letters are a word."""
+    text = _boxed(answer) or answer
+    return len(text.split()) + len(_IDEOGRAPH.findall(text)) // 2 > WORDS_TO_REPEAT
+
+
 def _conclusion(reply: str) -> str:
-    """What stands after a reasoning model's thoughts; nothing, where they do not end."""
+    """What stands after a reasoning model's thoughts, in its plain spelling; nothing, where they do not end."""
     text = reply[-LONGEST:].rpartition("</think>")[2]
-    return text.partition("<think>")[0]
+    return plainly(text.partition("<think>")[0])
 
 
 def _said(text: str) -> str | None:
@@ -164,7 +213,7 @@ def _option(said: str | None, options: tuple[str, ...]) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_unwrapped(text).casefold().split()).strip(_EDGES)
+    return " ".join(_unwrapped(plainly(text)).casefold().split()).strip(_EDGES)
 
 
 def _typed(text: str) -> str:

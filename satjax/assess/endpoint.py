@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,13 @@ MOST_TOKENS = 2**53
 """Of a reply; whoever says more counts something else."""
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 """Fields of a request that cut a reply short, and change nothing of one that is shorter."""
+UNLAWFUL = 451
+FILTERED = re.compile(
+    r"content[ _-]?(?:filter|policy|management|moderation|exists risk)|moderation|usage (?:polic|guideline)|flagged"
+    r"|safety (?:filter|polic|system|reason|check)|responsible[ _]?ai|data[ _]?inspection|inappropriate content|prohibited[ _]content|敏感",
+    re.IGNORECASE,
+)
+"""How vendors say that it is what a question says that they do not answer."""
 HOPELESS = REFUSALS | {301, 302, 303, 307, 308}
 """What no other question will fare better with."""
 
@@ -96,6 +104,10 @@ class Declined(Exception):
     """The endpoint will not answer this question, however often it is asked."""
 
 
+class Filtered(Declined):
+    """A filter will not have it answered: whoever asks the model in earnest gets no answer either."""
+
+
 class AttemptFailed(Exception):
     """This attempt failed and the next one may not; `wait` seconds are what the endpoint asks for."""
 
@@ -113,7 +125,7 @@ async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, pat
 
     Fewer attempts may time out than may fail. The first one that fails is logged, unless the endpoint says how long to wait. Where not `patient`,
     an address that cannot be reached at all is not tried again. Raises `Declined` for a question that the endpoint refuses, `AttemptFailed` where the
-    last attempt failed, and SatjaxError where it refuses everything (no such model or address, no access).
+    last attempt failed, `TimedOut` where as many did as may, and SatjaxError where it refuses everything (no such model or address, no access).
     """
     timeouts = 0
 
@@ -132,7 +144,12 @@ async def ask(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, *, pat
         sleep=asyncio.sleep,
         reraise=True,
     )
-    return await retrying(_attempt, client, endpoint, prompt)
+    try:
+        return await retrying(_attempt, client, endpoint, prompt)
+    except TimedOut as error:
+        if timeouts < TIMEOUTS:  # most attempts failed otherwise: nobody knows what it would have taken
+            raise AttemptFailed(str(error)) from error
+        raise
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:
@@ -185,6 +202,8 @@ async def _attempt(client: httpx.AsyncClient, endpoint: Endpoint, prompt: str) -
         raise SatjaxError(
             f"{endpoint.url} refuses model {endpoint.model!r} ({said}); check --base-url (it usually ends with /v1), --model and --api-key-env"
         )
+    if response.status_code == UNLAWFUL or FILTERED.search(said):
+        raise Filtered(said)
     raise Declined(said)
 
 
@@ -209,7 +228,7 @@ def _reply(content: bytes, key: str | None = None) -> Reply:
     if broken:
         raise AttemptFailed(f"the model broke off ({_said(why, key)})")
     if not reply.is_whole:
-        raise Declined("the endpoint's filter left nothing of the reply (content_filter)")
+        raise Filtered("the endpoint's filter left nothing of the reply (content_filter)")
     return reply
 
 

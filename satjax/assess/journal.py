@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from satjax.aptitude.sampling import text_sha256
 from satjax.assess.endpoint import Reply
 from satjax.errors import SatjaxError
 from satjax.files import exclusive, explain_full_disk
@@ -16,16 +17,33 @@ VERSION = 2
 UNLIMITED = 2**62
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A reply, and which prompt it is one to (`text_sha256`): None in the lines of earlier versions, which did not say so."""
+
+    reply: Reply
+    prompt: str | None
+
+
 class Journal:
     """Replies by item and rotation; made by `open_journal`."""
 
-    def __init__(self, stream: IO[bytes], replies: dict[tuple[str, int], Reply], most_tokens: int):
-        self._stream, self.replies, self._most_tokens = stream, replies, most_tokens
+    def __init__(self, stream: IO[bytes], kept: dict[tuple[str, int], Kept], most_tokens: int):
+        self._stream, self._kept, self._most_tokens = stream, kept, most_tokens
 
-    def add(self, item_id: str, rotation: int, reply: Reply) -> None:
-        """Keeps a reply; it is on disk when this returns."""
-        self.replies[item_id, rotation] = reply
-        entry = {"item": item_id, "rotation": rotation, "most_tokens": self._most_tokens}
+    def reply(self, item_id: str, rotation: int, prompt: str) -> Reply | None:
+        """The reply to this prompt, or None where there is none, or one to another text of the item only."""
+        kept = self._kept.get((item_id, rotation))
+        return kept.reply if kept and kept.prompt in (None, text_sha256(prompt)) else None
+
+    def knows(self, item_id: str) -> bool:
+        """Whether there is a reply to any text of an item, in its first rotation."""
+        return (item_id, 0) in self._kept
+
+    def add(self, item_id: str, rotation: int, prompt: str, reply: Reply) -> None:
+        """Keeps a reply to a prompt, in place of one to another text of the item; it is on disk when this returns."""
+        kept = self._kept[item_id, rotation] = Kept(reply, text_sha256(prompt))
+        entry = {"item": item_id, "rotation": rotation, "prompt": kept.prompt, "most_tokens": self._most_tokens}
         _append(self._stream, {**entry, **asdict(reply)})
 
 
@@ -46,7 +64,8 @@ def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITE
         stream.seek(0)
         whole, _, torn = stream.read().rpartition(b"\n")
         lines = whole.split(b"\n") if whole else []
-        head, replies = {"version": VERSION, **job}, {}
+        head: dict[str, Any] = {"version": VERSION, **job}
+        replies: dict[tuple[str, int], Kept] = {}
         if lines:
             if (found := _object(lines[0], path, 1)) != head:
                 raise SatjaxError(
@@ -54,9 +73,9 @@ def open_journal(path: Path, job: Mapping[str, Any], most_tokens: int = UNLIMITE
                 )
             entries = [_entry(line, path, number) for number, line in enumerate(lines[1:], start=2)]
             replies = {
-                key: reply
-                for key, most, reply in entries
-                if reply.is_whole and (reply.finish != "length" or most >= most_tokens)
+                key: kept
+                for key, most, kept in entries
+                if kept.reply.is_whole and (kept.reply.finish != "length" or most >= most_tokens)
             }
         if torn:
             stream.truncate(len(whole) + 1 if lines else 0)
@@ -104,11 +123,12 @@ def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return value
 
 
-def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], int, Reply]:
+def _entry(line: bytes, path: Path, number: int) -> tuple[tuple[str, int], int, Kept]:
     """The item and rotation of a reply, how many tokens it might have had, and the reply."""
     value = _object(line, path, number)
     try:
         reply = Reply(str(value["text"]), str(value["finish"]), int(value["tokens_in"]), int(value["tokens_out"]))
-        return (str(value["item"]), int(value["rotation"])), int(value["most_tokens"]), reply
+        prompt = None if value.get("prompt") is None else str(value["prompt"])
+        return (str(value["item"]), int(value["rotation"])), int(value["most_tokens"]), Kept(reply, prompt)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SatjaxError(f"{path} line {number} is no reply ({error!r}); remove that line") from error

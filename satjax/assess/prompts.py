@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from satjax.assess.spelling import plainly
 from satjax.outcomes import Item
 from satjax.outcomes.lettered import LETTERS, lettered_runs, with_letters
 from satjax.outcomes.splits import folded
@@ -11,7 +12,7 @@ from satjax.outcomes.splits import folded
 CHOOSE = 'Think step by step, then end with "The answer is" and the letter of the right option in brackets.'
 WRITE = 'Think step by step, then end with a line of "The answer is:" and nothing but the answer.'
 
-_LETTERED = re.compile(r"\(?([A-Za-z])(?:[.)]\s*|\s+|\Z)(.*)", re.DOTALL)
+_LETTERED = re.compile(r"\(?([A-Za-z])(?:[.)、]\s*|\s+|\Z)(.*)", re.DOTALL)
 """An answer that is a letter, however it is written, or a letter and a text: `b`, `(B)`, `B. Rome`."""
 
 
@@ -54,18 +55,23 @@ def question_of(item: Item) -> Question | None:
     answer = (item.answer or "").strip()
     if not answer:
         return None
+    said = plainly(answer)
     runs = list(lettered_runs(item.text))
-    if len(answer) == 1 and answer in LETTERS:
-        right = LETTERS.index(answer)
+    if len(said) == 1 and said in LETTERS:
+        right = LETTERS.index(said)
         for start, options in runs:
             if right < len(options):
                 return Question(item.id, item.text, answer, item.text[:start].rstrip(), options, right)
     # Of earlier runs, those of worked examples, a text says nothing.
     for start, options in runs[:1]:
-        same = [place for place, option in enumerate(options) if folded(option) == folded(answer)]
-        if not same and (named := _LETTERED.fullmatch(answer)):
-            place, rest = LETTERS.index(named[1].upper()), folded(named[2])
-            same = [place] if place < len(options) and rest in ("", folded(options[place])) else []
+        same = [place for place, option in enumerate(options) if _same(option, said)]
+        if not same and (named := _LETTERED.fullmatch(said)):
+            place, rest = LETTERS.index(named[1].upper()), named[2].strip()
+            same = [place] if place < len(options) and (not rest or _same(rest, options[place])) else []
         if len(same) == 1:
             return Question(item.id, item.text, answer, item.text[:start].rstrip(), options, same[0])
     return Question(item.id, item.text, answer)
+
+
+def _same(a: str, b: str) -> bool:
+    return folded(plainly(a)) == folded(plainly(b))

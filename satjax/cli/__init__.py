@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import absl.logging
 
 from satjax import __version__
-from satjax.cli import assessment, evaluation, outcomes, ranking, serving, training
+from satjax.cli import assessment, candidates, evaluation, outcomes, ranking, serving, training
 from satjax.cli.parser import Parser, verb_adder
 from satjax.errors import SatjaxError
 from satjax.render.standard_output import safe_output
@@ -66,7 +66,7 @@ def _build_parser() -> Parser:
     parser = Parser(prog="satjax", description="Rank candidate LLMs for an instruction without running any of them.")
     parser.add_argument("--version", action="version", version=f"satjax {__version__}")
     verb = verb_adder(parser)
-    for group in (ranking, assessment, serving, training, evaluation, outcomes):
+    for group in (ranking, assessment, candidates, serving, training, evaluation, outcomes):
         group.add_verbs(verb)
     verb("doctor", _doctor, "Show versions, devices and base weights, and what to fix.", "satjax doctor")
     return parser

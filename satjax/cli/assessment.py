@@ -5,18 +5,17 @@ import json
 import logging
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from satjax.cli.candidates import add_target_flags, profile_file, routers, say_written
 from satjax.cli.parser import ROUTER_HELP, Verb
 from satjax.errors import SatjaxError
-from satjax.files import local_path, safe_name
-from satjax.pretrained import DEFAULT, is_shipped, router_directory
+from satjax.files import local_path
+from satjax.pretrained import DEFAULT, router_directory
 
 if TYPE_CHECKING:
     from satjax.aptitude import AptitudeTest
     from satjax.assess.endpoint import Endpoint
-    from satjax.export.directory import RouterFiles
 
 log = logging.getLogger("satjax")
 
@@ -91,14 +90,7 @@ def add_verbs(verb: Verb) -> None:
         help="the profile (default: CANDIDATE.json, with _ and a digest where its name holds characters such as /); FILE.journal keeps the replies, and "
         "whatever is in it is not asked again: remove it where another model answers to the name",
     )
-    into = result.add_mutually_exclusive_group()
-    into.add_argument("--add", action="store_true", help="put the candidate into --router")
-    into.add_argument(
-        "--out-router",
-        type=local_path,
-        metavar="DIR",
-        help="write a copy of --router with the candidate there; a copy that is there already takes it in",
-    )
+    add_target_flags(result)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -114,8 +106,8 @@ def _json_object(text: str) -> dict[str, Any]:
 def _assess(options: argparse.Namespace) -> int:
     from satjax.assess.endpoint import Endpoint
     from satjax.assess.journal import open_journal
-    from satjax.assess.result import add_to_router, profile_of
-    from satjax.assess.run import questions_in_order, run
+    from satjax.assess.result import add_to_router, check_enough, profile_of
+    from satjax.assess.run import other_measurement, questions_in_order, run
     from satjax.outcomes import read_outcomes
     from satjax.processes.interruption import stop_requests
     from satjax.render.assessment import assessment_table
@@ -126,9 +118,12 @@ def _assess(options: argparse.Namespace) -> int:
     endpoint = Endpoint(
         options.base_url, options.model, _key(options.api_key_env), options.max_tokens, options.body, options.timeout
     )
-    source, files, target = _routers(options, candidate)
-    questions = questions_in_order(files.test, read_outcomes(options.outcomes))[: options.limit]
-    out = _profile_file(options.out, candidate)
+    source, files, target = routers(options, candidate)
+    table = read_outcomes(options.outcomes)
+    questions = questions_in_order(files.test, table)[: options.limit]
+    if doubt := other_measurement(questions, table):
+        log.warning("%s", doubt)
+    out = profile_file(options.out, candidate)
     kept = out.with_name(f"{out.name}.journal")
     job, most_tokens = _job(endpoint, files.test)
     with (
@@ -137,8 +132,17 @@ def _assess(options: argparse.Namespace) -> int:
         assessment_progress(prices) as on_progress,
     ):
         # Another model may answer to the same name by now.
-        if known := sum((question.item_id, 0) in journal.replies for question in questions):
-            log.warning("%d of %d items have their replies from %s; remove it to ask anew", known, len(questions), kept)
+        known = [question for question in questions if journal.knows(question.item_id)]
+        others = [each.item_id for each in known if not journal.reply(each.item_id, 0, each.prompt())]
+        if same := len(known) - len(others):
+            log.warning("%d of %d items have their replies from %s; remove it to ask anew", same, len(questions), kept)
+        if others:
+            log.warning(
+                "%d items, such as %r, have another text now than the one that %s holds a reply to, and are asked again",
+                len(others),
+                others[0],
+                kept,
+            )
         found = run(
             endpoint,
             questions,
@@ -153,12 +157,11 @@ def _assess(options: argparse.Namespace) -> int:
         settings["cost_usd"] = round(found.tokens_in * prices[0] + found.tokens_out * prices[1], 6)
     profile = profile_of(found, files, source, candidate, settings)
     profile.write(out)
+    assessment_table(profile, found.unparsed, found.undelivered, found.unanswered)
     if target is not None:
+        check_enough(found, out)
         add_to_router(profile, options.router, target, extend=not options.add)
-    assessment_table(profile, found.unparsed, found.unanswered)
-    print(f"profile: {out}")
-    if target is not None:
-        print(f"router:  {target}")
+    say_written(out, target)
     return 0
 
 
@@ -173,34 +176,6 @@ def _checked_numbers(options: argparse.Namespace) -> tuple[float, float] | None:
     if (options.price_in is None) != (options.price_out is None):
         raise SatjaxError("--price-in and --price-out go together: give both, or none")
     return None if options.price_in is None else (options.price_in / 1e6, options.price_out / 1e6)
-
-
-def _routers(options: argparse.Namespace, candidate: str) -> tuple[Path, "RouterFiles", Path | None]:
-    """The router whose test is taken, what it holds, and where the one with the candidate goes, if anywhere. Raises SatjaxError where it cannot go
-    there.
-    """
-    from satjax.assess.result import check_addable
-    from satjax.export.directory import check_free, extends, read_router
-
-    target = options.router if options.add else options.out_router
-    if target is None:
-        return options.router, read_router(options.router), None
-    source = target if options.out_router and extends(target, options.router) else options.router
-    files = read_router(source)
-    check_addable(files, candidate)
-    if options.add and is_shipped(options.router):
-        raise SatjaxError(
-            "a router that comes with satjax stays as it is; give --out-router DIR instead of --add, and DIR to `satjax rank --router`"
-        )
-    check_free(source, target)
-    return source, files, target
-
-
-def _profile_file(out: Path | None, candidate: str) -> Path:
-    path = out or Path(f"{safe_name(candidate)}.json")
-    if not path.name or path.is_dir():
-        raise SatjaxError(f"--out {path} is a directory; name a file, in it or elsewhere, for the profile")
-    return path
 
 
 def _job(endpoint: "Endpoint", test: "AptitudeTest") -> tuple[dict[str, Any], int]:

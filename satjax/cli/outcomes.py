@@ -1,4 +1,4 @@
-"""`satjax import`, `outcomes` and `profile`: what candidates did, from upstream to a capability profile."""
+"""`satjax import` and `outcomes`: what candidates did, from upstream to an outcome table."""
 
 import argparse
 import json
@@ -6,10 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from satjax.cli.parser import ROUTER_HELP, Verb
-from satjax.errors import SatjaxError
+from satjax.cli.parser import Verb
 from satjax.files import local_path
-from satjax.pretrained import DEFAULT, router_directory
 
 if TYPE_CHECKING:
     from satjax.outcomes import OutcomeTable
@@ -19,7 +17,7 @@ FORMATS = ("mmlu-pro", "routerbench", "lm-eval", "inspect", "helm", "opencompass
 
 
 def add_verbs(verb: Verb) -> None:
-    """Adds `import`, `outcomes`, `profile`."""
+    """Adds `import`, `outcomes`."""
     imports = verb(
         "import",
         _import,
@@ -75,19 +73,6 @@ def add_verbs(verb: Verb) -> None:
     )
     merged.set_defaults(of=_merge)
 
-    profile = verb(
-        "profile",
-        _profile,
-        "Make a new candidate's capability profile from its outcomes.",
-        "satjax profile --outcomes DIR --candidate NAME --out NAME.json",
-    )
-    profile.add_argument("--outcomes", required=True, metavar="DIR", help="an outcome table, or 'synthetic'")
-    profile.add_argument("--router", default=DEFAULT, type=router_directory, metavar="DIR", help=ROUTER_HELP)
-    profile.add_argument("--candidate", required=True, metavar="NAME", help="the model_id in the outcome table")
-    profile.add_argument(
-        "--out", required=True, type=local_path, metavar="FILE", help="where the profile goes, as JSON"
-    )
-
 
 def _import(options: argparse.Namespace) -> int:
     from satjax.outcomes import import_outcomes, import_routerbench_responses, write_table
@@ -134,21 +119,4 @@ def _merge(options: argparse.Namespace) -> int:
     responses = merge_responses({name: read_responses(name, each) for name, each in tables.items()}, table)
     write_table(table, options.out, responses)
     _say_written(table, options.out)
-    return 0
-
-
-def _profile(options: argparse.Namespace) -> int:
-    from satjax.aptitude import profile_from_outcomes
-    from satjax.export.directory import read_router
-    from satjax.outcomes import open_outcomes
-
-    table, test = open_outcomes(options.outcomes), read_router(options.router).test
-    if options.router == router_directory(DEFAULT) and test.item_ids.isdisjoint(table.item_ids):
-        raise SatjaxError(
-            f"{options.outcomes} holds none of the {len(test.item_ids)} aptitude items of the default router; name yours with --router DIR"
-        )
-    profile = profile_from_outcomes(table, test, options.candidate)
-    profile.write(options.out)
-    observed = int(profile.count_T.sum())
-    print(f"profile: {options.out} ({observed} of {test.num_tasks * test.shots} aptitude items observed)")
     return 0

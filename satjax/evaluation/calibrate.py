@@ -81,8 +81,8 @@ def recalibrate(
     known = [name for name in table.candidate_ids if name in router.candidates]
     if not known:
         raise SatjaxError(
-            "the router knows none of the table's candidates; name the router of this table with --router, or add them first with `satjax assess --add` "
-            "(--out-router DIR where it came with satjax)"
+            "the router knows none of the table's candidates; name the router of this table with --router, or add them first with `satjax assess` or "
+            "`satjax profile`, and --add, or --out-router DIR where it came with satjax"
         )
     table = table.select_candidates(known)
     held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))

@@ -83,9 +83,11 @@ def with_fact(card: str, name: str, value: str) -> str:
 
 
 def with_section(card: str, title: str, body: str) -> str:
-    """The card with a section of that title at its end, in place of one that it may have."""
+    """The card with a section of that title at its end, in place of one that it may have; without it where the body is empty."""
     sections = re.split(r"\n(?=## )", card.rstrip("\n"))
     kept = [section for section in sections if section.partition("\n")[0] != f"## {title}"]
+    if not body:
+        return "\n".join(kept).rstrip("\n") + "\n"
     return "\n".join([*kept, "", f"## {title}", "", body, ""])
 
 

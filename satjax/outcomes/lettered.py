@@ -1,11 +1,14 @@
-"""Lettered options, each on a line of its own: how they are written, and those that a text shows as `A. one`, `B) two`, `(C) three`."""
+"""Lettered options, each on a line of its own: how they are written, and those that a text shows as `A. one`, `B) two`, `(C) three`, `D、四`."""
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_MARKER = re.compile(r"^\(?([A-Z])[.)][ \t]+", re.MULTILINE)
+_EAST_ASIAN = r"\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef"
+_MARKER = re.compile(rf"^[(（]?([A-ZＡ-Ｚ])(?:[.)](?:[ \t]+|(?=[{_EAST_ASIAN}]))|[．）、][ \t\u3000]*)", re.MULTILINE)
+"""Marks that are as wide as East Asian letters stand without a blank, and so does such a text after any mark."""
+_FULL_WIDTH = {ord("Ａ") + n: letter for n, letter in enumerate(LETTERS)}
 
 
 def with_options(question: str, options: Iterable[tuple[str, object]]) -> str:
@@ -25,9 +28,10 @@ def lettered_runs(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """
     nearest: dict[str, list[re.Match[str]]] = {}
     for marker in reversed(list(_MARKER.finditer(text))):
-        run = [marker, *nearest.get(chr(ord(marker[1]) + 1), ())]
-        nearest[marker[1]] = run
-        if marker[1] == "A" and len(run) > 1:
+        letter = marker[1].translate(_FULL_WIDTH)
+        run = [marker, *nearest.get(chr(ord(letter) + 1), ())]
+        nearest[letter] = run
+        if letter == "A" and len(run) > 1:
             ends = [later.start() for later in run[1:]] + [len(text)]
             *options, last = (text[one.end() : end].strip() for one, end in zip(run, ends, strict=True))
             yield run[0].start(), (*options, _without_cue(last))

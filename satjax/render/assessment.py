@@ -13,8 +13,13 @@ MANY = 0.1
 """Share of replies without an answer that is worth a warning."""
 
 
-def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], unanswered: Mapping[str, str]) -> None:
-    """What a model made of the aptitude test, how sure that is, the replies that hold no answer, and why items have none, both by item."""
+def assessment_table(
+    profile: CapabilityProfile,
+    unparsed: Mapping[str, str],
+    undelivered: Mapping[str, str],
+    unanswered: Mapping[str, str],
+) -> None:
+    """What a model made of the aptitude test, how sure that is, the replies that hold no answer, and why items have none: these by item."""
     console, table, said = open_console(), plain_table(show_header=False), profile.assessment or {}
     table.add_row("candidate", Text(profile.candidate))
     table.add_row(
@@ -48,11 +53,22 @@ def assessment_table(profile: CapabilityProfile, unparsed: Mapping[str, str], un
             style="yellow",
             soft_wrap=True,
         )
+    if undelivered:
+        item, reason = next(iter(undelivered.items()))
+        console.print(
+            Text(
+                f"{len(undelivered)} items count as wrong: no reply came in time, or a filter declined them, as it would whoever asks "
+                f"({item}: {reason}); the same command asks them again"
+            ),
+            style="yellow",
+            soft_wrap=True,
+        )
     if unanswered:
         item, reason = next(iter(unanswered.items()))
         console.print(
             Text(
-                f"{len(unanswered)} items got no reply and count as unobserved ({item}: {reason}); the same command asks them again"
+                f"{len(unanswered)} items got no reply and count as unobserved ({item}: {reason}), so that this profile is of the others, which may "
+                "be easier; the same command asks them again"
             ),
             style="yellow",
             soft_wrap=True,

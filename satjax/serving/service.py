@@ -245,7 +245,7 @@ def check_zoo(zoo: ZooFile, path: Path, known: Collection[str]) -> list[Capabili
             hint = unknown_name("candidate", candidate.name, known)
             raise SatjaxError(
                 f'{at}: {hint} A new one needs its profile: add profile = "FILE.json" to its table in the zoo file, '
-                "or add it to the router with `satjax assess --add`, to a copy of one that came with satjax with --out-router DIR"
+                "or add it to the router with `satjax assess --add` or `satjax profile --add`, to a copy of one that came with satjax with --out-router DIR"
             )
     return profiles
 

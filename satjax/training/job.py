@@ -336,7 +336,7 @@ def fingerprint(table: OutcomeTable, trained_on: Sequence[str], test: AptitudeTe
     """The same where training reads the same: the training split, whose outcomes on the aptitude test are the profiles; without one, before it is drawn."""
     train = table.split("train").select_candidates(trained_on)
     texts = "\n".join([*train.candidate_ids, *(f"{item.id} {item.task} {item.text}" for item in train.items)])
-    drawn = "" if test is None else canonical_json(dataclasses.asdict(test))
+    drawn = "" if test is None else canonical_json(test.content)
     return b"".join([texts.encode(), drawn.encode(), train.scores_MN.tobytes()])
 
 
