@@ -215,8 +215,12 @@ def test_contradictions(tmp_path):
         ("prompt", "--columns has 'prompt'; write it as"),
         ("text=", "--columns has 'text='"),
         ("txet=prompt", "unknown column 'txet': did you mean 'text'"),
+        ("model=model", "'model=model': to the left of = stands one of item, text, candidate, score, task, category"),
         ("prompt=text", "--columns has prompt=text: what the column holds comes first; write text=prompt"),
-        ("text=prompt", "has no column 'prompt'; name it with --columns ('item_id', 'text', 'model_id', 'score')"),
+        (
+            "text=prompt",
+            "has no column 'prompt', which --columns names for the text; it has 'item_id', 'text', 'model_id', 'score'",
+        ),
         ("scores=a", "has no column 'a'"),
         ("task=subjekt", "no row has a column 'subjekt', which --columns names; mend the name, or leave it out"),
         ("split=parts,cost=usd", "no row has a column 'parts'"),
@@ -405,3 +409,12 @@ def test_bad_files(tmp_path):
         import_jsonl([tmp_path / "absent.jsonl"])
     with pytest.raises(SatjaxError, match="no files given"):
         import_jsonl([])
+
+
+def test_columns_that_are_not_separated_by_commas_are_said_to_have_to_be(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("prompt;model;correct\nWhat?;a;1\n", encoding="utf-8")
+    with pytest.raises(
+        SatjaxError, match=r"a single column, 'prompt;model;correct': its columns have to be separated by commas"
+    ):
+        import_csv([path], "text=prompt,candidate=model,score=correct")

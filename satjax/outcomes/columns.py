@@ -1,5 +1,6 @@
 """Importer of CSV, JSONL and Parquet files whose columns are named: a row per outcome, or a row per item with a column per candidate."""
 
+import difflib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,6 +122,10 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
         else:
             if name in (*NATIVE, WIDE):
                 raise SatjaxError(f"--columns has {key}={name}: what the column holds comes first; write {name}={key}")
+            if not difflib.get_close_matches(key, [*NATIVE, WIDE]):
+                raise SatjaxError(
+                    f"--columns has {entry!r}: to the left of = stands one of {', '.join([*NATIVE, WIDE])}"
+                )
             raise unknown_name("column", key, [*NATIVE, WIDE])
     if wide and (also := [key for key in ("candidate", "score", "cost") if names[key] != NATIVE[key]]):
         raise SatjaxError(
@@ -133,9 +138,11 @@ def parse_columns(columns: str | None) -> tuple[Mapping[str, str], list[str]]:
 def _without(name: str, names: Mapping[str, str], where: str, row: Mapping[str, Any]) -> str:
     """What is wrong with a row that has no column of this name."""
     there = listed(list(row)[:12])
+    if len(row) == 1 and any(mark in "".join(row) for mark in ";\t|"):
+        return f"{where} has a single column, {there}: its columns have to be separated by commas"
     key = next((key for key, column in names.items() if column == name), WIDE)
     if name != NATIVE.get(key):
-        return f"{where} has no column {name!r}; name it with --columns ({there})"
+        return f"{where} has no column {name!r}, which --columns names for the {key}; it has {there}"
     return f"{where} has no column {name!r} for the {key}; say which one holds it: --columns {key}=NAME ({there})"
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from satjax.config import AptitudeConfig
+from satjax.errors import some
 from satjax.metrics import with_a_choice
 from satjax.outcomes.fitting import Drawable, drawable_items, fitting_flags
-from satjax.outcomes.merge import apart, leaks
+from satjax.outcomes.merge import leaks, same_questions
 from satjax.outcomes.source import with_validation
 from satjax.outcomes.splits import folded
 from satjax.outcomes.table import SPLITS, OutcomeTable, seldom_tried
@@ -39,8 +40,8 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
         "items": len(table.items),
         "splits": {name: splits[name] for name in SPLITS if splits[name]},
         "sources": sorted({item.source for item in table.items if item.source}),
-        "tasks": len(table.tasks),
-        "categories": len(table.categories),
+        "tasks": len(set(table.tasks) - {""}),
+        "categories": len(set(table.categories) - {""}),
         "text_length": [int(np.percentile(length_N, 50)), int(np.percentile(length_N, 90)), int(length_N.max())],
         "outcomes": int(seen_MN.sum()),
         "soft_outcomes": int((seen_MN & (table.scores_MN > 0) & (table.scores_MN < 1)).sum()),
@@ -75,10 +76,10 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
             f"{f'train with {flags}' if flags else 'import more of them'}"
         )
     if never := [name for name, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if not seen_N.any()]:
-        found.append(f"no outcomes at all: {_some(never)}")
+        found.append(f"no outcomes at all: {some(never)}")
     partly = [n for n, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if 0 < seen_N.mean() < 1]
     if partly:
-        found.append(f"some outcomes unobserved (they count nowhere): {_some(partly)}")
+        found.append(f"some outcomes unobserved (they count nowhere): {some(partly)}")
     found += _little_known(trained, drawable)
     answered_N = seen_MN.any(axis=0)
     if alone := int((answered_N & ~with_a_choice(table.scores_MN.T)).sum()):
@@ -87,8 +88,10 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
         )
     if unanswered := int((~answered_N).sum()):
         found.append(f"{unanswered} items that no candidate answered")
+    if not any(item.answer for item in table.items):
+        found.append("no answers (`satjax assess` needs them: whether a new model's reply is right is told by them)")
     if undated := [candidate.id for candidate in table.candidates if not candidate.release_date]:
-        found.append(f"no release date (`satjax protocol release-stream` needs it): {_some(undated)}")
+        found.append(f"no release date (`satjax protocol release-stream` needs it): {some(undated)}")
     found += questions_apart(table)
     if pairs := leaks(table):
         a, b = pairs[0]
@@ -112,24 +115,20 @@ def _little_known(trained: OutcomeTable, drawable: Drawable) -> list[str]:
     )
     found = []
     if few:
-        found.append(f"few outcomes (training measures them like new candidates): {_some(few)}")
+        found.append(f"few outcomes (training measures them like new candidates): {some(few)}")
     if absent:
         found.append(
-            f"no outcome on what the aptitude test is drawn from (they would not be in the router): {_some(absent)}"
+            f"no outcome on what the aptitude test is drawn from (they would not be in the router): {some(absent)}"
         )
     return found
 
 
 def questions_apart(table: OutcomeTable) -> list[str]:
     """A sentence on questions that stand under several ids, each with outcomes of other candidates; none where there are none."""
-    pairs = apart(table)
+    pairs = same_questions(table)
     if not pairs:
         return []
     a, b = pairs[0]
     return [
         f"{len(pairs)} questions stand under several ids, such as {a.id!r} and {b.id!r}: their candidates are not compared; give each question one id"
     ]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -55,7 +55,7 @@ def leaks(table: OutcomeTable) -> list[tuple[Item, Item]]:
     return [pair for of_split in first.values() for pair in combinations(of_split.values(), 2)]
 
 
-def apart(table: OutcomeTable) -> list[tuple[Item, Item]]:
+def same_questions(table: OutcomeTable) -> list[tuple[Item, Item]]:
     """Pairs of items with one question, blanks folded, and outcomes of different candidates: of each such question its first item and the first such other."""
     seen_MN = ~np.isnan(table.scores_MN)
     first: dict[str, int] = {}

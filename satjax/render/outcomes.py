@@ -13,8 +13,8 @@ def description_tables(figures: dict[str, Any]) -> None:
     splits = ", ".join(f"{count} {name}" for name, count in figures["splits"].items())
     median, most, longest = figures["text_length"]
     facts.add_row("items", f"{figures['items']} ({splits})")
-    tasks = "1 task" if figures["tasks"] == 1 else f"{figures['tasks']} tasks"
-    categories = "1 category" if figures["categories"] == 1 else f"{figures['categories']} categories"
+    tasks = {0: "no tasks", 1: "1 task"}.get(figures["tasks"], f"{figures['tasks']} tasks")
+    categories = {0: "no categories", 1: "1 category"}.get(figures["categories"], f"{figures['categories']} categories")
     sources = ", ".join(filter(None, figures["sources"]))
     facts.add_row("of", Text(f"{tasks}, {categories}{sources and '; '}{sources}"))
     facts.add_row("text length", f"{median} characters (median), {most} (90th percentile), {longest} (longest)")
