@@ -3,6 +3,7 @@ import pytest
 
 from satjax import metrics
 from satjax.evaluation.figures import (
+    advantages,
     best_single,
     correctness_differences,
     correctness_of,
@@ -74,7 +75,7 @@ def test_the_best_single_is_chosen_on_the_training_split():
     assert found["gain_interval"] is None
 
 
-def sparse(splits: list[str], scores: list[list[float]]) -> OutcomeTable:
+def sparse(splits: list[str], scores: list[list[float]] | np.ndarray) -> OutcomeTable:
     items = tuple(Item(str(n), "text", "task", split=split) for n, split in enumerate(splits))
     return OutcomeTable(items, tuple(Candidate(f"c{m}") for m in range(len(scores))), np.array(scores, np.float32))
 
@@ -102,6 +103,66 @@ def test_where_nothing_is_observed_nobody_is_best():
     splits, nothing = ["train", "val", "test"], [NAN, NAN, 1]
     assert best_single(sparse(splits, [nothing, nothing]), "test") == (None, "test")
     assert best_single(sparse(splits, [nothing, [NAN, 1, 1]]), "test") == (1, "val")
+
+
+def alone(chances: list[float], count: int, seed: int = 0) -> np.ndarray:
+    """Each instruction answered by one of the candidates, drawn at random."""
+    rng = np.random.default_rng(seed)
+    who = rng.integers(len(chances), size=count)
+    right = rng.random(count) < np.array(chances)[who]
+    return np.where(np.arange(len(chances))[:, None] == who, right, NAN)
+
+
+def test_the_best_single_of_a_log_with_one_outcome_an_instruction_has_the_largest_mean():
+    splits = ["train"] * 900 + ["test"] * 300
+    for chances, best in (([0.3, 0.6, 0.9], 2), ([0.5, 0.8, 0.2], 1)):
+        assert best_single(sparse(splits, alone(chances, 1200)), "test") == (best, "train")
+
+
+def test_a_candidate_that_was_mostly_asked_alone_is_not_held_back():
+    """The last one, the best, is compared on a fifth of what it answered; the others are compared with each other on most."""
+    rng = np.random.default_rng(1)
+    chances = np.array([0.4, 0.6, 0.75])
+    right = (rng.random((3, 2000)) < chances[:, None]).astype(float)
+    tried = np.ones((3, 2000), bool)
+    tried[2] = np.arange(2000) % 2 == 0
+    tried[:2, np.arange(2000) % 10 > 1] &= np.arange(2000)[np.arange(2000) % 10 > 1] % 2 == 1
+    scores = np.where(tried, right, NAN)
+    found = advantages(scores)
+    assert best_single(sparse(["train"] * 1000 + ["test"] * 1000, scores), "test")[0] == 2
+    assert found - found.mean() == pytest.approx(chances - chances.mean(), abs=0.05)
+
+
+def test_answers_to_the_same_instructions_outweigh_what_was_answered_alone():
+    """The strong candidate is asked what is hard: alone it is right less often, and beside the weak one far more."""
+    together = np.array([np.arange(300) % 10 < 4, np.arange(300) % 10 < 6], float)
+    hard, easy = np.arange(3000) % 10 < 3, np.arange(3000) % 10 < 9
+    scores = np.block([[together[0], easy, np.full(3000, NAN)], [together[1], np.full(3000, NAN), hard]])
+    assert np.nanmean(scores[0]) > np.nanmean(scores[1])
+    found = advantages(scores)
+    assert found[1] - found[0] == pytest.approx((300 * 0.2 - 30 * 0.6) / 330, abs=1e-4)
+
+
+def test_candidates_of_other_sources_are_set_by_their_means_and_equals_by_the_larger_one():
+    here, there = [1, 1, 0, 1], [1, 0, 0, 0]
+    apart = np.block(
+        [[np.array([here, there]), np.full((2, 4), NAN)], [np.full((2, 4), NAN), np.array([there, [0] * 4])]]
+    )
+    assert best_single(sparse(["train"] * 8 + ["test"], np.c_[apart, np.ones(4)]), "test") == (0, "train")
+    swapped = apart[[2, 3, 0, 1]]
+    assert best_single(sparse(["train"] * 8 + ["test"], np.c_[swapped, np.ones(4)]), "test") == (2, "train")
+
+
+def test_a_whole_table_has_the_differences_of_means():
+    scores = TABLE.split("train").scores_MN
+    mean = scores.mean(axis=1, dtype=np.float64)
+    assert advantages(scores) == pytest.approx(mean - mean.mean(), abs=1e-6)
+    few = scores.copy()
+    few[0, 0] = NAN
+    assert advantages(few) == pytest.approx(advantages(scores), abs=0.01)
+    np.testing.assert_array_equal(
+        np.argsort(advantages(np.c_[scores, np.full(5, NAN)])), np.argsort(advantages(scores))
+    )
 
 
 def test_instructions_that_the_best_single_did_not_answer_do_not_count():

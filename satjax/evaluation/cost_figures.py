@@ -20,12 +20,9 @@ from satjax.evaluation.cost import (
     mean_over_budgets,
     nondecreasing_hull,
 )
-from satjax.evaluation.figures import best_single, mean_of_known, over_seeds
+from satjax.evaluation.figures import FEWEST, best_single, mean_of_known, over_seeds
 from satjax.evaluation.intervals import Interval, figure_intervals
 from satjax.outcomes import OutcomeTable
-
-FEWEST_IN_COMMON = 30
-"""Instructions that all candidates answered: on fewer, what is left of a sparse table says nothing about their mixtures."""
 
 SAME_COST = 1e-6
 """Relative: means of equal prices, float32 each, differ by their rounding."""
@@ -81,7 +78,7 @@ def quality_against_cost(
     called_M = ~np.isnan(cost_NM).all(axis=0)
     in_common = np.flatnonzero(~np.isnan(cost_NM[:, called_M]).any(axis=1))
     zero: dict[str, Any] = {"n": len(in_common)}
-    if len(in_common) >= min(FEWEST_IN_COMMON, best.n):
+    if len(in_common) >= min(FEWEST, best.n):
         common, shown = in_common, in_common
         hull = zero_router(outcome_NM[common], cost_NM[common])
         zero |= {"aiq": mean_over_budgets(*hull, curve_of(oracle, common).cost_range), "hull": _points(*hull)}
@@ -90,7 +87,7 @@ def quality_against_cost(
         reason = (
             f"{len(in_common)} of {best.n} instructions have an outcome and a cost of all {called_M.sum()} candidates"
         )
-        zero |= {"aiq": None, "hull": None, "reason": f"{reason}; {FEWEST_IN_COMMON} are the least"}
+        zero |= {"aiq": None, "hull": None, "reason": f"{reason}; {FEWEST} are the least"}
     points = zip(table.candidate_ids, expected_M, _means(cost_NM[shown]), _means(outcome_NM[shown]), strict=True)
     priced = {
         name: {"expected_cost": float(expected), "cost": float(cost), "outcome": float(outcome)}

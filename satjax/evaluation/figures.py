@@ -21,6 +21,10 @@ from satjax.outcomes.table import often_tried
 
 Zoos = Mapping[str, tuple[str, ...]]
 REFERENCES = ("router", "best_single", "random", "oracle")
+FEWEST = 30
+"""Instructions: on fewer, what is left of a sparse table says nothing of its candidates."""
+LINK = 1e-3
+"""Of an instruction: a weight that changes no comparison, and sets candidates that nothing compares by their means."""
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
@@ -170,25 +174,60 @@ def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int |
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:
     """Column of the best candidate, and the split that it was chosen on: the training split, or another one where nothing is observed there.
 
-    None, and `split` itself, where nothing is observed but there. The best is the one with the greatest of the `advantages`. Only candidates
-    that are `often_tried` can be it, in the split as well (where some are in both), since every routing figure is measured on what it answered there.
+    None, and `split` itself, where nothing is observed but there. The best is the one with the greatest of the `advantages`, of equals the
+    one with the larger mean, and then the first. Only candidates that are `often_tried` can be it, in the split as well (where some are in
+    both), since every routing figure is measured on what it answered there.
     """
     observed_N = ~np.isnan(table.scores_MN).all(axis=0)
     splits = {item.split for item, observed in zip(table.items, observed_N, strict=True) if observed} - {split}
     if not splits:
         return None, split
     chosen_on = "train" if "train" in splits else sorted(splits)[0]
-    advantage_M = advantages(table.split(chosen_on).scores_MN)
-    in_both_M = np.isfinite(advantage_M) & often_tried(table.split(split).scores_MN)
-    return int(np.argmax(np.where(in_both_M, advantage_M, -np.inf) if in_both_M.any() else advantage_M)), chosen_on
+    scores_MN = table.split(chosen_on).scores_MN
+    advantage_M = advantages(scores_MN)
+    tried_M = np.isfinite(advantage_M)
+    in_both_M = tried_M & often_tried(table.split(split).scores_MN)
+    among = np.flatnonzero(in_both_M if in_both_M.any() else tried_M)
+    mean_M = {m: float(np.nanmean(scores_MN[m], dtype=np.float64)) for m in among}
+    return int(max(among, key=lambda m: (advantage_M[m], mean_M[m]))), chosen_on
 
 
 def advantages(scores_MN: np.ndarray) -> np.ndarray:
-    """How far each candidate is above the average one on the instructions that it answered, float `[M]`; minus infinity where it is not `often_tried`.
+    """How far each candidate is above the average one, as if all had answered the same instructions, float `[M]`; minus infinity where it is not `often_tried`.
 
-    Plain means would favour one that was not tried on hard instructions.
+    An outcome is taken as the candidate's advantage plus what the instruction gives to all, and both are fitted by least squares, so that
+    only answers to the same instruction are compared: plain means would favour one that was not tried on hard instructions. An instruction
+    with one outcome compares nobody. The mean of all that a candidate answered alone says something of it, but whoever is asked may depend on how hard
+    the request is: it is compared with those of the others as if it were of instructions that they had in common, `FEWEST` at the most.
+    So these means decide where each instruction has one outcome, and next to nothing where many have two. Where every instruction has
+    outcomes of all candidates, the fit is the difference of means.
     """
-    seen = ~np.isnan(scores_MN)
-    average_N = np.nansum(scores_MN, axis=0) / np.maximum(seen.sum(axis=0), 1)
-    advantage_M = np.where(seen, scores_MN - average_N, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    seen_MN = ~np.isnan(scores_MN)
+    count_N = seen_MN.sum(axis=0)
+    average_N = np.nansum(scores_MN, axis=0) / np.maximum(count_N, 1)
+    above_MN = np.where(seen_MN, scores_MN - average_N, 0.0)
+    if (count_N[count_N > 0] == len(scores_MN)).all():
+        advantage_M = above_MN.sum(axis=1) / np.maximum(seen_MN.sum(axis=1), 1)
+    else:
+        advantage_M = _additive_fit(np.nan_to_num(scores_MN), seen_MN, above_MN)
     return np.where(often_tried(scores_MN), advantage_M, -np.inf)
+
+
+def _additive_fit(scores_MN: np.ndarray, seen_MN: np.ndarray, above_MN: np.ndarray) -> np.ndarray:
+    """The advantages by the normal equations of the fit, instructions eliminated; `above_MN` are the scores less their instruction's average, 0 where unobserved."""
+    count_N = seen_MN.sum(axis=0)
+    equations_MM = np.diag(seen_MN.sum(axis=1, dtype=np.float64)) - (seen_MN / np.maximum(count_N, 1)) @ seen_MN.T
+    right_M = above_MN.sum(axis=1, dtype=np.float64)
+    for rows_N, weigh in (
+        (count_N == 1, lambda tried_M: np.minimum(tried_M, FEWEST)),
+        (count_N > 0, lambda tried_M: LINK * (tried_M > 0)),
+    ):
+        # Means are one more instruction, which counts as many times as each candidate's weight says.
+        tried_M = seen_MN[:, rows_N].sum(axis=1)
+        mean_M = scores_MN[:, rows_N].sum(axis=1, dtype=np.float64) / np.maximum(tried_M, 1)
+        weight_M = weigh(tried_M).astype(np.float64)
+        total = max(float(weight_M.sum()), LINK)
+        equations_MM += np.diag(weight_M) - np.outer(weight_M, weight_M) / total
+        right_M += weight_M * (mean_M - weight_M @ mean_M / total)
+    # Only differences are told: a sum of 0 is one more equation. Rounded, so that what is equal stays equal.
+    return np.linalg.lstsq(equations_MM + 1, right_M, rcond=None)[0].round(9)
