@@ -8,7 +8,7 @@ import pytest
 from satjax.calibration import read_calibration
 from satjax.cli import main
 from satjax.errors import SatjaxError
-from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, recalibrate, thresholds
+from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, comparable, recalibrate, thresholds
 from satjax.export.directory import router_sha256
 from satjax.outcomes import OutcomeTable, read_outcomes
 from satjax.policy.objective import Cheapest, order
@@ -30,21 +30,21 @@ def table(trained: Trained) -> OutcomeTable:
 
 
 def offers(seed: int = 0, count: int = 400) -> Offers:
-    """Four candidates, the dearer the better; probabilities that are the truth."""
+    """Four candidates, the dearer the better; probabilities that are the truth, and an outcome of every pair."""
     rng = np.random.default_rng(seed)
     probability = 1 / (1 + np.exp(-rng.normal(0, 2, (count, 1)) - np.array([-1.0, 0.0, 1.0, 1.5])))
     price = np.tile([1.0, 2.0, 5.0, 20.0], (count, 1))
     outcome = (rng.random(probability.shape) < probability).astype(float)
-    outcome[rng.random(outcome.shape) < 0.1] = NAN
-    outcome[:, 3] = np.nan_to_num(outcome[:, 3])
     return Offers(probability, price, outcome, price, 3)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 0.95, 1.0])
 def test_what_is_chosen_is_what_the_objective_puts_first(threshold):
     given = offers()
+    shut = np.random.default_rng(1).random(given.price_BM.shape) < [0.1, 0.1, 0.1, 0]
+    given = replace(given, price_BM=np.where(shut, NAN, given.price_BM))
     for row, column in enumerate(cheapest_above(given, threshold)):
-        open_M = np.flatnonzero(~np.isnan(given.outcome_BM[row]))
+        open_M = np.flatnonzero(~np.isnan(given.price_BM[row]))
         first = order(given.probability_BM[row, open_M], given.price_BM[row, open_M], Cheapest(threshold))[0]
         assert column == open_M[first]
 
@@ -65,7 +65,7 @@ def test_thresholds_keep_their_share_and_save_more_the_less_they_keep():
 def test_a_threshold_on_noise_is_not_flattered():
     """Where probabilities say nothing, thresholds chosen on an instruction would look better on it than on others."""
     kept = []
-    for seed in range(20):
+    for seed in range(60):
         given = offers(seed, 60)
         given = replace(given, probability_BM=np.random.default_rng(seed).random(given.probability_BM.shape))
         for each in thresholds(given, np.arange(60) % FOLDS, (0.9,)):
@@ -73,6 +73,68 @@ def test_a_threshold_on_noise_is_not_flattered():
             kept.append((given.outcome_BM[np.arange(60), columns].mean() - each.outcome, each.best_outcome))
     assert len(kept) > 5
     assert np.mean([flattery for flattery, _ in kept]) > 0.0
+
+
+def beside_the_best(given: Offers, tried: np.ndarray) -> tuple[Offers, np.ndarray]:
+    """What thresholds are measured on where only these pairs were tried, bool `[B, M]`."""
+    outcome, cost = (np.where(tried, each, NAN) for each in (given.outcome_BM, given.cost_BM))
+    found = comparable(replace(given, outcome_BM=outcome, cost_BM=cost), "the best")
+    assert not isinstance(found, str)
+    return found
+
+
+def test_what_a_cheap_candidate_loses_is_not_diluted_by_instructions_that_the_best_one_answered_alone():
+    """The cheap one is never right, and was tried on one instruction of twenty: no threshold may send much to it."""
+    rng = np.random.default_rng(0)
+    outcome = np.stack([np.zeros(2000), rng.random(2000) < 0.9], axis=1)
+    price = np.tile([1.0, 20.0], (2000, 1))
+    given = Offers(rng.normal([0.05, 0.9], 0.01, (2000, 2)), price, outcome, price, 1)
+    tried = np.stack([rng.random(2000) < 0.05, np.ones(2000, bool)], axis=1)
+    kept, rows = beside_the_best(given, tried)
+    assert rows.sum() == tried[:, 0].sum()
+    for each in thresholds(kept[rows], np.arange(rows.sum()) % FOLDS, (0.99, 0.95, 0.9)):
+        sent = cheapest_above(given, each.threshold) == 0
+        assert sent.mean() < 2 * (1 - each.share)
+
+
+def test_thresholds_of_a_sparse_log_keep_what_they_say_of_a_whole_table():
+    """Each instruction was answered by the best candidate and one cheaper one, as chance would have it; in service all are asked."""
+    told, real = [], []
+    for seed in range(10):
+        given = offers(seed, 1500)
+        tried = np.arange(3) == np.random.default_rng(seed).integers(3, size=(1500, 1))
+        kept, rows = beside_the_best(given, np.c_[tried, np.ones(1500, bool)])
+        assert rows.all()
+        (found,) = thresholds(kept, np.arange(1500) % FOLDS, (0.9,))
+        whole = offers(100 + seed, 10_000)
+        columns = cheapest_above(whole, found.threshold)
+        told.append(found.outcome / found.best_outcome)
+        real.append(whole.outcome_BM[np.arange(10_000), columns].mean() / whole.outcome_BM[:, 3].mean())
+    assert np.mean(real) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(told) == pytest.approx(np.mean(real), abs=0.02)
+
+
+def test_a_candidate_that_was_hardly_tried_beside_the_best_one_is_closed():
+    given, tried = offers(), np.ones((400, 4), bool)
+    tried[29:, 0] = False
+    kept, rows = beside_the_best(given, tried)
+    assert np.isnan(kept.price_BM).all(axis=0).tolist() == [True, False, False, False]
+    assert rows.all()
+    tried[100:, 1:3] = False
+    kept, rows = beside_the_best(given, tried)
+    assert rows.sum() == 100
+    assert beside_the_best(given[np.arange(400) < 12], np.ones((12, 4), bool))[1].all(), "all that there is"
+
+
+def test_too_few_instructions_with_a_cheaper_one_are_said():
+    given = offers()
+    rows = np.arange(400)[:, None]
+    few = np.where((rows < 29) | (np.arange(4) == 3), given.outcome_BM, NAN)
+    said = "29 of 400 instructions have outcomes of x, the best candidate, and of a cheaper one"
+    assert comparable(replace(given, outcome_BM=few), "x").startswith(said)
+    alone = np.where(np.arange(4) == rows % 4, given.outcome_BM, NAN)
+    assert comparable(replace(given, outcome_BM=alone), "x").startswith("0 of 400 instructions")
+    assert comparable(replace(given, best=0), "x") == "no other candidate is cheaper than x, the best one"
 
 
 def test_a_share_that_nothing_keeps_is_left_out():
@@ -123,6 +185,26 @@ def test_costs_in_the_table_give_thresholds(router, table):
     assert found.calibration.thresholds[0].best_cost_usd == pytest.approx(
         cost[table.candidate_ids.index(found.figures["best_candidate"]), 0]
     )
+
+
+def test_instructions_without_a_choice_are_counted_and_left_out(router, table):
+    cost = np.tile(np.linspace(1e-4, 6e-4, len(table.candidates), dtype=np.float32)[:, None], (1, len(table.items)))
+    costly = replace(table, cost_usd_MN=cost)
+    whole = recalibrate(router, costly, shares=(0.5,))
+    best, n = table.candidate_ids.index(whole.figures["best_candidate"]), whole.figures["n_with_a_choice"]
+    assert n == whole.figures["instructions"]
+    assert whole.figures["rarely_beside_the_best"] == []
+    scores, val = table.scores_MN.copy(), [n for n, item in enumerate(table.items) if item.split == "val"]
+    others = [m for m in range(len(scores)) if m != best]
+    scores[np.ix_(others, val[::3])] = NAN
+    scores[others[-1], val[5:]] = NAN
+    found = recalibrate(router, replace(costly, scores_MN=scores), shares=(0.5,))
+    assert 0 < found.figures["n_with_a_choice"] < n
+    assert found.figures["rarely_beside_the_best"] == [table.candidate_ids[others[-1]]]
+    scores[np.ix_(others, val)] = NAN
+    none = recalibrate(router, replace(costly, scores_MN=scores), shares=(0.5,))
+    assert none.calibration.thresholds == ()
+    assert none.figures["no_thresholds"].startswith("0 of ")
 
 
 def test_why_there_are_no_thresholds(router, table):

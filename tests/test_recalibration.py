@@ -16,7 +16,7 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
         "method": "platt",
         "correctness": {"before": found, "platt": found},
     }
-    figures |= {"best_candidate": "a", "priced_instructions": 9, "missed_shares": [0.99]}
+    figures |= {"best_candidate": "a", "n_with_a_choice": 9, "missed_shares": [0.99], "rarely_beside_the_best": []}
     calibration_tables(calibration, figures)
     out = capsys.readouterr().out
     assert "platt (written)" in out
@@ -29,6 +29,12 @@ def test_thresholds_of_free_candidates_save_nothing_and_shares_that_none_keeps_s
     assert out.index("99 %") < out.index("90 %") < out.index("0.700")
     assert "none does" in out
     assert "90.91 %" in out
+    assert "(9 instructions)" in out
+    assert "thresholds without" not in out
+    calibration_tables(calibration, {**figures, "n_with_a_choice": 7, "rarely_beside_the_best": ["b", "[/c]"]})
+    out = capsys.readouterr().out
+    assert "(7 of 9 instructions: those that it and a cheaper one answered)" in out
+    assert "thresholds without b, [/c]: too few outcomes on instructions that a answered, too\n" in out
 
 
 @pytest.mark.parametrize(("brier", "warns"), [(0.1, False), (0.1004, False), (0.11, True)])

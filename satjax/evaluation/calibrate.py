@@ -15,7 +15,7 @@ from satjax import metrics
 from satjax.calibration import FITS, Calibration, Threshold, cross_fitted
 from satjax.errors import SatjaxError
 from satjax.evaluation.cost_figures import expected_costs
-from satjax.evaluation.figures import best_single
+from satjax.evaluation.figures import FEWEST, best_single
 from satjax.evaluation.prices import expected_prices
 from satjax.evaluation.sample import evaluated
 from satjax.export.directory import rewrite_router
@@ -42,7 +42,10 @@ class Recalibrated:
 
 @dataclass(frozen=True)
 class Offers:
-    """What routing can choose among: probability, expected price, outcome and cost, float64 `[B, M]`; NaN outcomes are closed. `best` is a column."""
+    """What routing can choose among: probability, expected price, outcome and cost, float64 `[B, M]`. `best` is a column.
+
+    A candidate without a price (NaN) is closed. One without an outcome can be chosen, as it would be in service; what comes of it is unknown.
+    """
 
     probability_BM: np.ndarray
     price_BM: np.ndarray
@@ -114,14 +117,22 @@ def recalibrate(
     offers = _offers(table, held, split, measured[method], zoo)
     if isinstance(offers, str):
         figures["no_thresholds"] = offers
-    else:
-        usable_B = ~np.isnan(offers.outcome_BM[:, offers.best])
-        found = thresholds(offers[usable_B], fold_B[usable_B], shares)
-        calibration = replace(calibration, thresholds=tuple(found))
-        figures |= {"best_candidate": known[offers.best], "priced_instructions": int(usable_B.sum())}
-        missed = [share for share in shares if share not in {threshold.share for threshold in found}]
-        figures["missed_shares"] = missed
-    return Recalibrated(calibration, figures)
+        return Recalibrated(calibration, figures)
+    best = known[offers.best]
+    kept = comparable(offers, best)
+    if isinstance(kept, str):
+        figures["no_thresholds"] = kept
+        return Recalibrated(calibration, figures)
+    closed_M = np.isnan(kept[0].price_BM).all(axis=0) & ~np.isnan(offers.price_BM).all(axis=0)
+    offers, choice_B = kept
+    found = thresholds(offers[choice_B], fold_B[choice_B], shares)
+    figures |= {
+        "best_candidate": best,
+        "n_with_a_choice": int(choice_B.sum()),
+        "rarely_beside_the_best": [name for name, closed in zip(known, closed_M, strict=True) if closed],
+        "missed_shares": [share for share in shares if share not in {threshold.share for threshold in found}],
+    }
+    return Recalibrated(replace(calibration, thresholds=tuple(found)), figures)
 
 
 def _offers(
@@ -137,6 +148,7 @@ def _offers(
     else:
         price_BM, cost_BM = np.broadcast_to(expected_M, probability_BM.shape), held.cost_usd_MN.T.astype(np.float64)
     outcome_BM = np.where(np.isnan(price_BM) | np.isnan(cost_BM), np.nan, held.scores_MN.T)
+    cost_BM = np.where(np.isnan(outcome_BM), np.nan, cost_BM)
     priced = [name for name, open_B in zip(table.candidate_ids, ~np.isnan(outcome_BM).T, strict=True) if open_B.any()]
     if not priced and zoo is not None:
         return f"the --zoo has no price of a candidate with outcomes in the split {split!r}; add such a candidate to it"
@@ -148,50 +160,94 @@ def _offers(
     return Offers(probability_BM, price_BM, outcome_BM, cost_BM, table.candidate_ids.index(priced[best]))
 
 
+def with_a_cheaper_one(offers: Offers) -> np.ndarray:
+    """Instructions that the best candidate answered and an open cheaper one, too, bool `[B]`: where it alone was asked, any threshold seems to keep all of its outcomes."""
+    seen_BM = ~np.isnan(offers.outcome_BM)
+    cheaper_BM = offers.price_BM < offers.price_BM[:, [offers.best]]
+    return seen_BM[:, offers.best] & (seen_BM & cheaper_BM).any(axis=1)
+
+
+def comparable(offers: Offers, best: str) -> tuple[Offers, np.ndarray] | str:
+    """The offers without candidates that were hardly tried where the best one was, which no threshold can be measured on, and the instructions
+    that are `with_a_cheaper_one` then; or why these are too few. `best` is its name.
+
+    A candidate stays that has an outcome on `FEWEST` of them, or on half of fewer.
+    """
+    if not (offers.price_BM < offers.price_BM[:, [offers.best]]).any():
+        return f"no other candidate is cheaper than {best}, the best one"
+    choice_B = with_a_cheaper_one(offers)
+    n, answered = int(choice_B.sum()), int((~np.isnan(offers.outcome_BM)).any(axis=1).sum())
+    while choice_B.any():
+        tried_M = (~np.isnan(offers.outcome_BM[choice_B])).sum(axis=0)
+        rare_M = tried_M < min(FEWEST, choice_B.sum() / 2)
+        if not (rare_M & ~np.isnan(offers.price_BM).all(axis=0)).any():
+            break
+        offers = replace(offers, price_BM=np.where(rare_M, np.nan, offers.price_BM))
+        choice_B = with_a_cheaper_one(offers)
+    if choice_B.any() and choice_B.sum() >= min(FEWEST, answered):
+        return offers, choice_B
+    return f"{n} of {answered} instructions have outcomes of {best}, the best candidate, and of a cheaper one; {FEWEST} with the same cheaper one are the least"
+
+
 def thresholds(offers: Offers, fold_B: np.ndarray, shares: Sequence[float]) -> list[Threshold]:
     """For each share the threshold that is cheapest among those that keep it; a share that none keeps is left out.
 
-    The threshold is chosen on all instructions; its outcome and cost are those of thresholds chosen on the other folds in the same way.
+    Every instruction has an outcome of the best candidate, every open candidate an outcome of some instruction. The threshold is chosen on
+    all instructions; its outcome and cost are those of thresholds chosen on the other folds in the same way.
+
+    A threshold chooses among all open candidates, as it will in service, and what it chose counts where its outcome is known. The best
+    candidate's always is; another's counts as many times as it makes up for those of its outcomes that are not (inverse propensity), or
+    what it loses would be diluted. That is right as far as chance decided which candidates were tried.
     """
     rows = np.arange(len(offers.outcome_BM))
     best_outcome, best_cost = (float(matrix[:, offers.best].mean()) for matrix in (offers.outcome_BM, offers.cost_BM))
-    open_BM = ~np.isnan(offers.outcome_BM)
+    open_BM = ~np.isnan(offers.price_BM)
     tried = np.unique(np.quantile(offers.probability_BM[open_BM], np.linspace(0, 1, STEPS))).astype(np.float64)
     tried = np.append(tried, 1.0)
-    chosen = [cheapest_above(offers, threshold) for threshold in tried]
-    outcome_TB = np.stack([offers.outcome_BM[rows, columns] for columns in chosen])
-    cost_TB = np.stack([offers.cost_BM[rows, columns] for columns in chosen])
+    chosen_TB = np.stack([cheapest_above(offers, threshold) for threshold in tried])
+    known_BM = ~np.isnan(offers.outcome_BM)
+    weight_BM = known_BM * (open_BM.sum(axis=0) / np.maximum(known_BM.sum(axis=0), 1))
+    outcome_TB, cost_TB = (np.nan_to_num(each)[rows, chosen_TB] for each in (offers.outcome_BM, offers.cost_BM))
+    weight_TB = weight_BM[rows, chosen_TB]
     found = []
     for share in shares:
-        whole = _cheapest(outcome_TB, cost_TB, share * offers.outcome_BM[:, offers.best])
+        whole = _cheapest(outcome_TB, cost_TB, weight_TB, share * offers.outcome_BM[:, offers.best])
         if whole is None:
             continue
-        outcome_B, cost_B = np.empty(len(rows)), np.empty(len(rows))
+        measured_B = np.empty(len(rows), int)
         for fold in np.unique(fold_B):
             inside = fold_B == fold
             wanted = share * offers.outcome_BM[~inside, offers.best]
-            t = _cheapest(outcome_TB[:, ~inside], cost_TB[:, ~inside], wanted)
-            t = len(tried) - 1 if t is None else t
-            outcome_B[inside], cost_B[inside] = outcome_TB[t, inside], cost_TB[t, inside]
-        mean_outcome, mean_cost = float(outcome_B.mean()), float(cost_B.mean())
+            t = _cheapest(outcome_TB[:, ~inside], cost_TB[:, ~inside], weight_TB[:, ~inside], wanted)
+            measured_B[inside] = len(tried) - 1 if t is None else t
+        outcome_B, cost_B, weight_B = (each[measured_B, rows] for each in (outcome_TB, cost_TB, weight_TB))
+        if not weight_B.any():
+            continue
+        mean_outcome, mean_cost = (float(_mean(each, weight_B)) for each in (outcome_B, cost_B))
         found.append(Threshold(share, float(tried[whole]), mean_outcome, mean_cost, best_outcome, best_cost))
     return found
 
 
-def _cheapest(outcome_TB: np.ndarray, cost_TB: np.ndarray, wanted_B: np.ndarray) -> int | None:
+def _cheapest(outcome_TB: np.ndarray, cost_TB: np.ndarray, weight_TB: np.ndarray, wanted_B: np.ndarray) -> int | None:
     """Index of the cheapest threshold whose mean outcome is at least the mean of what is wanted; of equals the highest threshold."""
-    keeps = np.flatnonzero(outcome_TB.mean(axis=1) >= wanted_B.mean() - 1e-12)
+    keeps = np.flatnonzero(_mean(outcome_TB, weight_TB) >= wanted_B.mean() - 1e-12)
     if not len(keeps):
         return None
-    cost = cost_TB[keeps].mean(axis=1)
+    cost = _mean(cost_TB[keeps], weight_TB[keeps])
     return int(keeps[np.flatnonzero(cost <= cost.min() * (1 + 1e-12))[-1]])
+
+
+def _mean(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean over the last axis; NaN where nothing has a weight."""
+    with np.errstate(invalid="ignore"):
+        return (value * weight).sum(axis=-1) / weight.sum(axis=-1)
 
 
 def cheapest_above(offers: Offers, threshold: float) -> np.ndarray:
     """Column of each instruction's cheapest open candidate whose probability is at least `threshold`, or of the likeliest where there is none: what
     `satjax.policy.objective.order` puts first.
     """
-    open_BM = ~np.isnan(offers.outcome_BM)
+    open_BM = ~np.isnan(offers.price_BM)
     enough_BM = open_BM & (offers.probability_BM >= threshold)
     price_BM = np.where(enough_BM, offers.price_BM, np.inf)
     among_BM = np.where(

@@ -45,12 +45,23 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
         return console.print(Text(f"no thresholds: {figures['no_thresholds']}", style="dim"), soft_wrap=True)
     best = calibration.thresholds[0]
     console.print()
+    n, of = figures["n_with_a_choice"], figures["instructions"]
+    which = f"{n} instructions" if n == of else f"{n} of {of} instructions: those that it and a cheaper one answered"
     console.print(
         Text(
-            f"always {figures['best_candidate']}: {percent(best.best_outcome)} at ${1000 * best.best_cost_usd:.4g} per 1,000 "
-            f"({figures['priced_instructions']} instructions)"
-        )
+            f"always {figures['best_candidate']}: {percent(best.best_outcome)} at ${1000 * best.best_cost_usd:.4g} per 1,000 ({which})"
+        ),
+        soft_wrap=True,
     )
+    if rare := figures["rarely_beside_the_best"]:
+        names = ", ".join(rare)
+        console.print(
+            Text(
+                f"thresholds without {names}: too few outcomes on instructions that {figures['best_candidate']} answered, too"
+            ),
+            style="yellow",
+            soft_wrap=True,
+        )
     table = plain_table()
     for column in ("to keep", "cheapest above", "outcome", "kept", "$ per 1,000", "saved"):
         table.add_column(column, justify="right")
