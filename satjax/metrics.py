@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.stats import entropy, rankdata
 
@@ -121,9 +121,15 @@ def _chosen(probability_BM: ndarray, outcome_BM: ndarray) -> ndarray:
     return np.where(np.isnan(outcome_BM), -np.inf, probability_BM).argmax(axis=1)
 
 
+def with_a_choice(outcome_BM: Float[ndarray, "b m"]) -> Bool[ndarray, " b"]:
+    """Whether an instruction has something to choose between, bool `[B]`: outcomes of two candidates, or of the only one that there is."""
+    return (~np.isnan(outcome_BM)).sum(axis=1) >= min(2, outcome_BM.shape[1])
+
+
 def routed_outcomes(probability_BM: Float[ndarray, "b m"], outcome_BM: Float[ndarray, "b m"]) -> Float[ndarray, " b"]:
-    """Outcome of the likeliest candidate of each instruction, float `[B]`; NaN where no outcome was observed."""
-    return outcome_BM[np.arange(len(outcome_BM)), _chosen(probability_BM, outcome_BM)]
+    """Outcome of the likeliest candidate of each instruction, float `[B]`; NaN for one that is not `with_a_choice`."""
+    routed_B = outcome_BM[np.arange(len(outcome_BM)), _chosen(probability_BM, outcome_BM)]
+    return np.where(with_a_choice(outcome_BM), routed_B, np.nan)
 
 
 def routing(
@@ -132,10 +138,12 @@ def routing(
     """Outcome of each instruction when it goes to the likeliest candidate (`router`), and what that is to be compared with.
 
     `best_single` is the column of a fixed candidate chosen elsewhere, None without one; `random` is the mean over candidates, `oracle` the best.
-    Only observed outcomes can be chosen; n instructions count: those that the fixed candidate, if given, answered.
+    Only observed outcomes can be chosen; n instructions count: those `with_a_choice` that the fixed candidate, if given, answered. Where one
+    candidate alone answered, all four would be the same, and would hide how far they are apart elsewhere.
     """
-    seen = ~np.isnan(outcome_BM)
-    counts = seen.any(axis=1) if best_single is None else seen[:, best_single]
+    counts = with_a_choice(outcome_BM)
+    if best_single is not None:
+        counts &= ~np.isnan(outcome_BM[:, best_single])
     outcome = outcome_BM[counts]
     return {
         "router": routed_outcomes(probability_BM[counts], outcome),

@@ -18,9 +18,9 @@ def test_figures_of_a_small_table():
     assert found["splits"] == {"train": 2, "test": 1}
     assert (found["tasks"], found["outcomes"], found["soft_outcomes"], found["costs"]) == (2, 5, 1, 6)
     assert found["text_length"] == [6, 6, 6]
-    # Items have outcomes (0, 0.5), (1, 0) and (unobserved, 1).
-    assert found["random"] == pytest.approx((0.25 + 0.5 + 1) / 3)
-    assert found["oracle"] == pytest.approx((0.5 + 1 + 1) / 3)
+    # Items have outcomes (0, 0.5), (1, 0) and (unobserved, 1), where there is nothing to choose.
+    assert found["random"] == pytest.approx((0.25 + 0.5) / 2)
+    assert found["oracle"] == pytest.approx((0.5 + 1) / 2)
     assert [(entry["id"], entry["mean"]) for entry in found["candidates"]] == [("alpha", 0.5), ("beta", 0.5)]
     assert [entry["observed"] for entry in found["candidates"]] == pytest.approx([2 / 3, 1])
 
@@ -30,7 +30,16 @@ def test_what_is_missing_is_said():
     assert any(line.startswith("no validation items") for line in missing)
     assert any("20 of each of 50 tasks (0 tasks have that many" in line for line in missing)
     assert "some outcomes unobserved (they count nowhere): alpha" in missing
+    assert "1 of 3 instructions have outcomes of one candidate only: routing cannot be measured on them" in missing
     assert any(line.endswith("alpha, beta") and "release date" in line for line in missing)
+
+
+def test_a_log_with_one_outcome_an_instruction_has_no_oracle():
+    found = describe(small(scores_MN=np.array([[0, 1, np.nan], [np.nan, np.nan, 1]], np.float32)))
+    assert (found["random"], found["oracle"]) == (None, None)
+    assert any(line.startswith("3 of 3 instructions have outcomes of one candidate only") for line in found["missing"])
+    whole = small(candidates=(Candidate("alpha"),), scores_MN=np.ones((1, 3), np.float32), cost_usd_MN=None)
+    assert not any("candidate only" in line for line in describe(whole)["missing"]), "nobody means to choose"
 
 
 def test_leaks_and_silent_candidates_are_said():

@@ -14,7 +14,9 @@ FIGURES = {
     "split": "test",
     "candidates": ["a", "b"],
     "correctness": {"auroc_pooled": 0.71234, "auroc_per_candidate": None},
-    "routing": {"all": {"router": 0.5, "best_single": None, "random": 0.25, "oracle": 1.0, "n": 12}},
+    "routing": {
+        "all": {"router": 0.5, "best_single": None, "random": 0.25, "oracle": 1.0, "n": 12, "n_with_a_choice": 12}
+    },
 }
 COST = {"range": [8.12e-05, 0.00499], "left_out": [], "zero_router": {"aiq": 0.7}, "oracle": {"aiq": 0.95}}
 PAIR = {
@@ -35,19 +37,23 @@ def test_a_report(capsys):
     assert ["routing", "accuracy", "(all):", "router", "50.00", "%"] in rows
     assert ["routing", "accuracy", "(all):", "best_single", "None"] in rows
     assert "on" not in out.split()
-    few = {**FIGURES["routing"]["all"], "n": 3}
+    few = {**FIGURES["routing"]["all"], "n": 3, "n_with_a_choice": 5}
     report_table({**FIGURES, "routing": {"[/llama]": few}})
     assert "routing accuracy ([/llama]): router" in capsys.readouterr().out
     report_table({**FIGURES, "synthetic": False, "routing": {"all": few}})
     out = capsys.readouterr().out
     assert "synthetic" not in out
     assert ["routing", "accuracy", "(all):", "on", "3", "instructions"] in [line.split() for line in out.splitlines()]
+    assert "5 instructions, which two candidates answered" in out
+    assert "no routing accuracy" not in out
+    report_table({**FIGURES, "routing": {"[/x]": few | {"router": None, "reason": "3 of 12"}}})
+    assert "no routing accuracy ([/x]): 3 of 12\n" in capsys.readouterr().out
 
 
 def test_a_bench(capsys):
     def method(value: float, accuracies: list[float]) -> dict:
         names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
-        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None, "n": 12}}
+        routing = {"all": {"by_seed": accuracies, "best_single": 0.5, "oracle": None, "n": 12, "n_with_a_choice": 12}}
         return {"correctness": {name: {"mean": value} for name in names}, "routing": routing}
 
     methods = {"router": method(0.75, [0.5]), "neighbours": method(0.7, [0.25, 0.5])}
@@ -58,6 +64,13 @@ def test_a_bench(capsys):
     assert ["best_single", "50.00", "%"] in rows
     assert ["oracle", "None"] in rows
     assert not any(row[:1] == ["instructions"] for row in rows)
+    assert not any(row[:3] == ["two", "candidates", "answered"] for row in rows)
+    for found in methods.values():
+        found["routing"]["all"] |= {"n": 3, "n_with_a_choice": 5, "reason": "3 of 12"}
+    bench_table({**FIGURES, "methods": methods})
+    out = capsys.readouterr().out
+    assert "no routing accuracy (all): 3 of 12\n" in out
+    assert ["two", "candidates", "answered", "5"] in [line.split() for line in out.splitlines()]
     assert not any("left" in row for row in rows)
     bench_table({**FIGURES, "methods": {"[/b]": methods["router"] | {"seeds": 9, "differ_in": "families"}}})
     said = "[/b]: means over the 9 families that were left out in turn, not over seeds"
@@ -80,7 +93,7 @@ def test_a_bench_with_costs_or_a_pair(capsys, parts):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
     method = {
         "correctness": {name: {"mean": 0.5} for name in names},
-        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12}},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12, "n_with_a_choice": 12}},
         "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
         "pair": {"apgr": {"mean": 0.6}, "cpt50": {"mean": 0.25}, "cpt80": {"mean": None}},
     }
@@ -102,7 +115,7 @@ def test_candidates_of_unknown_cost_are_named(capsys):
     names = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
     method = {
         "correctness": {name: {"mean": 0.5} for name in names},
-        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12}},
+        "routing": {"all": {"by_seed": [0.5], "best_single": 0.5, "oracle": None, "n": 12, "n_with_a_choice": 12}},
         "cost": {"aiq": {"mean": 0.8}, "above_zero_router": {"mean": 0.1}},
     }
     for left_out, said in ((["[/b]", "c"], True), ([], False)):

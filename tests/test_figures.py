@@ -165,6 +165,40 @@ def test_a_whole_table_has_the_differences_of_means():
     )
 
 
+def test_routing_is_not_measured_where_there_is_nothing_to_choose():
+    """The router knows the best candidate; where each instruction has one outcome, it would be as good as any."""
+    chances = [0.3, 0.6, 0.9]
+    scores, splits = alone(chances, 1200), ["train"] * 900 + ["test"] * 300
+    probability = np.tile(chances, (1, 300, 1))
+    found = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    for name in ("router", "best_single", "random", "oracle", "gap_recovered", "selection_entropy"):
+        assert found[name] is None
+    assert found["by_seed"] == [None]
+    assert found["gain_interval"]["mean"] is None
+    assert (found["n"], found["n_with_a_choice"]) == (0, 0)
+    reason = "0 of 300 instructions have outcomes of the best single candidate and another one; 30 are the least"
+    assert found["reason"] == reason
+    (routed_B,) = routed_by_zoo(sparse(splits, scores), "test", {}, probability[0], scores[:, 900:].T).values()
+    assert np.isnan(routed_B).all()
+
+
+def test_forced_choices_do_not_dilute_what_routing_is_worth():
+    """On 60 of 300 instructions all were asked, and figures are of these alone."""
+    chances = [0.3, 0.6, 0.9]
+    scores, splits = alone(chances, 1200), ["train"] * 900 + ["test"] * 300
+    scores[:, 900:960] = np.random.default_rng(3).random((3, 60)) < np.array(chances)[:, None]
+    probability = np.random.default_rng(4).random((1, 300, 3))
+    found = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    same = sparse(splits[:960], scores[:, :960])
+    assert found == routing_of_zoos(same, "test", {}, probability[:, :60], scores[:, 900:960].T)["all"]
+    assert (found["n"], found["n_with_a_choice"]) == (60, 60)
+    assert "reason" not in found
+    scores[:2, 900:940] = NAN
+    few = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    assert few["router"] is few["oracle_interval"]["mean"] is None
+    assert (few["n"], few["reason"].split()[0]) == (20, "20")
+
+
 def test_instructions_that_the_best_single_did_not_answer_do_not_count():
     best, _ = best_single(TABLE, "test")
     scores = TABLE.scores_MN.copy()

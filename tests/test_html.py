@@ -257,6 +257,17 @@ def test_a_release_stream(tmp_path):
     assert "+2.42 <small>[-1.0, 5.0]</small>" in page
     check_outline(page)
     assert PNG in page
+    assert "No figures for" not in page
+    short = {**step, "reason": "3 of 12"}
+    page = page_of({"protocol": "release stream", "trained_on": ["a", "b"], "releases": [short]}, tmp_path)
+    assert "No figures for new&lt;1&gt;: 3 of 12." in page
+
+
+def test_routing_that_cannot_be_measured_says_why(tmp_path):
+    assert "No routing accuracy" not in page_of(FIGURES, tmp_path)
+    unknown = dict.fromkeys(("router", "best_single", "random", "oracle", "gap_recovered", "selection_entropy"))
+    page = page_of({**FIGURES, "methods": {"router": method(0.7, **unknown, reason="3 of 50")}}, tmp_path)
+    assert "No routing accuracy for all: 3 of 50." in page
 
 
 def test_onboarding(tmp_path):

@@ -134,6 +134,13 @@ def test_routing_by_hand():
     assert {
         name: len(each) for name, each in metrics.routing(probability, outcome, best_single=0).items()
     } == dict.fromkeys(found, 2)
+    alone = np.where(np.arange(3) == 0, outcome[:1], [[NAN], [NAN], [1.0]] * np.ones(3))
+    for best in (None, 0, 1):
+        found = metrics.routing(probability, alone, best_single=best)
+        assert {len(each) for each in found.values()} == {1}, "one outcome is no choice"
+    np.testing.assert_array_equal(metrics.routed_outcomes(probability, alone), [NAN, NAN, 1])
+    only = metrics.routing(probability[:, :1], outcome[:, :1], best_single=0)
+    assert {len(each) for each in only.values()} == {2}, "of a single candidate there is nothing else to measure"
     nothing = metrics.routing(probability, np.full((3, 3), NAN), best_single=None)
     assert {name: len(each) for name, each in nothing.items()} == {"router": 0, "random": 0, "oracle": 0}
 

@@ -106,7 +106,8 @@ def routing_of_zoos(
     """Routing figures of every zoo that the table holds whole, and of `all`: means over seeds, with 95 % intervals of these over instructions.
 
     `probability_SBM`, of S seeds, and `outcome_BM` are float, of the table's M candidates on the split, NaN = unobserved. The best single
-    candidate of a zoo is chosen outside the split, where the table has any other.
+    candidate of a zoo is chosen outside the split, where the table has any other. Figures are of the `n` instructions that `counted` finds
+    among the `n_with_a_choice` that are `metrics.with_a_choice`; where n is too small, they are None, and `reason` says why.
     """
     return {
         zoo: _routing(table, split, columns, probability_SBM, outcome_BM)
@@ -117,11 +118,26 @@ def routing_of_zoos(
 def routed_by_zoo(
     table: OutcomeTable, split: str, zoos: Zoos, probability_BM: np.ndarray, outcome_BM: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Outcome float `[B]` of each instruction's likeliest candidate, by zoo; NaN where the zoo's best single one was not observed."""
+    """Outcome float `[B]` of each instruction's likeliest candidate, by zoo; NaN where `counted` leaves it out, everywhere where too few are left."""
     return {
         zoo: _routed(probability_BM[:, columns], outcome_BM[:, columns], _best_of(table, split, columns)[0])
         for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
     }
+
+
+def counted(outcome_BM: np.ndarray, best: int | None) -> tuple[np.ndarray, str | None]:
+    """The instructions that routing is measured on, bool `[B]`, and why these are too few to measure it, None where they are not.
+
+    They are those `metrics.with_a_choice` that the candidate in column `best`, the best single one, if there is one, answered.
+    """
+    counts_B = metrics.with_a_choice(outcome_BM)
+    if best is not None:
+        counts_B &= ~np.isnan(outcome_BM[:, best])
+    n, answered = int(counts_B.sum()), int((~np.isnan(outcome_BM)).any(axis=1).sum())
+    if n >= min(FEWEST, answered):
+        return counts_B, None
+    whose = "two candidates" if best is None else "the best single candidate and another one"
+    return counts_B, f"{n} of {answered} instructions have outcomes of {whose}; {FEWEST} are the least"
 
 
 def _routing(
@@ -130,9 +146,10 @@ def _routing(
     best, chosen_on = _best_of(table, split, columns)
     probability_SBM, outcome_BM = probability_SBM[:, :, columns], outcome_BM[:, columns]
     names = [table.candidate_ids[m] for m in columns]
-    routed_SB = np.array([_routed(probability_BM, outcome_BM, best) for probability_BM in probability_SBM])
-    counts_B = ~np.isnan(routed_SB[0])
-    probability_SNM, outcome_NM, routed_SN = probability_SBM[:, counts_B], outcome_BM[counts_B], routed_SB[:, counts_B]
+    counts_B, reason = counted(outcome_BM, best)
+    measured_B = counts_B & (reason is None)
+    probability_SNM, outcome_NM = probability_SBM[:, measured_B], outcome_BM[measured_B]
+    routed_SN = np.array([metrics.routed_outcomes(probability_NM, outcome_NM) for probability_NM in probability_SNM])
     value_N = metrics.routing(probability_SNM[0], outcome_NM, best_single=best) | {"router": routed_SN.mean(axis=0)}
     interval = {name: mean_interval(values) for name, values in value_N.items()}
     gain = None if best is None else paired_interval(value_N["router"], value_N["best_single"])
@@ -148,7 +165,9 @@ def _routing(
     gap, entropy = figure_intervals(spread, len(outcome_NM))
     return {
         **{name: interval[name].mean if name in interval else None for name in REFERENCES},
-        "n": len(outcome_NM),
+        "n": int(counts_B.sum()),
+        "n_with_a_choice": int(metrics.with_a_choice(outcome_BM).sum()),
+        **({} if reason is None else {"reason": reason}),
         "by_seed": [float(routed_N.mean()) if len(routed_N) else None for routed_N in routed_SN],
         **{f"{name}_interval": asdict(interval[name]) if name in interval else None for name in REFERENCES},
         "gain_interval": gain and asdict(gain),
@@ -163,8 +182,8 @@ def _routing(
 
 
 def _routed(probability_BM: np.ndarray, outcome_BM: np.ndarray, best: int | None) -> np.ndarray:
-    routed_B = metrics.routed_outcomes(probability_BM, outcome_BM)
-    return routed_B if best is None else np.where(np.isnan(outcome_BM[:, best]), np.nan, routed_B)
+    counts_B, reason = counted(outcome_BM, best)
+    return np.where(counts_B & (reason is None), metrics.routed_outcomes(probability_BM, outcome_BM), np.nan)
 
 
 def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int | None, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from satjax.config import AptitudeConfig
+from satjax.metrics import with_a_choice
 from satjax.outcomes.fitting import drawable_items, fitting_flags
 from satjax.outcomes.merge import apart, leaks
 from satjax.outcomes.source import with_validation
@@ -16,12 +17,11 @@ from satjax.outcomes.table import SPLITS, OutcomeTable
 def describe(table: OutcomeTable) -> dict[str, Any]:
     """Items, candidates and outcomes in figures; `missing` says in sentences what a user may want to mend first.
 
-    Means are over the items that a candidate answered; `oracle` is the mean of the best observed outcome of each item, `random` that of a
-    random observed one. Text lengths are in characters: median, 90th percentile, longest.
+    Means are over the items that a candidate answered; `oracle` is the mean of the best observed outcome of each item that is
+    `with_a_choice`, `random` that of a random observed one. Text lengths are in characters: median, 90th percentile, longest.
     """
     seen_MN = ~np.isnan(table.scores_MN)
-    answered_N = seen_MN.any(axis=0)
-    answered = table.scores_MN[:, answered_N]
+    compared = table.scores_MN[:, with_a_choice(table.scores_MN.T)]
     length_N = np.array([len(item.text) for item in table.items])
     splits = Counter(item.split for item in table.items)
     candidates = [
@@ -45,8 +45,8 @@ def describe(table: OutcomeTable) -> dict[str, Any]:
         "outcomes": int(seen_MN.sum()),
         "soft_outcomes": int((seen_MN & (table.scores_MN > 0) & (table.scores_MN < 1)).sum()),
         "costs": 0 if table.cost_usd_MN is None else int((~np.isnan(table.cost_usd_MN)).sum()),
-        "random": float(np.nanmean(answered, axis=0).mean()) if answered.size else None,
-        "oracle": float(np.nanmax(answered, axis=0).mean()) if answered.size else None,
+        "random": float(np.nanmean(compared, axis=0).mean()) if compared.size else None,
+        "oracle": float(np.nanmax(compared, axis=0).mean()) if compared.size else None,
         "candidates": sorted(candidates, key=lambda entry: -(entry["mean"] or 0.0)),
         "missing": _missing(table, splits, seen_MN),
     }
@@ -77,7 +77,12 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
     partly = [n for n, seen_N in zip(table.candidate_ids, seen_MN, strict=True) if 0 < seen_N.mean() < 1]
     if partly:
         found.append(f"some outcomes unobserved (they count nowhere): {_some(partly)}")
-    if unanswered := int((~seen_MN.any(axis=0)).sum()):
+    answered_N = seen_MN.any(axis=0)
+    if alone := int((answered_N & ~with_a_choice(table.scores_MN.T)).sum()):
+        found.append(
+            f"{alone} of {answered_N.sum()} instructions have outcomes of one candidate only: routing cannot be measured on them"
+        )
+    if unanswered := int((~answered_N).sum()):
         found.append(f"{unanswered} items that no candidate answered")
     if undated := [candidate.id for candidate in table.candidates if not candidate.release_date]:
         found.append(f"no release date (`satjax protocol release-stream` needs it): {_some(undated)}")

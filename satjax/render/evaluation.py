@@ -20,7 +20,11 @@ def report_table(figures: dict[str, Any]) -> None:
             table.add_row(Text(f"routing accuracy ({zoo}): {name}"), percent(routing[name]))
         if routing["n"] < figures["instructions"]:
             table.add_row(Text(f"routing accuracy ({zoo}): on"), f"{routing['n']} instructions")
+        if routing["n_with_a_choice"] < figures["instructions"]:
+            told = f"{routing['n_with_a_choice']} instructions, which two candidates answered"
+            table.add_row(Text(f"routing accuracy ({zoo}): a choice on"), told)
     console.print(table)
+    _why_not(console, figures["routing"])
 
 
 def bench_table(figures: dict[str, Any]) -> None:
@@ -44,9 +48,12 @@ def bench_table(figures: dict[str, Any]) -> None:
         routing.add_row(label, *(percent(found[label]) for found in first.values()))
     if any(found["n"] < figures["instructions"] for found in first.values()):
         routing.add_row("instructions", *(str(found["n"]) for found in first.values()))
+    if any(found["n_with_a_choice"] < figures["instructions"] for found in first.values()):
+        routing.add_row("two candidates answered", *(str(found["n_with_a_choice"]) for found in first.values()))
     console.print(correctness)
     console.print()
     console.print(routing)
+    _why_not(console, first)
     for name, method in figures["methods"].items():
         if method.get("differ_in", "seeds") != "seeds":
             count, differ_in = method["seeds"], method["differ_in"]
@@ -56,6 +63,13 @@ def bench_table(figures: dict[str, Any]) -> None:
     if "cost" in figures or "pair" in figures:
         console.print()
         _cost_table(console, figures)
+
+
+def _why_not(console: Console, routing: dict[str, Any]) -> None:
+    """The zoos on which routing could not be measured, with the reason."""
+    for zoo, found in routing.items():
+        if "reason" in found:
+            console.print(Text(f"no routing accuracy ({zoo}): {found['reason']}", style="yellow"), soft_wrap=True)
 
 
 def _cost_table(console: Console, figures: dict[str, Any]) -> None:

@@ -37,6 +37,10 @@ def protocol_tables(figures: dict[str, Any]) -> None:
             for step in figures["releases"]:
                 values = (percent(step[name]) for name in ("router", "best_single", "random", "oracle"))
                 table.add_row(step["release_date"], Text(step["newest"]), *values)
+                if "reason" in step:
+                    console.print(
+                        Text(f"no figures for {step['newest']}: {step['reason']}", style="yellow"), soft_wrap=True
+                    )
         case "coverage":
             right = percent(figures["best_candidate_right"])
             console.print(

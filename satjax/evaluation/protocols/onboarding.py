@@ -33,7 +33,7 @@ def onboarding(
     Items are drawn at random, `draws` times for each candidate, once where they are the whole test. A figure is the mean over the draws; in
     `deviations` stands by figure how far a single draw is from that (standard deviation, None of one draw), in `intervals` the 95 %
     interval over instructions. Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
-    `routed` sends every instruction to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
+    `routed` sends every instruction `metrics.with_a_choice` to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
     """
     check_nothing_held_out(config, "onboarding")

@@ -13,7 +13,7 @@ from satjax import metrics
 from satjax.config import TrainConfig
 from satjax.errors import SatjaxError
 from satjax.evaluation.evaluate import scored
-from satjax.evaluation.figures import advantages, best_single
+from satjax.evaluation.figures import advantages, best_single, counted
 from satjax.evaluation.intervals import mean_interval, paired_interval
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, trained
@@ -32,7 +32,7 @@ def release_stream(
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
     "Best so far" is by the `advantages` on the training split. At each release, on the `n` instructions of the
-    test split that the best single candidate of the zoo (chosen on the training split) answered: mean outcomes of the router, the best
+    test split that the best single candidate of the zoo (chosen on the training split) and another one answered: mean outcomes of the router, the best
     single candidate, a random one and the oracle, each with its 95 % interval, the paired interval of router over best single, and the
     entropy of the router's choices (`satjax.metrics.selection_entropy`; 0 is one candidate for all). A candidate without outcomes on the
     aptitude items, trained on or new, is left out and named in `left_out`.
@@ -84,15 +84,18 @@ def release_stream(
 
 
 def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray, fixed: int) -> dict[str, Any]:
-    """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that the one in column `fixed` answered."""
-    outcome_N = metrics.routing(probability_BM, outcome_BM, best_single=fixed)
+    """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that are `counted` for the one in column `fixed`; None with the `reason` where these are too few."""
+    counts_B, reason = counted(outcome_BM, fixed)
+    measured_B = counts_B & (reason is None)
+    probability_NM, outcome_NM = probability_BM[measured_B], outcome_BM[measured_B]
+    outcome_N = metrics.routing(probability_NM, outcome_NM, best_single=fixed)
     interval = {name: mean_interval(values) for name, values in outcome_N.items()}
     gain = paired_interval(outcome_N["router"], outcome_N["best_single"])
-    answered = ~np.isnan(outcome_BM[:, fixed])
     return {
         **{name: found.mean for name, found in interval.items()},
-        "n": gain.n,
-        "selection_entropy": metrics.selection_entropy(probability_BM[answered], outcome_BM[answered]),
+        "n": int(counts_B.sum()),
+        **({} if reason is None else {"reason": reason}),
+        "selection_entropy": metrics.selection_entropy(probability_NM, outcome_NM),
         **{f"{name}_interval": asdict(found) for name, found in interval.items()},
         "gain_interval": asdict(gain),
     }

@@ -58,13 +58,15 @@ def _about(figures: dict[str, Any]) -> list[str]:
 
 def _of_bench(figures: dict[str, Any]) -> dict[str, Any]:
     methods, cost, pair = figures["methods"], figures.get("cost"), figures.get("pair")
-    of_all = next(iter(methods.values()))["routing"][ALL]
+    zoos = next(iter(methods.values()))["routing"]
+    of_all = zoos[ALL]
     return {
         "about": _about(figures),
         "apart": [name for name in methods if name in APART],
         "chosen_on": None if of_all["best_single_candidate"] is None else of_all["best_single_chosen_on"],
         "not_seeds": {name: method for name, method in methods.items() if method.get("differ_in", "seeds") != "seeds"},
         "folds": figures.get("folds"),
+        "not_routed": {zoo: found["reason"] for zoo, found in zoos.items() if "reason" in found},
         "routing": bench_tables.routing(methods),
         "gains": bench_tables.gains(methods),
         "gaps": bench_tables.gaps(methods),
