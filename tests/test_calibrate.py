@@ -65,7 +65,7 @@ def test_thresholds_keep_their_share_and_save_more_the_less_they_keep():
 def test_a_threshold_on_noise_is_not_flattered():
     """Where probabilities say nothing, thresholds chosen on an instruction would look better on it than on others."""
     kept = []
-    for seed in range(20):
+    for seed in range(60):
         given = offers(seed, 60)
         given = replace(given, probability_BM=np.random.default_rng(seed).random(given.probability_BM.shape))
         for each in thresholds(given, np.arange(60) % FOLDS, (0.9,)):

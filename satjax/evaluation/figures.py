@@ -248,5 +248,5 @@ def _additive_fit(scores_MN: np.ndarray, seen_MN: np.ndarray, above_MN: np.ndarr
         total = max(float(weight_M.sum()), LINK)
         equations_MM += np.diag(weight_M) - np.outer(weight_M, weight_M) / total
         right_M += weight_M * (mean_M - weight_M @ mean_M / total)
-    # Rounded, so that what is equal stays equal.
-    return np.linalg.lstsq(equations_MM, right_M, rcond=None)[0].round(9)
+    # Only differences are told: a sum of 0 is one more equation. Rounded, so that what is equal stays equal.
+    return np.linalg.lstsq(equations_MM + 1, right_M, rcond=None)[0].round(9)
