@@ -84,7 +84,7 @@ while IFS= read -r line; do
   [[ $line == \#* ]] || jobset+=$line$'\n'
 done <"$ROOT/launch/jobset.yaml"
 
-[[ ! $spot || ! $asked ]] || say "--save-seconds $asked is more than a preempted spot node gives, some 15 seconds (see --help)"
+[[ ! $spot || ! $asked ]] || ((asked <= 15)) || say "--save-seconds $asked is more than a preempted spot node gives, some 15 seconds (see --help)"
 if [[ $dry_run ]]; then
   printf "kubectl create --filename - <<'JOBSET'\n%sJOBSET\n" "$jobset"
 else

@@ -102,7 +102,7 @@ class Router:
         """Reads a router directory (by default the package's own, or `large`, its other one), checks it file by file, and opens the base weights it names (fetched where absent).
 
         `exact`: in float32, whatever the router's config says. Otherwise, unless that says float32, a GPU or TPU computes in bfloat16, and a CPU that
-        multiplies bfloat16 does so in the LLM's layers, with float32 sums: on a CPU two to four times as fast, probabilities change in the third digit.
+        multiplies bfloat16 does so in the LLM's layers, with float32 sums: on a CPU two to four times as fast, probabilities change by 0.01 or so at most.
         Whether a GPU or TPU rounds the factors of float32 products is JAX's setting `jax_default_matmul_precision`; "highest" does not.
         `keep_features`: what an ability head that scores alone reads of an instruction is kept in the cache on disk, for whoever scores the same
         instructions again. `mesh`: many instructions at

@@ -15,7 +15,7 @@ import numpy as np
 from satjax.aptitude import AptitudeTest
 from satjax.checkpoint import CHECKPOINTS, Checkpoints, Damaged, is_saved
 from satjax.config import TrainConfig
-from satjax.errors import SatjaxError, TryAgain
+from satjax.errors import SHOWN, SatjaxError, TryAgain, some
 from satjax.export.directory import read_router
 from satjax.files import exclusive, explain_full_disk
 from satjax.models.router_model import Params, abstract_model
@@ -114,10 +114,13 @@ def _take(path: Path, workdir: Path, held: contextlib.ExitStack) -> None:
     busy = f"{workdir}: another process trains there; wait for it, or use another --workdir; where its host is gone, remove {path}"
     began, is_free, said = time.monotonic(), False, False
     while True:
-        with contextlib.suppress(TryAgain):
+        try:
             if not is_free:
                 held.enter_context(exclusive(path, workdir, busy=busy, advice="use another --workdir"))
                 is_free = True
+        except TryAgain as error:
+            if str(error) != busy:  # a signal that came meanwhile
+                raise
         if not on_any(not is_free):
             return
         if not is_free and time.monotonic() - began >= SECONDS_FOR_A_LOCK:
@@ -173,7 +176,7 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
 def named(job: Job, candidates: Sequence[str]) -> str:
     """Training candidates with their numbers of outcomes, for people."""
     count_M = (~np.isnan(job.train.select_candidates(candidates).scores_MN)).sum(axis=1)
-    return ", ".join(f"{name} ({count:,})" for name, count in zip(candidates, count_M, strict=True))
+    return some([f"{name} ({count:,})" for name, count in zip(candidates, count_M, strict=True)], SHOWN)
 
 
 def newest(job: Job, checkpoints: Checkpoints, params: Params, workdir: Path) -> tuple[int, Params, Any]:

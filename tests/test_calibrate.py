@@ -8,7 +8,15 @@ import pytest
 from satjax.calibration import read_calibration
 from satjax.cli import main
 from satjax.errors import SatjaxError
-from satjax.evaluation.calibrate import FOLDS, Offers, cheapest_above, comparable, recalibrate, thresholds
+from satjax.evaluation.calibrate import (
+    FOLDS,
+    Offers,
+    cheapest_above,
+    comparable,
+    recalibrate,
+    thresholds,
+    with_a_cheaper_one,
+)
 from satjax.export.directory import router_sha256
 from satjax.outcomes import OutcomeTable, read_outcomes
 from satjax.policy.objective import Cheapest, order
@@ -124,6 +132,18 @@ def test_a_candidate_that_was_hardly_tried_beside_the_best_one_is_closed():
     kept, rows = beside_the_best(given, tried)
     assert rows.sum() == 100
     assert beside_the_best(given[np.arange(400) < 12], np.ones((12, 4), bool))[1].all(), "all that there is"
+
+
+def test_where_the_best_candidate_is_the_cheapest_it_is_measured_too():
+    """Prices of a zoo file go by the instruction: all of a table that has every outcome are routed, whoever is the cheapest there."""
+    price = np.tile([1.0, 2.0], (400, 1))
+    price[::2] = [3.0, 2.0]
+    outcome = np.ones((400, 2))
+    given = Offers(np.full((400, 2), 0.5), price, outcome, price, 0)
+    assert with_a_cheaper_one(given).all()
+    outcome[1, 1] = np.nan
+    assert not with_a_cheaper_one(given)[1], "it alone was asked"
+    assert with_a_cheaper_one(given).sum() == 399
 
 
 def test_too_few_instructions_with_a_cheaper_one_are_said():

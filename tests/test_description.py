@@ -92,7 +92,10 @@ def test_candidates_that_training_knows_little_of_are_named():
     scores[3, alone] = 1.0
     missing = describe(dataclasses.replace(table, scores_MN=scores))["missing"]
     names = table.candidate_ids
-    assert f"few outcomes (training measures them like new candidates): {names[0]} (3), {names[1]} (99)" in missing
+    assert (
+        f"few outcomes (where no profiles are read, training measures them like new candidates): {names[0]} (3), {names[1]} (99)"
+        in missing
+    )
     (line,) = [line for line in missing if "would not be in the router" in line]
     assert line.endswith(f": {names[3]} (120)")
 

@@ -8,6 +8,7 @@ from satjax.evaluation.figures import (
     correctness_differences,
     correctness_of,
     correctness_over_seeds,
+    counted,
     over_seeds,
     routed_by_zoo,
     routing_of_zoos,
@@ -180,6 +181,15 @@ def test_routing_is_not_measured_where_there_is_nothing_to_choose():
     assert found["reason"] == reason
     (routed_B,) = routed_by_zoo(sparse(splits, scores), "test", {}, probability[0], scores[:, 900:].T).values()
     assert np.isnan(routed_B).all()
+
+
+def test_a_gap_in_a_small_split_leaves_its_figures():
+    """28 of 28 instructions are enough, so 27 of 28 are; where it is fewer than half, what is left is another thing than the split."""
+    outcome_BM = np.array([[0.0, 1.0]] * 28)
+    for answered, enough in ((28, True), (27, True), (14, True), (13, False)):
+        outcome_BM[answered:, 0] = np.nan
+        counts_B, reason = counted(outcome_BM, 0)
+        assert (int(counts_B.sum()), reason is None) == (answered, enough)
 
 
 def test_forced_choices_do_not_dilute_what_routing_is_worth():

@@ -608,10 +608,12 @@ def test_a_spot_node_is_not_said_to_wait_for_a_checkpoint(world):
         (("--spot",), False),
         (("--save-seconds", "600"), False),
         (("--spot", "--save-seconds", "600"), True),
+        (("--spot", "--save-seconds", "15"), False),
     ):
         code, output = world.run("gke_jobset.sh", *options, *more, "--dry-run", "--", *TRAIN)
         assert code == 0
         assert ("--save-seconds 600 is more than a preempted spot node gives" in output) == warned
+        assert ("is more than a preempted spot node gives" in output) == warned
 
 
 @pytest.mark.parametrize("script", ["gke_jobset.sh", "gke_xpk.sh"])

@@ -204,6 +204,19 @@ def test_who_was_trained_stays_and_who_is_not_there_is_not_taken_out(trained: Tr
     assert router_sha256(router) == router_sha256(trained.router)
 
 
+def test_who_never_replied_goes_into_no_router():
+    """A filter that declines every one of a few items, or a server that is too slow for them all, says nothing of the model."""
+    found = Assessment(
+        outcomes={f"i/{n}": 0.0 for n in range(16)}, undelivered={f"i/{n}": "HTTP 451" for n in range(16)}
+    )
+    with pytest.raises(
+        SatjaxError, match=r"no item got a reply \(i/0: HTTP 451\), so that the candidate goes into no router"
+    ):
+        check_enough(found, "m.json")
+    del found.undelivered["i/3"]
+    check_enough(found, "m.json")
+
+
 def test_where_more_than_a_tenth_got_no_reply_the_candidate_goes_into_no_router():
     outcomes = {f"i/{n}": 1.0 for n in range(18)}
     found = Assessment(outcomes=outcomes, unanswered={"a": "HTTP 500", "b": "HTTP 500"})

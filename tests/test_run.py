@@ -162,7 +162,7 @@ def test_items_with_another_text_than_was_drawn_are_left_out(questions, test, ta
     )
     assert [q.item_id for q in questions_in_order(test, other)] == [q.item_id for q in questions[1:]]
     assert caplog.messages == [
-        f"1 items of the test have other texts in --outcomes than the router was trained on, such as {first!r}, and stay unobserved"
+        f"items of the test whose texts in --outcomes are not those that the router was trained on: 1, such as {first!r}; they stay unobserved"
     ]
     old = replace(test, tasks=tuple(replace(task, text_sha256=()) for task in test.tasks))
     assert len(questions_in_order(old, other)) == 30, "a test of an earlier version does not know"

@@ -1171,6 +1171,16 @@ def test_a_signal_ends_the_wait_for_a_lock(tmp_path):
             pytest.fail("another one has it")
 
 
+def test_a_signal_while_the_lock_is_taken_is_no_lock_that_is_held(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the signal is answered at once")
+
+    monkeypatch.setattr("satjax.train.exclusive", interrupted)
+    with pytest.raises(TryAgain, match=r"^interrupted before the first step"), alone(tmp_path):
+        pytest.fail("it was asked to end")
+
+
 def test_a_lock_ends_with_a_process_that_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("satjax.train.SECONDS_FOR_A_LOCK", 0)
     code = f"from pathlib import Path\nfrom satjax.train import alone\nwith alone(Path({str(tmp_path)!r})):\n    print(flush=True)\n    input()"

@@ -23,7 +23,8 @@ class CapabilityProfile:
 
     `accuracy_T` float32, NaN where no item of the task was observed; `count_T` int32, observed items; `item_outcome_TK` float32,
     NaN = unobserved, items in the order of the test, or None in a summary. `aptitude_test` is the fingerprint of the test they belong to.
-    `assessment` tells people how a live model took the test, and how sure the result is (`satjax assess`); no router reads it.
+    `assessment` tells people how a candidate that joins later took the test, and how sure the result is (`satjax assess`, `satjax profile`); no
+    ranking reads it, but only who has one can be replaced in a router, or taken out of it.
     """
 
     candidate: str

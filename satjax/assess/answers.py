@@ -40,8 +40,8 @@ _AT_END = re.compile(r"(?<!nor )(?<!\bor )(?<!not )(?<!and )(?:\(|option )([A-Z]
 _WRITTEN = re.compile(
     rf"{_WORD}[\s*_`]{{0,9}}(?:(?i:{_IS})[\s*_`]{{0,9}}:?|=|:|>)[\s*_`$]{{0,9}}(?P<answer>[^\s*_`$][^\n]*?)(?=</|\n|\Z)"
 )
-_END = re.compile(r"[.!?;](?=\s|[^\x00-\x7f])|。|\s(?=[(\[])")
-"""Where a sentence ends, or brackets begin that say more."""
+_END = re.compile(r"(?:[.!?](?=\s|[^\x00-\x7f])|。|\s(?=[(\[]))(?!\s*[(\[]?\s*(?i:or|oder|ou|或|或者)\b)")
+"""Where a sentence ends, or brackets begin that say more, but not another answer."""
 MOST_ENDS = 5
 """Of what a reply calls its answer, as far as they are tried."""
 _BRACE = re.compile(r"\\(?P<name>boxed|text(?:bf|it|rm)?|math(?:bf|rm))\s{0,9}\{|\\[{}]|[{}]")

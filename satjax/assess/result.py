@@ -17,6 +17,7 @@ from satjax.errors import SatjaxError, unknown_name
 from satjax.export.directory import RouterFiles, rewrite_router
 from satjax.export.model_card import with_section
 from satjax.files import safe_name, write_text
+from satjax.pretrained import is_shipped
 
 ADDED = "Added after training"
 MOST_UNANSWERED = 0.1
@@ -76,8 +77,13 @@ def with_assessment(
 
 
 def check_enough(found: Assessment, profile: Path) -> None:
-    """Raises SatjaxError where too many of the items that were asked have no outcome for the candidate to go into a router."""
+    """Raises SatjaxError where too many of the items that were asked have no outcome for the candidate to go into a router, or none got a reply."""
     asked = len(found.outcomes) + len(found.unanswered)
+    if found.undelivered and len(found.undelivered) == len(found.outcomes):
+        item, reason = next(iter(found.undelivered.items()))
+        raise SatjaxError(
+            f"no item got a reply ({item}: {reason}), so that the candidate goes into no router; mend what is the matter and run the same command again"
+        )
     if len(found.unanswered) > MOST_UNANSWERED * asked:
         item, reason = next(iter(found.unanswered.items()))
         raise SatjaxError(
@@ -120,6 +126,10 @@ def remove_from_router(candidate: str, directory: Path) -> None:
 
     Raises SatjaxError for one that it was trained or exported with, and for one that it does not know.
     """
+    if is_shipped(directory):
+        raise SatjaxError(
+            "a router that comes with satjax stays as it is; candidates are taken out of the copies that --out-router has made"
+        )
     with rewrite_router(directory, directory) as (fresh, files):
         known = {profile.candidate: profile for profile in files.profiles}
         if candidate not in known:

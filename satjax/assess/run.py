@@ -86,7 +86,7 @@ def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question
         )
     if others:
         log.warning(
-            "%d items of the test have other texts in --outcomes than the router was trained on, such as %r, and stay unobserved",
+            "items of the test whose texts in --outcomes are not those that the router was trained on: %d, such as %r; they stay unobserved",
             len(others),
             min(others),
         )

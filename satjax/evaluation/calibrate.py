@@ -162,10 +162,14 @@ def _offers(
 
 
 def with_a_cheaper_one(offers: Offers) -> np.ndarray:
-    """Instructions that the best candidate answered and an open cheaper one, too, bool `[B]`: where it alone was asked, any threshold seems to keep all of its outcomes."""
+    """Instructions that the best candidate answered and an open cheaper one, too, or, where none is cheaper, another one, bool `[B]`.
+
+    Where it alone was asked, any threshold seems to keep all of its outcomes.
+    """
     seen_BM = ~np.isnan(offers.outcome_BM)
     cheaper_BM = offers.price_BM < offers.price_BM[:, [offers.best]]
-    return seen_BM[:, offers.best] & (seen_BM & cheaper_BM).any(axis=1)
+    compared_B = (seen_BM & cheaper_BM).any(axis=1) | (~cheaper_BM.any(axis=1) & (seen_BM.sum(axis=1) > 1))
+    return seen_BM[:, offers.best] & compared_B
 
 
 def comparable(offers: Offers, best: str) -> tuple[Offers, np.ndarray] | str:
@@ -185,7 +189,7 @@ def comparable(offers: Offers, best: str) -> tuple[Offers, np.ndarray] | str:
             break
         offers = replace(offers, price_BM=np.where(rare_M, np.nan, offers.price_BM))
         choice_B = with_a_cheaper_one(offers)
-    if choice_B.any() and choice_B.sum() >= min(FEWEST, answered):
+    if choice_B.any() and choice_B.sum() >= min(FEWEST, answered / 2):
         return offers, choice_B
     return f"{n} of {answered} instructions have outcomes of {best}, the best candidate, and of a cheaper one; {FEWEST} with the same cheaper one are the least"
 

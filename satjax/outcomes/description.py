@@ -115,7 +115,9 @@ def _little_known(trained: OutcomeTable, drawable: Drawable) -> list[str]:
     )
     found = []
     if few:
-        found.append(f"few outcomes (training measures them like new candidates): {some(few)}")
+        found.append(
+            f"few outcomes (where no profiles are read, training measures them like new candidates): {some(few)}"
+        )
     if absent:
         found.append(
             f"no outcome on what the aptitude test is drawn from (they would not be in the router): {some(absent)}"

@@ -5,6 +5,7 @@ from typing import Any
 from rich.text import Text
 
 from satjax.calibration import Calibration
+from satjax.errors import SHOWN, some
 from satjax.render.console import number, open_console, percent, plain_table
 
 WORSE = 5e-4
@@ -54,7 +55,7 @@ def calibration_tables(calibration: Calibration, figures: dict[str, Any]) -> Non
         soft_wrap=True,
     )
     if rare := figures["rarely_beside_the_best"]:
-        names = ", ".join(rare)
+        names = some(rare, SHOWN)
         console.print(
             Text(
                 f"thresholds without {names}: too few outcomes on instructions that {figures['best_candidate']} answered, too"
