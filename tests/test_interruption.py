@@ -27,6 +27,14 @@ def clock(monkeypatch):
     return now
 
 
+@pytest.fixture
+def hangs_up():
+    """SIGHUP as it is without `nohup`, under which whatever is started ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -72,7 +80,7 @@ def test_sigterm_asks_however_often_it_comes(clock, capfd):
     assert len(stop) == 4
 
 
-def test_sighup_asks_as_sigterm_does(capfd):
+def test_sighup_asks_as_sigterm_does(hangs_up, capfd):
     before = signal.getsignal(signal.SIGHUP)
     with stop_requests() as stop:
         send(signal.SIGHUP)
@@ -113,7 +121,7 @@ open({path!r}, "w").write("saved")
 
 
 @pytest.mark.parametrize("context", ["stop_requests", "ended_by_sigterm"])
-def test_what_is_said_once_the_terminal_is_closed_is_no_error(context, tmp_path):
+def test_what_is_said_once_the_terminal_is_closed_is_no_error(context, hangs_up, tmp_path):
     here, there = pty.openpty()
     code = HUNG_UP.format(context=context, path=str(tmp_path / "file"))
     process = subprocess.Popen(

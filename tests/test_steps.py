@@ -187,7 +187,14 @@ class Recorder:
 
 TEXT_PROFILES = {
     "router__profile_encoder": {"kind": "text", "orders": 2},
-    "stages": ({"name": "psi", "steps": 2, "learning_rate": 1e-3, "trainable": ("connector/.*", "encoder/.*")},),
+    "stages": (
+        {
+            "name": "psi",
+            "steps": 2,
+            "learning_rate": 1e-3,
+            "trainable": ("connector/.*", "encoder/.*", "llm/.*/lora_[ab]"),
+        },
+    ),
 }
 ROUNDED = {
     "router__param_dtype": "bfloat16",

@@ -21,8 +21,7 @@ def report_table(figures: dict[str, Any]) -> None:
         if routing["n"] < figures["instructions"]:
             table.add_row(Text(f"routing accuracy ({zoo}): on"), f"{routing['n']} instructions")
         if routing["n_with_a_choice"] < figures["instructions"]:
-            told = f"{routing['n_with_a_choice']} instructions, which two candidates answered"
-            table.add_row(Text(f"routing accuracy ({zoo}): a choice on"), told)
+            table.add_row(Text(f"routing accuracy ({zoo}): two answered"), f"{routing['n_with_a_choice']} instructions")
     console.print(table)
     _why_not(console, figures["routing"])
 
