@@ -190,6 +190,9 @@ def test_a_gap_in_a_small_split_leaves_its_figures():
         outcome_BM[answered:, 0] = np.nan
         counts_B, reason = counted(outcome_BM, 0)
         assert (int(counts_B.sum()), reason is None) == (answered, enough)
+    assert (
+        reason == "13 of 28 instructions have outcomes of the best single candidate and another one; 14 are the least"
+    )
 
 
 def test_forced_choices_do_not_dilute_what_routing_is_worth():

@@ -136,9 +136,9 @@ def sample_aptitude_test(
     """Draws a test from the training split of `table`, whose candidates are the training candidates.
 
     An item's weight is its distinguishability, four times the variance of its outcomes over the candidates, which for right or wrong is
-    `4 p (1 - p)`, p being the share that is right (paper section 3.1), or the same for all with `draw` = `even`. Tasks are drawn in proportion to the mean weight of their items, items within a task in proportion to
-    their own, both without replacement. Tasks are kept by name and items by id. Only `drawable_items` are drawn. Raises SatjaxError where too
-    few tasks have `shots` of them, with a size that fits.
+    `4 p (1 - p)`, p being the share that is right (paper section 3.1), or the same for all with `draw` = `even`. Tasks are drawn in proportion
+    to the mean weight of their items, items within a task in proportion to their own, both without replacement. Tasks are kept by name and items
+    by id. Only `drawable_items` are drawn. Raises SatjaxError where too few tasks have `shots` of them, with a size that fits.
     """
     train = table.split("train")
     weight_N = distinguishability(train.scores_MN) + FLOOR if draw == "distinguishing" else np.ones(len(train.items))

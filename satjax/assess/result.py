@@ -104,7 +104,8 @@ def check_addable(files: RouterFiles, candidate: str) -> None:
     """Raises SatjaxError for a candidate that the router knows by its training or export, and not because it was added."""
     if any(profile.candidate == candidate and profile.assessment is None for profile in files.profiles):
         raise SatjaxError(
-            f"the router knows a candidate {candidate!r} already, from its training; name this one otherwise (--candidate of `satjax assess`, or model_id in the outcomes)"
+            f"the router knows a candidate {candidate!r} already, from its training; name this one otherwise (--candidate of `satjax assess`, or "
+            "model_id in the outcomes)"
         )
 
 

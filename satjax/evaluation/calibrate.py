@@ -189,9 +189,10 @@ def comparable(offers: Offers, best: str) -> tuple[Offers, np.ndarray] | str:
             break
         offers = replace(offers, price_BM=np.where(rare_M, np.nan, offers.price_BM))
         choice_B = with_a_cheaper_one(offers)
-    if choice_B.any() and choice_B.sum() >= min(FEWEST, answered / 2):
+    least = min(FEWEST, -(-answered // 2))
+    if choice_B.any() and choice_B.sum() >= least:
         return offers, choice_B
-    return f"{n} of {answered} instructions have outcomes of {best}, the best candidate, and of a cheaper one; {FEWEST} with the same cheaper one are the least"
+    return f"{n} of {answered} instructions have outcomes of {best}, the best candidate, and of a cheaper one; {least} with the same cheaper one are the least"
 
 
 def thresholds(offers: Offers, fold_B: np.ndarray, shares: Sequence[float]) -> list[Threshold]:

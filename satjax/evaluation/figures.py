@@ -134,10 +134,11 @@ def counted(outcome_BM: np.ndarray, best: int | None) -> tuple[np.ndarray, str |
     if best is not None:
         counts_B &= ~np.isnan(outcome_BM[:, best])
     n, answered = int(counts_B.sum()), int((~np.isnan(outcome_BM)).any(axis=1).sum())
-    if n >= min(FEWEST, answered / 2):
+    least = min(FEWEST, -(-answered // 2))
+    if n >= least:
         return counts_B, None
     whose = "two candidates" if best is None else "the best single candidate and another one"
-    return counts_B, f"{n} of {answered} instructions have outcomes of {whose}; {FEWEST} are the least"
+    return counts_B, f"{n} of {answered} instructions have outcomes of {whose}; {least} are the least"
 
 
 def _routing(

@@ -84,7 +84,10 @@ def release_stream(
 
 
 def _figures(probability_BM: np.ndarray, outcome_BM: np.ndarray, fixed: int) -> dict[str, Any]:
-    """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that are `counted` for the one in column `fixed`; None with the `reason` where these are too few."""
+    """Figures of a zoo of M candidates, float `[B, M]`, on the instructions that are `counted` for the one in column `fixed`.
+
+    None with the `reason` where these are too few.
+    """
     counts_B, reason = counted(outcome_BM, fixed)
     measured_B = counts_B & (reason is None)
     probability_NM, outcome_NM = probability_BM[measured_B], outcome_BM[measured_B]
