@@ -64,6 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch": {**batch, "accumulate": 1},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
+            "validation": {"every_steps": 0 if paper else 50},
             # Parts of a 16th are whole tiles of the TPU's memory. Of smaller ones XLA makes all-reduces of whole weights instead of gathers
             # and scatters (`satjax preflight`); on fewer chips --config.mesh.fsdp takes as many as there are.
             "mesh": {"data": -1, "fsdp": 16, "tensor": 1},

@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch": {"groups": 8, "instructions": 8, "candidates": 0, "accumulate": 1},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
+            "validation": {"every_steps": 100},
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
             "stages": (
                 {

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
             "batch": {"groups": 1, "instructions": 8, "candidates": 0, "hidden_items": 0.8},
             "optimizer": {"weight_decay": 0.01, "clip_norm": 1.0},
             "checkpoint": {"every_steps": 50, "keep": 2},
+            "validation": {"every_steps": 40},
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "stages": (
                 {

@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
             "batch": {"groups": 1, "instructions": 128, "candidates": 0, "hidden_items": 0.0, "hidden_features": 0.5},
             "optimizer": {"weight_decay": 5.0, "clip_norm": 1.0, "beta1": 0.9, "beta2": 0.99, "final_scale": 0.02},
             "checkpoint": {"every_steps": 100, "keep": 2},
+            "validation": {"every_steps": 54},
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "stages": (
                 {

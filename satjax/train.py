@@ -25,7 +25,7 @@ from satjax.processes.interruption import Interrupted, ended_by_sigterm, stop_re
 from satjax.progress import Progress
 from satjax.sharding import as_satjax_computes
 from satjax.training.curve import plot_training_curve
-from satjax.training.data import measured_norms, place_params, training_set
+from satjax.training.data import measured_norms, place_params, training_set, validation_set
 from satjax.training.device_memory import SMALLER_LLM, explain_full_memory, smaller_step
 from satjax.training.finish import origin, write_trained_router
 from satjax.training.job import Job, prepare, reads_features
@@ -155,16 +155,18 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
         if job.measured:
             log.say(f"few outcomes, so measured like a new candidate: {named(job, job.measured)}")
         reading = interruptible(log.counter("reading instructions"), stop, done)
-        data = None
+        looking = interruptible(log.counter("reading validation instructions"), stop, done)
+        data, held = None, None
         while done < config.total_steps:
             number, first = config.stage_of(done + 1)
             stage = config.stages[number]
             if data is None or data.has_features != reads_features(config, job.learned, number):
                 with explain_full_memory("reading the instructions", SMALLER_LLM):
                     data = training_set(job, params, number, reading)
+                    held = validation_set(job, params, number, looking)
             if config.router.ability_head.rank and not done:
                 params |= measured_norms(job, params, data)
-            loop = StageLoop(job, graphdef, number, stage, first, data)
+            loop = StageLoop(job, graphdef, number, stage, first, data, held)
             # Handed over, so that nothing here keeps what the first step replaces.
             handed, opt_state = [opt_state if done > first else None], None
             with explain_full_memory(f"a step of stage {stage.name!r}", smaller_step(config.batch)):

@@ -18,6 +18,7 @@ from satjax.config import (
     RouterConfig,
     StageConfig,
     TrainConfig,
+    ValidationConfig,
 )
 from satjax.config.mapping import from_mapping
 from satjax.errors import SatjaxError
@@ -164,6 +165,7 @@ HEAD = AbilityHeadConfig(rank=1, mean_layers=(1,))
         (lambda: stage(learning_rate=0.0), "config stage 'one': learning_rate = 0.0 must be positive"),
         (lambda: stage(trainable=()), "config stage 'one': trainable is empty; name parameter paths"),
         (lambda: OptimizerConfig(clip_norm=0.0), "config optimizer.clip_norm = 0.0 must be positive"),
+        (lambda: ValidationConfig(every_steps=-1), "config validation.every_steps = -1 must be at least 0"),
         (lambda: CheckpointConfig(every_steps=0), "config checkpoint.every_steps = 0 must be at least 1"),
         (lambda: CheckpointConfig(keep=0), "config checkpoint.keep = 0 must be at least 1"),
         (lambda: train(stages=()), "config stages is empty; give at least one stage"),

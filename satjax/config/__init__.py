@@ -23,6 +23,7 @@ from satjax.config.settings import (
     RouterConfig,
     StageConfig,
     TrainConfig,
+    ValidationConfig,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "RouterConfig",
     "StageConfig",
     "TrainConfig",
+    "ValidationConfig",
 ]

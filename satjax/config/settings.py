@@ -289,6 +289,19 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """Steps between two looks at the validation instructions, those of `calibration_instructions`; after a stage's last step there is one too. 0 = none.
+
+    They teach nothing: how well their outcomes are told stands among the metrics.
+    """
+
+    every_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("validation", self, every_steps=0)
+
+
+@dataclass(frozen=True)
 class RouterConfig:
     """What a router is made of, in training and ever after: the part of a training config that an exported router keeps.
 
@@ -355,6 +368,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
         _lists_as_tuples(self)

@@ -7,6 +7,7 @@ from satjax.features.reader import FeatureReader, feature_store
 from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params, abstract_model, initial_params
+from satjax.outcomes import OutcomeTable
 from satjax.progress import Progress, unheard
 from satjax.sharding import param_shardings, place, replicated
 from satjax.training.batches import TrainingSet, of_tasks
@@ -29,9 +30,21 @@ def place_params(job: Job) -> Params:
 
 def training_set(job: Job, params: Params, number: int, on_progress: Progress = unheard) -> TrainingSet:
     """Training instructions of a stage with their outcomes: as token rows, or, where its LLM is frozen (`reads_features`), as features."""
-    outcome_NM = np.ascontiguousarray(job.train.scores_MN.T)
-    in_domain = of_tasks(job.train, {task.name for task in job.test.tasks})
-    texts = [item.text for item in job.train.items]
+    return read_set(job, params, number, job.train, on_progress)
+
+
+def validation_set(job: Job, params: Params, number: int, on_progress: Progress = unheard) -> TrainingSet | None:
+    """Those that the stage is looked at with, likewise; None where the config wants that at no step, or there are none."""
+    if not job.config.validation.every_steps or not job.validation.items:
+        return None
+    return read_set(job, params, number, job.validation, on_progress)
+
+
+def read_set(job: Job, params: Params, number: int, table: OutcomeTable, on_progress: Progress) -> TrainingSet:
+    """A table's instructions as the stage of this number reads them, with its candidates' outcomes."""
+    outcome_NM = np.ascontiguousarray(table.scores_MN.T)
+    in_domain = of_tasks(table, {task.name for task in job.test.tasks})
+    texts = [item.text for item in table.items]
     if reads_features(job.config, job.learned, number):
         feature_NF = feature_reader(job, params).read(params, texts, on_progress)
         return TrainingSet(feature_NF, np.ones(len(texts), int), outcome_NM, in_domain)

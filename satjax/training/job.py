@@ -49,7 +49,7 @@ PLACES: Settings = {("data",): ("outcomes",)}
 """Settings that say where something lies; what is read there is counted itself. So are base weights, by their digests."""
 
 MACHINERY: Settings = {
-    (): ("mesh", "checkpoint"),
+    (): ("mesh", "checkpoint", "validation"),
     ("router",): ("attention",),
     ("router", "llm"): ("remat",),
     ("batch",): ("accumulate",),
@@ -111,7 +111,7 @@ class Job:
 
     @cached_property
     def validation(self) -> OutcomeTable:
-        """What is calibrated on: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
+        """What is calibrated on, and looked at while the run trains: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
         found = [i for i, item in enumerate(self.table.items) if item.split == "val"]
         chosen = np.random.default_rng(self.config.seed).permutation(found)[: self.config.calibration_instructions]
         return self.table.select_candidates(self.learners).select_items(np.sort(chosen))

@@ -17,6 +17,9 @@ from tensorboardX.summary import scalar
 from satjax.files import write_text
 from satjax.progress import Pace, Progress, standard_error, unheard
 
+LOG_LOSS, AUROC = "validation_log_loss", "validation_auroc"
+"""Names of what is measured on validation instructions, in the metrics of the steps after which it is."""
+
 
 class Board:
     """TensorBoard events, written by the calling thread: a full disk is an error here, where tensorboardX's own thread would die of it
@@ -47,6 +50,7 @@ class RunLog:
 
     def __init__(self, workdir: Path, *, first_step: int, total_steps: int):
         self.step, self.total, self.pace = first_step, total_steps, Pace()
+        self.validated = ""
         self.path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= first_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -84,7 +88,7 @@ class RunLog:
 
     def counter(self, what: str) -> Progress:
         """Hears how many of how many are done of something that goes before the steps."""
-        task = self.bar.add_task(what, total=None, loss="")
+        task = self.bar.add_task(what, total=None, loss="", visible=False)
 
         def count(done: int, total: int) -> None:
             self.bar.update(task, completed=done, total=total, visible=done < total)
@@ -112,14 +116,17 @@ class RunLog:
         self.file.flush()
         self.board.write(step, metrics)
         self.unsaved = True
-        self.bar.update(self.task, completed=step, description=stage, loss=f"{metrics['loss']:.4f}")
+        if LOG_LOSS in metrics:
+            self.validated = f", {metrics[LOG_LOSS]:.4f} in validation"
+        loss = f"{metrics['loss']:.4f}{self.validated}"
+        self.bar.update(self.task, completed=step, description=stage, loss=loss)
         due, left = self.pace.point("training", step, self.total)
         if not due and step != self.total:
             return
         self.pace.said()
         self.board.file.flush()
         if self.bar.disable:
-            told = f"{stage}: step {step} of {self.total}, loss {metrics['loss']:.4f}"
+            told = f"{stage}: step {step} of {self.total}, loss {loss}"
             self.say(f"{told}, {left}" if left and step < self.total else told)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,15 +27,23 @@ from satjax.training.job import Job
 from satjax.training.optimizer import make_optimizer, partition, schedule, trainable_paths
 from satjax.training.run_log import RunLog, Silent
 from satjax.training.train_step import make_train_step, place_batch
+from satjax.training.validation import Validation
 
 
 class StageLoop:
     """The steps of one stage."""
 
     def __init__(
-        self, job: Job, graphdef: nnx.GraphDef, number: int, stage: StageConfig, first: int, data: TrainingSet
+        self,
+        job: Job,
+        graphdef: nnx.GraphDef,
+        number: int,
+        stage: StageConfig,
+        first: int,
+        data: TrainingSet,
+        held: TrainingSet | None = None,
     ):
-        self.job, self.graphdef, self.stage, self.first = job, graphdef, stage, first
+        self.job, self.graphdef, self.stage, self.first, self.held = job, graphdef, stage, first, held
         config = job.config
         self.plan = BatchPlan(
             data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
@@ -79,7 +88,10 @@ class StageLoop:
         log: RunLog | Silent,
         stop: Stop,
     ) -> Params:
-        """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy."""
+        """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy.
+
+        Where there are instructions that are `held` out of training, they are scored every so many steps.
+        """
         job, stage, config = self.job, self.stage, self.job.config
         trainable, frozen = partition(params, trainable_paths(params, stage))
         embeds = any(path.startswith("encoder/") for path in trainable)
@@ -97,6 +109,14 @@ class StageLoop:
         embedded = [self.place(np.zeros(())) if embeds else self._embedded(params, inputs) for inputs in self.inputs]
         params.clear()
         last = self.first + stage.steps
+        validation = None
+        if self.held is not None:
+            candidate_M = np.flatnonzero(job.learner_M)
+            validation = Validation(self.graphdef, config.batch, job.mesh, self.held, candidate_M, embeds)
+
+        def validated() -> dict[str, float]:
+            # Profiles with nothing hidden, in the first order.
+            return validation.figures({**frozen, **trainable}, self.inputs[0], embedded[0]) if validation else {}
 
         def save(step: int) -> None:
             learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
@@ -116,9 +136,12 @@ class StageLoop:
                 self._record(*unread, log, checkpoints)
             unread = (step + 1, metrics)
             at_end, stopping = step + 1 == last, stop()
-            if at_end or stopping or (step + 1) % config.checkpoint.every_steps == 0:
-                self._record(*unread, log, checkpoints)
+            saving = at_end or stopping or (step + 1) % config.checkpoint.every_steps == 0
+            validating = validation and (at_end or (step + 1) % config.validation.every_steps == 0)
+            if saving or validating:
+                self._record(*unread, log, checkpoints, validated if validating else dict)
                 unread = None
+            if saving:
                 save(step + 1)
             if stopping and not (at_end and last == config.total_steps):
                 checkpoints.wait()
@@ -130,8 +153,15 @@ class StageLoop:
         read = [self.embed(params, part) for part in profile_parts(inputs)]
         return read[0] if len(read) == 1 else jnp.concatenate(read)[: len(inputs.accuracy_MT)]
 
-    def _record(self, step: int, metrics: dict[str, jax.Array], log: RunLog | Silent, checkpoints: Checkpoints) -> None:
-        """Logs a step, with its rate and the time since the one before: reading its metrics waits for it to be done."""
+    def _record(
+        self,
+        step: int,
+        metrics: dict[str, jax.Array],
+        log: RunLog | Silent,
+        checkpoints: Checkpoints,
+        validated: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        """Logs a step, with its rate and the time since the one before: reading its metrics waits for it to be done. What is `validated` is so after that."""
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
             checkpoints.wait()
@@ -148,7 +178,9 @@ class StageLoop:
             "seconds": round(seconds, 6),
             "instructions_per_second": float(f"{self.plan.rows / max(seconds, 1e-9):.4g}"),
         }
-        log.write(step, self.stage.name, values | told)
+        log.write(step, self.stage.name, values | told | validated())
+        if validated is not dict:
+            self.last_record = time.monotonic()
 
 
 def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> Any:

@@ -1,6 +1,7 @@
 """One optimizer step of one stage, as a jitted function on the mesh."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from satjax.config import BatchConfig, LossConfig
-from satjax.models.router_model import Params, ProfileInputs, bind
+from satjax.models.router_model import Params, ProfileInputs, RouterModel, bind
 from satjax.sharding import RULES, check_batch, constrain, on_mesh, param_shardings, place, replicated
 from satjax.training.batches import Batch, Columns
 from satjax.training.losses import total_loss
@@ -91,6 +92,50 @@ def profiles_of(inputs: ProfileInputs, candidate_GM: jax.Array) -> tuple[Profile
     return asked, jnp.arange(candidate_GM.size).reshape(candidate_GM.shape)
 
 
+def scores_of(
+    model: RouterModel,
+    batch: Mapping[str, Any],
+    inputs: ProfileInputs,
+    embedding: jax.Array | None,
+    hidden_features: float = 0.0,
+) -> jax.Array:
+    """Scores float32 `[G, B, M]` of one pass of a batch (`abstract_batch`); without an `embedding`, psi reads the profiles here."""
+    candidate_GM = batch["candidate"]
+    if embedding is None:
+        inputs, candidate_GM = profiles_of(inputs, candidate_GM)
+        embedding = model.embed_profiles(inputs)
+    soft_MKD = model.soft_tokens(embedding, inputs)
+    num_groups, num_instructions = batch["outcome"].shape[:2]
+    soft_RMKD = repeat(soft_MKD[candidate_GM], "g m k d -> (g b) m k d", b=num_instructions)
+    soft_RMKD = constrain(soft_RMKD, "batch")
+    text = batch["text"]
+    if "feature" in text or hidden_features:
+        feature_RF = text["feature"] if "feature" in text else model.features(text["token"], text["length"])
+        kept_RF = kept_features(batch["seed"], feature_RF.shape, hidden_features) if hidden_features else None
+        score_RM = model.score_features(feature_RF, soft_RMKD, kept_RF)
+    else:
+        score_RM = model.score(text["token"], text["length"], soft_RMKD)
+    # Few numbers: every device takes the loss of the whole batch, or the groups would be sent around in pieces. Their pairs are many, and are
+    # never held all at once (`satjax.training.losses`).
+    return constrain(score_RM).reshape(num_groups, num_instructions, -1)
+
+
+def make_score_step(graphdef: nnx.GraphDef, mesh: Mesh, embeds_profiles: bool) -> jax.stages.Wrapped:
+    """`score(params, batch, inputs, embedding) -> float32 [A, G, B, M]`: what a train step would score before it learns, with nothing hidden, on every device."""
+
+    @partial(jax.jit, out_shardings=replicated(mesh))
+    def score(params: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> jax.Array:
+        model, embedded = bind(graphdef, params), None if embeds_profiles else embedding
+
+        def one_pass(_: None, part: dict) -> tuple[None, jax.Array]:
+            with on_mesh(mesh):
+                return None, scores_of(model, part, inputs, embedded)
+
+        return jax.lax.scan(one_pass, None, batch)[1]
+
+    return score
+
+
 def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
@@ -111,25 +156,9 @@ def make_train_step(
     placed = param_shardings(trainable, mesh), jax.tree.map(lambda leaf: leaf.sharding, opt_state)
 
     def loss_of(trainable: Params, frozen: Params, batch: dict, inputs: ProfileInputs, embedding: jax.Array) -> tuple:
-        model, candidate_GM = bind(graphdef, {**frozen, **trainable}), batch["candidate"]
-        if embeds_profiles:
-            inputs, candidate_GM = profiles_of(inputs, candidate_GM)
-            embedding = model.embed_profiles(inputs)
-        soft_MKD = model.soft_tokens(embedding, inputs)
-        num_groups, num_instructions = batch["outcome"].shape[:2]
-        soft_RMKD = repeat(soft_MKD[candidate_GM], "g m k d -> (g b) m k d", b=num_instructions)
-        soft_RMKD = constrain(soft_RMKD, "batch")
-        text = batch["text"]
-        if "feature" in text or hidden_features:
-            feature_RF = text["feature"] if "feature" in text else model.features(text["token"], text["length"])
-            kept_RF = kept_features(batch["seed"], feature_RF.shape, hidden_features) if hidden_features else None
-            score_RM = model.score_features(feature_RF, soft_RMKD, kept_RF)
-        else:
-            score_RM = model.score(text["token"], text["length"], soft_RMKD)
-        # Few numbers: every device takes the loss of the whole batch, or the groups would be sent around in pieces. Their pairs are many, and are
-        # never held all at once (`satjax.training.losses`).
-        score_RM = constrain(score_RM)
-        return total_loss(score_RM.reshape(num_groups, num_instructions, -1), batch["outcome"], loss)
+        embedded = None if embeds_profiles else embedding
+        score_GBM = scores_of(bind(graphdef, {**frozen, **trainable}), batch, inputs, embedded, hidden_features)
+        return total_loss(score_GBM, batch["outcome"], loss)
 
     def step(
         trainable: Params, frozen: Params, opt_state: Any, batch: dict, inputs: ProfileInputs, embedding: jax.Array
