@@ -19,7 +19,7 @@ from rich.console import Console
 from satjax.config import EncoderWeights
 from satjax.evaluation.bench import bench
 from satjax.outcomes import open_outcomes, read_responses
-from satjax.outcomes.routerbench import message_text
+from satjax.outcomes.importers.routerbench import message_text
 from satjax.render.evaluation import bench_table
 from satjax.render.progress import steps
 from satjax.router import Router

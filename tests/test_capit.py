@@ -8,7 +8,7 @@ import pytest
 
 from satjax.errors import SatjaxError
 from satjax.outcomes import import_outcomes
-from satjax.outcomes.capit import import_capit
+from satjax.outcomes.importers.capit import import_capit
 
 FIRST = "Gardening: 80 % of 20 questions. Cooking: 35 % of 20 questions."
 TURNED = "Cooking: 35 % of 20 questions. Gardening: 80 % of 20 questions."

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.importers.collector import Collector
 from satjax.outcomes.table import Candidate, Item, OutcomeTable
 from tests.test_table import assert_same, tables
 

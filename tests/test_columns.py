@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.columns import import_csv, import_jsonl, import_parquet
+from satjax.outcomes.importers.columns import import_csv, import_jsonl, import_parquet
 from satjax.outcomes.splits import split_of
 from satjax.policy.conversation import scored_text
 from tests.test_importers import within

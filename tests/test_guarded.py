@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satjax.outcomes import guarded
-from satjax.outcomes.guarded import DEEPEST, Guarded, check_values
+from satjax.outcomes.importers import guarded
+from satjax.outcomes.importers.guarded import DEEPEST, Guarded, check_values
 
 VALUES = st.recursive(
     st.none() | st.integers(1 - 10**18, 10**18 - 1) | st.text(alphabet='a"\\\\[]{},é', max_size=8),

@@ -9,7 +9,7 @@ import pytest
 from satjax.assess.answers import mark
 from satjax.assess.prompts import question_of
 from satjax.errors import SatjaxError
-from satjax.outcomes.helm import import_helm
+from satjax.outcomes.importers.helm import import_helm
 from satjax.outcomes.splits import split_of
 
 DATA = Path(__file__).parent / "data" / "helm"

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from satjax.cli.outcomes import FORMATS
 from satjax.errors import SatjaxError
 from satjax.outcomes import OutcomeTable, import_outcomes
-from satjax.outcomes.importers import IMPORTERS
-from satjax.outcomes.upstream import zip_members
+from satjax.outcomes.importers.registry import IMPORTERS
+from satjax.outcomes.importers.upstream import zip_members
 from tests.damage import STRANGE, archives, damage, hostile, mutated
 
 DATA = Path(__file__).parent / "data"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import upstream
-from satjax.outcomes.inspect_log import import_inspect
+from satjax.outcomes.importers import upstream
+from satjax.outcomes.importers.inspect_log import import_inspect
 from satjax.outcomes.splits import split_of
 
 DATA = Path(__file__).parent / "data" / "inspect"

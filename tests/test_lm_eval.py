@@ -10,8 +10,8 @@ import pytest
 from satjax.assess.answers import mark
 from satjax.assess.prompts import question_of
 from satjax.errors import SatjaxError
-from satjax.outcomes import upstream
-from satjax.outcomes.lm_eval import import_lm_eval
+from satjax.outcomes.importers import upstream
+from satjax.outcomes.importers.lm_eval import import_lm_eval
 from satjax.outcomes.splits import split_of
 
 DATA = Path(__file__).parent / "data" / "lm_eval"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import upstream
-from satjax.outcomes.mmlu_pro import import_mmlu_pro
+from satjax.outcomes.importers import upstream
+from satjax.outcomes.importers.mmlu_pro import import_mmlu_pro
 from satjax.outcomes.parquet import read_table
 from satjax.outcomes.splits import split_of
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.opencompass import import_opencompass
+from satjax.outcomes.importers.opencompass import import_opencompass
 from satjax.outcomes.splits import split_of
 
 DATA = Path(__file__).parent / "data" / "opencompass"

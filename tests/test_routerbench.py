@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.outcomes import upstream
+from satjax.outcomes.importers import upstream
+from satjax.outcomes.importers.routerbench import import_routerbench, import_routerbench_responses, message_text
 from satjax.outcomes.parquet import read_responses, read_table
-from satjax.outcomes.routerbench import import_routerbench, import_routerbench_responses, message_text
 from satjax.outcomes.splits import split_of
 
 HEADER = [

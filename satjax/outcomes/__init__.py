@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from satjax.outcomes.clusters import cluster_numbers, cluster_tasks, with_clusters
     from satjax.outcomes.description import describe, questions_apart
-    from satjax.outcomes.importers import import_outcomes
+    from satjax.outcomes.importers.registry import import_outcomes
+    from satjax.outcomes.importers.routerbench import import_routerbench_responses
     from satjax.outcomes.merge import leaks, merge_responses, merge_tables
     from satjax.outcomes.parquet import read_responses, read_table, write_table
     from satjax.outcomes.responses import Responses
-    from satjax.outcomes.routerbench import import_routerbench_responses
     from satjax.outcomes.source import open_outcomes, read_outcomes, with_common_validation
     from satjax.outcomes.synthetic import planted_abilities, synthetic_zoo
     from satjax.outcomes.table import Candidate, Item, OutcomeTable
@@ -23,8 +23,8 @@ _HOME = {
     "cluster_numbers": "clusters",
     "cluster_tasks": "clusters",
     "describe": "description",
-    "import_outcomes": "importers",
-    "import_routerbench_responses": "routerbench",
+    "import_outcomes": "importers.registry",
+    "import_routerbench_responses": "importers.routerbench",
     "leaks": "merge",
     "merge_responses": "merge",
     "merge_tables": "merge",

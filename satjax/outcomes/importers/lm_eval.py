@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
-from satjax.outcomes.comparable import FirstSaid
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.comparable import FirstSaid
+from satjax.outcomes.importers.upstream import chat_text, found, json_lines, json_object, listed, number
 from satjax.outcomes.lettered import LETTERS, lettered_runs
 from satjax.outcomes.splits import folded, split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import chat_text, found, json_lines, json_object, listed, number
 
 log = logging.getLogger("satjax")
 WHAT = "samples of lm-evaluation-harness"

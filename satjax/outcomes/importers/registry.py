@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from satjax.errors import SatjaxError, unknown_name
-from satjax.outcomes.capit import import_capit
-from satjax.outcomes.columns import import_csv, import_jsonl, import_parquet
-from satjax.outcomes.helm import import_helm
-from satjax.outcomes.inspect_log import import_inspect
-from satjax.outcomes.lm_eval import import_lm_eval
-from satjax.outcomes.mmlu_pro import import_mmlu_pro
-from satjax.outcomes.opencompass import import_opencompass
-from satjax.outcomes.routerbench import import_routerbench
+from satjax.outcomes.importers.capit import import_capit
+from satjax.outcomes.importers.columns import import_csv, import_jsonl, import_parquet
+from satjax.outcomes.importers.helm import import_helm
+from satjax.outcomes.importers.inspect_log import import_inspect
+from satjax.outcomes.importers.lm_eval import import_lm_eval
+from satjax.outcomes.importers.mmlu_pro import import_mmlu_pro
+from satjax.outcomes.importers.opencompass import import_opencompass
+from satjax.outcomes.importers.routerbench import import_routerbench
 from satjax.outcomes.table import OutcomeTable
 
 IMPORTERS: Mapping[str, tuple[Callable[..., OutcomeTable], tuple[str, ...]]] = {

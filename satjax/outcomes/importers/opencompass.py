@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.upstream import chat_text, found, json_items, number
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import chat_text, found, json_items, number
 
 WHAT = "results of OpenCompass"
 CORRECT = ("correct", "is_correct", "cascade_correct")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from satjax.errors import SatjaxError
 from satjax.outcomes.arrow_types import value_type
-from satjax.outcomes.guarded import LARGEST, Guarded, check_values
+from satjax.outcomes.importers.guarded import LARGEST, Guarded, check_values
 from satjax.outcomes.parquet_batches import batches, unpacked_size
 from satjax.outcomes.splits import folded
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.upstream import csv_rows, found, number
 from satjax.outcomes.responses import NONE, Responses
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import csv_rows, found, number
 
 NEEDED = ("sample_id", "prompt", "eval_name")
 COST, RESPONSE = "|total_cost", "|model_response"

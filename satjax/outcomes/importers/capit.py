@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.upstream import found, json_items
 from satjax.outcomes.splits import digest, split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import found, json_items
 
 WHAT = "a capit file of LLMRec"
 SIDES = {"pos": True, "neg": False}

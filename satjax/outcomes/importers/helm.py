@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.upstream import found, json_items, json_object, listed, number
 from satjax.outcomes.lettered import with_options
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import found, json_items, json_object, listed, number
 
 WHAT = "a HELM run"
 DEFAULT = "exact_match"

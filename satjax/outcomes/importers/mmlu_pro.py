@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
-from satjax.outcomes.guarded import check_values
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.guarded import check_values
+from satjax.outcomes.importers.upstream import explained, found, read_whole, zip_members
 from satjax.outcomes.lettered import LETTERS, with_letters
 from satjax.outcomes.splits import split_of
 from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import explained, found, read_whole, zip_members
 
 WHAT = "MMLU-Pro results"
 SAME_QUESTION = 0.6

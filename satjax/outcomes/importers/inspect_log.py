@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.outcomes.collector import Collector
-from satjax.outcomes.comparable import FirstSaid, apart
-from satjax.outcomes.lettered import with_letters
-from satjax.outcomes.splits import split_of
-from satjax.outcomes.table import Item, OutcomeTable
-from satjax.outcomes.upstream import (
+from satjax.outcomes.importers.collector import Collector
+from satjax.outcomes.importers.comparable import FirstSaid, apart
+from satjax.outcomes.importers.upstream import (
     chat_text,
     found,
     json_items,
@@ -22,6 +19,9 @@ from satjax.outcomes.upstream import (
     parsed_object,
     zip_members,
 )
+from satjax.outcomes.lettered import with_letters
+from satjax.outcomes.splits import split_of
+from satjax.outcomes.table import Item, OutcomeTable
 
 log = logging.getLogger("satjax")
 WHAT = "an Inspect log"

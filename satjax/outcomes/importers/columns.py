@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError, unknown_name
-from satjax.outcomes.collector import Collector, check_unicode
-from satjax.outcomes.guarded import check_values
+from satjax.outcomes.importers.collector import Collector, check_unicode
+from satjax.outcomes.importers.guarded import check_values
+from satjax.outcomes.importers.upstream import csv_rows, found, json_lines, listed, number, parquet_rows
 from satjax.outcomes.splits import digest, folded, split_of
 from satjax.outcomes.table import SPLITS, Item, OutcomeTable
-from satjax.outcomes.upstream import csv_rows, found, json_lines, listed, number, parquet_rows
 from satjax.policy.conversation import scored_text
 
 log = logging.getLogger("satjax")

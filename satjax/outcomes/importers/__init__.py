@@ -1,0 +1,1 @@
+"""Readers of the logs that others write, and what only they share."""
