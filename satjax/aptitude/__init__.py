@@ -1,5 +1,6 @@
 """The aptitude test, and the capability profile that a candidate's results on it make."""
 
+from satjax.aptitude.core_tasks import AptitudeTest, CoreTask
 from satjax.aptitude.profile import (
     CapabilityProfile,
     accuracy_and_count,
@@ -10,7 +11,7 @@ from satjax.aptitude.profile import (
     render,
     render_sentences,
 )
-from satjax.aptitude.sampling import AptitudeTest, CoreTask, sample_aptitude_test
+from satjax.aptitude.sampling import sample_aptitude_test
 
 __all__ = [
     "AptitudeTest",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from satjax.aptitude.sampling import AptitudeTest, read_json, texts, versioned
+from satjax.aptitude.core_tasks import AptitudeTest, read_json, texts, versioned
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from satjax.aptitude.sampling import text_sha256
+from satjax.aptitude.core_tasks import text_sha256
 from satjax.assess.endpoint import Reply
 from satjax.errors import SatjaxError
 from satjax.files import exclusive, explain_full_disk
