@@ -46,7 +46,7 @@ NEWTON_STEPS = 12
 
 def some_of(table: OutcomeTable, test: AptitudeTest, share: float, seed: int) -> OutcomeTable:
     """The table with a share of its training items: those of the aptitude test, and others drawn by the seed."""
-    taught = [i for i, item in enumerate(table.items) if item.split == "train"]
+    taught = np.flatnonzero(table.of_split("train")).tolist()
     rest = [i for i in taught if table.items[i].id not in test.item_ids]
     others = max(0, round(share * len(taught)) - (len(taught) - len(rest)))
     dropped = set(np.random.default_rng(seed).permutation(rest)[others:].tolist())

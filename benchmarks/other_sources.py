@@ -40,8 +40,7 @@ PASSES = (4, 8, 16, 32)
 
 def config_of(outcomes: Path, flags: tuple[str, ...], passes: int, seed: int) -> TrainConfig:
     """The recipe with as many steps as the passes take."""
-    table = open_outcomes(outcomes)
-    taught = sum(item.split == "train" for item in table.items)
+    taught = int(open_outcomes(outcomes).of_split("train").sum())
     num_steps = max(1, passes * taught // ROWS)
     return load_config(
         str(ROOT / "configs" / "smollm2.py"),

@@ -62,6 +62,7 @@ def test_properties_and_selections():
     assert table.item_ids == ("i0", "i1", "i2")
     assert table.tasks == ("a", "b")
     assert table.split("test").item_ids == ("i2",)
+    assert table.of_split("train").tolist() == [True, True, False]
     swapped = table.select_candidates(["beta", "alpha"])
     np.testing.assert_array_equal(swapped.scores_MN, table.scores_MN[::-1])
     np.testing.assert_array_equal(swapped.cost_usd_MN, table.cost_usd_MN[::-1])
@@ -71,9 +72,21 @@ def test_properties_and_selections():
     assert table.select_items([]).scores_MN.shape == (2, 0)
 
 
+@given(tables(), st.sampled_from(SPLITS))
+def test_the_items_of_a_split_are_a_mask_and_an_absent_one_has_none(table, name):
+    mask = table.of_split(name)
+    assert (mask.dtype, mask.shape) == (bool, (len(table.items),))
+    assert mask.tolist() == [item.split == name for item in table.items]
+    if mask.any():
+        assert_same(table.split(name), table.select_items(mask))
+    else:
+        with pytest.raises(SatjaxError, match=f"no items of split '{name}'"):
+            table.split(name)
+
+
 @given(tables())
 def test_a_mask_and_its_indices_select_the_same(table):
-    mask = np.array([item.split == "train" for item in table.items])
+    mask = table.of_split("train")
     assert_same(table.select_items(mask), table.select_items(np.flatnonzero(mask)))
 
 

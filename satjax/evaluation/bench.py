@@ -204,7 +204,7 @@ def _check_wanted(baselines: Sequence[str] | None, responses: Responses | None, 
 
 
 def _is_val(table: OutcomeTable) -> np.ndarray:
-    return np.array([item.split == "val" for item in table.items], bool)
+    return table.of_split("val")
 
 
 def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progress) -> Scored:

@@ -38,7 +38,7 @@ def expected_costs(table: OutcomeTable, split: str) -> np.ndarray | None:
 
     None where the table has no costs there, or where `split`, the evaluated one, is the training split itself.
     """
-    train_N = np.array([item.split == "train" for item in table.items], bool)
+    train_N = table.of_split("train")
     if table.cost_usd_MN is None or split == "train" or np.isnan(table.cost_usd_MN[:, train_N]).all():
         return None
     return _means(table.cost_usd_MN[:, train_N].T)

@@ -37,7 +37,7 @@ def draw_items(table: OutcomeTable, split: str, limit: int, aptitude_items: Coll
         raise SatjaxError(f"limit {limit}: at least 2 instructions are needed")
     open_N = evaluated(table, split, aptitude_items)
     drawn = np.random.default_rng(SEED).permutation(np.flatnonzero(open_N))[:limit]
-    kept_N = np.array([item.split != split for item in table.items], bool)
+    kept_N = ~table.of_split(split)
     kept_N[drawn] = True
     return table.select_items(kept_N)
 

@@ -26,7 +26,7 @@ def cluster_tasks(table: OutcomeTable, num_clusters: int, seed: int) -> OutcomeT
 def with_clusters(table: OutcomeTable, number_N: np.ndarray) -> OutcomeTable:
     """The table with tasks `cluster 1` and so on, by the numbers of its training items; other items stay as they are."""
     items = list(table.items)
-    for i, number in zip(_training_items(table), number_N.tolist(), strict=True):
+    for i, number in zip(np.flatnonzero(table.of_split("train")), number_N.tolist(), strict=True):
         items[i] = dataclasses.replace(items[i], task=f"cluster {number}")
     return dataclasses.replace(table, items=tuple(items))
 
@@ -43,7 +43,7 @@ def cluster_numbers(table: OutcomeTable, num_clusters: int, seed: int) -> np.nda
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    texts = [table.items[i].text for i in _training_items(table)]
+    texts = [table.items[i].text for i in np.flatnonzero(table.of_split("train"))]
     if len(set(texts)) < num_clusters:
         raise SatjaxError(
             f"config aptitude.clusters = {num_clusters}: there are {len(set(texts))} different training instructions; lower it"
@@ -75,7 +75,3 @@ def _terms(words: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
         return [*words(WITHOUT_BLANKS.sub(" ", text)), *"".join(runs), *pairs]
 
     return terms
-
-
-def _training_items(table: OutcomeTable) -> list[int]:
-    return [i for i, item in enumerate(table.items) if item.split == "train"]

@@ -103,8 +103,7 @@ def _missing(table: OutcomeTable, splits: Counter, seen_MN: np.ndarray) -> list[
 
 def _little_known(trained: OutcomeTable, drawable: Drawable) -> list[str]:
     """Sentences on candidates that have some training outcomes, but fewer than others, or none that an aptitude test may ask for."""
-    train_N = np.array([item.split == "train" for item in trained.items], bool)
-    scores_MN = trained.scores_MN[:, train_N]
+    scores_MN = trained.scores_MN[:, trained.of_split("train")]
     count_M = (~np.isnan(scores_MN)).sum(axis=1)
     asked_N = np.concatenate([np.zeros(0, int), *drawable.members.values()])
     absent_M = (count_M > 0) & np.isnan(trained.scores_MN[:, asked_N]).all(axis=1)

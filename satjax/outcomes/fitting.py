@@ -38,7 +38,7 @@ def drawable_items(table: OutcomeTable, num_tasks: int, shots: int) -> Drawable:
     half of that, and so on, where each halving is worth it (`WORTH`) to the profile of the median candidate: a few items that all were tried on, as
     a log's greetings, must not rule out the rest.
     """
-    train_N = np.flatnonzero([item.split == "train" for item in table.items])
+    train_N = np.flatnonzero(table.of_split("train"))
     tried_MN = ~np.isnan(table.scores_MN[:, train_N])
     most_tried: dict[str, int] = {}
     count_N = tried_MN.sum(axis=0)

@@ -23,7 +23,7 @@ def open_outcomes(source: str | Path) -> OutcomeTable:
 
 def with_validation(table: OutcomeTable) -> OutcomeTable:
     """The table as it is, or, where it has no validation items, with a tenth of its training items in their place."""
-    if any(item.split == "val" for item in table.items):
+    if table.of_split("val").any():
         return table
     items = (replace(i, split=validation_from_train(i.split, i.text)) for i in table.items)
     return replace(table, items=tuple(items))

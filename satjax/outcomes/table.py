@@ -123,9 +123,13 @@ class OutcomeTable:
         """Every category of the items, sorted."""
         return tuple(sorted({item.category for item in self.items}))
 
+    def of_split(self, name: str) -> np.ndarray:
+        """bool `[N]`: the items of one split; none where it has none."""
+        return np.array([item.split == name for item in self.items], bool)
+
     def split(self, name: str) -> "OutcomeTable":
         """The items of one split; raises SatjaxError naming the splits that are there if it has none."""
-        chosen = np.array([item.split == name for item in self.items], bool)
+        chosen = self.of_split(name)
         if not chosen.any():
             present = sorted({item.split for item in self.items})
             raise SatjaxError(

@@ -112,7 +112,7 @@ class Job:
     @cached_property
     def validation(self) -> OutcomeTable:
         """What is calibrated on, and looked at while the run trains: the learners' outcomes on instructions of the split `val`, drawn by the seed; none where the config wants none."""
-        found = [i for i, item in enumerate(self.table.items) if item.split == "val"]
+        found = np.flatnonzero(self.table.of_split("val"))
         chosen = np.random.default_rng(self.config.seed).permutation(found)[: self.config.calibration_instructions]
         return self.table.select_candidates(self.learners).select_items(np.sort(chosen))
 
@@ -257,7 +257,7 @@ def clusters_of(table: OutcomeTable, config: AptitudeConfig, path: Path | None) 
 
     The first process's on all, whatever the others see there: a machine of another kind finds others.
     """
-    number_N = np.zeros(sum(item.split == "train" for item in table.items), np.int32)
+    number_N = np.zeros(np.count_nonzero(table.of_split("train")), np.int32)
     if is_first():
         kept_N = None if path is None else _kept_clusters(path, len(number_N))
         number_N = cluster_numbers(table, config.clusters, config.seed) if kept_N is None else kept_N

@@ -135,7 +135,7 @@ def aptitude_places(table: OutcomeTable, test: AptitudeTest) -> np.ndarray:
 def check_splits(table: OutcomeTable) -> None:
     """Raises SatjaxError where the table lacks what any baseline is fitted on or tuned on."""
     for name in ("train", "val"):
-        if all(item.split != name for item in table.items):
+        if not table.of_split(name).any():
             raise SatjaxError(
                 f"baselines: the outcome table has no items of split {name!r}; they are fitted on train, tuned on val"
             )
@@ -155,8 +155,5 @@ def baseline_data(table: OutcomeTable, embedding_NE: np.ndarray, test: AptitudeT
     The aptitude fold is empty where the table has none of these items. Raises SatjaxError as `check_splits` does.
     """
     check_splits(table)
-    train, val = (
-        fold_of(table, embedding_NE, np.array([i for i, item in enumerate(table.items) if item.split == name], int))
-        for name in ("train", "val")
-    )
+    train, val = (fold_of(table, embedding_NE, np.flatnonzero(table.of_split(name))) for name in ("train", "val"))
     return BaselineData(train, val, _aptitude_fold(table, embedding_NE, test))

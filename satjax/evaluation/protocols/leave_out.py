@@ -127,7 +127,7 @@ def leave_category_out(
 
 def _held(table: OutcomeTable) -> np.ndarray:
     """Test items by index; aptitude items are of the training split, so that none of them is among these."""
-    return np.array([i for i, item in enumerate(table.items) if item.split == "test"], int)
+    return np.flatnonzero(table.of_split("test"))
 
 
 def _embedding(config: TrainConfig, table: OutcomeTable, on_progress: Progress) -> np.ndarray:
