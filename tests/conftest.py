@@ -81,3 +81,4 @@ def torch():
 from tests.families import recipe  # noqa: F401
 from tests.ranked_files import ranker, small_chunks  # noqa: F401
 from tests.trained import trained  # noqa: F401
+from tests.wheels import index  # noqa: F401
