@@ -16,7 +16,6 @@ from satjax.errors import SatjaxError
 from satjax.outcomes.importers.columns import import_csv, import_jsonl, import_parquet
 from satjax.outcomes.splits import split_of
 from satjax.policy.conversation import scored_text
-from tests.test_importers import within
 
 NAMES = ["item_id", "text", "model_id", "score"]
 
@@ -380,23 +379,6 @@ def test_bad_rows_of_parquet_are_named(tmp_path, changes, words):
         import_parquet([path])
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_texts_that_a_small_parquet_file_says_many_times_do_not_fill_the_memory(tmp_path, nested):
-    text = pa.DictionaryArray.from_arrays(np.zeros(600, np.int32), pa.array(["x" * 1_000_000]))
-    names = pa.DictionaryArray.from_arrays(np.zeros(600, np.int32), pa.array(["a"]))
-    lists = pa.ListArray.from_arrays(np.arange(601, dtype=np.int32), text)
-    pq.write_table(
-        pa.table({"text": lists if nested else text, "model_id": names, "score": np.ones(600)}), tmp_path / "a.parquet"
-    )
-    assert (tmp_path / "a.parquet").stat().st_size < 2_000_000
-    with within(300):
-        if nested:
-            with pytest.raises(SatjaxError, match="row 1: text is a list"):
-                import_parquet([tmp_path / "a.parquet"])
-        else:
-            assert len(import_parquet([tmp_path / "a.parquet"]).items) == 1
 
 
 def test_bad_files(tmp_path):

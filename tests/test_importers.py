@@ -1,15 +1,12 @@
 """Formats by name; and whatever stands in a file, an importer makes a table or says in one line why not."""
 
-import contextlib
 import csv
 import io
 import json
 import random
-import re
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +23,7 @@ from satjax.outcomes import OutcomeTable, import_outcomes
 from satjax.outcomes.importers.registry import IMPORTERS
 from satjax.outcomes.importers.upstream import zip_members
 from tests.damage import STRANGE, archives, damage, hostile, mutated
+from tests.memory import within
 
 DATA = Path(__file__).parent / "data"
 JSON = st.recursive(
@@ -60,23 +58,6 @@ def imported(form: str, path: Path) -> OutcomeTable | str:
 
 SECONDS, MEGABYTES = 60.0, 400.0
 """More than any of these files needs, on a busy machine too."""
-
-
-@contextlib.contextmanager
-def within(megabytes: float, what: str = "") -> Iterator[None]:
-    """What goes on inside takes no more memory than that, beside what was there before. Linux alone can be asked to measure anew."""
-    own = Path("/proc/self")
-    if not (own / "clear_refs").exists():
-        yield
-        return
-
-    def peak() -> float:
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", (own / "status").read_text())[0]) / 1024
-
-    (own / "clear_refs").write_text("5")  # the high-water mark is what is held now
-    before = peak()
-    yield
-    assert peak() - before < megabytes, what
 
 
 def memory_measured_anew() -> None:
@@ -223,22 +204,6 @@ def test_hostile_archives_end_in_a_table_or_one_line_and_write_nothing(form, tmp
         assert sorted(tmp_path.parent.rglob("*")) == before, what
 
 
-@pytest.mark.parametrize(
-    ("member", "content", "said"),
-    [
-        ("m.json", b"[" + b"{}," * 2**22 + b"{}]", "a piece of more than 268,435,456 bytes or 8,388,608 values"),
-        ("m.json", bytes(2**28 + 1), "unpacks to 268,435,457 bytes, more than any real result"),
-    ],
-)
-def test_an_archive_that_unpacks_to_much_more_is_refused_before_it_does(tmp_path, member, content, said):
-    path = tmp_path / "model_outputs_m_5shots.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr(member, content)
-    del content
-    with within(100):
-        assert said in imported("mmlu-pro", path)
-
-
 @pytest.mark.parametrize("depth", [900, 50_000])
 def test_how_deep_a_large_file_may_nest_is_found_out_before_it_is_unpacked(depth, tmp_path):
     path, files = real("helm", tmp_path)
@@ -246,14 +211,6 @@ def test_how_deep_a_large_file_may_nest_is_found_out_before_it_is_unpacked(depth
     text = '\\"' + "[" * 50_000  # in a text they nest nothing
     file.write_text(json.dumps({"text": text, "other": 1})[:-2] + "[" * depth + "]" * depth + "}")
     assert ("nested more than 1,000 deep" in str(imported("helm", path))) == (depth > 1000)
-
-
-def test_a_row_without_end_is_not_waited_for(tmp_path):
-    path = tmp_path / "log.csv"
-    with path.open("wb") as file:
-        file.truncate(2**30)
-    with within(400):
-        assert "a row of more than 33,554,432 characters" in imported("csv", path)
 
 
 def test_a_table_that_is_nearly_empty_does_not_fill_the_memory(tmp_path):
