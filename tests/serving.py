@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 
 from satjax.aptitude import CapabilityProfile
@@ -22,6 +23,30 @@ from satjax.serving.server import uvicorn_config
 from satjax.serving.service import Service, open_service
 
 SECRET = "sk-backend-secret-0123456789"
+MODELS = {
+    "best": "ok-best",
+    "good": "ok-good",
+    "erring": "status:500",
+    "limited": "status:429",
+    "picky": "status:400",
+    "refusing": "status:401",
+    "dead": "dead",
+    "garbled": "garbage",
+    "halved": "half",
+    "late": "slow:3",
+    "stalling": "stall:3",
+    "breaking": "break",
+    "short": "short",
+    "unpaid": "status:402",
+    "moved": "status:410",
+    "sorry": "sorry",
+    "offended": "status:403",
+    "exhausted": "status:424",
+}
+"""What the candidates of `all_kinds` do; the first is the likeliest."""
+CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
+SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
 class FakeRouter:
@@ -62,6 +87,7 @@ class Backend:
     """An ASGI application of chat completions. The model's name says what it does; what it saw is kept."""
 
     def __init__(self) -> None:
+        self.address = ""
         self.seen: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.cookies: list[bytes | None] = []
@@ -257,3 +283,22 @@ def ask(address: str, model: str = "satjax", text: str = "hello there", **more: 
     headers = more.pop("headers", {})
     body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
     return httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers, timeout=30)
+
+
+@contextlib.contextmanager
+def all_kinds(backend: Backend, folder: Path, admin_keys: Sequence[str]) -> Iterator[tuple[str, Service]]:
+    """The server of `MODELS`, of which some send a key, one has no tools and one a small context."""
+    changes = {"good": {"tools": "false"}, "best": {"context_tokens": "2000", "api_key_env": '"BEST_KEY"'}}
+    changes |= {name: {"api_key_env": '"BEST_KEY"'} for name in ("picky", "short", "offended")} | {
+        "refusing": {"api_key_env": '"BEST_KEY"'}
+    }
+    zoo = write_zoo(folder / "zoo.toml", backend.address, MODELS, SERVE, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEST_KEY", SECRET)
+        with serving(FakeRouter(CHANCES), zoo, admin_keys=admin_keys) as (address, service):
+            yield address, service
+
+
+def say(text: str) -> list[dict[str, str]]:
+    """A conversation of one message."""
+    return [{"role": "user", "content": text}]

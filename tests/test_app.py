@@ -3,10 +3,8 @@
 import asyncio
 import json
 import socket
-import tempfile
 import threading
 import time
-from collections import Counter
 from dataclasses import replace
 
 import httpx
@@ -15,32 +13,9 @@ import pytest
 
 from satjax.policy.zoo_file import ServedCandidate, Settings
 from satjax.serving.backends import Backends, _events
-from tests.serving import SECRET, Backend, FakeRouter, ask, running, serving, write_zoo
+from tests.serving import MODELS, SECRET, Backend, FakeRouter, all_kinds, ask, running, say, serving, write_zoo
 
 KEY, ADMIN = "client-key-0123456789", "admin-key-0123456789"
-MODELS = {
-    "best": "ok-best",
-    "good": "ok-good",
-    "erring": "status:500",
-    "limited": "status:429",
-    "picky": "status:400",
-    "refusing": "status:401",
-    "dead": "dead",
-    "garbled": "garbage",
-    "halved": "half",
-    "late": "slow:3",
-    "stalling": "stall:3",
-    "breaking": "break",
-    "short": "short",
-    "unpaid": "status:402",
-    "moved": "status:410",
-    "sorry": "sorry",
-    "offended": "status:403",
-    "exhausted": "status:424",
-}
-CHANCES = {name: 0.9 - 0.05 * i for i, name in enumerate(MODELS)}
-SERVE = "answer_timeout_seconds = 1.0\nfirst_byte_timeout_seconds = 1.0\ncooldown_seconds = 0.0\nmax_attempts = 2"
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +28,8 @@ def backend():
 
 @pytest.fixture(scope="module")
 def started(backend, tmp_path_factory):
-    changes = {"good": {"tools": "false"}, "best": {"context_tokens": "2000", "api_key_env": '"BEST_KEY"'}}
-    changes |= {name: {"api_key_env": '"BEST_KEY"'} for name in ("picky", "short", "offended")} | {
-        "refusing": {"api_key_env": '"BEST_KEY"'}
-    }
-    zoo = write_zoo(tmp_path_factory.mktemp("zoo") / "zoo.toml", backend.address, MODELS, SERVE, **changes)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BEST_KEY", SECRET)
-        with serving(FakeRouter(CHANCES), zoo, admin_keys=[ADMIN]) as (address, service):
-            yield address, service
+    with all_kinds(backend, tmp_path_factory.mktemp("zoo"), [ADMIN]) as served:
+        yield served
 
 
 @pytest.fixture
@@ -72,10 +40,6 @@ def address(started):
 @pytest.fixture
 def client(address):
     return openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
-
-
-def say(text):
-    return [{"role": "user", "content": text}]
 
 
 def test_openais_client_gets_the_best_candidates_answer(client, backend):
@@ -110,38 +74,12 @@ def test_a_proxy_is_told_not_to_gather_a_streams_events(address, stream):
     )
 
 
-def test_tools_are_passed_through_to_a_candidate_that_has_them(client, backend):
-    answer = client.chat.completions.create(model="satjax", messages=say("best:good Rain?"), tools=[TOOL])
-    assert answer.choices[0].message.tool_calls[0].function.name == "weather"
-    assert backend.seen[-1]["model"] == "ok-best"
-    assert backend.seen[-1]["tools"] == [TOOL]
-    without = client.chat.completions.create(model="satjax", messages=say("best:good Rain?"))
-    assert without.model == "ok-good"
-
-
 @pytest.mark.parametrize("path", ["/v1/responses", "/chat/completions", "/v1/embeddings"])
 def test_what_is_not_there_says_what_is(address, path):
     response = httpx.post(address + path, json={"model": "satjax", "input": "hello"})
     assert response.status_code == 404
     said = "Not Found: this server has /v1/chat/completions, /v1/models, /v1/rank"
     assert response.json()["error"] == {"message": said, "type": "not_found_error", "param": None, "code": None}
-
-
-def test_a_candidates_name_goes_straight_there(client):
-    raw = client.chat.completions.with_raw_response.create(model="good", messages=say("hi"))
-    assert raw.parse().choices[0].message.content == "ok-good says hi"
-    assert raw.headers["x-satjax-candidate"] == "good"
-    assert "x-satjax-probability" not in raw.headers
-    with pytest.raises(openai.NotFoundError, match="did you mean 'good'"):
-        client.chat.completions.create(model="goood", messages=say("hi"))
-
-
-def test_what_does_not_fit_a_context_goes_elsewhere(client):
-    assert client.chat.completions.create(model="satjax", messages=say("word " * 2000)).model == "ok-good"
-    assert client.chat.completions.create(model="satjax", messages=say("word"), max_tokens=1999).model == "ok-best"
-    assert client.chat.completions.create(model="satjax", messages=say("word"), max_tokens=2000).model == "ok-good"
-    with pytest.raises(openai.BadRequestError, match="no candidate takes about 10000 tokens"):
-        client.chat.completions.create(model="satjax", messages=say("word " * 8000))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -155,20 +93,6 @@ def test_where_a_candidate_fails_the_next_one_answers(address, failing, stream):
     assert response.headers["x-satjax-candidate"] == "best"
     assert "ok-best" in response.text
     assert SECRET not in response.text
-
-
-def test_a_named_candidate_that_fails_is_not_replaced(client):
-    for name, error in (
-        ("erring", openai.InternalServerError),
-        ("dead", openai.InternalServerError),
-        ("limited", openai.RateLimitError),
-    ):
-        with pytest.raises(error) as raised:
-            client.chat.completions.create(model=name, messages=say("hi"))
-        assert name in str(raised.value)
-    with pytest.raises(openai.APIStatusError) as raised:
-        client.chat.completions.create(model="late", messages=say("hi"))
-    assert raised.value.status_code == 504
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -374,44 +298,9 @@ def test_secrets_stay_out_of_logs_and_errors(address, caplog):
     assert "127.0.0.1" not in "".join(record.getMessage() for record in caplog.records if record.name == "satjax")
 
 
-@pytest.mark.parametrize(
-    ("objective", "first"),
-    [
-        ("quality", "good"),
-        ("cheapest above 0.84", "best"),
-        ("probability - 1e9 * price", "best"),
-        ("cheapest above 0.95", "good"),
-    ],
-)
-def test_the_objective_may_be_given_in_the_body_or_a_header(address, objective, first):
-    """`good` is likelier, and dearer."""
-    body, header = {"satjax": {"objective": objective}}, {"headers": {"X-Satjax-Objective": objective}}
-    other = "quality" if first == "best" else "cheapest above 0.5"
-    for options in (body, header, body | {"headers": {"X-Satjax-Objective": other}}):
-        response = ask(address, text="best:good hi", **options)
-        assert response.headers["x-satjax-candidate"] == first
-
-
 def test_an_empty_instruction_is_named_as_such(address):
     error = httpx.post(f"{address}/v1/rank", json={"instruction": " "}).json()["error"]
     assert (error["param"], "empty" in error["message"]) == ("instruction", True)
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "header", "param"),
-    [
-        ("rank", {"instruction": "x", "objective": "best"}, None, "objective"),
-        ("rank", {"instruction": "x", "candidates": ["x"]}, None, "candidates"),
-        ("rank", {"instruction": "x"}, "best", "x-satjax-objective"),
-        ("chat/completions", {"satjax": {"objective": "best"}}, None, "satjax.objective"),
-        ("chat/completions", {"satjax": {"candidates": ["x"]}}, None, "satjax.candidates"),
-        ("chat/completions", {"satjax": {}}, "best", "x-satjax-objective"),
-    ],
-)
-def test_an_error_names_the_field_as_the_request_has_it(address, path, body, header, param):
-    body = body if path == "rank" else body | {"model": "satjax", "messages": say("x")}
-    response = httpx.post(f"{address}/v1/{path}", json=body, headers={"x-satjax-objective": header} if header else {})
-    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 def test_an_instruction_that_is_no_unicode_is_not_called_empty(address):
@@ -426,72 +315,6 @@ def test_models_are_told_one_by_one_too(client):
     with pytest.raises(openai.NotFoundError, match="did you mean 'good'") as raised:
         client.models.retrieve("goood")
     assert raised.value.code == "model_not_found"
-
-
-def test_price_decides_where_the_objective_says_so(address):
-    chosen = ["good", "erring", "best"]
-    body = {"instruction": "best:good hi", "candidates": chosen, "expected_output_tokens": 1000}
-    by_quality = httpx.post(f"{address}/v1/rank", json=body).json()
-    assert [r["candidate"] for r in by_quality["ranking"]] == ["good", "best", "erring"]
-    assert by_quality["ranking"][1] == {
-        "candidate": "best",
-        "probability": 0.9,
-        "price_usd": pytest.approx(0.002 + 3e-6),
-    }
-    by_price = httpx.post(f"{address}/v1/rank", json=body, headers={"x-satjax-objective": "cheapest above 0.5"}).json()
-    assert [r["candidate"] for r in by_price["ranking"]] == ["best", "good", "erring"]
-    by_value = httpx.post(f"{address}/v1/rank", json=body | {"objective": "probability - 60 * price"}).json()
-    assert [r["candidate"] for r in by_value["ranking"]] == ["best", "good", "erring"]
-    assert by_value["objective"] == "probability - 60 * price"
-
-
-def test_a_conversation_is_ranked_as_it_would_be_answered(address, started):
-    router = started[1].router
-    messages = [*say("Translate 'dog'."), {"role": "assistant", "content": "Hund"}, *say("and French?")]
-    assert httpx.post(f"{address}/v1/rank", json={"messages": messages}).status_code == 200
-    assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
-    httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", "messages": messages})
-    assert router.batches[-1] == ("Translate 'dog'.\n\nand French?",)
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {},
-        {"tools": [TOOL]},
-        {"functions": [TOOL["function"]]},
-        {"max_tokens": 1999},
-        {"max_completion_tokens": 8000, "n": 2},
-        {"messages": say("best:best " + "word " * 2000)},
-        {"messages": say("word " * 8000)},
-        {"max_tokens": 8192},
-    ],
-)
-def test_a_ranking_is_what_a_request_of_the_same_content_follows(address, more):
-    body = {"messages": say("best:good hi"), **more}
-    ranked = httpx.post(f"{address}/v1/rank", json=body).json()
-    chosen = httpx.post(f"{address}/v1/chat/completions", json={"model": "satjax", **body})
-    if chosen.status_code == 400:
-        assert ranked == chosen.json()
-        assert ranked["error"]["code"] == "no_candidate"
-        return
-    names = [offer["candidate"] for offer in ranked["ranking"]]
-    assert chosen.headers["x-satjax-candidate"] == names[0]
-    left_out = {entry["candidate"]: entry["reason"] for entry in ranked["left_out"]}
-    assert sorted([*names, *left_out]) == sorted(MODELS)
-    reason = {"tools": "tools = false, and the request or its messages have tools"}
-    assert left_out.get("good") == reason.get("tools" if {"tools", "functions"} & set(more) else "")
-    if "max_completion_tokens" in more:
-        assert left_out["best"] == "context_tokens = 2000, and the request takes about 3 and 8000 of an answer"
-
-
-def test_a_ranking_has_those_that_just_failed_last_as_a_request_does(backend, tmp_path):
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a", "b": "dead"})
-    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo) as (address, _):
-        rank = lambda: httpx.post(f"{address}/v1/rank", json={"instruction": "hi"}).json()  # noqa: E731
-        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["b", "a"], [])
-        assert ask(address).headers["x-satjax-candidate"] == "a"
-        assert ([r["candidate"] for r in rank()["ranking"]], rank()["cooling"]) == (["a", "b"], ["b"])
 
 
 def test_one_forbidden_prompt_keeps_nobody_else_away(backend, tmp_path):
@@ -603,58 +426,6 @@ def test_it_is_ready_when_every_program_is_compiled_and_stays_so(backend, tmp_pa
         compiled.set()
 
 
-def test_candidates_come_and_go_while_others_are_served(backend, tmp_path):
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
-    admin = {"authorization": f"Bearer {ADMIN}"}
-    entry = {
-        "base_url": f"{backend.address}/v1",
-        "model": "ok-b",
-        "usd_per_million_input_tokens": 1,
-        "usd_per_million_output_tokens": 1,
-        "context_tokens": 100,
-        "tools": False,
-    }
-    with serving(FakeRouter({"a": 0.5, "b": 0.9}), zoo, admin_keys=[ADMIN]) as (address, service):
-        put = lambda name, body: httpx.put(f"{address}/v1/candidates/{name}", json=body, headers=admin)  # noqa: E731
-        assert ask(address).headers["x-satjax-candidate"] == "a"
-        assert put("b", entry).status_code == 204
-        assert ask(address).headers["x-satjax-candidate"] == "b"
-        for change, said in (
-            ({"base_url": "file:///x"}, "is no address"),
-            ({"api_key_env": "HOME"}, "sends no key"),
-            ({"colour": 1}, "colour"),
-            ({"profile": {}}, "is no capability profile"),
-            ({"context_tokens": 0}, "context_tokens"),
-        ):
-            response = put("b", entry | change)
-            assert response.status_code == 400
-            assert said in response.json()["error"]["message"]
-            assert "/tmp" not in response.text
-        assert "does not know 'c'" in put("c", entry).json()["error"]["message"]
-        assert put("satjax", entry).status_code == 400
-        assert httpx.delete(f"{address}/v1/candidates/b", headers=admin).status_code == 204
-        assert ask(address).headers["x-satjax-candidate"] == "a"
-        assert httpx.delete(f"{address}/v1/candidates/b", headers=admin).status_code == 404
-        assert httpx.delete(f"{address}/v1/candidates/a", headers=admin).status_code == 409
-        assert list(service.candidates) == ["a"]
-
-
-def test_a_profile_comes_where_no_file_can_be_written(backend, tmp_path, monkeypatch):
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"})
-    task = {"task": "t", "keywords": [], "accuracy": 0.5, "count": 2}
-    profile = {"version": 1, "candidate": "b", "aptitude_test": "f", "expert_notes": [], "tasks": [task]}
-    entry = {"base_url": f"{backend.address}/v1", "model": "ok-b", "context_tokens": 100, "tools": False}
-    entry |= {f"usd_per_million_{side}_tokens": 1 for side in ("input", "output")}
-    with serving(FakeRouter({"a": 0.5}), zoo, admin_keys=[ADMIN]) as (address, service):
-        put = lambda body: httpx.put(  # noqa: E731
-            f"{address}/v1/candidates/b", json=entry | body, headers={"authorization": f"Bearer {ADMIN}"}
-        )
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-        assert put({"profile": profile}).status_code == 204
-        assert service.router.candidates == ("a", "b")
-        assert "the profile is that of 'c'" in put({"profile": profile | {"candidate": "c"}}).json()["error"]["message"]
-
-
 @pytest.mark.parametrize(("model", "stream"), [("slow:5", False), ("slow:5", True), ("stall:5", True)])
 def test_a_client_that_leaves_cancels_what_runs_for_it(backend, tmp_path, model, stream):
     zoo, before = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": model}), backend.cancelled
@@ -670,37 +441,6 @@ def test_a_client_that_leaves_cancels_what_runs_for_it(backend, tmp_path, model,
             time.sleep(0.01)
         assert backend.cancelled == before + 1
         assert service.running == 0
-
-
-def test_too_much_at_once_is_turned_away_with_a_time_to_come_again(backend, tmp_path):
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "max_queue = 2\nmax_batch = 1")
-    with serving(FakeRouter({"a": 0.5}, seconds=0.2), zoo) as (address, _):
-        responses = at_once([lambda: ask(address)] * 10)
-    statuses = Counter(response.status_code for response in responses)
-    assert set(statuses) == {200, 503}
-    assert statuses[200] >= 3
-    turned_away = next(response for response in responses if response.status_code == 503)
-    assert turned_away.headers["retry-after"] == "1"
-    assert turned_away.json()["error"]["code"] == "overloaded"
-    zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "slow:0.3"}, "max_requests = 2")
-    with serving(FakeRouter({"a": 0.5}), zoo) as (address, service):
-        statuses = Counter(response.status_code for response in at_once([lambda: ask(address)] * 6))
-        assert statuses == {200: 2, 503: 4}
-        assert service.running == 0
-
-
-def at_once(calls):
-    found = [None] * len(calls)
-
-    def run(i, call):
-        found[i] = call()
-
-    threads = [threading.Thread(target=run, args=(i, call)) for i, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return found
 
 
 def test_many_at_once_share_passes_and_each_gets_its_own_answer(backend, tmp_path):
@@ -810,24 +550,6 @@ def test_a_backend_that_floods_is_cut_off(backend, tmp_path):
     zoo = write_zoo(tmp_path / "zoo.toml", backend.address, {"a": "ok-a"}, "max_answer_bytes = 200")
     with serving(FakeRouter({"a": 0.5}), zoo) as (address, _):
         assert ask(address).status_code == 502
-
-
-def test_backends_need_their_keys_at_the_start(tmp_path, monkeypatch):
-    from satjax.errors import SatjaxError
-    from satjax.policy.zoo_file import read_zoo_file
-    from satjax.serving.service import open_service
-
-    monkeypatch.delenv("ABSENT_KEY", raising=False)
-    zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"a": "m"}, a={"api_key_env": '"ABSENT_KEY"'})
-    with pytest.raises(SatjaxError, match=r"zoo\.toml: candidates\.a: environment variable ABSENT_KEY is not set"):
-        open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
-    zoo = write_zoo(tmp_path / "zoo.toml", "http://localhost:1", {"b": "m"})
-    said = r"candidates\.b: unknown candidate 'b'; there are: a\. A new one needs its profile: add profile = \"FILE\.json\" to its table"
-    with pytest.raises(SatjaxError, match=said) as raised:
-        open_service(FakeRouter({"a": 0.5}), read_zoo_file(zoo), zoo)
-    assert "satjax assess --add" in str(raised.value)
-    assert "--out-router" in str(raised.value)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_key_goes_to_no_other_address_than_the_zoo_file_says(monkeypatch):
