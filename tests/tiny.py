@@ -1,5 +1,6 @@
 """A router small enough to train in seconds: random base weights in the real file formats, a tokenizer, and a config."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,35 @@ def write_tiny_config(path: Path, directory: Path, **changes: Any) -> Path:
     )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+PAPER = {
+    "router__llm": {"lora_rank": 0, "join_layer": 0, "weights": ""},
+    "router__prompt": {"layout": "capability_first", "buckets": (256, 320)},
+    "router__profile_encoder": {"kind": "text", "soft_tokens": 1, "orders": 2},
+    "router__head": "yes",
+    "loss": {"over_instructions": 1.0, "over_candidates": 0.0, "pointwise": 0.0},
+    "batch": {"groups": 8, "instructions": 3, "candidates": 1, "one_positive": True, "strength": 1.0},
+    "stages": (
+        {
+            "name": "connector",
+            "steps": 2,
+            "learning_rate": 1e-3,
+            "trainable": ("connector/.*",),
+            "instructions": "aptitude_tasks",
+        },
+        {
+            "name": "all",
+            "steps": 2,
+            "learning_rate": 1e-4,
+            "trainable": ("connector/.*", "encoder/.*", "llm/.*"),
+            "scales": (("(connector|encoder)/.*", 5.0),),
+        },
+    ),
+}
+
+
+def papers_config(directory: Path, **changes: Any) -> TrainConfig:
+    """The paper's recipe, with all of the tiny LLM fine-tuned."""
+    tiny_config(directory)
+    return tiny_config(directory, **copy.deepcopy(PAPER), router__llm__weights=f"dir:{directory / 'llm'}", **changes)
