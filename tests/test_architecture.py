@@ -65,6 +65,15 @@ def test_no_module_imports_a_later_one():
             assert part(module) == own or RANK[part(module)] < RANK[own], f"{path.relative_to(ROOT)} imports {module}"
 
 
+def test_every_module_of_some_size_has_a_test_file_of_its_name():
+    """But those of the command line, whose verbs are all tested as they are typed."""
+    tested = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")}
+    large = {path.relative_to(ROOT) for path, size in sizes.items() if size > 100}
+    assert {str(path) for path in large if path.parts[0] != "cli" and path.stem not in tested} == set()
+    assert "cli" in tested
+
+
 def test_importing_satjax_imports_nothing_heavy():
     import subprocess
     import sys
