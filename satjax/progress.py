@@ -12,6 +12,8 @@ Progress = Callable[[int, int], object]
 """Hears how many of how many are done."""
 Steps = Callable[[str, int, int], object]
 """The same, of the kind of work that is named first."""
+Spending = Callable[[int, int, int | None, int | None], object]
+"""Hears how many of how many items are done, and the tokens read and written for those, None where nobody knows."""
 
 
 def unheard(*_: object) -> None:

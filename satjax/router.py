@@ -1,11 +1,10 @@
 """The router: load it, rank with it. A thin function over the score matrix; no candidate is ever run."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from satjax.features.row_batches import Batching
 from satjax.instructions import with_short_buckets
 from satjax.models.router_model import abstract_model
 from satjax.pretrained import DEFAULT, router_directory
-from satjax.progress import unheard
+from satjax.progress import Progress, unheard
 from satjax.scoring import FeatureScorer, Scorer, make_scorer
 from satjax.scoring.candidates import CandidateEncoder, as_tokens, profile_reader
 from satjax.sharding import as_ours, as_satjax_computes, place, replicated
@@ -182,9 +181,10 @@ class Router:
         self,
         instructions: Sequence[str],
         candidates: Sequence[str] | None = None,
-        on_progress: Callable[[int], Any] = unheard,
+        on_progress: Progress = unheard,
     ) -> np.ndarray:
-        """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates`.
+        """The score matrix, float32 `[B, M]`: raw logits, columns in the order of `candidates`. `on_progress` hears how many of how many
+        instructions are done.
 
         By default that is all of the zoo, in the order that `Router.candidates` has as the scoring begins: name them where others add and remove some.
         """
@@ -197,7 +197,7 @@ class Router:
         self,
         instructions: Sequence[str],
         candidates: Sequence[str] | None = None,
-        on_progress: Callable[[int], Any] = unheard,
+        on_progress: Progress = unheard,
     ) -> np.ndarray:
         """Calibrated probabilities of handling each instruction, float32 `[B, M]` in [0, 1]."""
         return self.calibration.probability(self.score(instructions, candidates, on_progress))
@@ -246,7 +246,7 @@ class Router:
         zoo: Zoo,
         instructions: Sequence[str],
         candidates: Sequence[str] | None,
-        on_progress: Callable[[int], Any] = unheard,
+        on_progress: Progress = unheard,
     ) -> np.ndarray:
         names = [zoo.known(name) for name in _named(candidates, zoo)]
         if not names:

@@ -21,6 +21,7 @@ from satjax.evaluation.protocols.onboarding import onboarding
 from satjax.evaluation.protocols.release_stream import release_stream
 from satjax.evaluation.report.html import write_html
 from satjax.export.directory import read_router
+from satjax.progress import unheard
 from satjax.router import Router
 from tests.costly import costly_zoo
 from tests.families import families_table
@@ -151,7 +152,7 @@ def test_costs_of_a_table_are_in_the_figures():
     table = costly_zoo(num_items=200, num_candidates=3)
     held = _held(table)
     half = np.full((len(held), 3), 0.5, np.float32)
-    figures = _compared({"router": half}, table, held, None, lambda what, done, total: None)
+    figures = _compared({"router": half}, table, held, None, unheard)
     assert figures["cost"]["n"] == figures["pair"]["n"] == len(held)
 
 

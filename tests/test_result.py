@@ -121,7 +121,8 @@ def test_of_two_new_routers_at_one_place_the_second_is_refused(trained: Trained,
 
     def add() -> None:
         try:
-            add_to_router(assessed(trained.router), trained.router, tmp_path / "new")
+            with rewrite_router(trained.router, tmp_path / "new"):
+                pass
         except SatjaxError as error:
             refused.append(str(error))
 
@@ -136,9 +137,8 @@ def test_of_two_new_routers_at_one_place_the_second_is_refused(trained: Trained,
 
 def test_the_second_extends_what_the_first_has_written_where_that_is_wanted(trained: Trained, tmp_path):
     new = tmp_path / "new"
-    other = threading.Thread(
-        target=add_to_router, args=(assessed(trained.router, candidate="other"), trained.router, new, True)
-    )
+    profile = assessed(trained.router, candidate="other")
+    other = threading.Thread(target=add_to_router, args=(profile, trained.router, new))
     with rewrite_router(trained.router, new) as (fresh, _):
         assessed(trained.router, candidate="one").write(fresh / "profiles" / "one.json")
         other.start()
@@ -146,9 +146,8 @@ def test_the_second_extends_what_the_first_has_written_where_that_is_wanted(trai
         assert other.is_alive(), "it waits for the first"
     other.join()
     assert {"one", "other"} <= {profile.candidate for profile in read_router(new).profiles}
-    for extend in (True, False):
-        with pytest.raises(SatjaxError, match="exists; name a new directory"):
-            add_to_router(assessed(trained.router), trained.router, tmp_path, extend)
+    with pytest.raises(SatjaxError, match="exists; name a new directory"):
+        add_to_router(assessed(trained.router), trained.router, tmp_path)
 
 
 def test_a_profile_under_another_file_name_is_replaced(trained: Trained, tmp_path):

@@ -51,8 +51,8 @@ TEXTS = [f"What is {n} + {n}? {'Show every step. ' * (n % 7)}" for n in range(60
 def test_instructions_scored_together_equal_each_alone(scorer):
     scorer, encoder, profiles = scorer
     soft = encoder.soft_tokens(profiles)
-    heard: list[int] = []
-    together = scorer.score(TEXTS, soft, heard.append)
+    heard: list[tuple[int, int]] = []
+    together = scorer.score(TEXTS, soft, lambda *count: heard.append(count))
     assert together.shape == (60, 6)
     assert together.dtype == np.float32
     alone = np.concatenate([scorer.score([text], soft) for text in TEXTS])
@@ -60,7 +60,7 @@ def test_instructions_scored_together_equal_each_alone(scorer):
     assert np.ptp(together, axis=0).min() > 0
     assert np.ptp(together, axis=1).min() > 0
     assert heard == sorted(heard)
-    assert heard[-1] == 60
+    assert heard[-1] == (60, 60)
 
 
 def test_many_candidates_go_in_parts_of_one_size(scorer, monkeypatch):
@@ -143,7 +143,9 @@ def test_an_ability_head_alone_scores_any_number_of_instructions_with_two_progra
     for texts in (TEXTS, *([text] for text in TEXTS[:5])):
         scorer.features.read(scorer.params, texts)  # the programs of which are not counted here
     with compilations() as compiled:
-        together = scorer.score(TEXTS, soft)
+        heard: list[tuple[int, int]] = []
+        together = scorer.score(TEXTS, soft, lambda *count: heard.append(count))
+        assert heard[-1] == (60, 60)
         assert together.shape == (60, 6)
         assert np.ptp(together, axis=1).min() > 0
         alone = np.concatenate([scorer.score([text], soft) for text in TEXTS[:5]])

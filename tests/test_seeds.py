@@ -52,7 +52,7 @@ def test_seeds_of_one_recipe_may_have_their_base_weights_in_different_places(tra
         return replace(files, config=moved) if place == other else files
 
     monkeypatch.setattr(module, "read_router", read)
-    monkeypatch.setattr(module, "_learned", str)
+    monkeypatch.setattr(module, "learned_digests", str)
     check_seeds([trained.router, other])
 
 

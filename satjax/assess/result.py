@@ -109,13 +109,13 @@ def check_addable(files: RouterFiles, candidate: str) -> None:
         )
 
 
-def add_to_router(profile: CapabilityProfile, directory: Path, target: Path, extend: bool = False) -> None:
+def add_to_router(profile: CapabilityProfile, directory: Path, target: Path) -> None:
     """Writes the router of `directory` with one candidate more to `target`, whole or not at all; one that was added before is replaced.
 
-    `target` may be `directory` itself. To `extend`, it may also be that router with other candidates, which stay, written by anybody until now.
-    The card names what was added.
+    `target` may be `directory` itself, or that router with other candidates, which stay, written by anybody until now. The card names what was
+    added.
     """
-    with rewrite_router(directory, target, extend) as (fresh, files):
+    with rewrite_router(directory, target, extend=True) as (fresh, files):
         check_addable(files, profile.candidate)
         _take_out(fresh, profile.candidate)
         profile.write(fresh / "profiles" / f"{safe_name(profile.candidate)}.json")

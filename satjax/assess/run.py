@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 import numpy as np
@@ -17,7 +17,7 @@ from satjax.assess.journal import Journal
 from satjax.assess.prompts import Question, question_of
 from satjax.errors import SatjaxError, TryAgain
 from satjax.outcomes import OutcomeTable
-from satjax.progress import unheard
+from satjax.progress import Spending, unheard
 
 log = logging.getLogger("satjax")
 
@@ -30,8 +30,6 @@ MANY = 0.1
 """Share of items, or of their outcomes, that is worth a warning."""
 
 CameOf = Literal["reply", "filter", "failure"]
-Progress = Callable[[int, int, int | None, int | None], Any]
-"""Hears items done, items in all, and tokens read and written for those done, None where nobody knows."""
 
 
 @dataclass
@@ -129,7 +127,7 @@ def run(
     concurrency: int = 8,
     rotate: bool = False,
     stop: Sequence[int] = (),
-    on_progress: Progress = unheard,
+    on_progress: Spending = unheard,
 ) -> Assessment:
     """Asks all questions, `concurrency` at once, and marks the replies; those in the journal already are marked only.
 
@@ -149,7 +147,7 @@ class _Sitting:
     """One run of the test: what is found so far, and what came of the items, in the order in which they are asked."""
 
     def __init__(
-        self, endpoint: Endpoint, journal: Journal, rotate: bool, questions: Sequence[Question], on_progress: Progress
+        self, endpoint: Endpoint, journal: Journal, rotate: bool, questions: Sequence[Question], on_progress: Spending
     ):
         self.endpoint, self.journal, self.rotate = endpoint, journal, rotate
         self.total, self.on_progress = len(questions), on_progress

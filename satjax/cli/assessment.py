@@ -160,7 +160,7 @@ def _assess(options: argparse.Namespace) -> int:
     assessment_table(profile, found.unparsed, found.undelivered, found.unanswered)
     if target is not None:
         check_enough(found, out)
-        add_to_router(profile, options.router, target, extend=not options.add)
+        add_to_router(profile, options.router, target)
     say_written(out, target)
     return 0
 

@@ -64,12 +64,12 @@ def routers(options: argparse.Namespace, candidate: str) -> tuple[Path, "RouterF
     there.
     """
     from satjax.assess.result import check_addable
-    from satjax.export.directory import check_free, extends, read_router
+    from satjax.export.directory import check_free, read_router, router_to_extend
 
     target = options.router if options.add else options.out_router
     if target is None:
         return options.router, read_router(options.router), None
-    source = target if options.out_router and extends(target, options.router) else options.router
+    source = router_to_extend(options.router, target)
     files = read_router(source)
     check_addable(files, candidate)
     if options.add and is_shipped(options.router):
@@ -123,7 +123,7 @@ def _profile(options: argparse.Namespace) -> int:
     profile = with_assessment(profile, files, source, {"by": "outcomes", "accuracy": accuracy})
     profile.write(out)
     if target is not None:
-        add_to_router(profile, options.router, target, extend=not options.add)
+        add_to_router(profile, options.router, target)
     observed = (profile.assessment or {})["items"]
     say_written(out, target, f" ({observed} of {test.num_tasks * test.shots} aptitude items observed)")
     return 0

@@ -1,7 +1,7 @@
 """A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from satjax.evaluation.sample import SEED, draw_items, draw_pairs, evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.outcomes.responses import NONE
+from satjax.progress import Steps, unheard
 from satjax.router import Router
 from satjax.sharding import as_satjax_computes
 from satjax.weights.fetch import BaseModel, resolve
@@ -74,10 +75,6 @@ class Method:
     differ_in: str = "seeds"
 
 
-Progress = Callable[[str, int, int], Any]
-"""Hears what is being done, how much of it is done, and how much there is."""
-
-
 @as_satjax_computes()
 def bench(
     routers: Iterable[Router],
@@ -93,7 +90,7 @@ def bench(
     llm: BaseModel | None = None,
     limit: int | None = None,
     kept: Path | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Figures (`compare`) of a router and the baselines on the test split of a table: the validation split is what baselines were chosen on.
 
@@ -207,13 +204,13 @@ def _is_val(table: OutcomeTable) -> np.ndarray:
     return table.of_split("val")
 
 
-def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Progress) -> Scored:
+def _scored(router: Router, number: int, table: OutcomeTable, on_progress: Steps) -> Scored:
     # A name of its own for each: the time left of one is told by how fast that one is.
     return scored(router, table, on_progress=partial(on_progress, f"{ROUTER} {number}"))
 
 
 def _others_scored(
-    routers: Iterator[Router], test: AptitudeTest, first: Scored, table: OutcomeTable, on_progress: Progress
+    routers: Iterator[Router], test: AptitudeTest, first: Scored, table: OutcomeTable, on_progress: Steps
 ) -> list[Scored]:
     """The scores of the routers after the first; raises SatjaxError for one with another aptitude test.
 
@@ -253,7 +250,7 @@ def _fitted_baselines(
     names: Sequence[str],
     seeds: int,
     kept: Path | None,
-    on_progress: Progress,
+    on_progress: Steps,
 ) -> dict[str, Method]:
     """Every named baseline fitted on the table's training split and tuned on its validation split, `seeds` times where chance enters.
 
@@ -289,7 +286,7 @@ def _reranked(
     instructions: OutcomeTable,
     val: OutcomeTable,
     named: bool,
-    on_progress: Progress,
+    on_progress: Steps,
 ) -> dict[str, Method]:
     """`rerank` by its name; where it is not `named` and cannot be measured it is left out, with a warning."""
     try:
@@ -314,7 +311,7 @@ def compare(
     outcome_BM: np.ndarray,
     zoos: Zoos,
     cost_BM: np.ndarray | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
     costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.

@@ -4,7 +4,7 @@ What is fitted here is not measured on what it was fitted on: instructions are c
 the others. The router's own calibration, `before`, is measured as it is, be it on what it was fitted on: the router does not know.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from satjax.export.model_card import calibration_fact, with_fact, with_section
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable, leaks
 from satjax.policy.zoo_file import ZooFile
+from satjax.progress import Progress, unheard
 from satjax.router import Router
 
 FOLDS = 5
@@ -67,7 +68,7 @@ def recalibrate(
     method: str = "platt",
     zoo: ZooFile | None = None,
     shares: Sequence[float] = SHARES,
-    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> Recalibrated:
     """Fits the router's probabilities of the table's candidates that it knows, and the thresholds where there is a `zoo` with prices, or the table has costs.
 
@@ -94,7 +95,7 @@ def recalibrate(
         raise SatjaxError(
             f"{len(texts)} instructions in split {split!r} are too few to calibrate on; {2 * FOLDS} are the least"
         )
-    score_BM = router.score(texts, known, lambda done: on_progress(done, len(texts)))
+    score_BM = router.score(texts, known, on_progress)
     fold_B = np.random.default_rng(0).permutation(len(texts)) % FOLDS
     measured = {name: cross_fitted(name, score_BM, outcome_BM, fold_B) for name in FITS}
     calibration = FITS[method](score_BM, outcome_BM)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from satjax.features.row_batches import Batching
 from satjax.features.vectors import Computed, VectorStore, vectors_of
 from satjax.instructions import lose_middle, pad_rows
 from satjax.models.text_encoder import Pooling, TextEncoder
+from satjax.progress import Progress, unheard
 from satjax.sharding import as_satjax_computes
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel
@@ -28,8 +28,6 @@ MAX_TOKENS = 256
 """Tokens of a text that are read, as many as all-MiniLM-L6-v2 reads by its model card."""
 BUCKETS = (32, 64, 128, 192, 256)
 
-Progress = Callable[[int, int], Any]
-
 
 @as_satjax_computes()
 def embed(
@@ -37,7 +35,7 @@ def embed(
     texts: Sequence[str],
     *,
     query_prefix: str = "",
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> np.ndarray:
     """Embeddings float32 `[B, E]` of unit length, a text's tokens pooled as its weights state; one of more than 256 loses its middle, as in a router.
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from satjax.evaluation.sample import evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.files import write_text
 from satjax.outcomes import OutcomeTable
+from satjax.progress import Progress, unheard
 from satjax.router import Router
 
 log = logging.getLogger("satjax")
@@ -65,7 +66,7 @@ def evaluate(
     candidates: Sequence[str] | None = None,
     new_candidates: NewCandidates = "profile",
     zoos: Zoos | None = None,
-    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> Report:
     """Scores one split of a table and compares with its outcomes.
 
@@ -101,7 +102,7 @@ def scored(
     *,
     split: str = "test",
     new_candidates: NewCandidates = "profile",
-    on_progress: Callable[[int, int], Any] = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> Scored:
     """What `evaluate` measures, of all candidates and without its figures, for callers that have figures of their own."""
     met, left_out = _meet(router, table, new_candidates)
@@ -116,7 +117,7 @@ def scored(
     table = table.select_candidates(known)
     held = table.select_items(evaluated(table, split, router.aptitude_test.item_ids))
     texts = [item.text for item in held.items]
-    score_BM = router.score(texts, known, lambda done: on_progress(done, len(texts)))
+    score_BM = router.score(texts, known, on_progress)
     # A router ranks by scores; where they are large, float32 probabilities of many candidates are 1 alike.
     return Scored(held, left_out, router.calibration.probability(score_BM, np.float64), met)
 

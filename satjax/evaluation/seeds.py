@@ -1,15 +1,12 @@
 """Whether exported routers are seeds of one recipe, whose figures may be averaged."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from satjax.errors import SatjaxError
-from satjax.export.directory import RouterFiles, read_router
-
-LEARNED = "params/"
+from satjax.export.directory import RouterFiles, learned_digests, read_router
 
 
 def check_seeds(directories: Sequence[Path]) -> None:
@@ -18,7 +15,7 @@ def check_seeds(directories: Sequence[Path]) -> None:
         return
     first, *others = directories
     of_first = _recipe(read_router(first))
-    learned = {_learned(first): first}
+    learned = {learned_digests(first): first}
     for directory in others:
         recipe = _recipe(read_router(directory))
         for name in sorted(of_first.keys() | recipe.keys()):
@@ -28,7 +25,7 @@ def check_seeds(directories: Sequence[Path]) -> None:
                     f"bench: routers {first} and {directory} are no seeds of one recipe: {name} is {ours!r} and {theirs!r}; "
                     "give each recipe a bench of its own"
                 )
-        files = _learned(directory)
+        files = learned_digests(directory)
         if files in learned:
             raise SatjaxError(
                 f"bench: routers {learned[files]} and {directory} learned the same, to the byte, and are no two seeds; leave one of them out"
@@ -51,9 +48,3 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         found |= {f"{name}.{k}": v for k, v in _flat(value).items()} if isinstance(value, Mapping) else {name: value}
     return found
-
-
-def _learned(directory: Path) -> frozenset[tuple[str, str]]:
-    """The learned files of a router that was read, and so checked: their names and digests."""
-    files = json.loads((directory / "config.json").read_text(encoding="utf-8"))["files"]
-    return frozenset((name, digest) for name, digest in files.items() if name.startswith(LEARNED))

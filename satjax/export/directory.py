@@ -26,6 +26,8 @@ from satjax.files import canonical_json, locked, replacing, safe_name
 from satjax.pretrained import SHIPPED, is_shipped
 
 FORMAT = 2
+LEARNED = "params/"
+"""The beginning of the names of the files that hold what a router learned."""
 ABILITIES = "abilities.json"
 TRAIN_CONFIG = "train_config.json"
 """The config of the run that made a router, there and in the run's workdir."""
@@ -103,12 +105,12 @@ def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Itera
     and what the router that is copied holds.
 
     Parameters, which may be large and which nobody edits, are hard links where the file system has them. Others who would rewrite `target` wait
-    until this is done, so that what is read of it within is what is replaced. To `extend`, it is `target` that is copied where that `extends` the
-    router. Raises SatjaxError where the router is damaged, or `target` is taken.
+    until this is done, so that what is read of it within is what is replaced. To `extend`, the `router_to_extend` is what is
+    copied. Raises SatjaxError where the router is damaged, or `target` is taken.
     """
 
     def source() -> Path:
-        return target if extend and extends(target, directory) else directory
+        return router_to_extend(directory, target) if extend else directory
 
     check_free(source(), target)  # and again when it is ours: the lock itself makes a file beside it
     with locked(target):
@@ -118,7 +120,7 @@ def rewrite_router(directory: Path, target: Path, extend: bool = False) -> Itera
         with replacing(target) as fresh:
             for name in set(config["files"]) - {"config.json"}:
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                _copy(directory / name, fresh / name, link=name.startswith("params/"))
+                _copy(directory / name, fresh / name, link=name.startswith(LEARNED))
             yield fresh, files
             config["files"] = _digests(fresh)
             _write_config(fresh, config)
@@ -144,15 +146,17 @@ def check_free(directory: Path, target: Path) -> None:
         raise SatjaxError(f"{target} exists; name a new directory for the router")
 
 
-def extends(target: Path, directory: Path) -> bool:
-    """Whether at `target` is the router of `directory`, be it with other candidates."""
+def router_to_extend(directory: Path, target: Path) -> Path:
+    """What takes a candidate in where the router of `directory` goes to `target` with it: `target`, where that router is there already, be it with
+    other candidates, or else `directory`.
+    """
     if not (target / "config.json").is_file():
-        return False
+        return directory
     ours, theirs = (
         {name: value for name, value in _read_config(place)["files"].items() if not name.startswith(CANDIDATES_OWN)}
         for place in (directory, target)
     )
-    return ours == theirs
+    return target if ours == theirs else directory
 
 
 def _write_config(fresh: Path, config: dict[str, Any]) -> None:
@@ -234,6 +238,12 @@ def _json(path: Path) -> dict[str, Any]:
 def router_sha256(directory: Path) -> str:
     """The digest of a router as it was written: of its config.json, which holds those of all other files."""
     return _seal(_read_config(directory))
+
+
+def learned_digests(directory: Path) -> frozenset[tuple[str, str]]:
+    """The files that hold what a router learned, as names and digests: where these are the same, so is that."""
+    files = _read_config(directory)["files"]
+    return frozenset((name, digest) for name, digest in files.items() if name.startswith(LEARNED))
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

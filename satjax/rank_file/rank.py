@@ -143,11 +143,11 @@ def _rank_together(
     instructions = [text for text, good in zip(texts, fit, strict=True) if text is not None and good]
     counted = 0
 
-    def on_batch(ranked: int) -> None:
+    def on_batch(ranked: int, of_these: int) -> None:
         nonlocal counted
         count(ranked - counted)
         counted = ranked
-        if ranked < len(instructions):
+        if ranked < of_these:
             go_on(stop)
 
     probability_BM, best_B = np.full((len(texts), len(plan.names)), np.nan, np.float32), np.zeros(len(texts), int)

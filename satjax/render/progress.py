@@ -2,24 +2,25 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
 
+import rich.progress
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from satjax.progress import Pace, standard_error
+from satjax.progress import Pace, Progress, Spending, standard_error
 
 
 class OnStep(Protocol):
-    """Hears how far a kind of work is."""
+    """`Steps` that hear a note, too."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` steps of the work that is called `what`; `note` stands beside."""
@@ -44,7 +45,7 @@ def steps() -> Iterator[OnStep]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with rich.progress.Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def on_progress(what: str, done: int, total: int, note: str = "") -> None:
@@ -56,16 +57,14 @@ def steps() -> Iterator[OnStep]:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], Any]]:
+def progress(what: str) -> Iterator[Progress]:
     """A bar on standard error with the time left, gone at the end; yields `on_progress(done, total)`."""
     with steps() as on_progress:
-        yield lambda done, total: on_progress(what, done, total)
+        yield partial(on_progress, what)
 
 
 @contextlib.contextmanager
-def assessment_progress(
-    prices: tuple[float, float] | None,
-) -> Iterator[Callable[[int, int, int | None, int | None], Any]]:
+def assessment_progress(prices: tuple[float, float] | None) -> Iterator[Spending]:
     """`steps` for an assessment: beside the bar what is spent, and what all of it will come to, where the tokens and the prices of one are known."""
     with steps() as on_progress:
 

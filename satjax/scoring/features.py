@@ -1,6 +1,6 @@
 """Scores by the ability head alone: the LLM reads an instruction once, and what the head reads of that meets any number of candidates."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from satjax.features.reader import FeatureReader
 from satjax.features.row_batches import Batching
 from satjax.features.vectors import VectorStore
 from satjax.models.router_model import Params, abstract_model, bind
-from satjax.progress import unheard
+from satjax.progress import Progress, unheard
 from satjax.sharding import fetched, place_on, replicated
 
 ROWS = 1024
@@ -39,15 +39,13 @@ class FeatureScorer:
 
         self._run, self._run_demands = run, run_demands
 
-    def score(
-        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = unheard
-    ) -> np.ndarray:
-        """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
+    def score(self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Progress = unheard) -> np.ndarray:
+        """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many of how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]
         if not len(instructions):
             return np.empty((0, num_candidates), np.float32)
         soft = self._sets(soft_MOKD)
-        feature_BF = self.features.read(self.params, instructions, lambda done, total: on_progress(done))
+        feature_BF = self.features.read(self.params, instructions, on_progress)
         score_BS = self._by_parts(self._run, feature_BF, soft)
         return score_BS.reshape(len(feature_BF), num_candidates, num_orders).mean(axis=-1)
 

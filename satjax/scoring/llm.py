@@ -1,7 +1,6 @@
 """Scores by the LLM: candidates' soft tokens enter it with every instruction."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from satjax.config import Layout
 from satjax.features.row_batches import TOKENS_OF_AN_ACCELERATOR, Batching
 from satjax.instructions import TokenRows
 from satjax.models.router_model import Params, abstract_model, bind
-from satjax.progress import unheard
+from satjax.progress import Progress, unheard
 from satjax.sharding import batch_sharding, constrain, fetched, on_mesh, place_on, replicated
 
 SETS = 512
@@ -51,10 +50,8 @@ class LLMScorer:
         self.everywhere = None if self.mesh is None else replicated(self.mesh)
         self._run = score_step(graphdef, self.mesh)
 
-    def score(
-        self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Callable[[int], Any] = unheard
-    ) -> np.ndarray:
-        """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many are done."""
+    def score(self, instructions: Sequence[str], soft_MOKD: jax.Array, on_progress: Progress = unheard) -> np.ndarray:
+        """Logits float32 `[B, M]`, averaged over the task orders (paper section 3.3); `on_progress` hears how many of how many are done."""
         num_candidates, num_orders = soft_MOKD.shape[:2]
         soft = place_on(soft_MOKD.reshape(-1, *soft_MOKD.shape[2:]), self.everywhere)
         rows, zoo = self.writer.encode(instructions), dict[int, list]()
@@ -66,7 +63,7 @@ class LLMScorer:
             score_BS = self._against(padded, zoo[sets])[: len(index), : len(soft)]
             score_BM[index] = score_BS.reshape(len(index), num_candidates, num_orders).mean(axis=-1)
             done += len(index)
-            on_progress(done)
+            on_progress(done, len(rows))
         return score_BM
 
     def warm_up(self, soft_MOKD: jax.Array, most: int) -> Iterator[tuple[int, int]]:

@@ -7,9 +7,8 @@ logit of "Yes" less that of "No" after it, by a frozen LLM. A profile of 50 task
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from satjax.instructions import PromptWriter, check_instructions, prompt_writer
 from satjax.models.decoder import Decoder
 from satjax.models.prefix import Prefix, continue_prefix, read_prefix
 from satjax.outcomes import OutcomeTable
+from satjax.progress import Progress, unheard
 from satjax.weights.base import open_base
 from satjax.weights.fetch import BaseModel
 from satjax.weights.names import decoder_config, decoder_params
@@ -41,15 +41,13 @@ AFTER_PROFILE = "\n\n"
 PREFIX_BUCKET = 128
 """Prefixes are padded to a multiple of this, so that profiles of about equal length share their programs."""
 
-Progress = Callable[[int, int], Any]
-
 
 def llm_text(
     llm: BaseModel,
     profiles: Sequence[CapabilityProfile],
     held: OutcomeTable,
     val: OutcomeTable,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> ZeroShot:
     """On all pairs of `held`, for the candidates that the profiles are of, in the order of the tables; calibrated on the outcomes of `val`.
 
@@ -74,7 +72,7 @@ def answers(
     profiles: Sequence[CapabilityProfile],
     instructions: Sequence[str],
     wanted_BM: np.ndarray,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> np.ndarray:
     """The LLM's answers as scores float32 `[B, M]`, of the pairs that are wanted (bool); NaN elsewhere.
 

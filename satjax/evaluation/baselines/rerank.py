@@ -6,9 +6,6 @@ Cross-encoders, which read both texts at once and give a score of their own (Cap
 are of another type than BERT, or carry a head, and `satjax.weights.names` refuses both.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from satjax.errors import SatjaxError
@@ -17,9 +14,8 @@ from satjax.evaluation.baselines.zero_shot import ZeroShot, fit_order
 from satjax.evaluation.embed import MAX_TOKENS, count_cut, embed
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.outcomes.responses import NONE
+from satjax.progress import Progress, unheard
 from satjax.weights.fetch import BaseModel
-
-Progress = Callable[[int, int], Any]
 
 
 def rerank(
@@ -27,7 +23,7 @@ def rerank(
     responses: Responses,
     held: OutcomeTable,
     val: OutcomeTable,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = unheard,
 ) -> ZeroShot:
     """On the items of `held`, calibrated on the outcomes of `val` that have responses; those of `held` only say which responses are needed.
 

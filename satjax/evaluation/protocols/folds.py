@@ -1,9 +1,8 @@
 """Folds of a protocol: routers of one recipe, each trained without something."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from satjax.files import safe_name
 from satjax.outcomes import OutcomeTable
 from satjax.router import Router
 from satjax.train import train
-
-Progress = Callable[[str, int, int], Any]
-"""Hears what is being done, how much of it is done, and how much there is."""
 
 
 def families(table: OutcomeTable) -> dict[str, list[str]]:

@@ -21,13 +21,13 @@ from satjax.evaluation.embed import embed
 from satjax.evaluation.figures import Zoos
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.protocols.folds import (
-    Progress,
     check_nothing_held_out,
     families_to_leave_out,
     fold_folder,
     trained_and_scored,
 )
 from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.progress import Steps, unheard
 from satjax.weights.fetch import resolve
 
 WITHOUT_TASKS = tuple(name for name, baseline in BASELINES.items() if not baseline.knows_tasks)
@@ -40,7 +40,7 @@ def unseen_families(
     *,
     zoos: Zoos | None = None,
     baselines: Sequence[str] = tuple(BASELINES),
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Every candidate's column comes from a router, and from baselines, that have never met its family: its aptitude test is all they know.
 
@@ -87,7 +87,7 @@ def leave_category_out(
     *,
     zoos: Zoos | None = None,
     baselines: Sequence[str] = WITHOUT_TASKS,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
     check_nothing_held_out(config, "leave category out")
@@ -130,7 +130,7 @@ def _held(table: OutcomeTable) -> np.ndarray:
     return np.flatnonzero(table.of_split("test"))
 
 
-def _embedding(config: TrainConfig, table: OutcomeTable, on_progress: Progress) -> np.ndarray:
+def _embedding(config: TrainConfig, table: OutcomeTable, on_progress: Steps) -> np.ndarray:
     encoder = config.router.encoder
     texts = [item.text for item in table.items]
     hear = partial(on_progress, "embeddings")
@@ -142,7 +142,7 @@ def _instructions(table: OutcomeTable, embedding_NE: np.ndarray, index: np.ndarr
 
 
 def _compared(
-    found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None, on_progress: Progress
+    found: dict[str, np.ndarray], table: OutcomeTable, held: np.ndarray, zoos: Zoos | None, on_progress: Steps
 ) -> dict[str, Any]:
     """Figures of probabilities `[B, M]`, or, for several fits, `[S, B, M]`."""
     methods = {

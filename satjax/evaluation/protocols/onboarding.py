@@ -13,8 +13,9 @@ from satjax.config import TrainConfig
 from satjax.evaluation.figures import correctness_of, correctness_over_seeds, over_seeds
 from satjax.evaluation.intervals import mean_interval
 from satjax.evaluation.leakage import warn_of_leakage
-from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, families_to_leave_out, trained
+from satjax.evaluation.protocols.folds import check_nothing_held_out, families_to_leave_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.progress import Steps, unheard
 
 SIZES = (16, 64, 256, 1000)
 DRAWS = 10
@@ -26,7 +27,7 @@ def onboarding(
     workdir: Path,
     *,
     sizes: Sequence[int] = SIZES,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Figures of candidates of unseen families by the number of aptitude items that they answered.
 

@@ -16,8 +16,9 @@ from satjax.evaluation.evaluate import scored
 from satjax.evaluation.figures import advantages, best_single, counted
 from satjax.evaluation.intervals import mean_interval, paired_interval
 from satjax.evaluation.leakage import warn_of_leakage
-from satjax.evaluation.protocols.folds import Progress, check_nothing_held_out, trained
+from satjax.evaluation.protocols.folds import check_nothing_held_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
+from satjax.progress import Steps, unheard
 
 BEST = 5
 
@@ -27,7 +28,7 @@ def release_stream(
     workdir: Path,
     *,
     first: int | None = None,
-    on_progress: Progress = lambda what, done, total: None,
+    on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Routing at each release after the `first` candidates (by default two fifths of them), which training sees.
 
