@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from satjax.evaluation.bench import Method, compare
+from satjax.evaluation.comparison import Method, compare
 from satjax.evaluation.cost import aiq, apgr, cpt
 from satjax.evaluation.cost_figures import (
     _of_pair,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.evaluation.bench import Method, compare
+from satjax.evaluation.comparison import Method, compare
 from satjax.evaluation.zoos import columns_of_zoos, read_zoos
 from satjax.outcomes import Candidate, read_table, synthetic_zoo
 

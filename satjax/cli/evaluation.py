@@ -193,7 +193,8 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from satjax.cache.compiled import use_compilation_cache
     from satjax.config import EncoderWeights
-    from satjax.evaluation.bench import RERANK, bench
+    from satjax.evaluation.bench import bench
+    from satjax.evaluation.comparison import RERANK
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.provenance import made_of
     from satjax.evaluation.report.html import write_html
