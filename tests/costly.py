@@ -33,4 +33,4 @@ def costly_figures() -> dict[str, Any]:
     test = table.split("test")
     outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((2, *test.scores_MN.T.shape))
     methods = {"router": Method(0.4 * outcome + 0.6 * noise, {}, None), "noise": Method(noise[:1], {}, 0.0)}
-    return compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
+    return compare(methods, table, test, {})

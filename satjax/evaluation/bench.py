@@ -111,14 +111,13 @@ def bench(
         pairs = draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, profiles, instructions, pairs, hear))
     drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
-    cost_BM = None if instructions.cost_usd_MN is None else instructions.cost_usd_MN.T
     about = {
         "left_out": {
             name: why for name, why in of_routers[0].left_out.items() if candidates is None or name in candidates
         },
         "new_to_the_router": [name for name in names if name in of_routers[0].met],
     }
-    figures = compare(methods, table, "test", instructions.scores_MN.T, zoos or {}, cost_BM, on_progress)
+    figures = compare(methods, table, instructions, zoos or {}, on_progress)
     return figures | about | drawn
 
 

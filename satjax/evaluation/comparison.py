@@ -14,8 +14,8 @@ from satjax.evaluation.figures import (
     correctness_differences,
     correctness_of,
     correctness_over_seeds,
-    routed_by_zoo,
-    routing_of_zoos,
+    measured_zoos,
+    routing_of,
 )
 from satjax.evaluation.intervals import paired_interval
 from satjax.evaluation.zoos import warn_of_zoos_left_out
@@ -48,14 +48,11 @@ class Method:
 def compare(
     methods: Mapping[str, Method],
     table: OutcomeTable,
-    split: str,
-    outcome_BM: np.ndarray,
+    held: OutcomeTable,
     zoos: Zoos,
-    cost_BM: np.ndarray | None = None,
     on_progress: Steps = unheard,
 ) -> dict[str, Any]:
-    """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
-    costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
+    """JSON-ready figures of every method on `held`, the evaluated items of one split of the table.
 
     `seeds` counts the fits of a method, and `differ_in` says what these differ in where it is not their seeds. Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
     `satjax evaluate` gives it, outcomes averaged over seeds. Where the router is among the methods, how far it is above the method in routing
@@ -64,18 +61,22 @@ def compare(
     `rerank`), where `cost_figures` finds what they need.
     """
     warn_of_zoos_left_out(zoos, table.candidate_ids)
+    (split,) = {item.split for item in held.items}
+    outcome_BM, of_zoos = held.scores_MN.T, measured_zoos(zoos, table, held)
     routed = {
-        name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
+        name: {zoo: measured.routed(method.probability_SBM) for zoo, measured in of_zoos.items()}
         for name, method in methods.items()
     }
     figures, correctness = {}, dict[str, Correctness]()
     for done, (name, method) in enumerate(methods.items()):
         on_progress("intervals", done, len(methods))
         correctness[name] = correctness_of(method.probability_SBM, outcome_BM)
-        zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM, outcome_BM)
+        of_zoo = {
+            zoo: routing_of(measured, method.probability_SBM, routed[name][zoo]) for zoo, measured in of_zoos.items()
+        }
         if ROUTER in methods and name != ROUTER:
-            for zoo, found in zoo_figures.items():
-                ours, theirs = (np.mean([seed[zoo] for seed in routed[one]], axis=0) for one in (ROUTER, name))
+            for zoo, found in of_zoo.items():
+                ours, theirs = (routed[one][zoo].mean(axis=0) for one in (ROUTER, name))
                 found["router_gain"] = asdict(paired_interval(ours, theirs))
         figures[name] = {
             "seeds": len(method.probability_SBM),
@@ -84,7 +85,7 @@ def compare(
             "chosen": dict(method.chosen),
             "correctness": correctness_over_seeds(correctness[name]),
             "reliability": _reliability(method.probability_SBM[0], outcome_BM),
-            "routing": zoo_figures,
+            "routing": of_zoo,
         }
     if ROUTER in methods:
         for name in methods.keys() - {ROUTER}:
@@ -92,8 +93,9 @@ def compare(
     on_progress("intervals", len(methods), len(methods))
     # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
     probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
+    cost_MN = held.cost_usd_MN
     compared = {
-        "cost": None if cost_BM is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_BM),
+        "cost": None if cost_MN is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_MN.T),
         "pair": strong_against_weak(probabilities, table, split, outcome_BM),
     }
     references = {}

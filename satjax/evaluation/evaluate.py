@@ -12,7 +12,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
-from satjax.evaluation.figures import Zoos, routing_of_zoos
+from satjax.evaluation.figures import Zoos, measured_zoos, routing_of
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
@@ -82,9 +82,13 @@ def evaluate(
     table = table.select_candidates(found.candidates)
     probability_BM, outcome_BM = found.probability_BM, found.outcome_BM
     warn_of_zoos_left_out(zoos or {}, found.candidates)
+    probability_1BM = probability_BM[None]
     figures = {
         "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
+        "routing": {
+            zoo: routing_of(measured, probability_1BM, measured.routed(probability_1BM))
+            for zoo, measured in measured_zoos(zoos or {}, table, found.held).items()
+        },
         "split": split,
         "instructions": len(outcome_BM),
         "candidates": list(found.candidates),

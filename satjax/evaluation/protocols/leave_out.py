@@ -149,7 +149,4 @@ def _compared(
         name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None, "families" if name == ONE_NEW else "seeds")
         for name, fits in found.items()
     }
-    cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(
-        methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM, on_progress
-    )
+    return compare(methods, table, table.select_items(held), zoos or {}, on_progress)
