@@ -90,12 +90,12 @@ def test_the_router_has_the_figures_that_evaluate_gives(found, trained, table):
     report = evaluate(Router.load(trained.router), table, zoos={"pair": table.candidate_ids[:2]})
     ours = found["methods"]["router"]
     assert list(found["methods"]) == ["router", *FEW]
-    for name, value in report.figures["correctness"].items():
+    for name, value in report["correctness"].items():
         assert ours["correctness"][name]["mean"] == pytest.approx(value)
         assert ours["correctness"][name]["low"] <= value <= ours["correctness"][name]["high"]
     for zoo in ("pair", "all"):
-        assert ours["routing"][zoo]["router"] == report.figures["routing"][zoo]["router"]
-    assert found["instructions"] == report.figures["instructions"]
+        assert ours["routing"][zoo]["router"] == report["routing"][zoo]["router"]
+    assert found["instructions"] == report["instructions"]
     assert found["candidates"] == list(table.candidate_ids)
 
 
@@ -285,7 +285,7 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     assert "drawn" not in whole
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)
-    assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
+    assert reading["methods"]["router"]["routing"]["all"]["router"] == report["routing"]["all"]["router"]
     assert reading["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
 
 
@@ -340,7 +340,7 @@ def test_the_documents_name_every_key_of_a_report(found, reading, trained, table
     costly = costly_figures()
     page = (Path(__file__).parents[1] / "docs" / "measure.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", page.split("## What stands in a report")[1].split("## Calibrate")[0]))
-    single = evaluate(Router.load(trained.router), table).figures
+    single = evaluate(Router.load(trained.router), table)
     keys = {*single, *found, *costly, *reading}
     for figures in (found, costly):
         for method in figures["methods"].values():
