@@ -92,8 +92,8 @@ FIGURES = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "b
 def measured(router: Router, outcomes: str, split: str) -> dict[str, Any]:
     """Correctness and routing accuracy of one split."""
     found = evaluate(router, open_outcomes(outcomes), split=split, zoos=read_zoos(ROOT / "configs" / "zoos.toml"))
-    routing = {zoo: values["router"] for zoo, values in found.figures["routing"].items()}
-    return {**found.figures["correctness"], "routing": routing}
+    routing = {zoo: values["router"] for zoo, values in found["routing"].items()}
+    return {**found["correctness"], "routing": routing}
 
 
 def recorded(path: Path) -> dict[str, Any]:

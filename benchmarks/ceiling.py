@@ -162,11 +162,11 @@ def main() -> None:
             if str(seed) not in seeds:
                 seeded = dataclasses.replace(config, seed=seed)
                 router = trained_on(seeded, table, test, share, options.workdir / f"share-{share}-{seed}")
-                figures = evaluate(router, table).figures["correctness"]
+                figures = evaluate(router, table)["correctness"]
                 seeds[str(seed)] = {figure: figures[figure] for figure in FIGURES}
                 keep()
     if "knowledge" not in record:
-        figures = evaluate(Router.load(whole / "router", keep_features=True), table).figures["correctness"]
+        figures = evaluate(Router.load(whole / "router", keep_features=True), table)["correctness"]
         record["knowledge"] = {"the text": {f: figures[f] for f in FIGURES}, **knowledge(config, whole, table)}
         keep()
     shown = Table(box=None)

@@ -61,7 +61,7 @@ def chosen_passes(source: str, table: OutcomeTable, outcomes: Path, workdir: Pat
     for passes in PASSES:
         target = workdir / f"{source}-{passes}-0"
         router = Router.load(train(config_of(outcomes, SOURCES[source], passes, 0), target), keep_features=True)
-        found[str(passes)] = evaluate(router, table, split="val").figures["correctness"]["log_loss"]
+        found[str(passes)] = evaluate(router, table, split="val")["correctness"]["log_loss"]
     return found
 
 

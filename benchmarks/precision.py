@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from satjax import Router
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import figures_of, scored
 from satjax.evaluation.zoos import read_zoos
 from satjax.models.narrow import cpu_multiplies_bfloat16
 from satjax.outcomes import read_table
@@ -32,11 +32,11 @@ def main() -> None:
         sys.exit("this CPU does not multiply bfloat16: both ways would be the same")
     table, zoos = read_table(options.outcomes), read_zoos(ZOOS)
     routers = {"float32": Router.load(exact=True, keep_features=True), "bfloat16": Router.load()}
-    reports = {name: evaluate(router, table, zoos=zoos) for name, router in routers.items()}
-    probabilities = [report.probability_BM for report in reports.values()]
+    of_routers = {name: scored(router, table) for name, router in routers.items()}
+    probabilities = [found.probability_BM for found in of_routers.values()]
+    reports = {name: figures_of(found, table, zoos) for name, found in of_routers.items()}
     figures = {
-        name: report.figures["correctness"]
-        | {f"routing, {zoo}": found["router"] for zoo, found in report.figures["routing"].items()}
+        name: report["correctness"] | {f"routing, {zoo}": found["router"] for zoo, found in report["routing"].items()}
         for name, report in reports.items()
     }
     difference = float(np.abs(np.subtract(*probabilities)).max())

@@ -147,9 +147,16 @@ def routing(
     outcome = outcome_BM[counts]
     return {
         "router": routed_outcomes(probability_BM[counts], outcome),
-        **({} if best_single is None else {"best_single": outcome[:, best_single]}),
-        "random": np.nanmean(outcome, axis=1),
-        "oracle": np.nanmax(outcome, axis=1),
+        **references(outcome, best_single=best_single),
+    }
+
+
+def references(outcome_NM: Float[ndarray, "n m"], *, best_single: int | None) -> dict[str, Float[ndarray, " n"]]:
+    """What `routing` is compared with, of n instructions that count."""
+    return {
+        **({} if best_single is None else {"best_single": outcome_NM[:, best_single]}),
+        "random": np.nanmean(outcome_NM, axis=1),
+        "oracle": np.nanmax(outcome_NM, axis=1),
     }
 
 

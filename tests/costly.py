@@ -1,10 +1,12 @@
 """A synthetic zoo whose calls cost something: the stronger a candidate, the dearer."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from satjax.evaluation.comparison import Method, compare
 from satjax.evaluation.cost import QualityCostCurve, choices_at_prices, curve_of
 from satjax.outcomes import OutcomeTable, synthetic_zoo
 
@@ -22,3 +24,13 @@ def quality_cost_curve(*arguments: Any) -> QualityCostCurve | None:
     """The curve of what `choices_at_prices` chooses, given the same; None where that is nothing."""
     choices = choices_at_prices(*arguments)
     return None if choices is None else curve_of(choices)
+
+
+@cache
+def costly_figures() -> dict[str, Any]:
+    """Two methods on that zoo: the router sees something of the outcomes, the noise nothing."""
+    table = costly_zoo()
+    test = table.split("test")
+    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((2, *test.scores_MN.T.shape))
+    methods = {"router": Method(0.4 * outcome + 0.6 * noise, {}, None), "noise": Method(noise[:1], {}, 0.0)}
+    return compare(methods, table, test, {})

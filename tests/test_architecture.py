@@ -92,6 +92,15 @@ def test_ranking_imports_only_what_it_uses():
     assert result.stdout.split() == []
 
 
+def test_a_page_is_written_without_what_ranking_imports():
+    import subprocess
+    import sys
+
+    code = "import sys, satjax.evaluation.report.html; print(*(m for m in ('jax', 'flax', 'orbax', 'optax', 'sklearn') if m in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
 def test_public_names_that_are_imported_when_used_are_there_and_no_modules():
     import satjax.outcomes
 

@@ -10,20 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from satjax import metrics
 from satjax.errors import SatjaxError
 from satjax.evaluation import bench as bench_module
 from satjax.evaluation.baselines import BASELINES
-from satjax.evaluation.bench import Method, bench, compare
+from satjax.evaluation.bench import bench
 from satjax.evaluation.evaluate import evaluate, write_report
-from satjax.evaluation.intervals import RESAMPLES
 from satjax.evaluation.report.html import write_html
 from satjax.evaluation.sample import draw_items
-from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table, synthetic_zoo
+from satjax.outcomes import Candidate, OutcomeTable, Responses, read_table
 from satjax.render.evaluation import bench_table
 from satjax.router import Router
 from satjax.weights.fetch import BaseModel, resolve
-from tests.costly import costly_zoo
+from tests.costly import costly_figures
 from tests.test_leakage import leaky
 from tests.tiny import write_tiny_llm
 from tests.trained import Trained
@@ -92,12 +90,12 @@ def test_the_router_has_the_figures_that_evaluate_gives(found, trained, table):
     report = evaluate(Router.load(trained.router), table, zoos={"pair": table.candidate_ids[:2]})
     ours = found["methods"]["router"]
     assert list(found["methods"]) == ["router", *FEW]
-    for name, value in report.figures["correctness"].items():
+    for name, value in report["correctness"].items():
         assert ours["correctness"][name]["mean"] == pytest.approx(value)
         assert ours["correctness"][name]["low"] <= value <= ours["correctness"][name]["high"]
     for zoo in ("pair", "all"):
-        assert ours["routing"][zoo]["router"] == report.figures["routing"][zoo]["router"]
-    assert found["instructions"] == report.figures["instructions"]
+        assert ours["routing"][zoo]["router"] == report["routing"][zoo]["router"]
+    assert found["instructions"] == report["instructions"]
     assert found["candidates"] == list(table.candidate_ids)
 
 
@@ -138,104 +136,9 @@ def written(figures: dict, folder) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_an_oracle_is_above_all_and_chance_has_no_gain():
-    table = synthetic_zoo(seed=2, num_items=300, num_candidates=4)
-    outcome = table.split("test").scores_MN.T
-    noise = np.random.default_rng(0).random((2, *outcome.shape))
-    methods = {"router": Method(np.stack([outcome, outcome]), {}, None), "noise": Method(noise, {}, 0.0)}
-    figures = compare(methods, table, "test", outcome, {})["methods"]
-    assert figures["router"]["correctness"]["auroc_pooled"]["mean"] == 1.0
-    gain = figures["noise"]["routing"]["all"]["router_gain"]
-    assert gain["low"] > 0.2
-    # The same method twice: no gain, and a paired interval of width 0.
-    again = compare({"router": methods["noise"], "again": methods["noise"]}, table, "test", outcome, {})["methods"]
-    assert again["again"]["routing"]["all"]["router_gain"] | {"n": 0} == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 0}
-
-
-def test_a_method_without_anything_to_be_measured_on_is_none_and_the_report_valid_json(tmp_path):
-    """The best single candidate of the training split answered nothing of the test split."""
-    table = synthetic_zoo(seed=2, num_items=300, num_candidates=4)
-    best = int(table.split("train").scores_MN.mean(axis=1).argmax())
-    outcome = table.split("test").scores_MN.T.copy()
-    outcome[:, best] = np.nan
-    noise = Method(np.random.default_rng(0).random((2, *outcome.shape)), {}, None)
-    figures = compare({"router": noise, "again": noise}, table, "test", outcome, {})
-    json.dumps(figures, allow_nan=False)
-    assert figures["methods"]["router"]["routing"]["all"]["by_seed"] == [None, None]
-    assert figures["methods"]["again"]["routing"]["all"]["router_gain"]["mean"] is None
-    write_html(figures, tmp_path / "report.html")
-    bench_table(figures)
-
-
-@pytest.fixture(scope="module")
-def costly() -> dict:
-    """The router sees something of the outcomes, the noise nothing."""
-    table = costly_zoo()
-    test = table.split("test")
-    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((2, *test.scores_MN.T.shape))
-    methods = {"router": Method(0.4 * outcome + 0.6 * noise, {}, None), "noise": Method(noise[:1], {}, 0.0)}
-    return compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
-
-
-def test_costs_and_a_pair_are_figures_of_every_method(costly):
-    assert set(costly["methods"]["router"]) | {"router_less_it"} == set(costly["methods"]["noise"]) >= {"cost", "pair"}
-    router, noise = (costly["methods"][name] for name in ("router", "noise"))
-    assert router["cost"]["above_zero_router"]["low"] > 0 > noise["cost"]["above_zero_router"]["high"]
-    assert router["pair"]["apgr"]["mean"] > noise["pair"]["apgr"]["mean"]
-    assert costly["cost"]["zero_router"]["aiq"] < router["cost"]["aiq"]["mean"] < costly["cost"]["oracle"]["aiq"]
-    dearest = max(costly["cost"]["candidates"].items(), key=lambda entry: entry[1]["expected_cost"])[0]
-    assert costly["pair"]["strong"]["candidate"] == dearest
-
-
-def test_a_method_that_calls_everyone_has_no_figures_of_one_call(tmp_path, capsys):
-    table = costly_zoo()
-    test = table.split("test")
-    outcome, noise = test.scores_MN.T, np.random.default_rng(0).random((1, *test.scores_MN.T.shape))
-    methods = {name: Method(noise, {}, 0.0) for name in ("router", "rerank", "neighbours")}
-    figures = compare(methods, table, "test", outcome, {}, test.cost_usd_MN.T)
-    assert [name for name, method in figures["methods"].items() if {"cost", "pair"} & set(method)] == [
-        "router",
-        "neighbours",
-    ]
-    bench_table(figures)
-    _, below = capsys.readouterr().out.split("quality against cost")
-    assert "neighbours" in below
-    assert "rerank" not in below
-    write_html(figures, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    between = page[page.index("Quality against cost") : page.index("<h2>Reliability")]
-    assert '<th scope="row">neighbours</th>' in between
-    assert '<th scope="row">rerank</th>' not in between
-
-
-def test_without_costs_only_two_candidates_are_a_pair(found):
+def test_without_costs_there_are_no_figures_of_them(found):
     assert {"cost", "pair"}.isdisjoint(found)
     assert all({"cost", "pair"}.isdisjoint(method) for method in found["methods"].values())
-    table = synthetic_zoo(seed=2, num_items=200, num_candidates=2)
-    outcome = table.split("test").scores_MN.T
-    two = compare(
-        {"noise": Method(np.random.default_rng(0).random((1, *outcome.shape)), {}, 0.0)}, table, "test", outcome, {}
-    )
-    assert "cost" not in two
-    assert {two["pair"]["strong"]["candidate"], two["pair"]["weak"]["candidate"]} == set(table.candidate_ids)
-    assert list(two["methods"]["noise"]["pair"]) == ["apgr", "cpt50", "cpt80"]
-
-
-def test_the_page_shows_costs_and_pair(costly, tmp_path):
-    assert json.loads(write_report(costly, tmp_path).read_text()) == costly
-    write_html(costly, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count('src="data:image/png;base64,iVBOR') == 2
-    for text in (
-        "Quality against cost",
-        "zero router",
-        "Sparing the strong candidate",
-        "CPT(80 %)",
-        *costly["candidates"],
-    ):
-        assert text in page
-    for group, name in (("cost", "aiq"), ("pair", "apgr")):
-        assert f"{costly['methods']['router'][group][name]['mean']:.4f} ± " in page
 
 
 def test_routers_of_different_tests_are_not_compared(trained, table, monkeypatch):
@@ -382,7 +285,7 @@ def test_all_methods_are_measured_on_the_instructions_that_were_drawn(reading, t
     assert "drawn" not in whole
     drawn = draw_items(table, "test", 10)
     report = evaluate(Router.load(trained.router), drawn)
-    assert reading["methods"]["router"]["routing"]["all"]["router"] == report.figures["routing"]["all"]["router"]
+    assert reading["methods"]["router"]["routing"]["all"]["router"] == report["routing"]["all"]["router"]
     assert reading["methods"]["llm_text"]["chosen"]["calibration_pairs"] == 10 * len(table.candidates)
 
 
@@ -433,10 +336,11 @@ def test_some_candidates_are_measured_and_baselines_know_all(trained, table, mon
         np.testing.assert_array_equal(every[name].probability_SBM[:, :, [4, 1]], some[name].probability_SBM)
 
 
-def test_the_documents_name_every_key_of_a_report(found, costly, reading, trained, table):
+def test_the_documents_name_every_key_of_a_report(found, reading, trained, table):
+    costly = costly_figures()
     page = (Path(__file__).parents[1] / "docs" / "measure.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", page.split("## What stands in a report")[1].split("## Calibrate")[0]))
-    single = evaluate(Router.load(trained.router), table).figures
+    single = evaluate(Router.load(trained.router), table)
     keys = {*single, *found, *costly, *reading}
     for figures in (found, costly):
         for method in figures["methods"].values():
@@ -460,16 +364,6 @@ def test_routers_have_to_know_the_same_of_those_that_are_measured(trained, table
     figures = bench(routers, more, encoder=None, baselines=[], candidates=two)
     assert figures["candidates"] == list(two)
     assert figures["left_out"] == {}
-
-
-def test_correctness_is_measured_once_for_each_resample_of_a_method(trained, table, monkeypatch):
-    counted, correctness = [], metrics.correctness
-    monkeypatch.setattr(metrics, "correctness", lambda *given: counted.append(0) or correctness(*given))
-    outcome = table.split("test").scores_MN.T
-    noise = np.random.default_rng(0).random((3, 1, *outcome.shape))
-    methods = dict(zip(("router", "one", "two"), (Method(fits, {}, None) for fits in noise), strict=True))
-    compare(methods, table, "test", outcome, {})
-    assert len(counted) == 3 * (1 + RESAMPLES)
 
 
 def test_who_is_left_out_or_new_to_the_router_is_named(trained, table, tmp_path, capsys):

@@ -1,4 +1,4 @@
-from satjax.evaluation.bench import APART
+from satjax.evaluation.comparison import APART
 from satjax.evaluation.report import bench_tables
 
 

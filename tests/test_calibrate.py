@@ -187,30 +187,36 @@ def test_probabilities_are_fitted_and_measured_on_other_folds(router, table, met
     assert fitted < crossed < 1.3 * fitted
 
 
-def test_prices_of_a_zoo_give_thresholds(router, table):
+@pytest.fixture
+def half(monkeypatch):
+    """The one share of the best candidate's outcome that is asked for: a tiny router keeps it."""
+    monkeypatch.setattr("satjax.evaluation.calibrate.SHARES", (0.5,))
+
+
+def test_prices_of_a_zoo_give_thresholds(router, table, half):
     names = router.candidates
     served = {
         name: ServedCandidate(name, "http://localhost/v1", name, 1.0 + n, 1.0 + n, 1000, tools=False)
         for n, name in enumerate(names[1:])
     }
-    found = recalibrate(router, table, zoo=ZooFile(served), shares=(0.5,))
+    found = recalibrate(router, table, zoo=ZooFile(served))
     (only,) = found.calibration.thresholds
     assert found.figures["best_candidate"] in names[1:], "what has no price is not served"
     assert only.cost_usd <= only.best_cost_usd
 
 
-def test_costs_in_the_table_give_thresholds(router, table):
+def test_costs_in_the_table_give_thresholds(router, table, half):
     cost = np.tile(np.linspace(1e-4, 6e-4, len(table.candidates), dtype=np.float32)[:, None], (1, len(table.items)))
-    found = recalibrate(router, replace(table, cost_usd_MN=cost), shares=(0.5,))
+    found = recalibrate(router, replace(table, cost_usd_MN=cost))
     assert found.calibration.thresholds[0].best_cost_usd == pytest.approx(
         cost[table.candidate_ids.index(found.figures["best_candidate"]), 0]
     )
 
 
-def test_instructions_without_a_choice_are_counted_and_left_out(router, table):
+def test_instructions_without_a_choice_are_counted_and_left_out(router, table, half):
     cost = np.tile(np.linspace(1e-4, 6e-4, len(table.candidates), dtype=np.float32)[:, None], (1, len(table.items)))
     costly = replace(table, cost_usd_MN=cost)
-    whole = recalibrate(router, costly, shares=(0.5,))
+    whole = recalibrate(router, costly)
     best, n = table.candidate_ids.index(whole.figures["best_candidate"]), whole.figures["n_with_a_choice"]
     assert n == whole.figures["instructions"]
     assert whole.figures["rarely_beside_the_best"] == []
@@ -218,11 +224,11 @@ def test_instructions_without_a_choice_are_counted_and_left_out(router, table):
     others = [m for m in range(len(scores)) if m != best]
     scores[np.ix_(others, val[::3])] = NAN
     scores[others[-1], val[5:]] = NAN
-    found = recalibrate(router, replace(costly, scores_MN=scores), shares=(0.5,))
+    found = recalibrate(router, replace(costly, scores_MN=scores))
     assert 0 < found.figures["n_with_a_choice"] < n
     assert found.figures["rarely_beside_the_best"] == [table.candidate_ids[others[-1]]]
     scores[np.ix_(others, val)] = NAN
-    none = recalibrate(router, replace(costly, scores_MN=scores), shares=(0.5,))
+    none = recalibrate(router, replace(costly, scores_MN=scores))
     assert none.calibration.thresholds == ()
     assert none.figures["no_thresholds"].startswith("0 of ")
 

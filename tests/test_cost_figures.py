@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from satjax.evaluation.bench import Method, compare
+from satjax.evaluation.comparison import Method, compare
 from satjax.evaluation.cost import aiq, apgr, cpt
 from satjax.evaluation.cost_figures import (
     _of_pair,
@@ -119,9 +119,8 @@ def test_too_few_instructions_in_common_are_said(tmp_path, capsys):
     outcome = OUTCOME.copy()
     outcome[np.arange(len(outcome)), np.arange(len(outcome)) % 5] = NAN
     outcome[:7] = OUTCOME[:7]
-    figures = compare(
-        {"router": Method(GOOD, {}, None), "rerank": Method(CHANCE, {}, None)}, TABLE, "test", outcome, {}, COST
-    )
+    methods = {"router": Method(GOOD, {}, None), "rerank": Method(CHANCE, {}, None)}
+    figures = compare(methods, TABLE, replace(TEST, scores_MN=outcome.T), {})
     reason = f"7 of {len(OUTCOME)} instructions have an outcome and a cost of all 5 candidates; 30 are the least"
     assert figures["cost"]["zero_router"] == {"aiq": None, "hull": None, "n": 7, "reason": reason}
     found = figures["methods"]["router"]["cost"]

@@ -74,7 +74,7 @@ def test_the_maximum_of_many_unions_on_the_test_split_is_not_what_is_reported():
     tossed[0] = rng.random(400) < 0.8
     first, second = tossed[:, :200], tossed[:, 200:]
     optimistic, found = (
-        coverage(each, largest=3)["sizes"]["3"]["covers_best"] for each in (table(second), table(second, train=first))
+        coverage(each)["sizes"]["3"]["covers_best"] for each in (table(second), table(second, train=first))
     )
     assert optimistic["mean"] == found["mean"]
     assert found["best"] < optimistic["best"]

@@ -35,14 +35,14 @@ def with_newcomer(table: OutcomeTable, scores_N: np.ndarray) -> OutcomeTable:
 def test_figures_are_those_of_the_matrices(router, table):
     heard = []
     report = evaluate(router, table, on_progress=lambda done, total: heard.append((done, total)))
-    test = table.split("test")
-    assert report.probability_BM.shape == report.outcome_BM.shape == (len(test.items), 6)
-    np.testing.assert_array_equal(report.outcome_BM, test.scores_MN.T)
+    test, found = table.split("test"), scored(router, table)
+    assert found.probability_BM.shape == found.outcome_BM.shape == (len(test.items), 6)
+    np.testing.assert_array_equal(found.outcome_BM, test.scores_MN.T)
     texts = [item.text for item in test.items]
-    single = report.probability_BM.astype(np.float32)
+    single = found.probability_BM.astype(np.float32)
     np.testing.assert_array_equal(single, router.probability(texts, table.candidate_ids))
-    assert report.figures["correctness"] == metrics.correctness(report.probability_BM, report.outcome_BM)
-    assert report.figures["correctness"].keys() == {
+    assert report["correctness"] == metrics.correctness(found.probability_BM, found.outcome_BM)
+    assert report["correctness"].keys() == {
         "auroc_pooled",
         "auroc_per_candidate",
         "auroc_within_instruction",
@@ -50,8 +50,8 @@ def test_figures_are_those_of_the_matrices(router, table):
         "ece",
         "log_loss",
     }
-    routing = report.figures["routing"]["all"]
-    assert routing["n"] == report.figures["instructions"] == len(test.items)
+    routing = report["routing"]["all"]
+    assert routing["n"] == report["instructions"] == len(test.items)
     train_mean = np.nanmean(table.split("train").scores_MN, axis=1)
     best = int(train_mean.argmax())
     assert routing["best_single_candidate"] == table.candidate_ids[best]
@@ -62,21 +62,21 @@ def test_figures_are_those_of_the_matrices(router, table):
     assert interval["low"] <= interval["mean"] <= interval["high"]
     assert gain["mean"] == pytest.approx(routing["router"] - routing["best_single"])
     assert interval["n"] == gain["n"] == routing["n"]
-    assert report.figures["synthetic"] is True
+    assert report["synthetic"] is True
     assert heard[-1] == (len(test.items), len(test.items))
 
 
 def test_aptitude_items_are_never_evaluated(router, table):
     train = table.split("train")
     report = evaluate(router, table, split="train")
-    assert report.figures["instructions"] == len(train.items) - len(router.aptitude_test.item_ids)
+    assert report["instructions"] == len(train.items) - len(router.aptitude_test.item_ids)
 
 
 def test_an_unknown_candidate_is_profiled_from_the_table(router, table):
     report = evaluate(router, with_newcomer(table, np.ones(len(table.items))))
-    assert report.figures["candidates"] == [*table.candidate_ids, "newcomer"]
-    assert report.figures["left_out"] == {}
-    assert report.figures["new_to_the_router"] == ["newcomer"]
+    assert report["candidates"] == [*table.candidate_ids, "newcomer"]
+    assert report["left_out"] == {}
+    assert report["new_to_the_router"] == ["newcomer"]
     assert "newcomer" in router.candidates
 
 
@@ -87,7 +87,7 @@ def test_large_scores_are_measured_by_their_order(router, table, monkeypatch):
     monkeypatch.setattr(router, "calibration", Calibration())
     monkeypatch.setattr(router, "score", lambda *given: score(*given) + 25)
     assert (router.probability(texts) == 1).all()
-    found = evaluate(router, table).figures
+    found = evaluate(router, table)
     assert found["routing"]["all"]["router"] == pytest.approx(metrics.routed_outcomes(score_BM, outcome_BM).mean())
     assert found["correctness"]["auroc_pooled"] == pytest.approx(metrics.auroc_pooled(score_BM, outcome_BM), abs=1e-3)
 
@@ -113,8 +113,8 @@ def test_unknown_candidates_come_together_as_they_do_one_by_one(router, trained,
 def test_an_unknown_candidate_may_be_skipped(router, table, caplog):
     with caplog.at_level(logging.WARNING, "satjax"):
         report = evaluate(router, with_newcomer(table, np.ones(len(table.items))), new_candidates="skip")
-    assert report.figures["candidates"] == list(table.candidate_ids)
-    assert report.figures["left_out"] == {"newcomer": "not in the router"}
+    assert report["candidates"] == list(table.candidate_ids)
+    assert report["left_out"] == {"newcomer": "not in the router"}
     assert "candidate 'newcomer' is left out: not in the router" in caplog.text
     assert "newcomer" not in router.candidates
 
@@ -122,15 +122,14 @@ def test_an_unknown_candidate_may_be_skipped(router, table, caplog):
 def test_a_candidate_without_aptitude_outcomes_is_left_out_and_named(router, table):
     aptitude = np.array([item.id in router.aptitude_test.item_ids for item in table.items])
     report = evaluate(router, with_newcomer(table, np.where(aptitude, np.nan, 1.0)))
-    assert list(report.figures["left_out"]) == ["newcomer"]
-    assert "no outcome on any of the 24 aptitude items" in report.figures["left_out"]["newcomer"]
+    assert list(report["left_out"]) == ["newcomer"]
+    assert "no outcome on any of the 24 aptitude items" in report["left_out"]["newcomer"]
 
 
 def test_a_subset_of_candidates(router, table):
     names = [table.candidate_ids[3], table.candidate_ids[0]]
     report = evaluate(router, table, candidates=names)
-    assert sorted(report.figures["candidates"]) == sorted(names)
-    assert report.outcome_BM.shape[1] == 2
+    assert sorted(report["candidates"]) == sorted(report["routing"]["all"]["candidates"]) == sorted(names)
 
 
 def test_each_zoo_has_its_own_best_single(router, table, caplog):
@@ -139,14 +138,14 @@ def test_each_zoo_has_its_own_best_single(router, table, caplog):
     with caplog.at_level(logging.WARNING, "satjax"):
         report = evaluate(router, table, zoos=zoos)
     assert caplog.messages == ["zoo 'elsewhere' is left out: no candidate 'gpt-9'"]
-    assert list(report.figures["routing"]) == ["two", "all"]
-    two = report.figures["routing"]["two"]
+    assert list(report["routing"]) == ["two", "all"]
+    two = report["routing"]["two"]
     assert two["candidates"] == [names[4], names[1]]
     assert two["best_single_candidate"] in zoos["two"]
-    columns = [4, 1]
+    columns, found = [4, 1], scored(router, table)
     expected = metrics.routing(
-        report.probability_BM[:, columns],
-        report.outcome_BM[:, columns],
+        found.probability_BM[:, columns],
+        found.outcome_BM[:, columns],
         best_single=columns.index(names.index(two["best_single_candidate"])),
     )
     for name, values in expected.items():
@@ -162,9 +161,9 @@ def test_a_zoo_of_strangers_is_one_line(router, table):
 
 def test_without_another_split_there_is_no_best_single(router, table):
     report = evaluate(router, table.split("test"))
-    assert report.figures["routing"]["all"]["best_single"] is None
-    assert report.figures["routing"]["all"]["best_single_candidate"] is None
-    assert report.figures["routing"]["all"]["gain_interval"] is None
+    assert report["routing"]["all"]["best_single"] is None
+    assert report["routing"]["all"]["best_single_candidate"] is None
+    assert report["routing"]["all"]["gain_interval"] is None
 
 
 def test_the_best_single_is_not_one_that_skipped_the_hard_instructions(router, table):
@@ -176,15 +175,15 @@ def test_the_best_single_is_not_one_that_skipped_the_hard_instructions(router, t
     picky = with_newcomer(table, np.where(easy, np.where(fall, 0.0, table.scores_MN[best]), np.nan))
     assert np.nanmean(picky.split("train").scores_MN[-1]) > np.nanmean(train.scores_MN[best])
     report = evaluate(router, picky)
-    assert report.figures["routing"]["all"]["best_single_candidate"] == table.candidate_ids[best]
+    assert report["routing"]["all"]["best_single_candidate"] == table.candidate_ids[best]
 
 
 def test_the_report_is_json_and_leaves_other_files_alone(router, table, tmp_path):
     report = evaluate(router, table, split="val")
     (tmp_path / "notes").write_text("mine")
-    path = write_report(report.figures, tmp_path)
+    path = write_report(report, tmp_path)
     assert path == tmp_path / "report.json"
-    assert json.loads(path.read_text()) == report.figures
+    assert json.loads(path.read_text()) == report
     assert {p.name for p in tmp_path.iterdir()} == {"notes", "report.json"}
 
 

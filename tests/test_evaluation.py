@@ -133,7 +133,7 @@ def test_figures_are_shown_before_they_are_written(verb, monkeypatch, tmp_path):
     found = SimpleNamespace(figures=figures, calibration=None)
     for where, result in (
         ("satjax.router.Router.load", None),
-        ("satjax.evaluation.evaluate.evaluate", found),
+        ("satjax.evaluation.evaluate.evaluate", figures),
         ("satjax.evaluation.bench.bench", figures),
         ("satjax.evaluation.protocols.onboarding.onboarding", figures),
         ("satjax.evaluation.calibrate.recalibrate", found),

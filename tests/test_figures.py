@@ -1,17 +1,20 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from satjax import metrics
 from satjax.evaluation.figures import (
+    Zoos,
     advantages,
     best_single,
     correctness_differences,
     correctness_of,
     correctness_over_seeds,
     counted,
+    measured_zoos,
     over_seeds,
-    routed_by_zoo,
-    routing_of_zoos,
+    routing_of,
 )
 from satjax.evaluation.intervals import Interval
 from satjax.outcomes import Candidate, Item, OutcomeTable, synthetic_zoo
@@ -24,8 +27,14 @@ PROBABILITY = np.random.default_rng(0).random(OUTCOME.shape)
 ZOOS = {"two": (NAMES[3], NAMES[1]), "elsewhere": (NAMES[0], "gpt-9")}
 
 
+def routing(table: OutcomeTable, probability_SBM: np.ndarray, zoos: Zoos | None = None) -> dict[str, dict[str, Any]]:
+    """By zoo, on the test split."""
+    measured = measured_zoos(zoos or {}, table, table.split("test"))
+    return {name: routing_of(zoo, probability_SBM, zoo.routed(probability_SBM)) for name, zoo in measured.items()}
+
+
 def test_a_zoo_is_measured_by_its_own_columns():
-    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY[None], OUTCOME)
+    found = routing(TABLE, PROBABILITY[None], ZOOS)
     assert list(found) == ["two", "all"]
     two, columns = found["two"], [3, 1]
     best = two["candidates"].index(two["best_single_candidate"])
@@ -45,16 +54,17 @@ def test_a_zoo_is_measured_by_its_own_columns():
 
 
 def test_routed_outcomes_are_those_that_the_accuracy_averages():
-    found = routing_of_zoos(TABLE, "test", ZOOS, PROBABILITY[None], OUTCOME)
-    for zoo, routed_B in routed_by_zoo(TABLE, "test", ZOOS, PROBABILITY, OUTCOME).items():
-        assert routed_B.shape == (len(OUTCOME),)
-        assert np.nanmean(routed_B) == pytest.approx(found[zoo]["router"])
+    found = routing(TABLE, PROBABILITY[None], ZOOS)
+    for name, zoo in measured_zoos(ZOOS, TABLE, TABLE.split("test")).items():
+        routed_SB = zoo.routed(PROBABILITY[None])
+        assert routed_SB.shape == (1, len(OUTCOME))
+        assert np.nanmean(routed_SB) == pytest.approx(found[name]["router"])
 
 
 def test_routing_is_averaged_over_seeds():
     other = np.random.default_rng(1).random(OUTCOME.shape)
-    both = routing_of_zoos(TABLE, "test", ZOOS, np.stack([PROBABILITY, other]), OUTCOME)["all"]
-    one, two = (routing_of_zoos(TABLE, "test", ZOOS, p[None], OUTCOME)["all"] for p in (PROBABILITY, other))
+    both = routing(TABLE, np.stack([PROBABILITY, other]))["all"]
+    one, two = (routing(TABLE, p[None])["all"] for p in (PROBABILITY, other))
     assert both["by_seed"] == pytest.approx([one["router"], two["router"]])
     for name in ("router", "gap_recovered", "selection_entropy"):
         assert both[name] == pytest.approx((one[name] + two[name]) / 2)
@@ -62,7 +72,7 @@ def test_routing_is_averaged_over_seeds():
     for name in ("router", "gain", "gap", "entropy"):
         widths = [found[f"{name}_interval"]["high"] - found[f"{name}_interval"]["low"] for found in (both, one, two)]
         assert 0 < widths[0] < max(widths[1:])  # what seeds do not share is averaged out
-    steady = routing_of_zoos(TABLE, "test", ZOOS, np.broadcast_to(np.arange(5.0), (1, *OUTCOME.shape)), OUTCOME)
+    steady = routing(TABLE, np.broadcast_to(np.arange(5.0), (1, *OUTCOME.shape)))
     assert steady["all"]["selection_entropy"] == steady["all"]["entropy_interval"]["high"] == 0
 
 
@@ -71,7 +81,7 @@ def test_the_best_single_is_chosen_on_the_training_split():
     assert best_single(TABLE, "test") == (int(mean.argmax()), "train")
     only = TABLE.split("test")
     assert best_single(only, "test") == (None, "test")
-    found = routing_of_zoos(only, "test", {}, PROBABILITY[None], OUTCOME)["all"]
+    found = routing(only, PROBABILITY[None])["all"]
     assert found["best_single"] is None
     assert found["gain_interval"] is None
 
@@ -88,7 +98,7 @@ def test_the_best_single_was_tried_on_half_as_many_items_as_the_most_tried_one()
     assert best_single(sparse(splits, [once, most]), "test") == (1, "train")
     assert best_single(sparse(splits, [most, half]), "test") == (1, "train")
     table = sparse(splits, [once, most, less])
-    found = routing_of_zoos(table, "test", {}, np.ones((1, 2, 3)), table.split("test").scores_MN.T)["all"]
+    found = routing(table, np.ones((1, 2, 3)))["all"]
     assert (found["best_single_candidate"], found["n"]) == ("c1", 2)
 
 
@@ -171,7 +181,7 @@ def test_routing_is_not_measured_where_there_is_nothing_to_choose():
     chances = [0.3, 0.6, 0.9]
     scores, splits = alone(chances, 1200), ["train"] * 900 + ["test"] * 300
     probability = np.tile(chances, (1, 300, 1))
-    found = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    found = routing(sparse(splits, scores), probability)["all"]
     for name in ("router", "best_single", "random", "oracle", "gap_recovered", "selection_entropy"):
         assert found[name] is None
     assert found["by_seed"] == [None]
@@ -179,8 +189,8 @@ def test_routing_is_not_measured_where_there_is_nothing_to_choose():
     assert (found["n"], found["n_with_a_choice"]) == (0, 0)
     reason = "0 of 300 instructions have outcomes of the best single candidate and another one; 30 are the least"
     assert found["reason"] == reason
-    (routed_B,) = routed_by_zoo(sparse(splits, scores), "test", {}, probability[0], scores[:, 900:].T).values()
-    assert np.isnan(routed_B).all()
+    (zoo,) = measured_zoos({}, sparse(splits, scores), sparse(splits, scores).split("test")).values()
+    assert np.isnan(zoo.routed(probability)).all()
 
 
 def test_a_gap_in_a_small_split_leaves_its_figures():
@@ -201,13 +211,13 @@ def test_forced_choices_do_not_dilute_what_routing_is_worth():
     scores, splits = alone(chances, 1200), ["train"] * 900 + ["test"] * 300
     scores[:, 900:960] = np.random.default_rng(3).random((3, 60)) < np.array(chances)[:, None]
     probability = np.random.default_rng(4).random((1, 300, 3))
-    found = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    found = routing(sparse(splits, scores), probability)["all"]
     same = sparse(splits[:960], scores[:, :960])
-    assert found == routing_of_zoos(same, "test", {}, probability[:, :60], scores[:, 900:960].T)["all"]
+    assert found == routing(same, probability[:, :60])["all"]
     assert (found["n"], found["n_with_a_choice"]) == (60, 60)
     assert "reason" not in found
     scores[:2, 900:940] = NAN
-    few = routing_of_zoos(sparse(splits, scores), "test", {}, probability, scores[:, 900:].T)["all"]
+    few = routing(sparse(splits, scores), probability)["all"]
     assert few["router"] is few["oracle_interval"]["mean"] is None
     assert (few["n"], few["reason"].split()[0]) == (20, "20")
 
@@ -218,7 +228,7 @@ def test_instructions_that_the_best_single_did_not_answer_do_not_count():
     test = np.flatnonzero([item.split == "test" for item in TABLE.items])
     scores[best, test[:10]] = np.nan
     table = OutcomeTable(TABLE.items, TABLE.candidates, scores)
-    found = routing_of_zoos(table, "test", {}, PROBABILITY[None], scores[:, test].T)["all"]
+    found = routing(table, PROBABILITY[None])["all"]
     assert found["n"] == len(test) - 10
     assert found["router_interval"]["n"] == found["gain_interval"]["n"] == len(test) - 10
 

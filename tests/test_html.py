@@ -4,7 +4,7 @@ import copy
 from collections import Counter
 from html.parser import HTMLParser
 
-from satjax.evaluation.bench import ONE_NEW, SEEN
+from satjax.evaluation.comparison import ONE_NEW, SEEN
 from satjax.evaluation.report.html import write_html
 from satjax.metrics import CORRECTNESS
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from satjax import metrics
+from satjax.evaluation import intervals
 from satjax.evaluation.figures import correctness_of
 from satjax.evaluation.intervals import (
     RESAMPLES,
@@ -18,9 +19,10 @@ from satjax.evaluation.intervals import (
 NAN = np.nan
 
 
-def test_mean_interval_is_the_normal_one_for_large_samples():
+def test_mean_interval_is_the_normal_one_for_large_samples(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES_OF_MEANS", 4000)
     a = np.random.default_rng(0).normal(0.3, 1, 4000)
-    found = mean_interval(a, resamples=4000)
+    found = mean_interval(a)
     half = norm.ppf(0.975) * a.std() / np.sqrt(len(a))
     assert found.mean == pytest.approx(a.mean())
     assert found.n == 4000
@@ -66,43 +68,42 @@ def test_pairing_narrows_the_interval():
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30))
 def test_ends_enclose_the_middle_and_stay_inside_the_values(values):
     a = np.array(values)
-    found = mean_interval(a, resamples=200)
+    found = mean_interval(a)
     assert a.min() - 1e-12 <= found.low <= found.high <= a.max() + 1e-12
-    flipped = paired_interval(np.zeros(len(a)), a, resamples=200)
+    flipped = paired_interval(np.zeros(len(a)), a)
     assert (flipped.mean, flipped.low, flipped.high) == pytest.approx((-found.mean, -found.high, -found.low))
 
 
-def test_the_same_values_have_the_same_interval_and_float32_is_averaged_in_double():
+def test_the_same_values_have_the_same_interval_and_float32_is_averaged_in_double(monkeypatch):
     a = np.random.default_rng(0).random(50)
     assert mean_interval(a) == mean_interval(a)
-    assert mean_interval(np.full(10**5, 0.1, np.float32), resamples=10).mean == pytest.approx(
-        np.float32(0.1), abs=1e-12
-    )
+    monkeypatch.setattr(intervals, "RESAMPLES_OF_MEANS", 10)
+    assert mean_interval(np.full(10**5, 0.1, np.float32)).mean == pytest.approx(np.float32(0.1), abs=1e-12)
 
 
-def test_coverage_of_paired_outcomes():
+def test_coverage_of_paired_outcomes(monkeypatch):
     """The true difference, 0.1, lies inside about 95 % of the intervals."""
+    monkeypatch.setattr(intervals, "RESAMPLES_OF_MEANS", 400)
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
         b = (rng.random(150) < 0.6).astype(float)
         a = np.where(rng.random(150) < 0.25, 1.0, b)  # raises the mean by a quarter of 0.4
-        found = paired_interval(a, b, resamples=400)
+        found = paired_interval(a, b)
         inside += found.low <= 0.1 <= found.high
     assert 0.92 <= inside / 400 <= 0.98
 
 
-def statistic_interval(statistic, probability: np.ndarray, outcome: np.ndarray, resamples: int = RESAMPLES) -> Interval:
+def statistic_interval(statistic, probability: np.ndarray, outcome: np.ndarray) -> Interval:
     """The interval of one figure of whole matrices."""
-    (found,) = figure_intervals(
-        lambda rows: [statistic(probability[rows], outcome[rows])], len(outcome), resamples=resamples
-    )
+    (found,) = figure_intervals(lambda rows: [statistic(probability[rows], outcome[rows])], len(outcome))
     return found
 
 
-def test_statistic_interval_of_a_mean_is_the_mean_interval():
+def test_statistic_interval_of_a_mean_is_the_mean_interval(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
     outcome = (np.random.default_rng(0).random((300, 1)) < 0.4).astype(float)
-    found = statistic_interval(lambda p, y: float(y.mean()), outcome, outcome, resamples=2000)
+    found = statistic_interval(lambda p, y: float(y.mean()), outcome, outcome)
     expected = mean_interval(outcome[:, 0])
     assert found.mean == expected.mean
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)

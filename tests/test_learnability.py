@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satjax import metrics
-from satjax.evaluation.evaluate import evaluate
+from satjax.evaluation.evaluate import figures_of, scored
 from satjax.outcomes import planted_abilities, synthetic_zoo
 from satjax.router import Router
 from tests.xla import QUICK_CODE
@@ -27,17 +27,19 @@ def test_the_demo_learns_instructions_and_candidates_it_has_not_seen(tmp_path):
     subprocess.run(
         [sys.executable, "-c", code, "train", *flags], check=True, env={**os.environ, "XLA_FLAGS": QUICK_CODE}
     )
-    report = evaluate(Router.load(tmp_path / "router"), synthetic_zoo())
-    new = np.array([name in HELD_OUT for name in report.figures["candidates"]])
+    table = synthetic_zoo()
+    found = scored(Router.load(tmp_path / "router"), table)
+    new = np.array([name in HELD_OUT for name in found.candidates])
     trained, unseen = (
-        metrics.auroc_pooled(report.probability_BM[:, chosen], report.outcome_BM[:, chosen]) for chosen in (~new, new)
+        metrics.auroc_pooled(found.probability_BM[:, chosen], found.outcome_BM[:, chosen]) for chosen in (~new, new)
     )
     print(
         f"AUROC on held-out instructions {trained:.3f}, of held-out candidates on them {unseen:.3f}, ceiling {ceiling():.3f}"
     )
     assert trained >= 0.85
     assert unseen >= 0.80
-    assert report.figures["routing"]["all"]["router"] > report.figures["routing"]["all"]["best_single"]
+    routing = figures_of(found, table, {})["routing"]["all"]
+    assert routing["router"] > routing["best_single"]
 
 
 def ceiling() -> float:

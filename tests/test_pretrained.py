@@ -117,7 +117,7 @@ def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
     held = [i for i, item in enumerate(table.items) if item.split == "test"]
     chosen = np.sort(np.random.default_rng(0).permutation(held)[:SAMPLE])
     train = [i for i, item in enumerate(table.items) if item.split == "train"]
-    found = evaluate(router, table.select_items(np.concatenate([train, chosen]))).figures["correctness"]
+    found = evaluate(router, table.select_items(np.concatenate([train, chosen])))["correctness"]
     for name, value in figures_of(CARDS["default"]).items():
         assert found[name] == pytest.approx(value, abs=0.07), name
 
@@ -127,7 +127,7 @@ def test_a_sample_of_real_outcomes_is_what_the_card_promises(router, table):
 def test_the_figures_of_the_card_hold(table, router_name):
     """Of the large one that takes half an hour of two cores and a gigabyte of base weights."""
     card, zoos = CARDS[router_name], read_zoos(CONFIGS / "zoos.toml")
-    found = evaluate(Router.load(router_name, keep_features=True), table, zoos=zoos).figures
+    found = evaluate(Router.load(router_name, keep_features=True), table, zoos=zoos)
     for name, value in figures_of(card).items():
         assert found["correctness"][name] == pytest.approx(value, abs=0.002), name
     for zoo, routing in found["routing"].items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from satjax.errors import SatjaxError
-from satjax.evaluation.bench import Method, compare
+from satjax.evaluation.comparison import Method, compare
 from satjax.evaluation.zoos import columns_of_zoos, read_zoos
 from satjax.outcomes import Candidate, read_table, synthetic_zoo
 
@@ -51,10 +51,10 @@ def test_a_zoo_that_is_left_out_is_warned_of_once(caplog):
     zoos = {"ab": ("b", "a"), "ac": ("a", "c"), "far": tuple("vwxyz")}
     table = synthetic_zoo(seed=2, num_items=100, num_candidates=2)
     table = replace(table, candidates=(Candidate("a"), Candidate("b")))
-    outcome = table.split("test").scores_MN.T
-    method = Method(np.full((2, *outcome.shape), 0.5), {}, None)
+    test = table.split("test")
+    method = Method(np.full((2, *test.scores_MN.T.shape), 0.5), {}, None)
     with caplog.at_level(logging.WARNING, "satjax"):
-        compare({"router": method, "other": method}, table, "test", outcome, zoos)
+        compare({"router": method, "other": method}, table, test, zoos)
     assert caplog.messages == [
         "zoo 'ac' is left out: no candidate 'c'",
         "zoo 'far' is left out: no candidate 'v', 'w', 'x' and 2 more",

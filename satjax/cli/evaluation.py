@@ -152,7 +152,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     router = Router.load(options.router, keep_features=True)
     made = made_of(options.outcomes, table, [options.router], candidates=chosen)
     with progress("scoring") as on_progress:
-        report = evaluate(
+        figures = evaluate(
             router,
             table,
             split=options.split,
@@ -161,8 +161,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             zoos=zoos,
             on_progress=on_progress,
         )
-    report_table(report.figures)  # before it is written: where that fails, the figures are not lost
-    path = write_report(report.figures | {"made": made}, options.out)
+    report_table(figures)  # before it is written: where that fails, the figures are not lost
+    path = write_report(figures | {"made": made}, options.out)
     print(f"report: {path}")
     return 0
 
@@ -193,7 +193,8 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from satjax.cache.compiled import use_compilation_cache
     from satjax.config import EncoderWeights
-    from satjax.evaluation.bench import RERANK, bench
+    from satjax.evaluation.bench import bench
+    from satjax.evaluation.comparison import RERANK
     from satjax.evaluation.evaluate import write_report
     from satjax.evaluation.provenance import made_of
     from satjax.evaluation.report.html import write_html

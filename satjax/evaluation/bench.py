@@ -1,15 +1,14 @@
-"""A router beside the baselines it has to beat: the same instructions, the same figures, intervals and seeds."""
+"""A router beside the baselines it has to beat, on the same instructions: the probabilities of each, collected to be compared."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from satjax import metrics
 from satjax.aptitude import AptitudeTest
 from satjax.config import LLMConfig
 from satjax.errors import SatjaxError, unknown_name
@@ -25,22 +24,12 @@ from satjax.evaluation.baselines import (
 from satjax.evaluation.baselines.llm_text import llm_text
 from satjax.evaluation.baselines.rerank import rerank
 from satjax.evaluation.baselines.zero_shot import ZeroShot
-from satjax.evaluation.cost_figures import quality_against_cost, strong_against_weak
+from satjax.evaluation.comparison import RERANK, ROUTER, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.evaluate import Scored, scored
-from satjax.evaluation.figures import (
-    Correctness,
-    Zoos,
-    correctness_differences,
-    correctness_of,
-    correctness_over_seeds,
-    routed_by_zoo,
-    routing_of_zoos,
-)
-from satjax.evaluation.intervals import paired_interval
+from satjax.evaluation.figures import Zoos
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import SEED, draw_items, draw_pairs, evaluated
-from satjax.evaluation.zoos import warn_of_zoos_left_out
 from satjax.outcomes import OutcomeTable, Responses
 from satjax.outcomes.responses import NONE
 from satjax.progress import Steps, unheard
@@ -50,29 +39,9 @@ from satjax.weights.fetch import BaseModel, resolve
 
 log = logging.getLogger("satjax")
 
-ROUTER = "router"
-SEEN = "router (trained on them)"
-ONE_NEW = "router (one family new)"
-"""Each fold's router among all candidates: its own as it trained on them, one family measured; means over the folds."""
-APART = (SEEN, ONE_NEW)
-"""What is no rival of the others: more is known to it."""
-RERANK, LLM_TEXT = "rerank", "llm_text"
+LLM_TEXT = "llm_text"
 CALIBRATION_EACH = 10
 """Validation outcomes of each candidate that `llm_text` is calibrated on: every one costs as much as a pair that is measured."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """One method's probabilities on the evaluated split, float `[S, B, M]` for S fits, and how they came about.
-
-    `differ_in` says what the fits differ in, as a plural: seeds, or what is left out in turn. `fit_seconds` is None where nothing is fitted, or nobody
-    measured it.
-    """
-
-    probability_SBM: np.ndarray
-    chosen: Mapping[str, Any]
-    fit_seconds: float | None
-    differ_in: str = "seeds"
 
 
 @as_satjax_computes()
@@ -140,14 +109,13 @@ def bench(
         pairs = draw_pairs(val, CALIBRATION_EACH)
         methods[LLM_TEXT] = _unfitted(llm_text(asked_llm, profiles, instructions, pairs, hear))
     drawn = {} if limit is None or limit >= num_open else {"drawn": {"of": num_open, "seed": SEED}}
-    cost_BM = None if instructions.cost_usd_MN is None else instructions.cost_usd_MN.T
     about = {
         "left_out": {
             name: why for name, why in of_routers[0].left_out.items() if candidates is None or name in candidates
         },
         "new_to_the_router": [name for name in names if name in of_routers[0].met],
     }
-    figures = compare(methods, table, "test", instructions.scores_MN.T, zoos or {}, cost_BM, on_progress)
+    figures = compare(methods, table, instructions, zoos or {}, on_progress)
     return figures | about | drawn
 
 
@@ -302,81 +270,3 @@ def _reranked(
 def _unfitted(found: ZeroShot) -> Method:
     """Its seconds would be those of reading texts, for which a fit of another method has no counterpart."""
     return Method(found.probability_BM[None], found.chosen, None)
-
-
-def compare(
-    methods: Mapping[str, Method],
-    table: OutcomeTable,
-    split: str,
-    outcome_BM: np.ndarray,
-    zoos: Zoos,
-    cost_BM: np.ndarray | None = None,
-    on_progress: Steps = unheard,
-) -> dict[str, Any]:
-    """JSON-ready figures of every method on one split of the table, whose outcomes are `outcome_BM`, NaN = unobserved, and whose
-    costs, where there are any, are `cost_BM`, in US dollars and NaN likewise.
-
-    `seeds` counts the fits of a method, and `differ_in` says what these differ in where it is not their seeds. Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
-    `satjax evaluate` gives it, outcomes averaged over seeds. Where the router is among the methods, how far it is above the method in routing
-    (`router_gain`), and its figures of correctness less the method's (`router_less_it`), have paired intervals. Quality against cost (`cost`) and the sparing of a strong candidate (`pair`)
-    stand beside these, once for what the methods are compared with and once for each method that calls only what it chooses (all but
-    `rerank`), where `cost_figures` finds what they need.
-    """
-    warn_of_zoos_left_out(zoos, table.candidate_ids)
-    routed = {
-        name: [routed_by_zoo(table, split, zoos, probability, outcome_BM) for probability in method.probability_SBM]
-        for name, method in methods.items()
-    }
-    figures, correctness = {}, dict[str, Correctness]()
-    for done, (name, method) in enumerate(methods.items()):
-        on_progress("intervals", done, len(methods))
-        correctness[name] = correctness_of(method.probability_SBM, outcome_BM)
-        zoo_figures = routing_of_zoos(table, split, zoos, method.probability_SBM, outcome_BM)
-        if ROUTER in methods and name != ROUTER:
-            for zoo, found in zoo_figures.items():
-                ours, theirs = (np.mean([seed[zoo] for seed in routed[one]], axis=0) for one in (ROUTER, name))
-                found["router_gain"] = asdict(paired_interval(ours, theirs))
-        figures[name] = {
-            "seeds": len(method.probability_SBM),
-            "differ_in": method.differ_in,
-            "fit_seconds": method.fit_seconds,
-            "chosen": dict(method.chosen),
-            "correctness": correctness_over_seeds(correctness[name]),
-            "reliability": _reliability(method.probability_SBM[0], outcome_BM),
-            "routing": zoo_figures,
-        }
-    if ROUTER in methods:
-        for name in methods.keys() - {ROUTER}:
-            figures[name]["router_less_it"] = correctness_differences(correctness[ROUTER], correctness[name])
-    on_progress("intervals", len(methods), len(methods))
-    # A re-ranker pays for every candidate's call before it chooses: no price of the chosen one is what it costs.
-    probabilities = {name: method.probability_SBM for name, method in methods.items() if name != RERANK}
-    compared = {
-        "cost": None if cost_BM is None else quality_against_cost(probabilities, table, split, outcome_BM, cost_BM),
-        "pair": strong_against_weak(probabilities, table, split, outcome_BM),
-    }
-    references = {}
-    for key, both in compared.items():
-        if both is not None:
-            references[key], of_methods = both
-            for name, of_method in of_methods.items():
-                figures[name][key] = of_method
-    return {
-        "split": split,
-        "instructions": len(outcome_BM),
-        "candidates": list(table.candidate_ids),
-        "synthetic": any(item.source == "synthetic" for item in table.items),
-        **references,
-        "methods": figures,
-    }
-
-
-def _reliability(probability_BM: np.ndarray, outcome_BM: np.ndarray) -> dict[str, list[float]]:
-    found = metrics.reliability(probability_BM, outcome_BM)
-    return {
-        "low": found.low_K.tolist(),
-        "high": found.high_K.tolist(),
-        "probability": found.probability_K.tolist(),
-        "outcome": found.outcome_K.tolist(),
-        "count": found.count_K.tolist(),
-    }

@@ -67,7 +67,6 @@ def recalibrate(
     split: str = "val",
     method: str = "platt",
     zoo: ZooFile | None = None,
-    shares: Sequence[float] = SHARES,
     on_progress: Progress = unheard,
 ) -> Recalibrated:
     """Fits the router's probabilities of the table's candidates that it knows, and the thresholds where there is a `zoo` with prices, or the table has costs.
@@ -127,12 +126,12 @@ def recalibrate(
         return Recalibrated(calibration, figures)
     closed_M = np.isnan(kept[0].price_BM).all(axis=0) & ~np.isnan(offers.price_BM).all(axis=0)
     offers, choice_B = kept
-    found = thresholds(offers[choice_B], fold_B[choice_B], shares)
+    found = thresholds(offers[choice_B], fold_B[choice_B], SHARES)
     figures |= {
         "best_candidate": best,
         "n_with_a_choice": int(choice_B.sum()),
         "rarely_beside_the_best": [name for name, closed in zip(known, closed_M, strict=True) if closed],
-        "missed_shares": [share for share in shares if share not in {threshold.share for threshold in found}],
+        "missed_shares": [share for share in SHARES if share not in {threshold.share for threshold in found}],
     }
     return Recalibrated(replace(calibration, thresholds=tuple(found)), figures)
 

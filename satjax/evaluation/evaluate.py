@@ -12,7 +12,7 @@ import numpy as np
 from satjax import metrics
 from satjax.aptitude import profile_from_outcomes
 from satjax.errors import SatjaxError
-from satjax.evaluation.figures import Zoos, routing_of_zoos
+from satjax.evaluation.figures import Zoos, measured_zoos, routing_of
 from satjax.evaluation.leakage import warn_of_leakage
 from satjax.evaluation.sample import evaluated
 from satjax.evaluation.zoos import warn_of_zoos_left_out
@@ -49,15 +49,6 @@ class Scored:
         return self.held.scores_MN.T
 
 
-@dataclass(frozen=True)
-class Report:
-    """Figures as JSON-ready data, and the matrices they were read off: `[B, M]`, outcomes NaN where unobserved."""
-
-    figures: dict[str, Any]
-    probability_BM: np.ndarray
-    outcome_BM: np.ndarray
-
-
 def evaluate(
     router: Router,
     table: OutcomeTable,
@@ -67,8 +58,8 @@ def evaluate(
     new_candidates: NewCandidates = "profile",
     zoos: Zoos | None = None,
     on_progress: Progress = unheard,
-) -> Report:
-    """Scores one split of a table and compares with its outcomes.
+) -> dict[str, Any]:
+    """Scores one split of a table and compares with its outcomes; returns JSON-ready figures.
 
     A candidate that the router does not know gets a profile from the table's answers to the router's aptitude items (`profile`), or is
     left out (`skip`); one without such answers is left out and named in `left_out`. Candidates with a new profile are added to the router, and
@@ -80,20 +71,27 @@ def evaluate(
         table = table.select_candidates(candidates)
     warn_of_leakage(table, split)
     found = scored(router, table, split=split, new_candidates=new_candidates, on_progress=on_progress)
-    table = table.select_candidates(found.candidates)
-    probability_BM, outcome_BM = found.probability_BM, found.outcome_BM
-    warn_of_zoos_left_out(zoos or {}, found.candidates)
-    figures = {
-        "correctness": metrics.correctness(probability_BM, outcome_BM),
-        "routing": routing_of_zoos(table, split, zoos or {}, probability_BM[None], outcome_BM),
+    return figures_of(found, table, zoos or {})
+
+
+def figures_of(found: Scored, table: OutcomeTable, zoos: Zoos) -> dict[str, Any]:
+    """JSON-ready figures of what is `scored` of a split of the table."""
+    (split,) = {item.split for item in found.held.items}
+    warn_of_zoos_left_out(zoos, found.candidates)
+    of_zoos = measured_zoos(zoos, table.select_candidates(found.candidates), found.held)
+    probability_1BM = found.probability_BM[None]
+    return {
+        "correctness": metrics.correctness(found.probability_BM, found.outcome_BM),
+        "routing": {
+            name: routing_of(zoo, probability_1BM, zoo.routed(probability_1BM)) for name, zoo in of_zoos.items()
+        },
         "split": split,
-        "instructions": len(outcome_BM),
+        "instructions": len(found.held.items),
         "candidates": list(found.candidates),
         "left_out": dict(found.left_out),
         "new_to_the_router": list(found.met),
         "synthetic": any(item.source == "synthetic" for item in found.held.items),
     }
-    return Report(figures, probability_BM, outcome_BM)
 
 
 def scored(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,29 +101,59 @@ def correctness_differences(ours: Correctness, theirs: Correctness) -> dict[str,
     return figures
 
 
-def routing_of_zoos(
-    table: OutcomeTable, split: str, zoos: Zoos, probability_SBM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    """Routing figures of every zoo that the table holds whole, and of `all`: means over seeds, with 95 % intervals of these over instructions.
+@dataclass(frozen=True)
+class MeasuredZoo:
+    """A zoo of M candidates as routing is measured on it: those in the table's `columns`, on B instructions of one split.
 
-    `probability_SBM`, of S seeds, and `outcome_BM` are float, of the table's M candidates on the split, NaN = unobserved. The best single
-    candidate of a zoo is chosen outside the split, where the table has any other. Figures are of the `n` instructions that `counted` finds
-    among the `n_with_a_choice` that are `metrics.with_a_choice`; where n is too small, they are None, and `reason` says why.
+    Outcomes are float `[B, M]`, NaN = unobserved. `best` is the best single candidate's column among the M, None without one; it was
+    chosen on the split `chosen_on`. Routing is measured on the instructions `counts_B`, or on none, where `reason` says why these are too few.
     """
-    return {
-        zoo: _routing(table, split, columns, probability_SBM, outcome_BM)
-        for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
-    }
+
+    candidates: tuple[str, ...]
+    columns: list[int]
+    outcome_BM: np.ndarray
+    best: int | None
+    chosen_on: str
+    counts_B: np.ndarray
+    reason: str | None
+
+    @property
+    def measured_B(self) -> np.ndarray:
+        """The N instructions that figures are of, bool `[B]`."""
+        return self.counts_B & (self.reason is None)
+
+    @cached_property
+    def references(self) -> dict[str, np.ndarray]:
+        """What routing is compared with, float `[N]` by name: the best single candidate, if there is one, a random one and the oracle."""
+        return metrics.references(self.outcome_BM[self.measured_B], best_single=self.best)
+
+    @cached_property
+    def reference_intervals(self) -> dict[str, Interval]:
+        """Their means with 95 % intervals over instructions."""
+        return {name: mean_interval(values) for name, values in self.references.items()}
+
+    def routed(self, probability_SBM: np.ndarray) -> np.ndarray:
+        """Outcome of each instruction's likeliest candidate, float `[S, B]` of S seeds; NaN where an instruction is not measured.
+
+        Probabilities are of all candidates of the table.
+        """
+        chosen = [metrics.routed_outcomes(each_BM[:, self.columns], self.outcome_BM) for each_BM in probability_SBM]
+        return np.where(self.measured_B, np.stack(chosen), np.nan)
 
 
-def routed_by_zoo(
-    table: OutcomeTable, split: str, zoos: Zoos, probability_BM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Outcome float `[B]` of each instruction's likeliest candidate, by zoo; NaN where `counted` leaves it out, everywhere where too few are left."""
-    return {
-        zoo: _routed(probability_BM[:, columns], outcome_BM[:, columns], _best_of(table, split, columns)[0])
-        for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items()
-    }
+def measured_zoos(zoos: Zoos, table: OutcomeTable, held: OutcomeTable) -> dict[str, MeasuredZoo]:
+    """Every zoo that the table holds whole, and `all`, on `held`, the evaluated items of one of its splits.
+
+    The best single candidate of a zoo is chosen outside the split, where the table has any other.
+    """
+    (split,) = {item.split for item in held.items}
+    found = {}
+    for zoo, columns in columns_of_zoos(zoos, table.candidate_ids).items():
+        candidates = tuple(table.candidate_ids[m] for m in columns)
+        best, chosen_on = best_single(table.select_candidates(candidates), split)
+        outcome_BM = held.scores_MN.T[:, columns]
+        found[zoo] = MeasuredZoo(candidates, columns, outcome_BM, best, chosen_on, *counted(outcome_BM, best))
+    return found
 
 
 def counted(outcome_BM: np.ndarray, best: int | None) -> tuple[np.ndarray, str | None]:
@@ -141,19 +172,20 @@ def counted(outcome_BM: np.ndarray, best: int | None) -> tuple[np.ndarray, str |
     return counts_B, f"{n} of {answered} instructions have outcomes of {whose}; {least} are the least"
 
 
-def _routing(
-    table: OutcomeTable, split: str, columns: list[int], probability_SBM: np.ndarray, outcome_BM: np.ndarray
-) -> dict[str, Any]:
-    best, chosen_on = _best_of(table, split, columns)
-    probability_SBM, outcome_BM = probability_SBM[:, :, columns], outcome_BM[:, columns]
-    names = [table.candidate_ids[m] for m in columns]
-    counts_B, reason = counted(outcome_BM, best)
-    measured_B = counts_B & (reason is None)
-    probability_SNM, outcome_NM = probability_SBM[:, measured_B], outcome_BM[measured_B]
-    routed_SN = np.array([metrics.routed_outcomes(probability_NM, outcome_NM) for probability_NM in probability_SNM])
-    value_N = metrics.routing(probability_SNM[0], outcome_NM, best_single=best) | {"router": routed_SN.mean(axis=0)}
-    interval = {name: mean_interval(values) for name, values in value_N.items()}
-    gain = None if best is None else paired_interval(value_N["router"], value_N["best_single"])
+def routing_of(zoo: MeasuredZoo, probability_SBM: np.ndarray, routed_SB: np.ndarray) -> dict[str, Any]:
+    """Routing figures of a zoo: means over seeds, with 95 % intervals of these over instructions.
+
+    `probability_SBM`, of S seeds, is float, of all candidates of the table, `routed_SB` what the zoo has `routed` by it. Figures are of the
+    `n` instructions that `counted` finds among the `n_with_a_choice` that are `metrics.with_a_choice`; where n is too small, they are None,
+    and `reason` says why.
+    """
+    measured_B = zoo.measured_B
+    probability_SNM = probability_SBM[:, :, zoo.columns][:, measured_B]
+    outcome_NM = zoo.outcome_BM[measured_B]
+    routed_SN = np.stack([routed_B[measured_B] for routed_B in routed_SB])
+    value_N = {"router": routed_SN.mean(axis=0), **zoo.references}
+    interval = {"router": mean_interval(value_N["router"]), **zoo.reference_intervals}
+    gain = None if zoo.best is None else paired_interval(value_N["router"], value_N["best_single"])
 
     def spread(rows: np.ndarray) -> list[float | None]:
         mean = {name: float(values[rows].mean()) if len(rows) else None for name, values in value_N.items()}
@@ -166,9 +198,9 @@ def _routing(
     gap, entropy = figure_intervals(spread, len(outcome_NM))
     return {
         **{name: interval[name].mean if name in interval else None for name in REFERENCES},
-        "n": int(counts_B.sum()),
-        "n_with_a_choice": int(metrics.with_a_choice(outcome_BM).sum()),
-        **({} if reason is None else {"reason": reason}),
+        "n": int(zoo.counts_B.sum()),
+        "n_with_a_choice": int(metrics.with_a_choice(zoo.outcome_BM).sum()),
+        **({} if zoo.reason is None else {"reason": zoo.reason}),
         "by_seed": [float(routed_N.mean()) if len(routed_N) else None for routed_N in routed_SN],
         **{f"{name}_interval": asdict(interval[name]) if name in interval else None for name in REFERENCES},
         "gain_interval": gain and asdict(gain),
@@ -176,19 +208,10 @@ def _routing(
         "gap_interval": asdict(gap),
         "selection_entropy": entropy.mean,
         "entropy_interval": asdict(entropy),
-        "best_single_candidate": None if best is None else names[best],
-        "best_single_chosen_on": chosen_on,
-        "candidates": names,
+        "best_single_candidate": None if zoo.best is None else zoo.candidates[zoo.best],
+        "best_single_chosen_on": zoo.chosen_on,
+        "candidates": list(zoo.candidates),
     }
-
-
-def _routed(probability_BM: np.ndarray, outcome_BM: np.ndarray, best: int | None) -> np.ndarray:
-    counts_B, reason = counted(outcome_BM, best)
-    return np.where(counts_B & (reason is None), metrics.routed_outcomes(probability_BM, outcome_BM), np.nan)
-
-
-def _best_of(table: OutcomeTable, split: str, columns: list[int]) -> tuple[int | None, str]:
-    return best_single(table.select_candidates([table.candidate_ids[m] for m in columns]), split)
 
 
 def best_single(table: OutcomeTable, split: str) -> tuple[int | None, str]:

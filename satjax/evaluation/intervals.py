@@ -18,7 +18,9 @@ SEED = 0
 """One drawing for everybody: figures of the same instructions share their luck."""
 NUMBERS_AT_ONCE = 2**22
 RESAMPLES = 200
-"""For figures that are no means; means take more, which cost less."""
+"""For figures that are no means."""
+RESAMPLES_OF_MEANS = 2000
+"""They cost less."""
 
 Drawn = TypeVar("Drawn")
 
@@ -33,7 +35,7 @@ class Interval:
     n: int
 
 
-def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interval:
+def mean_interval(a_B: Float[ndarray, "b"]) -> Interval:
     """Interval for the mean of one value per instruction, NaN left out; a single value has no ends, none at all no mean either."""
     a_B = a_B[~np.isnan(a_B)].astype(np.float64)
     n = len(a_B)
@@ -42,7 +44,7 @@ def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interva
     found = bootstrap(
         (a_B,),
         np.mean,
-        n_resamples=resamples,
+        n_resamples=RESAMPLES_OF_MEANS,
         batch=max(1, NUMBERS_AT_ONCE // n),
         vectorized=True,
         confidence_level=LEVEL,
@@ -52,7 +54,7 @@ def mean_interval(a_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interva
     return Interval(float(a_B.mean()), float(found.low), float(found.high), n)
 
 
-def paired_interval(a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resamples: int = 2000) -> Interval:
+def paired_interval(a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"]) -> Interval:
     """Interval for the mean of `a - b`, outcomes of two routers on the same instructions; one where either is NaN is left out.
 
     Both are drawn together, so what an instruction does to both alike cancels out: the interval is far narrower than the two single
@@ -62,15 +64,10 @@ def paired_interval(a_B: Float[ndarray, "b"], b_B: Float[ndarray, "b"], *, resam
         raise ValueError(
             f"outcomes of shapes {a_B.shape} and {b_B.shape} are not paired; give both for the same instructions"
         )
-    return mean_interval(a_B - b_B, resamples=resamples)
+    return mean_interval(a_B - b_B)
 
 
-def figure_intervals(
-    figures: Callable[[Int[ndarray, "n"]], Sequence[float | None]],
-    n: int,
-    *,
-    resamples: int = RESAMPLES,
-) -> list[Interval]:
+def figure_intervals(figures: Callable[[Int[ndarray, "n"]], Sequence[float | None]], n: int) -> list[Interval]:
     """Intervals for figures of n instructions; `mean` is each figure of all of them.
 
     `figures(rows)` gives them for the instructions with the indices `rows`, int `[n]`, one as often as it stands there. Each resample is
@@ -81,15 +78,15 @@ def figure_intervals(
     noise, such as ECE, would else have it twice and could lie below its own interval. A figure that stays within [0, 1] has its ends there.
     """
     values = figures(np.arange(n))
-    draws = resampled(figures, n, resamples) if any(value is not None for value in values) else []
+    draws = resampled(figures, n) if any(value is not None for value in values) else []
     return [interval_about(value, [drawn[i] for drawn in draws], n) for i, value in enumerate(values)]
 
 
-def resampled(figures: Callable[[Int[ndarray, "n"]], Drawn], n: int, resamples: int = RESAMPLES) -> list[Drawn]:
+def resampled(figures: Callable[[Int[ndarray, "n"]], Drawn], n: int) -> list[Drawn]:
     """What `figures(rows)` gives for each resample of n instructions, the same ones in every call with this n; nothing for fewer than 2."""
     # Not scipy's bootstrap: there, one resample without a figure makes both ends NaN.
     rng = np.random.default_rng(SEED)
-    return [figures(rng.integers(n, size=n)) for _ in range(resamples if n > 1 else 0)]
+    return [figures(rng.integers(n, size=n)) for _ in range(RESAMPLES if n > 1 else 0)]
 
 
 def interval_about(

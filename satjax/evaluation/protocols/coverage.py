@@ -14,12 +14,14 @@ from satjax.outcomes import OutcomeTable
 
 NEARLY_ALL = 0.95
 """Share of the instructions that a candidate has to have answered to be the best one."""
+LARGEST = 6
+"""Union, of so many candidates."""
 MOST = 2_000
 """Unions of one size that are looked at; of more than that a sample is drawn."""
 
 
-def coverage(table: OutcomeTable, *, largest: int = 6) -> dict[str, Any]:
-    """For unions of 1 to `largest` candidates weaker than the best one, less often right than it where both answered: the share of the best candidate's right answers that they also have
+def coverage(table: OutcomeTable) -> dict[str, Any]:
+    """For unions of 1 to `LARGEST` candidates weaker than the best one, less often right than it where both answered: the share of the best candidate's right answers that they also have
     (`covers_best`), and how often one of them is right, as an oracle would choose (`oracle`). Right is a score above 0.5, and an instruction
     that was not tried is not right.
 
@@ -50,7 +52,7 @@ def coverage(table: OutcomeTable, *, largest: int = 6) -> dict[str, Any]:
     right_MN = test_MN > 0.5
     rng = np.random.default_rng(0)
     sizes = {}
-    for size in range(1, min(largest, len(weaker)) + 1):
+    for size in range(1, min(LARGEST, len(weaker)) + 1):
         unions = _unions(weaker, size, rng)
         top = int(np.argmax([to_cover_MN[list(union)].any(axis=0).mean() for union in unions]))
         covered_UN = np.array([right_MN[list(union)].any(axis=0) for union in unions])

@@ -16,7 +16,7 @@ from satjax.evaluation.baselines import (
     baseline_data,
     fitted,
 )
-from satjax.evaluation.bench import ONE_NEW, ROUTER, SEEN, Method, compare
+from satjax.evaluation.comparison import ONE_NEW, ROUTER, SEEN, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.figures import Zoos
 from satjax.evaluation.leakage import warn_of_leakage
@@ -45,7 +45,7 @@ def unseen_families(
     """Every candidate's column comes from a router, and from baselines, that have never met its family: its aptitude test is all they know.
 
     The same candidates by a router that was trained on them stand beside, and what each fold's router makes of the whole zoo (`ONE_NEW`): columns of
-    different routers do not compete there. Figures as `satjax.evaluation.bench.compare` gives them.
+    different routers do not compete there. Figures as `satjax.evaluation.comparison.compare` gives them.
     """
     check_nothing_held_out(config, "unseen families")
     table = open_outcomes(config.data.outcomes)
@@ -149,7 +149,4 @@ def _compared(
         name: Method(fits.reshape(-1, *fits.shape[-2:]), {}, None, "families" if name == ONE_NEW else "seeds")
         for name, fits in found.items()
     }
-    cost_BM = None if table.cost_usd_MN is None else table.cost_usd_MN[:, held].T
-    return compare(
-        methods, table, "test", np.ascontiguousarray(table.scores_MN[:, held].T), zoos or {}, cost_BM, on_progress
-    )
+    return compare(methods, table, table.select_items(held), zoos or {}, on_progress)

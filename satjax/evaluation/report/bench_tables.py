@@ -6,7 +6,7 @@ A table is `columns` (name, note) and `rows` (name, ours, cells), a cell is valu
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from satjax.evaluation.bench import APART, ROUTER
+from satjax.evaluation.comparison import APART, ROUTER
 from satjax.evaluation.report.formats import ends, figure, gain, percent, spread
 from satjax.metrics import CORRECTNESS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from satjax.evaluation.bench import ROUTER
+from satjax.evaluation.comparison import ROUTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from satjax import metrics
-from satjax.evaluation.bench import APART, ONE_NEW, SEEN
+from satjax.evaluation.comparison import APART, ONE_NEW, SEEN
 from satjax.evaluation.report import bench_tables, drawings, formats
 from satjax.evaluation.zoos import ALL
 from satjax.files import write_text
@@ -22,7 +22,7 @@ OF_ROWS = {
 
 
 def write_html(figures: dict[str, Any], path: Path) -> None:
-    """Writes the page for what `satjax.evaluation.bench.compare` or a function of `satjax.evaluation.protocols` returned."""
+    """Writes the page for what `satjax.evaluation.comparison.compare` or a function of `satjax.evaluation.protocols` returned."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
