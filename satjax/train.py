@@ -136,7 +136,7 @@ def _take(path: Path, workdir: Path, held: contextlib.ExitStack) -> None:
 def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) -> Params:
     """All stages from the newest checkpoint on; returns the parameters after the last step."""
     config = job.config
-    graphdef, shapes = abstract_model(job.assembly.model)
+    _, shapes = abstract_model(job.assembly.model)
     with explain_full_memory("what the LLM is made of", SMALLER_LLM):
         params = place_params(job)
     done, params, opt_state = newest(job, checkpoints, params, workdir)
@@ -158,20 +158,19 @@ def run_stages(job: Job, checkpoints: Checkpoints, workdir: Path, stop: Stop) ->
         looking = interruptible(log.counter("reading validation instructions"), stop, done)
         data, held = None, None
         while done < config.total_steps:
-            number, first = config.stage_of(done + 1)
-            stage = config.stages[number]
+            number = config.stage_of(done + 1)
             if data is None or data.has_features != reads_features(config, job.learned, number):
                 with explain_full_memory("reading the instructions", SMALLER_LLM):
                     data = training_set(job, params, number, reading)
                     held = validation_set(job, params, number, looking)
             if config.router.ability_head.rank and not done:
                 params |= measured_norms(job, params, data)
-            loop = StageLoop(job, graphdef, number, stage, first, data, held)
+            loop = StageLoop(job, number, data, held)
             # Handed over, so that nothing here keeps what the first step replaces.
-            handed, opt_state = [opt_state if done > first else None], None
-            with explain_full_memory(f"a step of stage {stage.name!r}", smaller_step(config.batch)):
+            handed, opt_state = [opt_state if done > loop.first else None], None
+            with explain_full_memory(f"a step of stage {loop.stage.name!r}", smaller_step(config.batch)):
                 params = loop.run(params, handed.pop(), done, checkpoints, log, stop)
-            done = first + stage.steps
+            done = config.steps_before(number + 1)
     return params
 
 

@@ -44,7 +44,8 @@ def test_only_the_stages_have_to_be_given():
     assert config.router == RouterConfig()
     assert config.total_steps == 3
     assert (two := train(stages=(stage(), stage(steps=4)))).total_steps == 7
-    assert [two.stage_of(step) for step in range(1, 8)] == [(0, 0)] * 3 + [(1, 3)] * 4
+    assert [two.stage_of(step) for step in range(1, 8)] == [0] * 3 + [1] * 4
+    assert [two.steps_before(number) for number in range(3)] == [0, 3, 7]
     assert PromptConfig(buckets=(8, 16)).max_tokens == 16
 
 

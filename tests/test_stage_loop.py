@@ -13,7 +13,7 @@ import pytest
 from satjax.aptitude import accuracy_and_count
 from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.errors import SatjaxError
-from satjax.models.router_model import ProfileInputs, abstract_model
+from satjax.models.router_model import ProfileInputs
 from satjax.processes.interruption import Interrupted
 from satjax.training.data import place_params, training_set
 from satjax.training.job import Job
@@ -38,9 +38,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(home, tmp_path):
     assert np.isfinite(losses(tmp_path)).all()
 
 
-def loop_of(job: Job, params: dict, number: int, first: int = 0) -> StageLoop:
-    graphdef, _ = abstract_model(job.assembly.model)
-    return StageLoop(job, graphdef, number, job.config.stages[number], first, training_set(job, params, number))
+def loop_of(job: Job, params: dict, number: int) -> StageLoop:
+    return StageLoop(job, number, training_set(job, params, number))
 
 
 def read_by_the_steps(loop: StageLoop, params: dict, done: int = 0) -> list[tuple[ProfileInputs, jax.Array]]:
@@ -100,7 +99,7 @@ def test_hidden_items_follow_the_step_alone(home, tmp_path):
     job = job_on(tiny_config(home, batch={"instructions": 8, "hidden_items": 0.9}), tmp_path)
     params = place_params(job)
     whole, again = (
-        [inputs for inputs, _ in read_by_the_steps(loop_of(job, params, 1, first=4), params, done)] for done in (4, 7)
+        [inputs for inputs, _ in read_by_the_steps(loop_of(job, params, 1), params, done)] for done in (4, 7)
     )
     assert (len(whole), len(again)) == (6, 3)
     norms, outcome_MTK = job.norms, np.stack([job.profiles[name].outcomes_TK for name in job.train.candidate_ids])

@@ -8,7 +8,6 @@ import pytest
 
 from satjax.config import MeshConfig
 from satjax.errors import SatjaxError
-from satjax.models.router_model import abstract_model
 from satjax.preflight.model_flops import rank_flops, train_flops
 from satjax.preflight.steps import (
     abstract_params,
@@ -218,8 +217,7 @@ def test_the_step_that_is_lowered_is_given_what_the_step_that_runs_is(changes, t
     job = prepare(config, tmp_path / "run")
     params, plan = place_params(job), make_plan(config, len(job.train.candidates))
     number = config.stages.index(plan.stage)
-    graphdef, _ = abstract_model(job.assembly.model)
-    loop = StageLoop(job, graphdef, number, plan.stage, 0, training_set(job, params, number))
+    loop = StageLoop(job, number, training_set(job, params, number))
     monkeypatch.setattr("satjax.training.stage_loop.make_train_step", Recorder)
     monkeypatch.setattr("satjax.preflight.steps.make_train_step", Recorder)
     with pytest.raises(Given) as running:

@@ -28,7 +28,7 @@ def parts(tmp_path_factory):
     job = prepare(config, tmp_path_factory.mktemp("work"))
     graphdef, _ = abstract_model(job.assembly.model)
     params, stage = place_params(job), config.stages[1]
-    loop = StageLoop(job, graphdef, 1, stage, 0, training_set(job, params, 1))
+    loop = StageLoop(job, 1, training_set(job, params, 1))
     trainable, frozen = partition(params, trainable_paths(params, stage))
     optimizer = make_optimizer(stage, config.optimizer)
     state = initial_optimizer_state(job, stage, trainable)
@@ -143,7 +143,7 @@ def trains_psi(tmp_path_factory):
     job = prepare(config, tmp_path_factory.mktemp("work"))
     graphdef, _ = abstract_model(job.assembly.model)
     params = place_params(job)
-    loop = StageLoop(job, graphdef, 0, config.stages[0], 0, training_set(job, params, 0))
+    loop = StageLoop(job, 0, training_set(job, params, 0))
     trainable, frozen = partition(params, trainable_paths(params, config.stages[0]))
     optimizer = optax.sgd(1.0)  # what it changes is the gradient
     state = optimizer.init(trainable)

@@ -408,17 +408,16 @@ class TrainConfig:
         """Optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_of(self, step: int) -> tuple[int, int]:
-        """The number of the stage that a step, counted from 1, is of, and how many steps come before that stage.
+    def steps_before(self, number: int) -> int:
+        """Optimizer steps of the stages before the one of this number."""
+        return sum(stage.steps for stage in self.stages[:number])
+
+    def stage_of(self, step: int) -> int:
+        """The number of the stage that a step, counted from 1, is of.
 
         What is saved after a stage's last step is still that stage's own: the next one begins with an optimizer state of its own.
         """
-        first = 0
-        for number, stage in enumerate(self.stages):
-            if step <= first + stage.steps:
-                return number, first
-            first += stage.steps
-        raise ValueError(f"step {step} of {self.total_steps}")
+        return next(number for number in range(len(self.stages)) if step <= self.steps_before(number + 1))
 
 
 def _lists_as_tuples(config: Any) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from satjax.aptitude import accuracy_and_count
 from satjax.aptitude.capability import hide_items, profile_parts
 from satjax.checkpoint import Checkpoints
 from satjax.config import StageConfig
 from satjax.errors import SatjaxError
-from satjax.models.router_model import Params, ProfileInputs, bind, no_profiles
+from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, no_profiles
 from satjax.processes.agreement import Stop
 from satjax.processes.interruption import Interrupted
 from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
@@ -31,20 +30,13 @@ from satjax.training.validation import Validation
 
 
 class StageLoop:
-    """The steps of one stage."""
+    """The steps of the stage of this number; where there are instructions that are `held` out of training, they are scored every so many steps."""
 
-    def __init__(
-        self,
-        job: Job,
-        graphdef: nnx.GraphDef,
-        number: int,
-        stage: StageConfig,
-        first: int,
-        data: TrainingSet,
-        held: TrainingSet | None = None,
-    ):
-        self.job, self.graphdef, self.stage, self.first, self.held = job, graphdef, stage, first, held
-        config = job.config
+    def __init__(self, job: Job, number: int, data: TrainingSet, held: TrainingSet | None = None):
+        config, (graphdef, _) = job.config, abstract_model(job.assembly.model)
+        stage = config.stages[number]
+        self.job, self.graphdef, self.stage, self.held = job, graphdef, stage, held
+        self.first = config.steps_before(number)
         self.plan = BatchPlan(
             data, config.batch, seed=config.seed, stage=number, in_domain=stage.instructions == "aptitude_tasks"
         )
@@ -88,10 +80,7 @@ class StageLoop:
         log: RunLog | Silent,
         stop: Stop,
     ) -> Params:
-        """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy.
-
-        Where there are instructions that are `held` out of training, they are scored every so many steps.
-        """
+        """Steps from `done` to the stage's end; a missing optimizer state starts fresh. `params` is empty afterwards: the caller's would be a second copy."""
         job, stage, config = self.job, self.stage, self.job.config
         trainable, frozen = partition(params, trainable_paths(params, stage))
         embeds = any(path.startswith("encoder/") for path in trainable)
@@ -192,8 +181,7 @@ def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> 
 
 def restore(job: Job, checkpoints: Checkpoints, params: Params, done: int) -> tuple[Params, Any]:
     """Learned parameters and optimizer state after `done` steps, on the present mesh."""
-    number, _ = job.config.stage_of(done)
-    stage = job.config.stages[number]
+    stage = job.config.stages[job.config.stage_of(done)]
     trainable, _ = partition(params, trainable_paths(params, stage))
     optimizer = make_optimizer(stage, job.config.optimizer)
     abstract = {
