@@ -10,6 +10,7 @@ import pytest
 from satjax.assembly import assemble
 from satjax.cli import main
 from satjax.errors import SatjaxError
+from satjax.export import convert as module
 from satjax.export.convert import convert
 from satjax.export.directory import read_router, write_router
 from satjax.models.router_model import abstract_model, bind
@@ -79,10 +80,11 @@ def torch_logits(torch, directory):
     ],
     ids=["llama-lora", "qwen2-full", "phi3-lora", "phi3-full"],
 )
-def test_transformers_finds_the_routers_logits(trained, torch, tmp_path, kind, settings, full):
+def test_transformers_finds_the_routers_logits(trained, torch, tmp_path, monkeypatch, kind, settings, full):
     base = write_base(torch, tmp_path / "base", kind, **settings)
     expected = write(trained, tmp_path / "router", base, full)
-    convert(tmp_path / "router", tmp_path / "out", shard_bytes=40_000)
+    monkeypatch.setattr(module, "SHARD_BYTES", 40_000)
+    convert(tmp_path / "router", tmp_path / "out")
     assert len(shards(tmp_path / "out")) > 2
     assert SafetensorsDir(base).keys() == SafetensorsDir(tmp_path / "out").keys()
     assert relative_error(torch_logits(torch, base), expected) > 1e-2, "the base model would do as well"

@@ -142,8 +142,9 @@ def test_tasks_without_outcomes_are_left_out_and_notes_come_last():
         for p, t in ((100, 0), (0, 2))
     )
     assert render_sentences(profile) == [first, last, "Good at chess.", "Short answers."]
-    assert render_sentences(profile, [2, 1, 0]) == [last, first, "Good at chess.", "Short answers."]
-    assert render(profile, np.array([2, 0, 1])) == f"{last} {first} Good at chess. Short answers."
+    for order in ([2, 1, 0], np.array([2, 0, 1])):
+        assert render_sentences(profile, order) == [last, first, "Good at chess.", "Short answers."]
+    assert render(profile) == f"{first} {last} Good at chess. Short answers."
 
 
 @given(profiles(), st.randoms(use_true_random=False))

@@ -215,6 +215,6 @@ def render_sentences(profile: CapabilityProfile, order: Sequence[int] | np.ndarr
     return [*clauses, *profile.expert_notes]
 
 
-def render(profile: CapabilityProfile, order: Sequence[int] | np.ndarray | None = None) -> str:
+def render(profile: CapabilityProfile) -> str:
     """The profile as text, the paper's form."""
-    return " ".join(render_sentences(profile, order))
+    return " ".join(render_sentences(profile))

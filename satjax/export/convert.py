@@ -31,10 +31,10 @@ ARCHITECTURES = {
 }
 
 
-def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
+def convert(router: Path, out: Path) -> Path:
     """Writes the LLM of a router directory to `out`, which must not be there yet: config, tokenizer, and weights in the router's `param_dtype`.
 
-    Weights of more than `shard_bytes` are split into files of at most that size. The host holds what was trained, and one file. Raises
+    Weights of more than `SHARD_BYTES` are split into files of at most that size. The host holds what was trained, and one file. Raises
     SatjaxError where there is no LLM to write: adapters that serve the candidates' tokens only are part of none, and where the ability
     head scores alone only the LLM's lower layers are there.
     """
@@ -63,14 +63,14 @@ def convert(router: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> Path:
     tensors = {name: tensor.astype(dtype) for name, tensor in named.items()}
     with replacing(out) as fresh:
         check_space(fresh, sum(tensor.nbytes for tensor in tensors.values()))
-        _write_weights(fresh, tensors, shard_bytes)
+        _write_weights(fresh, tensors)
         _write_json(fresh / "config.json", _hf_config(base.config, dtype))
         _write_tokenizer(fresh, source.directory, base)
     return out
 
 
-def _write_weights(directory: Path, tensors: Mapping[str, LazyTensor], shard_bytes: int) -> None:
-    groups = list(_groups(tensors, shard_bytes))
+def _write_weights(directory: Path, tensors: Mapping[str, LazyTensor]) -> None:
+    groups = list(_groups(tensors))
     file_of: dict[str, str] = {}
     for number, names in enumerate(groups, 1):
         file = f"model-{number:05d}-of-{len(groups):05d}.safetensors" if len(groups) > 1 else "model.safetensors"
@@ -83,12 +83,12 @@ def _write_weights(directory: Path, tensors: Mapping[str, LazyTensor], shard_byt
         _write_json(directory / INDEX, {"metadata": {"total_size": size}, "weight_map": file_of})
 
 
-def _groups(tensors: Mapping[str, LazyTensor], most: int) -> Iterator[list[str]]:
-    """Names in turn, as many to a group as fit into `most` bytes, and at least one."""
+def _groups(tensors: Mapping[str, LazyTensor]) -> Iterator[list[str]]:
+    """Names in turn, as many to a group as fit into `SHARD_BYTES`, and at least one."""
     held: list[str] = []
     size = 0
     for name, tensor in tensors.items():
-        if held and size + tensor.nbytes > most:
+        if held and size + tensor.nbytes > SHARD_BYTES:
             yield held
             held, size = [], 0
         held, size = [*held, name], size + tensor.nbytes
