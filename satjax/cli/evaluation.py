@@ -5,11 +5,12 @@ from pathlib import Path
 
 from satjax.cli.parser import ROUTER_HELP, Verb, names_in, say_interrupted
 from satjax.errors import SatjaxError
+from satjax.evaluation import protocols
 from satjax.files import local_path
 from satjax.pretrained import DEFAULT, router_directory
 
-WITH_ZOOS = ("unseen-families", "leave-category-out")
-PROTOCOLS = (*WITH_ZOOS, "onboarding", "release-stream", "coverage")
+PROTOCOLS = {name.replace(" ", "-"): name for name in protocols.PROTOCOLS}
+WITH_ZOOS = [name.replace(" ", "-") for name in (protocols.UNSEEN_FAMILIES, protocols.LEAVE_CATEGORY_OUT)]
 
 
 def add_verbs(verb: Verb) -> None:
@@ -270,17 +271,17 @@ def _protocol(options: argparse.Namespace) -> int:
     use_compilation_cache()
     try:
         with steps() as on_progress:
-            match options.protocol:
-                case "unseen-families":
+            match PROTOCOLS[options.protocol]:
+                case protocols.UNSEEN_FAMILIES:
                     figures = leave_out.unseen_families(config, options.workdir, zoos=zoos, on_progress=on_progress)
-                case "leave-category-out":
+                case protocols.LEAVE_CATEGORY_OUT:
                     figures = leave_out.leave_category_out(config, options.workdir, zoos=zoos, on_progress=on_progress)
-                case "onboarding":
+                case protocols.ONBOARDING:
                     figures = onboarding.onboarding(config, options.workdir, on_progress=on_progress)
-                case "release-stream":
+                case protocols.RELEASE_STREAM:
                     figures = release_stream.release_stream(config, options.workdir, on_progress=on_progress)
                 case _:
-                    folds.check_nothing_held_out(config, "coverage")
+                    folds.check_nothing_held_out(config, protocols.COVERAGE)
                     figures = coverage.coverage(open_outcomes(config.data.outcomes))
     except Interrupted as error:
         return say_interrupted(error)

@@ -52,7 +52,8 @@ def compare(
     zoos: Zoos,
     on_progress: Steps = unheard,
 ) -> dict[str, Any]:
-    """JSON-ready figures of every method on `held`, the evaluated items of one split of the table.
+    """JSON-ready figures of every method on `held`, the evaluated items of one split of the table; its other splits tell the best single
+    candidates, and what a call will cost.
 
     `seeds` counts the fits of a method, and `differ_in` says what these differ in where it is not their seeds. Correctness: the mean over seeds, their standard deviation, and the first seed's 95 % interval over instructions, set about the mean. Routing: as
     `satjax evaluate` gives it, outcomes averaged over seeds. Where the router is among the methods, how far it is above the method in routing

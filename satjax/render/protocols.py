@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.text import Text
 
+from satjax.evaluation import protocols
 from satjax.evaluation.report.formats import spread
 from satjax.render.console import number, open_console, percent, plain_table
 from satjax.render.evaluation import bench_table
@@ -13,7 +14,7 @@ def protocol_tables(figures: dict[str, Any]) -> None:
     """What a protocol found, in short."""
     console, table = open_console(), plain_table()
     match figures["protocol"]:
-        case "onboarding":
+        case protocols.ONBOARDING:
             for column in (
                 "aptitude items",
                 "pooled AUROC",
@@ -31,7 +32,7 @@ def protocol_tables(figures: dict[str, Any]) -> None:
             most = max(found["draws"] for found in figures["sizes"].values())
             if most > 1:
                 console.print(f"means over {most} draws of items for each candidate; ± is how far a single one is off")
-        case "release stream":
+        case protocols.RELEASE_STREAM:
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")
             for step in figures["releases"]:
@@ -41,7 +42,7 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                     console.print(
                         Text(f"no figures for {step['newest']}: {step['reason']}", style="yellow"), soft_wrap=True
                     )
-        case "coverage":
+        case protocols.COVERAGE:
             right = percent(figures["best_candidate_right"])
             console.print(
                 Text(f"{figures['best_candidate']} is right on {right} of {figures['instructions']} instructions")

@@ -10,6 +10,7 @@ import numpy as np
 from satjax.errors import SatjaxError
 from satjax.evaluation.figures import best_single
 from satjax.evaluation.intervals import mean_interval
+from satjax.evaluation.protocols import COVERAGE
 from satjax.outcomes import OutcomeTable
 
 NEARLY_ALL = 0.95
@@ -40,7 +41,7 @@ def coverage(table: OutcomeTable) -> dict[str, Any]:
     if not complete_M.any():
         where = " and of ".join(f"the {split} split" for split in dict.fromkeys((chosen_on, "test")))
         raise SatjaxError(
-            f"coverage: no candidate has outcomes on more than {NEARLY_ALL:.0%} of {where}; leave out instructions that few were tried on"
+            f"{COVERAGE}: no candidate has outcomes on more than {NEARLY_ALL:.0%} of {where}; leave out instructions that few were tried on"
         )
     strength_M = (chosen_on_MN > 0.5).mean(axis=1)  # NaN is not above
     best = int(np.argmax(np.where(complete_M, strength_M, -1)))
@@ -64,7 +65,7 @@ def coverage(table: OutcomeTable) -> dict[str, Any]:
         }
     best_right = mean_interval(right_MN[best].astype(np.float64))
     return {
-        "protocol": "coverage",
+        "protocol": COVERAGE,
         "instructions": test_MN.shape[1],
         "chosen_on": chosen_on,
         "best_candidate": table.candidate_ids[best],

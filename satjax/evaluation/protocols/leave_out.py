@@ -20,6 +20,7 @@ from satjax.evaluation.comparison import ONE_NEW, ROUTER, SEEN, Method, compare
 from satjax.evaluation.embed import embed
 from satjax.evaluation.figures import Zoos
 from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.protocols import LEAVE_CATEGORY_OUT, UNSEEN_FAMILIES
 from satjax.evaluation.protocols.folds import (
     check_nothing_held_out,
     families_to_leave_out,
@@ -47,10 +48,10 @@ def unseen_families(
     The same candidates by a router that was trained on them stand beside, and what each fold's router makes of the whole zoo (`ONE_NEW`): columns of
     different routers do not compete there. Figures as `satjax.evaluation.comparison.compare` gives them.
     """
-    check_nothing_held_out(config, "unseen families")
+    check_nothing_held_out(config, UNSEEN_FAMILIES)
     table = open_outcomes(config.data.outcomes)
     warn_of_leakage(table, "test")
-    groups = families_to_leave_out(table, "unseen families")
+    groups = families_to_leave_out(table, UNSEEN_FAMILIES)
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
     column = {name: i for i, name in enumerate(table.candidate_ids)}
     shape = len(held), len(table.candidates)
@@ -59,7 +60,7 @@ def unseen_families(
     for done, (family, names) in enumerate(groups.items()):
         on_progress("folds", done, len(groups) + 1)
         fold = f"without-family-{family}"
-        probability_BM, test = trained_and_scored(config, workdir, fold, table, "unseen families", candidates=names)
+        probability_BM, test = trained_and_scored(config, workdir, fold, table, UNSEEN_FAMILIES, candidates=names)
         columns = [column[name] for name in names]
         one_new_FBM[done] = probability_BM
         found[ROUTER][:, columns] = probability_BM[:, columns]
@@ -75,10 +76,10 @@ def unseen_families(
             ).probability_BM
     on_progress("baselines", len(groups) * len(baselines), len(groups) * len(baselines))
     on_progress("folds", len(groups), len(groups) + 1)
-    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "unseen families")
+    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, UNSEEN_FAMILIES)
     on_progress("folds", len(groups) + 1, len(groups) + 1)
     found[ONE_NEW] = one_new_FBM
-    return {"protocol": "unseen families", "folds": groups, **_compared(found, table, held, zoos, on_progress)}
+    return {"protocol": UNSEEN_FAMILIES, "folds": groups, **_compared(found, table, held, zoos, on_progress)}
 
 
 def leave_category_out(
@@ -90,7 +91,7 @@ def leave_category_out(
     on_progress: Steps = unheard,
 ) -> dict[str, Any]:
     """Every instruction's row comes from a router, and from baselines, that have never met its category, in training or aptitude test."""
-    check_nothing_held_out(config, "leave category out")
+    check_nothing_held_out(config, LEAVE_CATEGORY_OUT)
     table = open_outcomes(config.data.outcomes)
     warn_of_leakage(table, "test")
     held, embedding_NE = _held(table), _embedding(config, table, on_progress)
@@ -98,7 +99,7 @@ def leave_category_out(
     names = sorted(set(category_B))
     if len(names) < 2:
         raise SatjaxError(
-            "leave category out: the outcome table has one category only; nothing would be left to train on"
+            f"{LEAVE_CATEGORY_OUT}: the outcome table has one category only; nothing would be left to train on"
         )
     shape = len(held), len(table.candidates)
     found = {name: np.full(shape, np.nan) for name in (ROUTER, *baselines)}
@@ -109,7 +110,7 @@ def leave_category_out(
         # Profiles of candidates that the router does not know are made of aptitude items, which are of the training split.
         asked_of_it = np.array([item.split != "test" or item.category == category for item in table.items])
         found[ROUTER][rows], test = trained_and_scored(
-            config, workdir, fold, table.select_items(asked_of_it), "leave category out", categories=[category]
+            config, workdir, fold, table.select_items(asked_of_it), LEAVE_CATEGORY_OUT, categories=[category]
         )
         known = np.array([item.category != category for item in table.items])
         data = baseline_data(table.select_items(known), embedding_NE[known], test)
@@ -120,9 +121,9 @@ def leave_category_out(
             found[name][rows] = fitted(kept, name, 0, BASELINES[name].fit, data, asked=asked).probability_BM
     on_progress("baselines", len(names) * len(baselines), len(names) * len(baselines))
     on_progress("folds", len(names), len(names) + 1)
-    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, "leave category out")
+    found[SEEN], _ = trained_and_scored(config, workdir, "all", table, LEAVE_CATEGORY_OUT)
     on_progress("folds", len(names) + 1, len(names) + 1)
-    return {"protocol": "leave category out", "folds": names, **_compared(found, table, held, zoos, on_progress)}
+    return {"protocol": LEAVE_CATEGORY_OUT, "folds": names, **_compared(found, table, held, zoos, on_progress)}
 
 
 def _held(table: OutcomeTable) -> np.ndarray:

@@ -13,6 +13,7 @@ from satjax.config import TrainConfig
 from satjax.evaluation.figures import correctness_of, correctness_over_seeds, over_seeds
 from satjax.evaluation.intervals import mean_interval
 from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.protocols import ONBOARDING
 from satjax.evaluation.protocols.folds import check_nothing_held_out, families_to_leave_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.progress import Steps, unheard
@@ -37,10 +38,10 @@ def onboarding(
     `routed` sends every instruction `metrics.with_a_choice` to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
     with the same workdir nothing is trained twice.
     """
-    check_nothing_held_out(config, "onboarding")
+    check_nothing_held_out(config, ONBOARDING)
     table = open_outcomes(config.data.outcomes)
     warn_of_leakage(table, "test")
-    groups = families_to_leave_out(table, "onboarding")
+    groups = families_to_leave_out(table, ONBOARDING)
     held = table.split("test")
     texts, outcome_BM = [item.text for item in held.items], held.scores_MN.T
     column = {name: i for i, name in enumerate(table.candidate_ids)}
@@ -58,7 +59,7 @@ def onboarding(
             found[size][:, :, columns] = part
     on_progress("folds", len(groups), len(groups))
     return {
-        "protocol": "onboarding",
+        "protocol": ONBOARDING,
         "instructions": len(texts),
         "candidates": list(table.candidate_ids),
         "sizes": {

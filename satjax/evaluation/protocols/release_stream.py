@@ -16,6 +16,7 @@ from satjax.evaluation.evaluate import scored
 from satjax.evaluation.figures import advantages, best_single, counted
 from satjax.evaluation.intervals import mean_interval, paired_interval
 from satjax.evaluation.leakage import warn_of_leakage
+from satjax.evaluation.protocols import RELEASE_STREAM
 from satjax.evaluation.protocols.folds import check_nothing_held_out, trained
 from satjax.outcomes import OutcomeTable, open_outcomes
 from satjax.progress import Steps, unheard
@@ -38,14 +39,14 @@ def release_stream(
     entropy of the router's choices (`satjax.metrics.selection_entropy`; 0 is one candidate for all). A candidate without outcomes on the
     aptitude items, trained on or new, is left out and named in `left_out`.
     """
-    check_nothing_held_out(config, "release stream")
+    check_nothing_held_out(config, RELEASE_STREAM)
     table = in_order_of_release(open_outcomes(config.data.outcomes))
     warn_of_leakage(table, "test")
     names = table.candidate_ids
     first = first or max(BEST, 2 * len(names) // 5)
     if not BEST <= first < len(names):
         raise SatjaxError(
-            f"release stream: training on the first {first} of {len(names)} candidates leaves no stream: it takes {BEST} at least, and later ones"
+            f"{RELEASE_STREAM}: training on the first {first} of {len(names)} candidates leaves no stream: it takes {BEST} at least, and later ones"
         )
     on_progress("trained on the first", 0, 2)
     router = trained(config, workdir, f"first-{first}", candidates=names[first:])
@@ -58,7 +59,7 @@ def release_stream(
     newcomers = [m for m, name in enumerate(names) if name not in trained_on]
     if not newcomers:
         raise SatjaxError(
-            f"release stream: none of the candidates after the first {first} has outcomes on the aptitude items; add them to the outcome table"
+            f"{RELEASE_STREAM}: none of the candidates after the first {first} has outcomes on the aptitude items; add them to the outcome table"
         )
     strength_M = advantages(table.split("train").scores_MN)
     steps = []
@@ -77,7 +78,7 @@ def release_stream(
             }
         )
     return {
-        "protocol": "release stream",
+        "protocol": RELEASE_STREAM,
         "trained_on": list(trained_on),
         "left_out": dict(found.left_out),
         "releases": steps,
@@ -110,7 +111,7 @@ def in_order_of_release(table: OutcomeTable) -> OutcomeTable:
     for candidate in table.candidates:
         if not candidate.release_date:
             raise SatjaxError(
-                f"release stream: candidate {candidate.id!r} has no release_date in models.parquet; add it"
+                f"{RELEASE_STREAM}: candidate {candidate.id!r} has no release_date in models.parquet; add it"
             )
     ordered = sorted(table.candidates, key=lambda candidate: candidate.release_date or "")
     return table.select_candidates([candidate.id for candidate in ordered])

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from satjax import metrics
+from satjax.evaluation import protocols
 from satjax.evaluation.comparison import APART, ONE_NEW, SEEN
 from satjax.evaluation.report import bench_tables, drawings, formats
 from satjax.evaluation.zoos import ALL
 from satjax.files import write_text
 
 ABOUT = {
-    "unseen families": "In the rows of the router and of the baselines, every candidate is judged by one that has never met its family: its aptitude test is all that this one knows of it.",
-    "leave category out": "In the rows of the router and of the baselines, every instruction is judged by one that has never met its category, in training or aptitude test.",
+    protocols.UNSEEN_FAMILIES: "In the rows of the router and of the baselines, every candidate is judged by one that has never met its family: its aptitude test is all that this one knows of it.",
+    protocols.LEAVE_CATEGORY_OUT: "In the rows of the router and of the baselines, every instruction is judged by one that has never met its category, in training or aptitude test.",
 }
 """What the pages of protocols say that give the figures of a bench."""
 OF_ROWS = {
@@ -38,12 +39,12 @@ def write_html(figures: dict[str, Any], path: Path) -> None:
     title = f"satjax protocol: {protocol}" if protocol else "satjax bench"
     found: dict[str, Any]
     match protocol:
-        case "release stream":
+        case protocols.RELEASE_STREAM:
             name, found = "release_stream", {"drawing": drawings.release_stream(figures["releases"])}
-        case "onboarding":
+        case protocols.ONBOARDING:
             name, found = "onboarding", {"drawing": drawings.onboarding(figures["sizes"])}
             found["measures"] = list(metrics.CORRECTNESS)
-        case "coverage":
+        case protocols.COVERAGE:
             name, found = "coverage", {"drawing": drawings.coverage(figures)}
         case _:
             name, found = "bench", _of_bench(figures)
