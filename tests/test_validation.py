@@ -57,7 +57,7 @@ def test_the_last_figures_are_those_of_the_router(changes, steps, home, tmp_path
     router = Router.load(train(config, tmp_path))
     found = curve(tmp_path)
     assert list(found) == steps
-    figures = evaluate(router, open_outcomes(config.data.outcomes), split="val").figures["correctness"]
+    figures = evaluate(router, open_outcomes(config.data.outcomes), split="val")["correctness"]
     assert found[steps[-1]][LOG_LOSS] == pytest.approx(figures["log_loss"], rel=1e-4)
     assert found[steps[-1]][AUROC] == pytest.approx(figures["auroc_pooled"], rel=1e-3)
 
