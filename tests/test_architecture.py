@@ -66,7 +66,7 @@ def test_no_module_imports_a_later_one():
 
 
 def test_every_module_of_some_size_has_a_test_file_of_its_name():
-    """But those of the command line, whose verbs are all tested as they are typed."""
+    """But those of the command line, whose verbs are all tested as they are typed. Two modules of one name in different folders share one."""
     tested = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
     sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")}
     large = {path.relative_to(ROOT) for path, size in sizes.items() if size > 100}

@@ -189,6 +189,7 @@ def test_a_run_may_go_on_with_other_machines_memory_and_cadence(home, tmp_path):
     changes = {
         "mesh": {"data": 2, "fsdp": 4},
         "checkpoint": {"every_steps": 1, "keep": 1},
+        "validation": {"every_steps": 1},
         "data": {"outcomes": str(tmp_path / "copied")},
         "router__attention": "xla",
         "router__llm__remat": "full",

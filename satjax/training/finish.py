@@ -17,6 +17,7 @@ import numpy as np
 from satjax.aptitude.measurement import AbilityScale
 from satjax.calibration import Calibration, fit_calibration
 from satjax.config import RouterConfig
+from satjax.errors import SatjaxError
 from satjax.export.directory import RouterFiles, write_router
 from satjax.export.model_card import model_card
 from satjax.features.row_batches import Batching
@@ -113,7 +114,12 @@ def calibrated(job: Job, params: Params, soft: jax.Array | None = None) -> Calib
         encoder = CandidateEncoder(job.assembly, params, job.reader, job.config.seed, job.mesh)
         soft = encoder.soft_tokens([job.profiles[name] for name in held.candidate_ids])
     scorer = make_scorer(job.assembly, params, Batching(job.mesh, sizes=()), store)
-    return fit_calibration(scorer.score([item.text for item in held.items], soft), held.scores_MN.T)
+    score_BM = scorer.score([item.text for item in held.items], soft)
+    if not np.isfinite(score_BM).all():
+        raise SatjaxError(
+            "the trained router's scores are not finite: lower the last stage's learning_rate or optimizer.clip_norm, and train in another --workdir"
+        )
+    return fit_calibration(score_BM, held.scores_MN.T)
 
 
 def origin(job: Job) -> dict[str, str]:

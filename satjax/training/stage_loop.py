@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,15 +17,16 @@ from satjax.checkpoint import Checkpoints
 from satjax.config import StageConfig
 from satjax.errors import SatjaxError
 from satjax.models.router_model import Params, ProfileInputs, abstract_model, bind, no_profiles
-from satjax.processes.agreement import Stop
+from satjax.processes.agreement import Stop, is_first
 from satjax.processes.interruption import Interrupted
+from satjax.progress import Progress, unheard
 from satjax.sharding import abstract_on_mesh, on_mesh, place, replicated
 from satjax.training.batches import BatchPlan, TrainingSet
 from satjax.training.job import Job
 from satjax.training.optimizer import make_optimizer, partition, schedule, trainable_paths
 from satjax.training.run_log import RunLog, Silent
 from satjax.training.train_step import make_train_step, place_batch
-from satjax.training.validation import Validation
+from satjax.training.validation import Validation, figures
 
 
 class StageLoop:
@@ -98,14 +98,12 @@ class StageLoop:
         embedded = [self.place(np.zeros(())) if embeds else self._embedded(params, inputs) for inputs in self.inputs]
         params.clear()
         last = self.first + stage.steps
-        validation = None
+        validation: Validation | None = None
+        look: Progress = unheard
         if self.held is not None:
             candidate_M = np.flatnonzero(job.learner_M)
             validation = Validation(self.graphdef, config.batch, job.mesh, self.held, candidate_M, embeds)
-
-        def validated() -> dict[str, float]:
-            # Profiles with nothing hidden, in the first order.
-            return validation.figures({**frozen, **trainable}, self.inputs[0], embedded[0]) if validation else {}
+            look = log.counter("validation")
 
         def save(step: int) -> None:
             learned = {path: value for path, value in {**frozen, **trainable}.items() if path in job.learned}
@@ -122,15 +120,22 @@ class StageLoop:
             )
             # Metrics are read one step late, so that the next step is under way while the host writes.
             if unread:
-                self._record(*unread, log, checkpoints)
+                log.write(unread[0], stage.name, self._told(*unread, checkpoints))
             unread = (step + 1, metrics)
             at_end, stopping = step + 1 == last, stop()
             saving = at_end or stopping or (step + 1) % config.checkpoint.every_steps == 0
-            validating = validation and (at_end or (step + 1) % config.validation.every_steps == 0)
-            if saving or validating:
-                self._record(*unread, log, checkpoints, validated if validating else dict)
-                unread = None
-            if saving:
+            looking = not stopping and (at_end or (step + 1) % max(1, config.validation.every_steps) == 0)
+            if saving or (validation and looking):
+                told, unread = self._told(*unread, checkpoints), None
+                if validation and looking:
+                    # Nothing of the profiles is hidden.
+                    readings = list(zip(self.inputs, embedded, strict=True))
+                    score_VM = validation.scores({**frozen, **trainable}, readings, stop, look)
+                    told |= self._looked(step + 1, score_VM, validation.data.outcome, checkpoints)
+                    # Asked once more, since whoever was to stop while it looked is to save first.
+                    stopping = stop()
+                log.write(step + 1, stage.name, told)
+            if saving or stopping:
                 save(step + 1)
             if stopping and not (at_end and last == config.total_steps):
                 checkpoints.wait()
@@ -142,24 +147,11 @@ class StageLoop:
         read = [self.embed(params, part) for part in profile_parts(inputs)]
         return read[0] if len(read) == 1 else jnp.concatenate(read)[: len(inputs.accuracy_MT)]
 
-    def _record(
-        self,
-        step: int,
-        metrics: dict[str, jax.Array],
-        log: RunLog | Silent,
-        checkpoints: Checkpoints,
-        validated: Callable[[], dict[str, float]] = dict,
-    ) -> None:
-        """Logs a step, with its rate and the time since the one before: reading its metrics waits for it to be done. What is `validated` is so after that."""
+    def _told(self, step: int, metrics: dict[str, jax.Array], checkpoints: Checkpoints) -> dict[str, float]:
+        """What is told of a step, with its rate and the time since the one before: reading its metrics waits for it to be done."""
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(math.isfinite, values.values())):
-            checkpoints.wait()
-            kept = checkpoints.latest_step()
-            where = "nothing was saved before it" if kept is None else f"the last checkpoint, of step {kept}, is intact"
-            raise SatjaxError(
-                f"the loss is not finite at step {step} of stage {self.stage.name!r} ({json.dumps(values)}); {where}: "
-                "lower the stage's learning_rate or optimizer.clip_norm"
-            )
+            raise self._diverged(f"the loss is not finite at step {step}", f" ({json.dumps(values)})", checkpoints)
         now = time.monotonic()
         seconds, self.last_record = now - self.last_record, now
         told = {
@@ -167,9 +159,25 @@ class StageLoop:
             "seconds": round(seconds, 6),
             "instructions_per_second": float(f"{self.plan.rows / max(seconds, 1e-9):.4g}"),
         }
-        log.write(step, self.stage.name, values | told | validated())
-        if validated is not dict:
-            self.last_record = time.monotonic()
+        return values | told
+
+    def _looked(
+        self, step: int, score_VM: np.ndarray | None, outcome_VM: np.ndarray, checkpoints: Checkpoints
+    ) -> dict[str, float]:
+        """What is told of validation instructions, on the first process; nothing where they have no scores, since the run is to stop."""
+        if score_VM is not None and not np.isfinite(score_VM).all():
+            raise self._diverged(f"scores of validation instructions are not finite after step {step}", "", checkpoints)
+        found = figures(score_VM, outcome_VM) if score_VM is not None and is_first() else {}
+        self.last_record = time.monotonic()
+        return found
+
+    def _diverged(self, what: str, values: str, checkpoints: Checkpoints) -> SatjaxError:
+        checkpoints.wait()
+        kept = checkpoints.latest_step()
+        where = "nothing was saved before it" if kept is None else f"the last checkpoint, of step {kept}, is intact"
+        return SatjaxError(
+            f"{what} of stage {self.stage.name!r}{values}; {where}: lower the stage's learning_rate or optimizer.clip_norm"
+        )
 
 
 def initial_optimizer_state(job: Job, stage: StageConfig, trainable: Params) -> Any:

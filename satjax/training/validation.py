@@ -1,6 +1,6 @@
 """What a run looks at while it trains: instructions that teach it nothing, scored as its steps score theirs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,23 @@ from satjax import metrics
 from satjax.calibration import fit_calibration
 from satjax.config import BatchConfig
 from satjax.models.router_model import Params, ProfileInputs
+from satjax.processes.agreement import Stop
+from satjax.progress import Progress
 from satjax.training.batches import Batch, TrainingSet
 from satjax.training.run_log import AUROC, LOG_LOSS
 from satjax.training.train_step import make_score_step, place_batch
 
+BATCHES_OF_A_WIDTH = 4
+"""For fewer, another program would take longer to compile than the padding to compute."""
+PAIRS = 200_000
+"""Of a candidate and an instruction: as many are enough to fit two numbers to."""
+
 
 class Validation:
-    """Validation instructions in batches of the shape of a step's, and how well their outcomes are told.
+    """Validation instructions in batches of the shape of a step's.
 
-    `candidate_M` says which training candidates the outcomes of `data` are of. Of several widths, what does not fill a batch moves up to the
-    next one; the last batch is filled up with what it has.
+    `candidate_M` says which training candidates the outcomes of `data` are of. Of several widths, what does not fill some batches moves up to
+    the next one; the last batch is filled up with what it has.
     """
 
     def __init__(
@@ -28,21 +35,23 @@ class Validation:
         self.config, self.mesh, self.data, self.candidate_M = config, mesh, data, candidate_M
         self.score = make_score_step(graphdef, mesh, embeds)
 
-    def figures(self, params: Params, inputs: ProfileInputs, embedding: Any) -> dict[str, float]:
-        """Log loss after Platt's map, as the exported router's is fitted, and pooled AUROC, which is left out where all outcomes are alike."""
+    def scores(
+        self, params: Params, readings: Sequence[tuple[ProfileInputs, Any]], stop: Stop, on_progress: Progress
+    ) -> np.ndarray | None:
+        """Scores float64 `[V, M]`, averaged over the task orders as a router's are; `readings` are profiles in each order, with what psi made of them.
+
+        None where all processes are to `stop` meanwhile.
+        """
         score_VM = np.zeros(self.data.outcome.shape)
-        for batch, column_C in self._batches():
+        batches = list(self._batches())
+        for done, (batch, column_C) in enumerate(batches):
+            if stop():
+                return None
             placed = place_batch(batch, self.config, self.mesh)
-            score_RC = np.asarray(self.score(params, placed, inputs, embedding)).reshape(batch.index.size, -1)
-            score_VM[batch.index.reshape(-1, 1), column_C] = score_RC
-        if not np.isfinite(score_VM).all():
-            return {}  # the next step's loss says so
-        probability_VM = fit_calibration(score_VM, self.data.outcome).probability(score_VM, np.float64)
-        found = {
-            LOG_LOSS: metrics.log_loss(probability_VM, self.data.outcome),
-            AUROC: metrics.auroc_pooled(probability_VM, self.data.outcome),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+            scores = [np.asarray(self.score(params, placed, *reading), np.float64) for reading in readings]
+            score_VM[batch.index.reshape(-1, 1), column_C] = np.mean(scores, axis=0).reshape(batch.index.size, -1)
+            on_progress(done + 1, len(batches))
+        return score_VM
 
     def _batches(self) -> Iterator[tuple[Batch, np.ndarray]]:
         """Every instruction with every candidate, as many of them at once as a group of the steps has, and their columns int `[C]`."""
@@ -59,9 +68,30 @@ class Validation:
         waiting, widths = np.zeros(0, int), np.unique(self.data.width).tolist()
         for width in widths:
             waiting = np.concatenate([waiting, np.flatnonzero(self.data.width == width)])
-            full = len(waiting) // (groups * size) * groups * size
-            for index in np.split(waiting[:full], range(groups * size, full, groups * size)) if full else ():
-                yield width, index.reshape(groups, size)
-            waiting = waiting[full:]
+            full = len(waiting) // (groups * size)
+            if full < BATCHES_OF_A_WIDTH and width != widths[-1]:
+                continue
+            for index in waiting[: full * groups * size].reshape(full, groups, size):
+                yield width, index
+            waiting = waiting[full * groups * size :]
         if len(waiting):
             yield widths[-1], np.resize(waiting, (groups, size))
+
+
+def figures(score_VM: np.ndarray, outcome_VM: np.ndarray) -> dict[str, float]:
+    """Log loss after Platt's map, as the exported router's is fitted, and pooled AUROC; what outcomes that are NaN or all alike do not tell is left out.
+
+    Scores without an order have no map: they are worth as much as the mean outcome for all.
+    """
+    observed = np.flatnonzero(~np.isnan(outcome_VM))
+    if not len(observed):
+        return {}
+    drawn = observed if len(observed) <= PAIRS else np.random.default_rng(0).choice(observed, PAIRS, replace=False)
+    score_P1, outcome_P1 = score_VM.reshape(-1, 1)[drawn], outcome_VM.reshape(-1, 1)[drawn]
+    fitted, mean = fit_calibration(score_P1, outcome_P1), float(outcome_P1.mean(dtype=np.float64))
+    probability_VM = fitted.probability(score_VM, np.float64) if fitted.fitted_on else np.full(score_VM.shape, mean)
+    found = {
+        LOG_LOSS: metrics.log_loss(probability_VM, outcome_VM),
+        AUROC: metrics.auroc_pooled(score_VM, outcome_VM),
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from satjax.aptitude import AptitudeTest
-from satjax.config import TrainConfig
+from satjax.config import TrainConfig, ValidationConfig
 from satjax.errors import SatjaxError, some
 from satjax.evaluation.evaluate import scored
 from satjax.files import safe_name
@@ -52,7 +52,8 @@ def trained(
     data = dataclasses.replace(
         config.data, held_out_candidates=tuple(candidates), held_out_categories=tuple(categories)
     )
-    fold = dataclasses.replace(config, data=data)
+    # Nobody opens the curve of a fold.
+    fold = dataclasses.replace(config, data=data, validation=ValidationConfig())
     return Router.load(train(fold, fold_folder(workdir, name)), keep_features=True)
 
 
