@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,3 +127,14 @@ def test_a_missing_file_is_named(tmp_path):
         AptitudeTest.read(tmp_path / "absent.json")
     with pytest.raises(SatjaxError, match="cannot be read"):
         AptitudeTest.read(tmp_path)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 9))
+def test_any_first_items_of_a_turn_lie_spread_over_the_tasks(num_tasks, shots, seed):
+    tasks = tuple(CoreTask(f"t{t}", ("a",) * 5, tuple(f"t{t}-{k}" for k in range(shots))) for t in range(num_tasks))
+    order = AptitudeTest(0, "made up", tasks).in_turn(seed)
+    assert sorted(order) == [(t, k) for t in range(num_tasks) for k in range(shots)]
+    for size in range(1, len(order) + 1):
+        count = np.bincount([t for t, _ in order[:size]], minlength=num_tasks)
+        assert np.ptp(count) <= 1
+    assert order == AptitudeTest(0, "made up", tasks).in_turn(seed)

@@ -21,13 +21,15 @@ TABLE = families_table()
 PROFILE = profile_from_outcomes(TABLE, sample_aptitude_test(TABLE, 4, 4, 0), TABLE.candidate_ids[0])
 
 
-@given(st.integers(1, 20), st.tuples(st.integers(0, 5), st.integers(0, 5)))
+@given(st.integers(1, 20), st.integers(0, 5))
 def test_fewer_items_are_some_of_those_observed(size, seed):
-    fewer = fewer_items(PROFILE, size, seed)
+    in_turn = StubRouter.aptitude_test.in_turn(seed)
+    fewer = fewer_items(PROFILE, size, in_turn)
     kept = ~np.isnan(fewer.item_outcome_TK)
     assert kept.sum() == fewer.count_T.sum() == min(size, 16)
     np.testing.assert_array_equal(fewer.item_outcome_TK[kept], PROFILE.item_outcome_TK[kept])
-    more = ~np.isnan(fewer_items(PROFILE, size + 1, seed).item_outcome_TK)
+    assert np.ptp(kept.sum(axis=1)) <= 1, "spread over the tasks"
+    more = ~np.isnan(fewer_items(PROFILE, size + 1, in_turn).item_outcome_TK)
     assert not (kept & ~more).any()
 
 
@@ -42,7 +44,7 @@ def test_a_size_says_how_many_items_were_answered_where_a_candidate_lacks_some(r
     assert sizes["16"]["mean_items"] == (6 + 5 * 16) / 6
 
 
-def test_items_are_drawn_anew_for_each_candidate_and_each_draw(recipe, tmp_path, monkeypatch):
+def test_each_draw_asks_all_candidates_the_same_items_as_an_assessment_does(recipe, tmp_path, monkeypatch):
     """A router that says what share of its items a candidate handled: every figure is the mean over draws that differ."""
     router = ShareRouter()
     monkeypatch.setattr(module, "open_outcomes", lambda _: TABLE)
@@ -52,7 +54,10 @@ def test_items_are_drawn_anew_for_each_candidate_and_each_draw(recipe, tmp_path,
     assert found["draws"] == module.DRAWS
     test, names = TABLE.split("test"), TABLE.candidate_ids
     kept = np.array([[router.kept[f"{name} with 4 items, draw {d}"] for name in names] for d in range(module.DRAWS)])
-    assert len({items.tobytes() for items in kept.reshape(-1, kept.shape[-1])}) > 0.8 * module.DRAWS * len(names)
+    assert (kept == kept[:, :1]).all()
+    assert len({items.tobytes() for items in kept[:, 0]}) > 0.8 * module.DRAWS
+    taken = [[(t, k) for t, k in zip(*np.nonzero(items.reshape(4, 4)), strict=True)] for items in kept[:, 0]]
+    assert taken == [sorted(router.aptitude_test.in_turn(draw)[:4]) for draw in range(module.DRAWS)]
     share = np.array([[router.share[f"{name} with 4 items, draw {d}"] for name in names] for d in range(module.DRAWS)])
     drawn = [np.broadcast_to(share_M, (len(test.items), len(names))) for share_M in share]
     for name, figure in metrics.CORRECTNESS.items():

@@ -76,6 +76,19 @@ def test_routing_is_that_of_the_records(page, label, zoo, benches):
     assert row(page, label) == [f"{100 * value:.1f}" for value in expected]
 
 
+@pytest.mark.parametrize("size", ["256", "64", "16"])
+def test_what_fewer_items_cost_is_that_of_the_record(size):
+    found, whole = record("protocol_onboarding")["sizes"][size], record("bench_mmlu_pro")["methods"]["router"]
+    figures = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier")
+    expected = [*(f"{found[name]:.4f}" for name in figures), f"{100 * found['routed']:.1f}"]
+    assert row("docs/results.md", f"{size} items") == expected
+    lower = whole["correctness"]["auroc_pooled"]["mean"] - found["auroc_pooled"]
+    told = {"256": "0.005 lower with 256", "64": "", "16": "0.025 lower with 16"}[size]
+    assert told in text("README.md")
+    assert not told or abs(lower - float(told[:5])) < 0.0006
+    assert f"{100 * found['deviations']['routed']:.1f}" in text("docs/results.md")
+
+
 def test_no_baseline_is_level_with_the_router_everywhere(benches):
     """README and results: none of the nine is significantly above it on any of the six zoos, and each is significantly below it on one."""
     for methods in benches:

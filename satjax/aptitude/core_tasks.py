@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from satjax.errors import SatjaxError
 from satjax.files import write_text
 from satjax.outcomes import Item
@@ -51,6 +53,15 @@ class AptitudeTest:
     def item_ids(self) -> frozenset[str]:
         """All items of the test: never evaluation instructions, and training ones only where no profile is read (`items`)."""
         return frozenset(item for task in self.tasks for item in task.item_ids)
+
+    def in_turn(self, seed: int) -> list[tuple[int, int]]:
+        """All items, as numbers of a task and of an item of it, in an order that the seed fixes, of which the first K are a test of K items.
+
+        One item of every task, then a second one of every task, and so on: any K lie spread over the tasks.
+        """
+        rng = np.random.default_rng(seed)
+        shuffled = [[(int(t), int(k)) for k in rng.permutation(self.shots)] for t in rng.permutation(self.num_tasks)]
+        return [items[k] for k in range(self.shots) for items in shuffled]
 
     @cached_property
     def content(self) -> dict[str, Any]:

@@ -57,18 +57,13 @@ class Assessment:
 
 
 def questions_in_order(test: AptitudeTest, table: OutcomeTable) -> list[Question]:
-    """The test's items as they are asked, from the user's own copy of them; the first K of them are a test of K items.
+    """The test's items as they are asked, from the user's own copy of them; the first K of them are a test of K items (`AptitudeTest.in_turn`).
 
-    One item of every task, in an order that the test's fingerprint fixes, then a second one of every task, and so on: any K lie spread
-    over the tasks, and the items of a smaller K are among those of a larger one. Items with another text than when the test was drawn are left
-    out, and named. Raises SatjaxError where the table lacks all items or all answers.
+    The test's fingerprint fixes the order, the same for all candidates: items of a smaller K are among those of a larger one. Items with another text
+    than when the test was drawn are left out, and named. Raises SatjaxError where the table lacks all items or all answers.
     """
     item_of = {item.id: item for item in table.items}
-    rng = np.random.default_rng(int(test.fingerprint[:16], 16))
-    shuffled = [
-        [test.tasks[t].item_ids[k] for k in rng.permutation(test.shots)] for t in rng.permutation(test.num_tasks)
-    ]
-    ids = [ids[k] for k in range(test.shots) for ids in shuffled]
+    ids = [test.tasks[t].item_ids[k] for t, k in test.in_turn(int(test.fingerprint[:16], 16))]
     named = [item_of[name] for name in ids if name in item_of]
     others = set(test.with_other_texts(named))
     held = [item for item in named if item.id not in others]

@@ -20,7 +20,7 @@ from satjax.progress import Steps, unheard
 
 SIZES = (16, 64, 256, 1000)
 DRAWS = 10
-"""How often items are drawn for each candidate: which 16 of 1,000 it answers says more than how many."""
+"""How often items are drawn: which 16 of 1,000 are answered says more than how many."""
 
 
 def onboarding(
@@ -32,7 +32,8 @@ def onboarding(
 ) -> dict[str, Any]:
     """Figures of candidates of unseen families by the number of aptitude items that they answered.
 
-    Items are drawn at random, `DRAWS` times for each candidate, once where they are the whole test. A figure is the mean over the draws; in
+    Items are drawn `DRAWS` times, once where they are the whole test, and as `satjax assess --limit` asks them: spread over the tasks, the same of all
+    candidates (`AptitudeTest.in_turn`). A figure is the mean over the draws; in
     `deviations` stands by figure how far a single draw is from that (standard deviation, None of one draw), in `intervals` the 95 %
     interval over instructions. Sizes end with that of the test. `mean_items` of a size is what the candidates answered on average, where some answered fewer.
     `routed` sends every instruction `metrics.with_a_choice` to the likeliest of all candidates, each of them new. The folds are those of `unseen_families`:
@@ -84,7 +85,7 @@ def _fold(
     whole = [profile_from_outcomes(table, router.aptitude_test, name) for name in names]
     fewer = {
         (size, draw, name): replace(
-            fewer_items(profile, size, (draw, table.candidate_ids.index(name))),
+            fewer_items(profile, size, router.aptitude_test.in_turn(draw)),
             candidate=f"{name} with {size} items, draw {draw}",
         )
         for size, count in draws.items()
@@ -99,14 +100,12 @@ def _fold(
     return np.split(by_draw, np.cumsum(list(draws.values()))[:-1]), answered_SM
 
 
-def fewer_items(profile: CapabilityProfile, size: int, seed: int | Sequence[int]) -> CapabilityProfile:
-    """The profile as if only `size` of its items, drawn evenly from those observed, had been answered."""
-    outcome = profile.outcomes_TK.reshape(-1)
-    observed = np.flatnonzero(~np.isnan(outcome))
-    kept = np.random.default_rng(seed).permutation(observed)[:size]
-    fewer = np.full_like(outcome, np.nan)
-    fewer[kept] = outcome[kept]
-    outcome_TK = fewer.reshape(profile.outcomes_TK.shape)
+def fewer_items(profile: CapabilityProfile, size: int, in_turn: Sequence[tuple[int, int]]) -> CapabilityProfile:
+    """The profile as if only `size` of its items had been answered: the first ones of the order that are observed."""
+    observed = [(t, k) for t, k in in_turn if not np.isnan(profile.outcomes_TK[t, k])]
+    kept = tuple(np.array(observed[:size], int).reshape(-1, 2).T)
+    outcome_TK = np.full_like(profile.outcomes_TK, np.nan)
+    outcome_TK[kept] = profile.outcomes_TK[kept]
     accuracy_T, count_T = accuracy_and_count(outcome_TK)
     return replace(profile, accuracy_T=accuracy_T, count_T=count_T, item_outcome_TK=outcome_TK)
 
