@@ -2,13 +2,16 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.tiny import ABILITY_ALONE, write_tiny_config
+from tests.tiny import ABILITY_ALONE, tiny_table, write_tiny_config
 from tests.xla import QUICK_CODE
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -52,6 +55,20 @@ def test_a_small_run(name, options, expected, tmp_path):
     assert report.get("errors", {}) == {}
     assert report.get("compilations_after_warm_up", 0) == 0
     assert report.get("relative_difference_between_libraries", 0) < 1e-4
+
+
+def test_a_thinned_table_keeps_so_many_outcomes_and_the_whole_test_split():
+    thinned = runpy.run_path(str(BENCHMARKS / "sparse.py"))["thinned"]
+    table = tiny_table()
+    scores_MN = table.scores_MN.copy()
+    scores_MN[1:, 0] = np.nan
+    found = thinned(replace(table, scores_MN=scores_MN), 2, 0)
+    held_N, seen_MN = table.of_split("test"), ~np.isnan(found.scores_MN)
+    np.testing.assert_array_equal(found.scores_MN[seen_MN], scores_MN[seen_MN])
+    assert (seen_MN == ~np.isnan(scores_MN))[:, held_N].all()
+    assert (seen_MN.sum(axis=0) == np.minimum((~np.isnan(scores_MN)).sum(axis=0), 2))[~held_N].all()
+    again, other = (thinned(table, 2, seed).scores_MN for seed in (0, 1))
+    assert not np.array_equal(again, other, equal_nan=True)
 
 
 @pytest.mark.slow

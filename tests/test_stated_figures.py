@@ -114,6 +114,18 @@ def test_what_more_instructions_gave_is_that_of_the_record():
         assert f"{sum(runs) / len(runs):.3f}" in text("README.md")
 
 
+def test_what_few_outcomes_give_is_that_of_the_record():
+    each = record("sparse_mmlu_pro")["each"]
+    figures = ("auroc_pooled", "auroc_per_candidate", "auroc_within_instruction", "brier", "ece")
+    for kept, found in each.items():
+        mean = found["mean"]
+        expected = [f"{mean[name]:.3f}" for name in figures]
+        cells = [f"{found['outcomes_of_a_candidate']:,}", *expected, f"{100 * mean['routed']:.1f}"]
+        assert row("docs/results.md", kept) == cells
+    stated = f"with two of the 25 answers to each of the 7,007 instructions it is {each['2']['mean']['auroc_pooled']:.3f}, with one {each['1']['mean']['auroc_pooled']:.3f}"
+    assert stated in " ".join(text("README.md").split())
+
+
 def test_speed_is_that_of_the_records():
     gpu, cpu = record("rank_h200"), record("rank_cpu")
     ours = {m: f"{1e3 * gpu['figures'][f'Router.rank, {m} candidates']['median_s']:.1f}" for m in (25, 100, 1000)}
