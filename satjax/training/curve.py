@@ -50,4 +50,4 @@ def _draw_validation(axes: Any, lines: list[dict]) -> None:
         right.plot(*zip(*ordered, strict=True), color="tab:green", marker=".", label="AUROC (right)")
     right.set(ylabel="validation AUROC")
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles)
+    right.legend(handles=handles, loc="center right")  # of the axes that are drawn last, or a curve would cross it
