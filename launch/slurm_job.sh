@@ -18,7 +18,7 @@ if ((step > found)); then
   echo "$SLURM_JOB_ID $step $counted_from" >"$kept" || true
 fi
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'rm -rf "$scratch" || true' EXIT
 # Some minutes before the time limit SLURM signals this shell alone: the tasks hear of it from here. A controller that is busy is asked again; a
 # command that fails in a trap would end this script, and with it the way back into the queue.
 # shellcheck disable=SC2329

@@ -146,7 +146,8 @@ scratch=$(mktemp -d)
 # shellcheck disable=SC2329
 finish() {
   trap '' INT TERM HUP
-  rm -rf "$scratch"
+  # What was interrupted may be writing there still: that must not keep the slice from being deleted.
+  rm -rf "$scratch" || true
   if [[ $held && $keep ]]; then
     say "kept; delete it with: $(quoted "${queue[@]}" delete "$name" --force "${where[@]}")"
   elif [[ $held ]]; then

@@ -469,6 +469,20 @@ def test_ctrl_c_saves_a_checkpoint_before_the_slice_goes(world):
     assert world.verbs()[-2:] == ["host.sh stop", "delete"]
 
 
+def test_files_that_cannot_be_removed_keep_no_slice_from_being_deleted(world):
+    """A host's last words may arrive while the folder that they are written to is removed."""
+    (world.folder / "endless").touch()
+    (world.folder / "bin" / "rm").write_text('#!/usr/bin/env bash\n[[ $2 != */tmp.* ]] || exit 1\nexec /bin/rm "$@"\n')
+    (world.folder / "bin" / "rm").chmod(0o755)
+    process = world.start("tpu_vm.sh", *shlex.split(OPTIONS["tpu_vm.sh"]), "--", *TRAIN)
+    wait_for(world.folder / "started0")
+    wait_for(world.folder / "started1")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, output
+    assert world.verbs()[-1] == "delete"
+
+
 def test_the_slice_of_somebody_elses_run_is_left_alone(world):
     (world.folder / "endless").touch()
     process = world.start("tpu_vm.sh", *shlex.split(OPTIONS["tpu_vm.sh"]), "--", *TRAIN)
