@@ -31,7 +31,9 @@ def protocol_tables(figures: dict[str, Any]) -> None:
                 table.add_row(f"{size}{mean}", *(number(found[name]) for name in names), percent(found["routed"]) + far)
             most = max(found["draws"] for found in figures["sizes"].values())
             if most > 1:
-                console.print(f"means over {most} draws of items for each candidate; ± is how far a single one is off")
+                console.print(
+                    f"means over {most} draws of items, each the same for all candidates; ± is how far a single one is off"
+                )
         case protocols.RELEASE_STREAM:
             for column in ("release", "newest", "router", "best single", "random", "oracle"):
                 table.add_column(column, overflow="fold")
